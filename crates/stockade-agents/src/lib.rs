@@ -1,0 +1,1 @@
+//! What each known agent program needs, as data (recipes).

@@ -1,0 +1,2 @@
+//! The binary `stockade`.
+fn main() {}

@@ -1,0 +1,25 @@
+//! What is permitted, as data, and the pure functions that decide.
+//!
+//! A [`Policy`] is the resolved answer for one thread: every path in it is absolute and was
+//! seen on this machine by `stockade-config`; `stockade-sandbox` turns it into walls. Nothing
+//! here reads a file, a clock or the environment, so that every decision can be tested as a
+//! function and explained afterwards.
+//!
+//! Invariants:
+//! - no I/O, no clock, no `unsafe`;
+//! - an [`AbsPath`] is absolute and has no `.` or `..` component;
+//! - the mechanism (`stockade-sandbox`) depends on this crate, never the other way round.
+
+mod limits;
+mod mode;
+mod network;
+mod path;
+mod policy;
+mod review;
+
+pub use limits::Limits;
+pub use mode::{ApprovalPolicy, Mode, UnknownWord};
+pub use network::Network;
+pub use path::{AbsPath, PathError};
+pub use policy::Policy;
+pub use review::{Approved, Pending, Reason, Review, Verdict, review};

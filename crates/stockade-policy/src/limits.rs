@@ -1,0 +1,31 @@
+//! What one run may use up.
+
+use std::time::Duration;
+
+/// Resource limits of one run. `None` means no limit of Stockade's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Processes and threads alive at once.
+    pub processes: u32,
+    /// Bytes in the private temporary folders together.
+    pub tmp_bytes: u64,
+    /// Inodes in the private temporary folders together.
+    pub tmp_inodes: u64,
+    /// Wall time of the whole run.
+    pub wall_time: Option<Duration>,
+}
+
+impl Limits {
+    /// DESIGN §4: 4096 processes, an eighth of memory for temporary files, no wall time.
+    pub fn for_memory(total_bytes: u64) -> Self {
+        let tmp_bytes = total_bytes / 8;
+        Self {
+            processes: 4096,
+            tmp_bytes,
+            // A tmpfs inode costs about 1 KiB of kernel memory; one for each 4 KiB of size
+            // keeps the inodes' own cost below a quarter of the limit.
+            tmp_inodes: (tmp_bytes / 4096).max(1024),
+            wall_time: None,
+        }
+    }
+}

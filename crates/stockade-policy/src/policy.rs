@@ -1,0 +1,31 @@
+//! One resolved policy.
+
+use crate::{AbsPath, Limits, Mode, Network};
+
+/// What one thread may do: decided once, pinned, printed by `config show`.
+///
+/// Every path is canonical (no symbolic link in it when it was resolved) and existed then.
+/// The lists say what to do with each path; why a path is in a list is the business of
+/// whoever resolved the policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// How much may be written.
+    pub mode: Mode,
+    /// The folder that was given to the agent.
+    pub workspace: AbsPath,
+    /// The user's home, if there is one.
+    pub home: Option<AbsPath>,
+    /// Folders and files that may be written. Empty in [`Mode::ReadOnly`].
+    pub writable: Vec<AbsPath>,
+    /// Folders and files inside `writable` that stay read-only, and inside those again
+    /// nothing is writable unless it is itself listed in `writable`.
+    pub protected: Vec<AbsPath>,
+    /// Folders and files that cannot be read.
+    pub hidden: Vec<AbsPath>,
+    /// What lies inside a hidden folder and is readable all the same.
+    pub readable: Vec<AbsPath>,
+    /// What is reachable beyond the sandbox's own loopback.
+    pub network: Network,
+    /// What may be used up.
+    pub limits: Limits,
+}

@@ -1,0 +1,1 @@
+//! What the tests share: laboratories, the command runner, the scripted model server.

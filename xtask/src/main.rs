@@ -1,0 +1,2 @@
+//! Repository chores: `cargo xtask tidy`, `cargo xtask ci`.
+fn main() {}
