@@ -68,9 +68,7 @@ pub fn review<A>(action: A, verdicts: &[(Verdict, Reason)]) -> Review<A> {
         Some((Verdict::Allow, because)) => {
             Review::Allowed(Approved { action, because: because.clone() })
         }
-        Some((Verdict::Ask, because)) => {
-            Review::Ask(Pending { action, because: because.clone() })
-        }
+        Some((Verdict::Ask, because)) => Review::Ask(Pending { action, because: because.clone() }),
         Some((Verdict::Deny, because)) => Review::Denied(because.clone()),
     }
 }

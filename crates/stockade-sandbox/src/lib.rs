@@ -1,1 +1,17 @@
 //! The operating system's wall around one command.
+//!
+//! This crate knows no rules, no prompts and no configuration: it takes a [`Launch`] that was
+//! reviewed elsewhere and either runs it behind every wall that the policy asks for, or runs
+//! nothing and says which step failed ([`SetupError`]).
+//!
+//! Invariants:
+//! - on `Err` nothing of the command has run;
+//! - when [`launch`] returns, every process that the command started is gone;
+//! - nothing is created in the user's own files, so a kill at any moment leaves nothing.
+
+mod error;
+mod launch;
+mod linux;
+
+pub use error::SetupError;
+pub use launch::{Command, Launch, Outcome, launch};

@@ -1,0 +1,72 @@
+//! Why a sandbox could not be put up.
+
+use std::io;
+use std::path::PathBuf;
+
+/// The sandbox could not be put up, or broke. When [`launch`](crate::launch) returns one,
+/// **nothing of the command has run**, unless the variant says otherwise.
+///
+/// `Display` names the step and its subject; the system's words are in
+/// [`source`](std::error::Error::source) and are printed once, by the outermost caller.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The kernel does not let this user make the namespaces.
+    #[error("this system does not give namespaces to an ordinary program")]
+    Namespaces(#[source] io::Error),
+
+    /// A step of putting up the walls failed.
+    #[error("cannot {step} `{}`", subject.display())]
+    Step {
+        /// What was being done, as a verb.
+        step: String,
+        /// To what; a path as seen from outside, or the name of a wall.
+        subject: PathBuf,
+        /// The system call's error.
+        source: io::Error,
+    },
+
+    /// A canary, tried from inside before the command, got through or met the wrong wall.
+    #[error("the canary found a wall missing: {wall}")]
+    Canary {
+        /// Which wall, and what happened instead.
+        wall: String,
+    },
+
+    /// The process that holds the sandbox ended before it reported.
+    #[error("the sandbox ended early ({how})")]
+    Lost {
+        /// Exit status or signal, for a person.
+        how: String,
+    },
+
+    /// The command could not be started at all; exit status 126 or 127.
+    #[error("cannot run `{}`", program.display())]
+    NotRun {
+        /// The program as it was asked for.
+        program: PathBuf,
+        /// `ENOENT` when there is no such program; else why it is not executable.
+        source: io::Error,
+    },
+
+    /// Something that the launcher itself needs failed outside the sandbox.
+    #[error("cannot {0}")]
+    Host(&'static str, #[source] io::Error),
+}
+
+impl SetupError {
+    /// What the user can do about it, if anything.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Namespaces(_) => Some(
+                "user namespaces are off here: `sysctl user.max_user_namespaces`, on Ubuntu \
+                 `sysctl kernel.apparmor_restrict_unprivileged_userns=0`, in a container \
+                 `--security-opt seccomp=unconfined`",
+            ),
+            Self::Canary { .. } => {
+                Some("nothing has run; please report this with `uname -r` and the line above")
+            }
+            Self::Step { .. } | Self::Lost { .. } | Self::NotRun { .. } | Self::Host(..) => None,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What is asked of the launcher, and what it says afterwards.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use stockade_policy::{Approved, Mode, Policy};
+
+use crate::SetupError;
+
+/// One command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// A path, or a name that is looked for in the `PATH` of `environment`.
+    pub program: OsString,
+    /// Its arguments, without the program's own name.
+    pub arguments: Vec<OsString>,
+    /// Its whole environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Its current folder.
+    pub folder: PathBuf,
+}
+
+/// A command and the boundary it is to run in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// What to run.
+    pub command: Command,
+    /// What it may do.
+    pub policy: Policy,
+}
+
+/// How a command that ran came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It ended with this status.
+    Exited(u8),
+    /// This signal ended it.
+    Killed(i32),
+    /// It reached the wall-time limit and was ended.
+    TimedOut(Duration),
+}
+
+/// Runs the command to its end. When this returns, nothing that the command started is left.
+///
+/// # Errors
+///
+/// [`SetupError`]: nothing of the command has run. The process must have one thread only;
+/// callers with more re-execute themselves first.
+pub fn launch(launch: Approved<Launch>) -> Result<Outcome, SetupError> {
+    let launch = launch.into_action();
+    match launch.policy.mode {
+        Mode::ReadOnly | Mode::WorkspaceWrite => crate::linux::launch(&launch),
+        Mode::DangerFullAccess => crate::linux::unconfined::launch(&launch),
+    }
+}

@@ -1,0 +1,259 @@
+//! The messages between the parent outside and PID 1 inside.
+//!
+//! They travel as packets over a socket pair that both ends made before anything foreign
+//! ran, so a malformed one is a bug of ours and ends the run; it is never guessed at.
+
+use std::ffi::OsString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::PathBuf;
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+
+use super::failure::Failure;
+
+/// Longest packet: a step's words and a path (PATH_MAX, 4096 bytes).
+const PACKET_MAX: usize = 8192;
+/// Most descriptors in one packet: two listeners (IPv4, IPv6) for each port, in batches.
+const DESCRIPTORS_MAX: usize = 16;
+
+/// From the parent to PID 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The id maps are written.
+    Mapped,
+    /// Pass this signal to the command.
+    Signal(i32),
+    /// The user brought Stockade back to the foreground.
+    Resume,
+}
+
+/// How the command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// With this exit status.
+    Exited(u8),
+    /// By this signal.
+    Killed(i32),
+}
+
+/// From PID 1 to the parent.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// Nothing of the command has run.
+    Failed(Failure),
+    /// The command's program could not be executed: its name and the error number.
+    NotRun(PathBuf, i32),
+    /// The command runs.
+    Started,
+    /// The master side of the inner terminal comes with this.
+    Terminal,
+    /// Listeners for the host ports come with this: IPv4 and IPv6 of each, in turn.
+    Listeners,
+    /// The command was stopped by this signal.
+    Stopped(i32),
+    /// The command ended.
+    Ended(End),
+}
+
+/// A pair of connected ends.
+pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let family = AddressFamily::UNIX;
+    Ok(rustix::net::socketpair(family, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("malformed packet: {what}"))
+}
+
+impl Order {
+    fn encode(self) -> [u8; 5] {
+        let (kind, value) = match self {
+            Self::Mapped => (b'm', 0),
+            Self::Signal(number) => (b's', number.cast_unsigned()),
+            Self::Resume => (b'r', 0),
+        };
+        let [a, b, c, d] = value.to_le_bytes();
+        [kind, a, b, c, d]
+    }
+
+    fn decode(packet: &[u8]) -> io::Result<Self> {
+        let &[kind, a, b, c, d] = packet else { return Err(invalid("order")) };
+        let value = u32::from_le_bytes([a, b, c, d]);
+        match kind {
+            b'm' => Ok(Self::Mapped),
+            b's' => Ok(Self::Signal(value.cast_signed())),
+            b'r' => Ok(Self::Resume),
+            _ => Err(invalid("order kind")),
+        }
+    }
+
+    /// Sends the order. `EPIPE` when the other end is gone.
+    pub(crate) fn send(self, to: impl AsFd) -> io::Result<()> {
+        send(to, &self.encode(), &[])
+    }
+
+    /// Takes the next order; `Ok(None)` when the parent is gone.
+    pub(crate) fn receive(from: impl AsFd) -> io::Result<Option<Self>> {
+        let (packet, _none) = receive(from)?;
+        if packet.is_empty() { Ok(None) } else { Self::decode(&packet).map(Some) }
+    }
+}
+
+impl Report {
+    fn encode(&self) -> Vec<u8> {
+        let number = |kind: u8, value: i32| {
+            let mut packet = vec![kind];
+            packet.extend(value.to_le_bytes());
+            packet
+        };
+        match self {
+            Self::Failed(failure) => {
+                let mut packet = number(b'f', failure.errno);
+                packet.extend(failure.step.as_bytes());
+                packet.push(0);
+                packet.extend(failure.subject.as_os_str().as_bytes());
+                packet.truncate(PACKET_MAX);
+                packet
+            }
+            Self::NotRun(program, errno) => {
+                let mut packet = number(b'n', *errno);
+                packet.extend(program.as_os_str().as_bytes());
+                packet.truncate(PACKET_MAX);
+                packet
+            }
+            Self::Started => number(b'r', 0),
+            Self::Terminal => number(b't', 0),
+            Self::Listeners => number(b'l', 0),
+            Self::Stopped(signal) => number(b'p', *signal),
+            Self::Ended(End::Exited(status)) => number(b'x', i32::from(*status)),
+            Self::Ended(End::Killed(signal)) => number(b'k', *signal),
+        }
+    }
+
+    fn decode(packet: &[u8]) -> io::Result<Self> {
+        let Some((&[kind, a, b, c, d], rest)) = packet.split_first_chunk::<5>() else {
+            return Err(invalid("report"));
+        };
+        let value = i32::from_le_bytes([a, b, c, d]);
+        let path = |bytes: &[u8]| PathBuf::from(OsString::from_vec(bytes.to_vec()));
+        match kind {
+            b'f' => {
+                let mut parts = rest.splitn(2, |byte| *byte == 0);
+                let step = parts.next().unwrap_or_default();
+                Ok(Self::Failed(Failure {
+                    step: String::from_utf8_lossy(step).into_owned(),
+                    subject: path(parts.next().unwrap_or_default()),
+                    errno: value,
+                }))
+            }
+            b'n' => Ok(Self::NotRun(path(rest), value)),
+            b'r' => Ok(Self::Started),
+            b't' => Ok(Self::Terminal),
+            b'l' => Ok(Self::Listeners),
+            b'p' => Ok(Self::Stopped(value)),
+            b'x' => {
+                let status = u8::try_from(value).map_err(|_wide| invalid("exit status"))?;
+                Ok(Self::Ended(End::Exited(status)))
+            }
+            b'k' => Ok(Self::Ended(End::Killed(value))),
+            _ => Err(invalid("report kind")),
+        }
+    }
+
+    /// Sends the report with `descriptors`.
+    pub(crate) fn send(&self, to: impl AsFd, descriptors: &[OwnedFd]) -> io::Result<()> {
+        send(to, &self.encode(), descriptors)
+    }
+
+    /// Takes the next report and its descriptors; `Ok(None)` when PID 1 is gone.
+    pub(crate) fn receive(from: impl AsFd) -> io::Result<Option<(Self, Vec<OwnedFd>)>> {
+        let (packet, descriptors) = receive(from)?;
+        if packet.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some((Self::decode(&packet)?, descriptors)))
+    }
+}
+
+fn send(to: impl AsFd, packet: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
+    let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !borrowed.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&borrowed)) {
+        return Err(invalid("too many descriptors"));
+    }
+    let parts = [io::IoSlice::new(packet)];
+    rustix::net::sendmsg(to, &parts, &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+fn receive(from: impl AsFd) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut packet = vec![0; PACKET_MAX];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [io::IoSliceMut::new(&mut packet)];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let received = loop {
+        match rustix::net::recvmsg(&from, &mut parts, &mut control, flags) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::CONNRESET) => return Ok((Vec::new(), Vec::new())),
+            other => break other?,
+        }
+    };
+    let mut descriptors = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    packet.truncate(received.bytes);
+    Ok((packet, descriptors))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn orders_survive_the_wire() {
+        let orders = [Order::Mapped, Order::Signal(15), Order::Resume];
+        for order in orders {
+            assert_eq!(Order::decode(&order.encode()).unwrap(), order);
+        }
+        assert!(Order::decode(b"s").is_err() && Order::decode(b"?0000").is_err());
+    }
+
+    #[test]
+    fn a_failure_survives_the_wire_with_its_path() {
+        let (near, far) = pair().unwrap();
+        let subject = PathBuf::from(OsString::from_vec(b"/a\n\xff b".to_vec()));
+        let failure = Failure { step: "open".to_owned(), subject: subject.clone(), errno: 2 };
+        Report::Failed(failure).send(&near, &[]).unwrap();
+        let Some((Report::Failed(got), _)) = Report::receive(&far).unwrap() else {
+            panic!("not a failure");
+        };
+        assert_eq!((got.step.as_str(), got.subject, got.errno), ("open", subject, 2));
+        drop(near);
+        assert!(Report::receive(&far).unwrap().is_none(), "the end of the other side");
+    }
+
+    #[test]
+    fn descriptors_travel_with_their_report() {
+        let (near, far) = pair().unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        Report::Terminal.send(&near, &[file.into()]).unwrap();
+        let (report, descriptors) = Report::receive(&far).unwrap().unwrap();
+        assert!(matches!(report, Report::Terminal));
+        assert_eq!(descriptors.len(), 1);
+        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&descriptors[0]));
+        assert_eq!(std::fs::read_link(link).unwrap(), Path::new("/dev/null"));
+    }
+}

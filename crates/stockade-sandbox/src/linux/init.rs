@@ -1,0 +1,413 @@
+//! PID 1 inside: puts up the walls, starts the command, and stays as its init and supervisor.
+//!
+//! It reaps, passes signals on, answers trapped calls, and takes everything with it when it
+//! ends; it ends when the command ends or when the parent outside is gone.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit};
+use rustix::termios::Termios;
+
+use super::control::{End, Order, Report};
+use super::failure::{Failure, step};
+use super::mounts;
+use super::plan::Plan;
+use super::supervisor::Supervisor;
+use super::sys::process_unsafe::{self, Change, Fork};
+use super::sys::signal_unsafe::{self, SignalSet};
+use super::sys::{credentials_unsafe, socket_unsafe};
+use super::target::{self, Refusal, Target};
+use super::{landlock, terminal};
+use crate::Command;
+
+/// What PID 1 is born with.
+#[derive(Debug)]
+pub(crate) struct Inside<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) command: &'a Command,
+    /// The socket to the parent.
+    pub(crate) channel: OwnedFd,
+    /// The signals that were blocked, and ignored, when Stockade was started.
+    pub(crate) mask: SignalSet,
+    pub(crate) ignored: &'a [i32],
+    /// Whether the parent writes the id maps (it can map more than one id).
+    pub(crate) mapped_outside: bool,
+    /// Ids of the user, outside and inside alike.
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) canary_port: Option<u16>,
+    /// The user's terminal with its settings, to restore should the parent be killed, and
+    /// which of the descriptors 0–2 are terminals.
+    pub(crate) outer: Option<(OwnedFd, Termios)>,
+    pub(crate) terminals: [bool; 3],
+}
+
+impl Inside<'_> {
+    /// The whole life of PID 1; the value is its exit status, which nobody but a person with
+    /// a debugger sees.
+    pub(crate) fn live(mut self) -> i32 {
+        match self.start() {
+            Ok(Some(running)) => running.serve(&self),
+            Ok(None) => 0,
+            Err(failure) => {
+                // A parent that is gone needs no report.
+                Report::Failed(failure).send(&self.channel, &[]).ok();
+                1
+            }
+        }
+    }
+
+    /// `Ok(None)` when the failure has been reported already.
+    fn start(&mut self) -> Result<Option<Running>, Failure> {
+        credentials_unsafe::set_parent_death_signal(libc::SIGKILL)
+            .map_err(step("follow", "the parent"))?;
+        self.map_ids()?;
+        if self.plan.walls.network {
+            self.network()?;
+        }
+        if self.plan.walls.mounts {
+            mounts::build(self.plan)?;
+        }
+        self.limits()?;
+        if self.plan.walls.mounts {
+            mounts::close_proc()?;
+        }
+        let slave = self.inner_terminal()?;
+        credentials_unsafe::set_no_new_privs().map_err(step("set", "no_new_privs"))?;
+        credentials_unsafe::set_undumpable().map_err(step("guard", "PID 1"))?;
+        if self.plan.walls.landlock {
+            landlock::restrict(self.plan)?;
+        }
+        credentials_unsafe::forsake_privileges().map_err(step("drop", "privileges"))?;
+        credentials_unsafe::keep_capabilities(1 << credentials_unsafe::CAP_SYS_PTRACE)
+            .map_err(step("drop", "capabilities"))?;
+        self.start_target(slave)
+    }
+
+    fn map_ids(&self) -> Result<(), Failure> {
+        if self.mapped_outside {
+            return match Order::receive(&self.channel) {
+                Ok(Some(Order::Mapped)) => Ok(()),
+                Ok(_) => Err(Failure::canary("the parent did not map the ids")),
+                Err(error) => Err(step("wait for", "the parent")(error)),
+            };
+        }
+        let write = |name: &str, text: String| {
+            let path = format!("/proc/self/{name}");
+            fs::write(&path, text).map_err(step("write", path))
+        };
+        write("uid_map", format!("{0} {0} 1\n", self.uid))?;
+        // Without this an ordinary user may not map a group (user_namespaces(7)).
+        write("setgroups", "deny".to_owned())?;
+        write("gid_map", format!("{0} {0} 1\n", self.gid))
+    }
+
+    fn network(&self) -> Result<(), Failure> {
+        let socket = rustix::net::socket(
+            rustix::net::AddressFamily::INET,
+            rustix::net::SocketType::DGRAM,
+            None,
+        )
+        .map_err(step("open", "a socket"))?;
+        socket_unsafe::bring_loopback_up(socket.as_fd()).map_err(step("bring up", "lo"))?;
+        for &port in &self.plan.host_ports {
+            let mut listeners: Vec<OwnedFd> = Vec::new();
+            let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+            listeners.push(bound.map_err(step("listen on", "127.0.0.1"))?.into());
+            // A kernel without IPv6 has no ::1 to offer.
+            if let Ok(bound) = TcpListener::bind((Ipv6Addr::LOCALHOST, port)) {
+                listeners.push(bound.into());
+            }
+            Report::Listeners
+                .send(&self.channel, &listeners)
+                .map_err(step("reach", "the parent"))?;
+        }
+        Ok(())
+    }
+
+    fn limits(&self) -> Result<(), Failure> {
+        // 1 is less than any core file needs, and tells a pipe in core_pattern to take none
+        // (core(5), "Piping core dumps to a program").
+        let core = Rlimit { current: Some(1), maximum: Some(1) };
+        rustix::process::setrlimit(Resource::Core, core).map_err(step("limit", "core dumps"))?;
+        let processes = u64::from(self.plan.processes);
+        // `pid_max` is a limit of this PID namespace since Linux 6.14 and of the machine
+        // before; RLIMIT_NPROC counts the processes of this user namespace since 5.14.
+        if fs::write("/proc/sys/kernel/pid_max", processes.max(301).to_string()).is_ok() {
+            return Ok(());
+        }
+        let mut limit = rustix::process::getrlimit(Resource::Nproc);
+        let lower = |old: Option<u64>| Some(old.map_or(processes, |old| old.min(processes)));
+        limit = Rlimit { current: lower(limit.current), maximum: lower(limit.maximum) };
+        rustix::process::setrlimit(Resource::Nproc, limit).map_err(step("limit", "processes"))
+    }
+
+    fn inner_terminal(&self) -> Result<Option<OwnedFd>, Failure> {
+        if !self.terminals.contains(&true) {
+            target::new_session(None)?;
+            return Ok(None);
+        }
+        let (master, slave) = terminal::open_inner().map_err(step("open", "/dev/ptmx"))?;
+        target::new_session(Some(&slave))?;
+        Report::Terminal.send(&self.channel, &[master]).map_err(step("reach", "the parent"))?;
+        Ok(Some(slave))
+    }
+
+    fn start_target(&mut self, slave: Option<OwnedFd>) -> Result<Option<Running>, Failure> {
+        let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+        let (status_read, status_write) = pipe().map_err(step("make", "a pipe"))?;
+        let (go_read, go_write) = pipe().map_err(step("make", "a pipe"))?;
+        let child_signals = SignalSet::of(&[libc::SIGCHLD]);
+        signal_unsafe::block(&child_signals).map_err(step("block", "SIGCHLD"))?;
+        let signals =
+            signal_unsafe::signalfd(&child_signals).map_err(step("open", "a signalfd"))?;
+        let fork = process_unsafe::fork().map_err(step("fork", "the command"))?;
+        let pid = match fork {
+            Fork::Parent(pid) => pid,
+            Fork::Child => {
+                let terminals = self.terminals;
+                let target = Target {
+                    plan: self.plan,
+                    command: self.command,
+                    mask: self.mask,
+                    ignored: self.ignored,
+                    terminal: slave.map(|slave| (slave, terminals)),
+                    canary_port: self.canary_port,
+                    status: File::from(status_write),
+                    go: File::from(go_read),
+                };
+                refuse_and_exit(target)
+            }
+        };
+        drop((status_write, go_read, slave));
+        let status = File::from(status_read);
+        let supervisor = if self.plan.walls.seccomp {
+            match take_listener(pid, &status)? {
+                Some(listener) => Some(Supervisor::new(listener)),
+                None => return Err(read_refusal(&status).map_or_else(lost, as_failure)),
+            }
+        } else {
+            None
+        };
+        File::from(go_write).write_all(&[1]).map_err(step("start", "the command"))?;
+        Ok(Some(Running { pid, status: Some(status), signals, supervisor }))
+    }
+}
+
+/// The child's side: becomes the command, or writes why not and ends.
+fn refuse_and_exit(target: Target<'_>) -> ! {
+    let mut status = target.status.try_clone();
+    let refusal = target.run();
+    if let Ok(status) = &mut status {
+        // Nobody is left to hear of an error here; PID 1 then sees an early end.
+        status.write_all(&encode(&refusal)).ok();
+    }
+    super::sys::process_unsafe::exit_now(125)
+}
+
+/// `number` on the pipe is the listener's; a refusal starts with -2.
+const REFUSED: i32 = -2;
+
+fn encode(refusal: &Refusal) -> Vec<u8> {
+    let mut packet = REFUSED.to_le_bytes().to_vec();
+    match refusal {
+        Refusal::Program(errno) => {
+            packet.push(b'p');
+            packet.extend(errno.to_le_bytes());
+        }
+        Refusal::Setup(failure) => {
+            packet.push(b's');
+            packet.extend(failure.errno.to_le_bytes());
+            packet.extend(failure.step.as_bytes());
+            packet.push(0);
+            packet.extend(std::os::unix::ffi::OsStrExt::as_bytes(failure.subject.as_os_str()));
+        }
+    }
+    packet
+}
+
+/// Reads what is left on the pipe. `None` when the program was executed, or the child died.
+fn read_refusal(mut status: &File) -> Option<Refusal> {
+    let mut packet = Vec::new();
+    status.read_to_end(&mut packet).ok()?;
+    let marker = REFUSED.to_le_bytes();
+    let packet = packet.strip_prefix(&marker).unwrap_or(&packet);
+    let (&[kind, a, b, c, d], rest) = packet.split_first_chunk::<5>()?;
+    let errno = i32::from_le_bytes([a, b, c, d]);
+    if kind == b'p' {
+        return Some(Refusal::Program(errno));
+    }
+    let mut parts = rest.splitn(2, |byte| *byte == 0);
+    let text = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
+    let subject: &std::ffi::OsStr =
+        std::os::unix::ffi::OsStrExt::from_bytes(parts.next().unwrap_or_default());
+    Some(Refusal::Setup(Failure { step: text, subject: subject.into(), errno }))
+}
+
+fn as_failure(refusal: Refusal) -> Failure {
+    match refusal {
+        Refusal::Setup(failure) => failure,
+        Refusal::Program(errno) => {
+            Failure { step: "start".to_owned(), subject: "the command".into(), errno }
+        }
+    }
+}
+
+fn lost() -> Failure {
+    Failure { step: "start".to_owned(), subject: "the command".into(), errno: libc::ECHILD }
+}
+
+/// Takes the listener out of the target; `None` when the target refused before it had one.
+fn take_listener(pid: i32, mut status: &File) -> Result<Option<OwnedFd>, Failure> {
+    let mut number = [0; 4];
+    status.read_exact(&mut number).map_err(step("start", "the command"))?;
+    let number = i32::from_le_bytes(number);
+    if number == REFUSED {
+        return Ok(None);
+    }
+    let take = || -> io::Result<OwnedFd> {
+        let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+        Ok(rustix::process::pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty())?)
+    };
+    take().map(Some).map_err(step("supervise", "the command"))
+}
+
+/// The command runs, or is about to.
+#[derive(Debug)]
+struct Running {
+    pid: i32,
+    /// Open until the program was executed or refused.
+    status: Option<File>,
+    signals: OwnedFd,
+    supervisor: Option<Supervisor>,
+}
+
+impl Running {
+    /// Serves until the command ends or the parent is gone.
+    fn serve(mut self, inside: &Inside<'_>) -> i32 {
+        if inside.outer.is_some() {
+            // From here on the terminal has to be restored when the parent is killed, so its
+            // end is noticed on the channel instead.
+            credentials_unsafe::set_parent_death_signal(0).ok();
+        }
+        loop {
+            match self.turn(inside) {
+                Ok(None) => {}
+                Ok(Some(status)) => return status,
+                Err(_) => {
+                    terminal::restore(inside.outer.as_ref());
+                    return 1;
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self, inside: &Inside<'_>) -> io::Result<Option<i32>> {
+        let ready = {
+            let mut fds = vec![
+                PollFd::new(&inside.channel, PollFlags::IN),
+                PollFd::new(&self.signals, PollFlags::IN),
+            ];
+            fds.extend(self.supervisor.as_ref().map(|s| PollFd::new(s.listener(), PollFlags::IN)));
+            fds.extend(self.status.as_ref().map(|status| PollFd::new(status, PollFlags::IN)));
+            match poll(&mut fds, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let flags: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+            flags
+        };
+        let is_ready = |index: usize| ready.get(index).is_some_and(|flags| !flags.is_empty());
+        let listener_index = 2;
+        let status_index = 2 + usize::from(self.supervisor.is_some());
+        if let Some(supervisor) = &self.supervisor
+            && ready.get(listener_index).is_some_and(|flags| flags.contains(PollFlags::IN))
+        {
+            supervisor.serve_one()?;
+        }
+        if self.supervisor.is_some()
+            && ready.get(listener_index).is_some_and(|flags| flags.contains(PollFlags::HUP))
+        {
+            // Every process under the filter has ended.
+            self.supervisor = None;
+        } else if self.status.is_some() && is_ready(status_index) && !self.executed(inside)? {
+            return Ok(Some(0));
+        }
+        if is_ready(0) && !self.obey(inside)? {
+            terminal::restore(inside.outer.as_ref());
+            return Ok(Some(1));
+        }
+        if is_ready(1) {
+            return self.reap(inside);
+        }
+        Ok(None)
+    }
+
+    /// The status pipe spoke or closed: whether the program was executed.
+    fn executed(&mut self, inside: &Inside<'_>) -> io::Result<bool> {
+        let Some(status) = self.status.take() else { return Ok(true) };
+        let report = match read_refusal(&status) {
+            None => {
+                Report::Started.send(&inside.channel, &[])?;
+                return Ok(true);
+            }
+            Some(Refusal::Program(errno)) => {
+                Report::NotRun(inside.command.program.clone().into(), errno)
+            }
+            Some(Refusal::Setup(failure)) => Report::Failed(failure),
+        };
+        report.send(&inside.channel, &[])?;
+        Ok(false)
+    }
+
+    /// Carries out one order; `false` when the parent is gone.
+    fn obey(&self, inside: &Inside<'_>) -> io::Result<bool> {
+        let Some(order) = Order::receive(&inside.channel)? else { return Ok(false) };
+        match order {
+            Order::Signal(signal) => {
+                // Those that a terminal sends go to the whole group, as there.
+                let all = matches!(
+                    signal,
+                    libc::SIGINT | libc::SIGQUIT | libc::SIGTSTP | libc::SIGHUP | libc::SIGCONT
+                );
+                let whom = if all { -self.pid } else { self.pid };
+                // A command that has just ended is about to be reaped.
+                process_unsafe::kill(whom, signal).ok();
+            }
+            Order::Resume => {
+                process_unsafe::kill(-self.pid, libc::SIGCONT).ok();
+            }
+            Order::Mapped => {}
+        }
+        Ok(true)
+    }
+
+    fn reap(&mut self, inside: &Inside<'_>) -> io::Result<Option<i32>> {
+        signal_unsafe::next_signal(self.signals.as_fd())?;
+        let mut ended = None;
+        while let Some((pid, change)) = process_unsafe::reap()? {
+            if pid != self.pid {
+                continue;
+            }
+            match change {
+                Change::Stopped(signal) => {
+                    Report::Stopped(signal).send(&inside.channel, &[])?;
+                }
+                Change::Exited(status) => ended = Some(End::Exited(status)),
+                Change::Killed(signal) => ended = Some(End::Killed(signal)),
+            }
+        }
+        let Some(end) = ended else { return Ok(None) };
+        // The end may be noticed before the pipe that says why nothing was executed.
+        if self.status.is_some() && !self.executed(inside)? {
+            return Ok(Some(0));
+        }
+        Report::Ended(end).send(&inside.channel, &[])?;
+        Ok(Some(0))
+    }
+}

@@ -1,0 +1,366 @@
+//! The parent outside: makes PID 1, keeps the terminal, passes signals on, waits for the end.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use stockade_policy::Policy;
+
+use super::control::{self, End, Order, Report};
+use super::forward;
+use super::init::Inside;
+use super::plan::{Plan, Walls};
+use super::sys::process_unsafe::{self, Change, Fork, Namespaced};
+use super::sys::signal_unsafe::{self, SignalSet};
+use super::terminal::{self, Terminal};
+use crate::{Command, Launch, Outcome, SetupError};
+
+/// Signals that are passed on to the command.
+const FORWARDED: [i32; 9] = [
+    libc::SIGINT,
+    libc::SIGTERM,
+    libc::SIGHUP,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGTSTP,
+    libc::SIGALRM,
+    libc::SIGWINCH,
+];
+
+/// Further ones that must not end or stop this process while it keeps a terminal.
+const HELD: [i32; 4] = [libc::SIGCONT, libc::SIGTTIN, libc::SIGTTOU, libc::SIGCHLD];
+
+/// How long a command may take to end after a signal that asks it to.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Runs `launch` behind every wall.
+pub(crate) fn launch(launch: &Launch) -> Result<Outcome, SetupError> {
+    let mut plan = Plan::new(&launch.policy);
+    plan.hide_sockets(&host_sockets());
+    run(&plan, &launch.command, &launch.policy)
+}
+
+/// Runs `command` as `plan` says. The tests of single walls start here.
+pub(super) fn run(plan: &Plan, command: &Command, policy: &Policy) -> Result<Outcome, SetupError> {
+    let ignored = signal_unsafe::ignored(&FORWARDED);
+    let mut held = FORWARDED.to_vec();
+    held.extend(HELD);
+    let set = SignalSet::of(&held);
+    let mask = signal_unsafe::block(&set).map_err(host("block signals"))?;
+    let result = run_masked(plan, command, policy, (mask, &set, &ignored));
+    signal_unsafe::set_mask(&mask).map_err(host("restore the signal mask"))?;
+    result
+}
+
+fn run_masked(
+    plan: &Plan,
+    command: &Command,
+    policy: &Policy,
+    (mask, set, ignored): (SignalSet, &SignalSet, &[i32]),
+) -> Result<Outcome, SetupError> {
+    // Without a loopback here there is nothing for the canary to reach.
+    let canary = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok();
+    let canary_port = canary.as_ref().and_then(|listener| Some(listener.local_addr().ok()?.port()));
+    let terminals = terminal::which();
+    let mut terminal = Terminal::of_user(terminals);
+    let (ours, theirs) = control::pair().map_err(host("make a socket pair"))?;
+    let is_root = rustix::process::geteuid().is_root();
+    let child = match process_unsafe::clone_into(namespaces(plan.walls)) {
+        Ok(Fork::Parent(child)) => child,
+        Ok(Fork::Child) => {
+            drop(ours);
+            let inside = Inside {
+                plan,
+                command,
+                channel: theirs,
+                mask,
+                ignored,
+                mapped_outside: is_root,
+                uid: rustix::process::geteuid().as_raw(),
+                gid: rustix::process::getegid().as_raw(),
+                canary_port,
+                outer: terminal.as_ref().and_then(Terminal::for_restoring),
+                terminals,
+            };
+            process_unsafe::exit_now(inside.live())
+        }
+        Err(error) => return Err(SetupError::Namespaces(error)),
+    };
+    drop(theirs);
+    if is_root {
+        map_ids(&child).map_err(host("map user and group ids"))?;
+        Order::Mapped.send(&ours).map_err(host("reach PID 1"))?;
+    }
+    let mut outside = Outside {
+        child,
+        channel: ours,
+        signals: signal_unsafe::signalfd(set).map_err(host("open a signalfd"))?,
+        terminal: terminal.take(),
+        deadline: policy.limits.wall_time.map(|limit| (Instant::now() + limit, limit)),
+        last_chance: None,
+    };
+    let result = outside.watch();
+    outside.close(result)
+}
+
+fn host(step: &'static str) -> impl FnOnce(io::Error) -> SetupError {
+    move |error| SetupError::Host(step, error)
+}
+
+fn namespaces(walls: Walls) -> i32 {
+    let mut flags = libc::CLONE_NEWUSER
+        | libc::CLONE_NEWNS
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWCGROUP;
+    if walls.network {
+        flags |= libc::CLONE_NEWNET;
+    }
+    flags
+}
+
+/// Gives root's sandbox every id that this process has itself, so that the owners of files
+/// are seen as they are. No capability comes with it.
+fn map_ids(child: &Namespaced) -> io::Result<()> {
+    for name in ["uid_map", "gid_map"] {
+        let own = fs::read_to_string(format!("/proc/self/{name}"))?;
+        let mut map = String::new();
+        for line in own.lines() {
+            let mut fields = line.split_whitespace();
+            if let (Some(first), Some(_), Some(count)) =
+                (fields.next(), fields.next(), fields.next())
+            {
+                map.push_str(&format!("{first} {first} {count}\n"));
+            }
+        }
+        fs::write(format!("/proc/{}/{name}", child.pid), map)?;
+    }
+    Ok(())
+}
+
+/// Named sockets that somebody on this host listens on now.
+///
+/// The list of the host's network namespace, proc_net(5): one line each, the path last. What
+/// is not an absolute path is an abstract name or relative to a folder that is not known.
+fn host_sockets() -> Vec<std::path::PathBuf> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let Ok(list) = fs::read("/proc/self/net/unix") else { return Vec::new() };
+    let mut found: Vec<_> = list
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| {
+            let start = line.windows(2).position(|pair| pair == b" /")?;
+            Some(std::path::Path::new(std::ffi::OsStr::from_bytes(line.get(start + 1..)?)))
+        })
+        .filter(|path| {
+            !["/run", "/tmp", "/var/tmp", "/dev"].iter().any(|root| path.starts_with(root))
+        })
+        .filter_map(|path| fs::canonicalize(path).ok())
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// The run as seen from outside.
+#[derive(Debug)]
+struct Outside {
+    child: Namespaced,
+    channel: OwnedFd,
+    signals: OwnedFd,
+    terminal: Option<Terminal>,
+    deadline: Option<(Instant, Duration)>,
+    /// When the command is ended that was asked to end, and by which signal.
+    last_chance: Option<(Instant, i32)>,
+}
+
+/// What became readable.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ready {
+    channel: bool,
+    signals: bool,
+    keyboard: bool,
+    inner_output: bool,
+    inner_input: bool,
+}
+
+impl Outside {
+    /// Serves until the command has ended or could not be started.
+    fn watch(&mut self) -> Result<Outcome, SetupError> {
+        loop {
+            if let Some(outcome) = self.overdue() {
+                return Ok(outcome);
+            }
+            let ready = self.wait().map_err(host("wait for the command"))?;
+            if ready.signals {
+                self.pass_signals()?;
+            }
+            if let Some(terminal) = &mut self.terminal {
+                if ready.keyboard {
+                    terminal.read_keys();
+                }
+                if ready.inner_input {
+                    terminal.write_inner();
+                }
+                if ready.inner_output {
+                    terminal.show();
+                }
+            }
+            if ready.channel
+                && let Some(outcome) = self.hear()?
+            {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    fn overdue(&self) -> Option<Outcome> {
+        let now = Instant::now();
+        if let Some((when, limit)) = self.deadline
+            && now >= when
+        {
+            return Some(Outcome::TimedOut(limit));
+        }
+        let (when, signal) = self.last_chance?;
+        (now >= when).then_some(Outcome::Killed(signal))
+    }
+
+    fn wait(&self) -> io::Result<Ready> {
+        let next = self.deadline.map(|(when, _)| when).into_iter();
+        let next = next.chain(self.last_chance.map(|(when, _)| when)).min();
+        let timeout = next.map(|when| {
+            let left = when.saturating_duration_since(Instant::now());
+            Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            }
+        });
+        let mut fds = vec![
+            PollFd::new(&self.channel, PollFlags::IN),
+            PollFd::new(&self.signals, PollFlags::IN),
+        ];
+        let terminal = self.terminal.as_ref();
+        let inner = terminal.and_then(Terminal::inner);
+        let keyboard = terminal.and_then(Terminal::keyboard);
+        if let Some((fd, has_input)) = inner {
+            let out = if has_input { PollFlags::OUT } else { PollFlags::empty() };
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN | out));
+        }
+        if let Some(fd) = keyboard {
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let flags = |index: usize| fds.get(index).map_or(PollFlags::empty(), PollFd::revents);
+        let readable = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
+        let keyboard_index = 2 + usize::from(inner.is_some());
+        Ok(Ready {
+            channel: flags(0).intersects(readable),
+            signals: flags(1).intersects(readable),
+            inner_output: inner.is_some() && flags(2).intersects(readable),
+            inner_input: inner.is_some() && flags(2).contains(PollFlags::OUT),
+            keyboard: keyboard.is_some() && flags(keyboard_index).intersects(readable),
+        })
+    }
+
+    fn pass_signals(&mut self) -> Result<(), SetupError> {
+        let step = "read signals";
+        while let Some(signal) =
+            signal_unsafe::next_signal(self.signals.as_fd()).map_err(host(step))?
+        {
+            match signal {
+                libc::SIGWINCH => {
+                    if let Some(terminal) = &self.terminal {
+                        terminal.resize();
+                    }
+                }
+                libc::SIGCONT => {
+                    if let Some(terminal) = &mut self.terminal {
+                        terminal.enter();
+                        terminal.resize();
+                    }
+                    Order::Resume.send(&self.channel).ok();
+                }
+                signal if FORWARDED.contains(&signal) => {
+                    if matches!(signal, libc::SIGTERM | libc::SIGHUP) {
+                        self.last_chance = Some((Instant::now() + GRACE, signal));
+                    }
+                    // PID 1 may have just ended; the channel tells.
+                    Order::Signal(signal).send(&self.channel).ok();
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one report; `Some` when it was the last.
+    fn hear(&mut self) -> Result<Option<Outcome>, SetupError> {
+        let received = Report::receive(&self.channel).map_err(host("hear from PID 1"))?;
+        let Some((report, descriptors)) = received else {
+            let how = match process_unsafe::wait_for_end(self.child.pid) {
+                Ok(Change::Exited(status)) => format!("exit status {status}"),
+                Ok(Change::Killed(signal) | Change::Stopped(signal)) => format!("signal {signal}"),
+                Err(error) => error.to_string(),
+            };
+            return Err(SetupError::Lost { how });
+        };
+        match report {
+            Report::Failed(failure) => Err(failure.into()),
+            Report::NotRun(program, errno) => {
+                Err(SetupError::NotRun { program, source: io::Error::from_raw_os_error(errno) })
+            }
+            Report::Started => Ok(None),
+            Report::Terminal => {
+                if let (Some(terminal), Some(master)) =
+                    (&mut self.terminal, descriptors.into_iter().next())
+                {
+                    terminal.attach(master).map_err(host("use the inner terminal"))?;
+                }
+                Ok(None)
+            }
+            Report::Listeners => {
+                forward::serve(descriptors).map_err(host("serve a host port"))?;
+                Ok(None)
+            }
+            Report::Stopped(_) => {
+                self.stop();
+                Ok(None)
+            }
+            Report::Ended(End::Exited(status)) => Ok(Some(Outcome::Exited(status))),
+            Report::Ended(End::Killed(signal)) => Ok(Some(Outcome::Killed(signal))),
+        }
+    }
+
+    /// Stops with the command, so that the user's shell has its terminal, and goes on with it
+    /// when the shell continues the job.
+    fn stop(&mut self) {
+        if let Some(terminal) = &mut self.terminal {
+            while terminal.show() {}
+            terminal.leave();
+        }
+        // Others in the user's job first: this process does not come back from the second.
+        process_unsafe::kill(0, libc::SIGTSTP).ok();
+        process_unsafe::kill(std::process::id().cast_signed(), libc::SIGSTOP).ok();
+    }
+
+    /// Ends what is left, and only then gives the terminal back and the result.
+    fn close(mut self, result: Result<Outcome, SetupError>) -> Result<Outcome, SetupError> {
+        let pidfd = self.child.pidfd.as_fd();
+        // PID 1 has ended already in every case but a time-out; ESRCH then.
+        rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL).ok();
+        // The kernel lets PID 1 go only when everything in its namespace is gone. ECHILD when
+        // it was waited for already.
+        process_unsafe::wait_for_end(self.child.pid).ok();
+        if let Some(terminal) = &mut self.terminal {
+            terminal.finish();
+        }
+        result
+    }
+}

@@ -1,0 +1,322 @@
+//! From a [`Policy`] to the list of things that the mount view is made of.
+//!
+//! Pure: nothing here looks at the disk, so the whole layout of a view can be read and
+//! compared in a test. `mounts` carries a plan out, top to bottom.
+//!
+//! Invariants:
+//! - a folder is placed before anything inside it;
+//! - every folder between a writable root and a protected path inside it is pinned (a mount
+//!   of its own), so that no rename above a protected path moves it away;
+//! - what is not placed stays what the recursive read-only view makes it.
+
+use std::path::{Path, PathBuf};
+
+use stockade_policy::{AbsPath, Mode, Policy};
+
+/// What stands at a place of the view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Content {
+    /// An empty private folder that may be written: `/tmp` and its kin.
+    PrivateWritable,
+    /// An empty private folder that may not: `/run`.
+    PrivateEmpty,
+    /// The host's own, read-only, where something above it would hide it.
+    Readable,
+    /// The host's own file or folder, writable.
+    Writable,
+    /// The host's own, writable, as a mount of its own so that it cannot be renamed.
+    Pinned,
+    /// The host's own, read-only inside something writable.
+    Protected,
+    /// An empty file or folder in its stead, read-only.
+    Hidden,
+}
+
+/// One place of the view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Placement {
+    /// Absolute path; the same inside and outside.
+    pub(crate) path: PathBuf,
+    /// What stands there.
+    pub(crate) content: Content,
+}
+
+/// Which walls to put up. Everything but [`Walls::ALL`] exists for the tests that look at
+/// one wall alone, and can be named inside this crate only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Walls {
+    /// The mount view.
+    pub(crate) mounts: bool,
+    /// Landlock.
+    pub(crate) landlock: bool,
+    /// The system call filter.
+    pub(crate) seccomp: bool,
+    /// The network namespace.
+    pub(crate) network: bool,
+}
+
+impl Walls {
+    /// Every wall: what every run outside this crate's tests gets.
+    pub(crate) const ALL: Self =
+        Self { mounts: true, landlock: true, seccomp: true, network: true };
+}
+
+/// Everything that PID 1 needs to know to put up the walls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// The places of the view, a folder before what is in it.
+    pub(crate) placements: Vec<Placement>,
+    /// Size of all private temporary folders together, in bytes.
+    pub(crate) tmp_bytes: u64,
+    /// Their inodes together.
+    pub(crate) tmp_inodes: u64,
+    /// Processes and threads alive at once.
+    pub(crate) processes: u32,
+    /// TCP ports of the host's loopback to offer inside.
+    pub(crate) host_ports: Vec<u16>,
+    /// Where the canary tries to write: a folder of the host that no root covers.
+    pub(crate) canary: PathBuf,
+    /// Which walls to put up.
+    pub(crate) walls: Walls,
+}
+
+/// Private folders that may be written. `/dev/shm` belongs to the view of `/dev`.
+const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
+
+/// Sockets, pid files and other doors to host services live here.
+const RUNTIME: &str = "/run";
+
+/// What is below [`RUNTIME`] and no door: the system itself, on NixOS.
+const RUNTIME_READABLE: [&str; 2] = ["/run/current-system", "/run/opengl-driver"];
+
+impl Plan {
+    /// Lays out the view of `policy`.
+    pub(crate) fn new(policy: &Policy) -> Self {
+        let mut wanted: Vec<Placement> = Vec::new();
+        let mut want = |path: &Path, content| {
+            wanted.push(Placement { path: path.to_owned(), content });
+        };
+        for path in TEMPORARY {
+            want(Path::new(path), Content::PrivateWritable);
+        }
+        want(Path::new(RUNTIME), Content::PrivateEmpty);
+        for path in RUNTIME_READABLE {
+            want(Path::new(path), Content::Readable);
+        }
+        let lists = [
+            (&policy.writable, Content::Writable),
+            (&policy.readable, Content::Readable),
+            (&policy.protected, Content::Protected),
+            (&policy.hidden, Content::Hidden),
+        ];
+        for (paths, content) in lists {
+            paths.iter().for_each(|path| want(path.as_path(), content));
+        }
+        // A workspace that the private folders would cover has to be brought back.
+        want(policy.workspace.as_path(), Content::Readable);
+        Self {
+            placements: settle(wanted),
+            tmp_bytes: policy.limits.tmp_bytes,
+            tmp_inodes: policy.limits.tmp_inodes,
+            processes: policy.limits.processes,
+            host_ports: policy.network.host_ports.clone(),
+            canary: canary(policy),
+            walls: Walls::ALL,
+        }
+    }
+}
+
+impl Plan {
+    /// Covers sockets that somebody outside listens on, wherever the view would show them.
+    pub(crate) fn hide_sockets(&mut self, paths: &[PathBuf]) {
+        let mut wanted = std::mem::take(&mut self.placements);
+        wanted.extend(
+            paths.iter().map(|path| Placement { path: path.clone(), content: Content::Hidden }),
+        );
+        self.placements = settle(wanted);
+    }
+}
+
+/// Sorts the wishes, drops those that change nothing, and adds the pins.
+fn settle(mut wanted: Vec<Placement>) -> Vec<Placement> {
+    add_pins(&mut wanted);
+    // An ancestor sorts before its descendants; at one path the later content wins, in the
+    // order of `Content`: hidden over protected over writable.
+    wanted.sort_by(|a, b| a.path.cmp(&b.path).then(a.content.cmp(&b.content)));
+    let mut settled: Vec<Placement> = Vec::new();
+    let mut rest = wanted.into_iter().peekable();
+    while let Some(placement) = rest.next() {
+        if rest.peek().is_some_and(|next| next.path == placement.path) {
+            continue;
+        }
+        let above = settled.iter().rev().find(|above| placement.path.starts_with(&above.path));
+        if changes_something(placement.content, above.map(|above| above.content)) {
+            settled.push(placement);
+        }
+    }
+    settled
+}
+
+/// Whether `content` differs from what `above`, the nearest placed ancestor, already gives.
+fn changes_something(content: Content, above: Option<Content>) -> bool {
+    use Content::{Hidden, Pinned, PrivateEmpty, PrivateWritable, Protected, Readable, Writable};
+    match content {
+        PrivateWritable | PrivateEmpty | Pinned => true,
+        Writable => !matches!(above, Some(Writable | Pinned)),
+        Readable => matches!(above, Some(PrivateWritable | PrivateEmpty | Hidden)),
+        Protected => matches!(above, Some(Writable | Pinned)),
+        Hidden => !matches!(above, Some(Hidden | PrivateEmpty | PrivateWritable)),
+    }
+}
+
+fn add_pins(wanted: &mut Vec<Placement>) {
+    let roots: Vec<PathBuf> = with_content(wanted, Content::Writable);
+    for path in with_content(wanted, Content::Protected) {
+        let root = roots
+            .iter()
+            .filter(|root| path.starts_with(root))
+            // The outermost: a root nested in it is pinned like any other folder.
+            .min_by_key(|root| root.as_os_str().len());
+        let Some(root) = root else { continue };
+        for folder in path.ancestors().skip(1).take_while(|folder| folder != root) {
+            wanted.push(Placement { path: folder.to_owned(), content: Content::Pinned });
+        }
+    }
+}
+
+fn with_content(placements: &[Placement], content: Content) -> Vec<PathBuf> {
+    placements
+        .iter()
+        .filter(|placement| placement.content == content)
+        .map(|placement| placement.path.clone())
+        .collect()
+}
+
+/// A folder that the user could write without Stockade, if there is one outside the roots.
+fn canary(policy: &Policy) -> PathBuf {
+    let parent = policy.workspace.as_path().parent().map(Path::to_owned);
+    let home = policy.home.as_ref().map(|home| home.as_path().to_owned());
+    let outside = |path: &PathBuf| {
+        policy.mode == Mode::ReadOnly
+            || !policy.writable.iter().map(AbsPath::as_path).any(|root| path.starts_with(root))
+    };
+    let covered = |path: &PathBuf| TEMPORARY.iter().any(|folder| path.starts_with(folder));
+    home.into_iter()
+        .chain(parent)
+        .find(|path| outside(path) && !covered(path))
+        .unwrap_or_else(|| PathBuf::from("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use stockade_policy::{Limits, Network};
+
+    use super::*;
+
+    fn paths(list: &[&str]) -> Vec<AbsPath> {
+        list.iter().map(|path| AbsPath::new(*path).unwrap()).collect()
+    }
+
+    fn policy(writable: &[&str], protected: &[&str], hidden: &[&str]) -> Policy {
+        Policy {
+            mode: Mode::WorkspaceWrite,
+            workspace: AbsPath::new("/home/u/w").unwrap(),
+            home: Some(AbsPath::new("/home/u").unwrap()),
+            writable: paths(writable),
+            protected: paths(protected),
+            hidden: paths(hidden),
+            readable: Vec::new(),
+            network: Network::default(),
+            limits: Limits::for_memory(1 << 30),
+        }
+    }
+
+    /// The part of a plan below /home, one line a place.
+    fn shown(policy: &Policy) -> Vec<String> {
+        Plan::new(policy)
+            .placements
+            .iter()
+            .filter(|placement| placement.path.starts_with("/home"))
+            .map(|placement| format!("{:?} {}", placement.content, placement.path.display()))
+            .collect()
+    }
+
+    #[test]
+    fn every_folder_above_a_protected_path_is_pinned() {
+        let policy = policy(&["/home/u/w"], &["/home/u/w/.git/info/attributes"], &[]);
+        assert_eq!(
+            shown(&policy),
+            [
+                "Writable /home/u/w",
+                "Pinned /home/u/w/.git",
+                "Pinned /home/u/w/.git/info",
+                "Protected /home/u/w/.git/info/attributes",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_root_inside_a_root_is_pinned_like_any_folder() {
+        let policy = policy(&["/home/u/w", "/home/u/w/.git"], &["/home/u/w/.git/hooks"], &[]);
+        assert_eq!(
+            shown(&policy),
+            ["Writable /home/u/w", "Pinned /home/u/w/.git", "Protected /home/u/w/.git/hooks"]
+        );
+    }
+
+    #[test]
+    fn what_changes_nothing_is_dropped() {
+        let policy = policy(
+            &["/home/u/w", "/home/u/w/src"],
+            &["/home/u/w/.env", "/home/u/outside/.env"],
+            &["/home/u/.ssh", "/home/u/.ssh/id_rsa"],
+        );
+        assert_eq!(
+            shown(&policy),
+            ["Hidden /home/u/.ssh", "Writable /home/u/w", "Protected /home/u/w/.env"]
+        );
+    }
+
+    #[test]
+    fn hidden_wins_over_protected_and_writable_at_one_path() {
+        let policy = policy(&["/home/u/w"], &["/home/u/w/.env"], &["/home/u/w/.env"]);
+        assert_eq!(shown(&policy), ["Writable /home/u/w", "Hidden /home/u/w/.env"]);
+    }
+
+    #[test]
+    fn a_narrowed_workspace_keeps_only_its_roots_writable() {
+        let policy = policy(
+            &["/home/u/w/src", "/home/u/w/.git"],
+            &["/home/u/w/.git/hooks", "/home/u/w/.env"],
+            &[],
+        );
+        assert_eq!(
+            shown(&policy),
+            ["Writable /home/u/w/.git", "Protected /home/u/w/.git/hooks", "Writable /home/u/w/src",]
+        );
+    }
+
+    #[test]
+    fn a_workspace_under_tmp_is_brought_back_read_only_or_writable() {
+        let mut policy = policy(&["/tmp/w"], &[], &[]);
+        policy.workspace = AbsPath::new("/tmp/w").unwrap();
+        let contents = |policy: &Policy| {
+            let plan = Plan::new(policy);
+            plan.placements
+                .into_iter()
+                .find(|placement| placement.path == Path::new("/tmp/w"))
+                .map(|placement| placement.content)
+        };
+        assert_eq!(contents(&policy), Some(Content::Writable));
+        policy.writable.clear();
+        policy.mode = Mode::ReadOnly;
+        assert_eq!(contents(&policy), Some(Content::Readable));
+    }
+
+    #[test]
+    fn the_canary_stands_where_a_write_would_hurt() {
+        assert_eq!(Plan::new(&policy(&["/home/u/w"], &[], &[])).canary, Path::new("/home/u"));
+        let everything = policy(&["/home/u", "/home"], &[], &[]);
+        assert_eq!(Plan::new(&everything).canary, Path::new("/"));
+    }
+}

@@ -1,0 +1,389 @@
+//! The system call filter: what no program inside may ask of the kernel, and the calls that
+//! PID 1 carries out on behalf because their meaning depends on a path in memory.
+//!
+//! The filter allows what it does not list. It is a second wall for what namespaces and
+//! dropped capabilities already refuse, and the only one for what they do not: sockets of
+//! odd families, io_uring, keyrings, terminal injection, sockets of the host with a name.
+//!
+//! Pure: from tables to a BPF program, which the tests run in an interpreter of their own.
+//! Sources: seccomp(2), linux/filter.h, linux/seccomp.h; call numbers from libc.
+
+use super::sys::seccomp_unsafe::Instruction;
+
+/// What the filter does with one system call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    /// Fails with this errno.
+    Deny(i32),
+    /// Is carried out by PID 1.
+    Trap,
+    /// Is carried out by PID 1 when the argument of this number is not zero.
+    TrapUnlessZero(u8),
+    /// Fails with `errno` when the argument's low half has a bit of `mask`.
+    DenyBits { argument: u8, mask: u32, errno: i32 },
+    /// Fails with `errno` when the argument's low half is one of `values`. The kernel looks
+    /// at no more than the low half of an ioctl number (CVE-2019-10063).
+    DenyValues { argument: u8, values: &'static [u32], errno: i32 },
+    /// Fails with `errno` unless the argument's low half is one of `values`.
+    OnlyValues { argument: u8, values: &'static [u32], errno: i32 },
+    /// `socket`: only families that stay inside the network namespace.
+    Socket,
+}
+
+#[cfg(target_arch = "x86_64")]
+const AUDIT_ARCH: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const AUDIT_ARCH: u32 = 0xc000_00b7;
+
+/// Bit 30 of a call number marks the x32 ABI, which shares `AUDIT_ARCH_X86_64`.
+const X32_BIT: u32 = 0x4000_0000;
+
+const NAMESPACE_FLAGS: u32 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET)
+    .cast_unsigned();
+
+/// `CLONE_NEWTIME` shares its bit with a part of clone's exit signal, so only `unshare`
+/// can be asked for it.
+const NEW_TIME: u32 = 0x80;
+
+/// Terminal injection (TIOCSTI, TIOCLINUX), line disciplines (TIOCSETD) and the console
+/// (TIOCCONS). Source: ioctl_tty(2), ioctl_console(2).
+const TERMINAL_INJECTION: &[u32] = &[0x5412, 0x541c, 0x5423, 0x541d];
+
+/// PER_LINUX, PER_LINUX32, each with and without ADDR_NO_RANDOMIZE (debuggers), and the
+/// question for the present value.
+const PERSONALITIES: &[u32] = &[0, 8, 0x0004_0000, 0x0004_0008, 0xffff_ffff];
+
+/// Netlink protocols that only tell of this network namespace: ROUTE (getaddrinfo),
+/// SOCK_DIAG (ss), KOBJECT_UEVENT (libudev).
+const NETLINK_PROTOCOLS: [u32; 3] = [0, 4, 15];
+
+const EPERM: i32 = libc::EPERM;
+const ENOSYS: i32 = libc::ENOSYS;
+
+/// The table. Calls with numbers above 424 are the same on every architecture.
+const RULES: &[(libc::c_long, Rule)] = &[
+    // Called often: first.
+    (libc::SYS_ioctl, Rule::DenyValues { argument: 1, values: TERMINAL_INJECTION, errno: EPERM }),
+    (libc::SYS_clone, Rule::DenyBits { argument: 0, mask: NAMESPACE_FLAGS, errno: EPERM }),
+    // Its flags are behind a pointer; the C library falls back to clone.
+    (libc::SYS_clone3, Rule::Deny(ENOSYS)),
+    (libc::SYS_socket, Rule::Socket),
+    (libc::SYS_connect, Rule::Trap),
+    (libc::SYS_sendto, Rule::TrapUnlessZero(4)),
+    (libc::SYS_sendmsg, Rule::Trap),
+    (libc::SYS_sendmmsg, Rule::Trap),
+    (
+        libc::SYS_socketpair,
+        Rule::OnlyValues { argument: 0, values: &[1], errno: libc::EAFNOSUPPORT },
+    ),
+    (
+        libc::SYS_unshare,
+        Rule::DenyBits { argument: 0, mask: NAMESPACE_FLAGS | NEW_TIME, errno: EPERM },
+    ),
+    (libc::SYS_personality, Rule::OnlyValues { argument: 0, values: PERSONALITIES, errno: EPERM }),
+    (libc::SYS_setns, Rule::Deny(EPERM)),
+    // The mount family, old and new.
+    (libc::SYS_mount, Rule::Deny(EPERM)),
+    (libc::SYS_umount2, Rule::Deny(EPERM)),
+    (libc::SYS_pivot_root, Rule::Deny(EPERM)),
+    (libc::SYS_chroot, Rule::Deny(EPERM)),
+    (libc::SYS_open_tree, Rule::Deny(EPERM)),
+    (OPEN_TREE_ATTR, Rule::Deny(EPERM)),
+    (libc::SYS_move_mount, Rule::Deny(EPERM)),
+    (libc::SYS_fsopen, Rule::Deny(EPERM)),
+    (libc::SYS_fsconfig, Rule::Deny(EPERM)),
+    (libc::SYS_fsmount, Rule::Deny(EPERM)),
+    (libc::SYS_fspick, Rule::Deny(EPERM)),
+    (libc::SYS_mount_setattr, Rule::Deny(EPERM)),
+    (libc::SYS_swapon, Rule::Deny(EPERM)),
+    (libc::SYS_swapoff, Rule::Deny(EPERM)),
+    (libc::SYS_quotactl, Rule::Deny(EPERM)),
+    (libc::SYS_quotactl_fd, Rule::Deny(EPERM)),
+    (libc::SYS_open_by_handle_at, Rule::Deny(EPERM)),
+    (libc::SYS_fanotify_init, Rule::Deny(EPERM)),
+    // Ways around the checks on calls; libraries fall back when they are not there.
+    (libc::SYS_io_uring_setup, Rule::Deny(ENOSYS)),
+    (libc::SYS_io_uring_enter, Rule::Deny(ENOSYS)),
+    (libc::SYS_io_uring_register, Rule::Deny(ENOSYS)),
+    (libc::SYS_pidfd_getfd, Rule::Deny(EPERM)),
+    (libc::SYS_bpf, Rule::Deny(EPERM)),
+    (libc::SYS_perf_event_open, Rule::Deny(EPERM)),
+    (libc::SYS_userfaultfd, Rule::Deny(EPERM)),
+    (libc::SYS_kcmp, Rule::Deny(EPERM)),
+    // Keyrings are not namespaced.
+    (libc::SYS_keyctl, Rule::Deny(EPERM)),
+    (libc::SYS_add_key, Rule::Deny(EPERM)),
+    (libc::SYS_request_key, Rule::Deny(EPERM)),
+    // The machine itself.
+    (libc::SYS_kexec_load, Rule::Deny(EPERM)),
+    (libc::SYS_kexec_file_load, Rule::Deny(EPERM)),
+    (libc::SYS_init_module, Rule::Deny(EPERM)),
+    (libc::SYS_finit_module, Rule::Deny(EPERM)),
+    (libc::SYS_delete_module, Rule::Deny(EPERM)),
+    (libc::SYS_reboot, Rule::Deny(EPERM)),
+    (libc::SYS_syslog, Rule::Deny(EPERM)),
+    (libc::SYS_acct, Rule::Deny(EPERM)),
+    (libc::SYS_settimeofday, Rule::Deny(EPERM)),
+    (libc::SYS_clock_settime, Rule::Deny(EPERM)),
+    (libc::SYS_sethostname, Rule::Deny(EPERM)),
+    (libc::SYS_setdomainname, Rule::Deny(EPERM)),
+    (libc::SYS_vhangup, Rule::Deny(EPERM)),
+    (libc::SYS_lookup_dcookie, Rule::Deny(EPERM)),
+    (libc::SYS_nfsservctl, Rule::Deny(EPERM)),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_iopl, Rule::Deny(EPERM)),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_ioperm, Rule::Deny(EPERM)),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_modify_ldt, Rule::Deny(EPERM)),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_uselib, Rule::Deny(ENOSYS)),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS__sysctl, Rule::Deny(ENOSYS)),
+];
+
+/// Linux 6.15; not in libc yet.
+const OPEN_TREE_ATTR: libc::c_long = 467;
+
+// linux/bpf_common.h and linux/seccomp.h.
+const LOAD_WORD: u16 = 0x20;
+const JUMP_EQUAL: u16 = 0x15;
+const JUMP_ANY_BIT: u16 = 0x45;
+const RETURN: u16 = 0x06;
+const RET_ALLOW: u32 = 0x7fff_0000;
+const RET_ERRNO: u32 = 0x0005_0000;
+const RET_USER_NOTIF: u32 = 0x7fc0_0000;
+/// Offsets into `struct seccomp_data`.
+const OFFSET_NUMBER: u32 = 0;
+const OFFSET_ARCH: u32 = 4;
+const OFFSET_ARGUMENTS: u32 = 16;
+
+const fn op(code: u16, operand: u32, jump_true: u8, jump_false: u8) -> Instruction {
+    Instruction { code, jump_true, jump_false, operand }
+}
+
+const fn load(offset: u32) -> Instruction {
+    op(LOAD_WORD, offset, 0, 0)
+}
+
+const fn give(action: u32) -> Instruction {
+    op(RETURN, action, 0, 0)
+}
+
+/// The low half of an argument; both supported architectures are little-endian.
+const fn low(argument: u8) -> u32 {
+    OFFSET_ARGUMENTS + 8 * argument as u32
+}
+
+const fn fail(errno: i32) -> Instruction {
+    give(RET_ERRNO | errno.cast_unsigned())
+}
+
+/// The program, for seccomp(2).
+pub(crate) fn filter() -> Vec<Instruction> {
+    let mut program = vec![
+        load(OFFSET_ARCH),
+        op(JUMP_EQUAL, AUDIT_ARCH, 1, 0),
+        fail(ENOSYS),
+        load(OFFSET_NUMBER),
+        op(JUMP_ANY_BIT, X32_BIT, 0, 1),
+        fail(ENOSYS),
+    ];
+    for &(number, rule) in RULES {
+        let body = body(rule);
+        let number = u32::try_from(number).expect("invariant: call numbers are not negative");
+        let skip = u8::try_from(body.len()).expect("invariant: bodies are short");
+        program.push(op(JUMP_EQUAL, number, 0, skip));
+        program.extend(body);
+    }
+    program.push(give(RET_ALLOW));
+    program
+}
+
+/// What is done with one call; every path through it returns.
+fn body(rule: Rule) -> Vec<Instruction> {
+    match rule {
+        Rule::Deny(errno) => vec![fail(errno)],
+        Rule::Trap => vec![give(RET_USER_NOTIF)],
+        Rule::TrapUnlessZero(argument) => vec![
+            load(low(argument)),
+            op(JUMP_EQUAL, 0, 0, 3),
+            load(low(argument) + 4),
+            op(JUMP_EQUAL, 0, 0, 1),
+            give(RET_ALLOW),
+            give(RET_USER_NOTIF),
+        ],
+        Rule::DenyBits { argument, mask, errno } => {
+            vec![load(low(argument)), op(JUMP_ANY_BIT, mask, 0, 1), fail(errno), give(RET_ALLOW)]
+        }
+        Rule::DenyValues { argument, values, errno } => {
+            choose(argument, values, fail(errno), give(RET_ALLOW))
+        }
+        Rule::OnlyValues { argument, values, errno } => {
+            choose(argument, values, give(RET_ALLOW), fail(errno))
+        }
+        Rule::Socket => socket(),
+    }
+}
+
+/// `listed` when the argument is one of `values`, else `other`.
+fn choose(
+    argument: u8,
+    values: &[u32],
+    listed: Instruction,
+    other: Instruction,
+) -> Vec<Instruction> {
+    let mut body = vec![load(low(argument))];
+    for (index, &value) in values.iter().enumerate() {
+        let to_listed = u8::try_from(values.len() - index).expect("invariant: lists are short");
+        body.push(op(JUMP_EQUAL, value, to_listed, 0));
+    }
+    body.extend([other, listed]);
+    body
+}
+
+fn socket() -> Vec<Instruction> {
+    let [unix, inet, inet6, netlink] =
+        [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK].map(i32::cast_unsigned);
+    let [route, diag, uevent] = NETLINK_PROTOCOLS;
+    vec![
+        load(low(0)),
+        op(JUMP_EQUAL, unix, 8, 0),
+        op(JUMP_EQUAL, inet, 7, 0),
+        op(JUMP_EQUAL, inet6, 6, 0),
+        op(JUMP_EQUAL, netlink, 0, 6),
+        load(low(2)),
+        op(JUMP_EQUAL, route, 3, 0),
+        op(JUMP_EQUAL, diag, 2, 0),
+        op(JUMP_EQUAL, uevent, 1, 0),
+        fail(libc::EPROTONOSUPPORT),
+        give(RET_ALLOW),
+        fail(libc::EAFNOSUPPORT),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the program as the kernel would, on one call.
+    fn run(arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
+        let program = filter();
+        let word = |offset: u32| match offset {
+            OFFSET_NUMBER => number,
+            OFFSET_ARCH => arch,
+            _ => {
+                let index = usize::try_from((offset - OFFSET_ARGUMENTS) / 8).unwrap();
+                let half = if offset % 8 == 0 { 0 } else { 32 };
+                u32::try_from(arguments[index] >> half & 0xffff_ffff).unwrap()
+            }
+        };
+        let (mut at, mut register) = (0, 0);
+        loop {
+            let Instruction { code, jump_true, jump_false, operand } = program[at];
+            at += 1;
+            let holds = match code {
+                LOAD_WORD => {
+                    register = word(operand);
+                    continue;
+                }
+                RETURN => return operand,
+                JUMP_EQUAL => register == operand,
+                JUMP_ANY_BIT => register & operand != 0,
+                other => panic!("unknown operation {other:#x}"),
+            };
+            at += usize::from(if holds { jump_true } else { jump_false });
+        }
+    }
+
+    fn native(number: libc::c_long, arguments: [u64; 6]) -> u32 {
+        run(AUDIT_ARCH, u32::try_from(number).unwrap(), arguments)
+    }
+
+    const fn errno(number: i32) -> u32 {
+        RET_ERRNO | number.cast_unsigned()
+    }
+
+    #[test]
+    fn foreign_architectures_and_x32_get_enosys() {
+        const AUDIT_ARCH_I386: u32 = 0x4000_0003;
+        assert_eq!(run(AUDIT_ARCH_I386, 4, [0; 6]), errno(libc::ENOSYS));
+        let getpid = u32::try_from(libc::SYS_getpid).unwrap();
+        assert_eq!(run(AUDIT_ARCH, getpid | X32_BIT, [0; 6]), errno(libc::ENOSYS));
+        assert_eq!(run(AUDIT_ARCH, getpid, [0; 6]), RET_ALLOW);
+    }
+
+    #[test]
+    fn sockets_are_judged_by_family_and_netlink_protocol() {
+        let socket = |family: i32, protocol: u64| {
+            let family = u64::from(family.cast_unsigned());
+            native(libc::SYS_socket, [family, 2, protocol, 0, 0, 0])
+        };
+        for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6] {
+            assert_eq!(socket(family, 0), RET_ALLOW, "family {family}");
+        }
+        for family in [libc::AF_VSOCK, libc::AF_PACKET, libc::AF_ALG, libc::AF_KEY, 31, 44] {
+            assert_eq!(socket(family, 0), errno(libc::EAFNOSUPPORT), "family {family}");
+        }
+        for (protocol, answer) in [
+            (0, RET_ALLOW),
+            (4, RET_ALLOW),
+            (15, RET_ALLOW),
+            (9, errno(libc::EPROTONOSUPPORT)),
+            (16, errno(libc::EPROTONOSUPPORT)),
+        ] {
+            assert_eq!(socket(libc::AF_NETLINK, protocol), answer, "netlink {protocol}");
+        }
+    }
+
+    #[test]
+    fn terminal_injection_is_recognised_by_the_low_half() {
+        let ioctl = |request: u64| native(libc::SYS_ioctl, [0, request, 0, 0, 0, 0]);
+        assert_eq!(ioctl(0x5412), errno(libc::EPERM));
+        assert_eq!(ioctl(0xdead_0000_5412), errno(libc::EPERM));
+        assert_eq!(ioctl(0x5413), RET_ALLOW, "TIOCGWINSZ");
+    }
+
+    #[test]
+    fn new_namespaces_are_refused_and_threads_are_not() {
+        let clone =
+            |flags: i32| native(libc::SYS_clone, [u64::from(flags.cast_unsigned()), 0, 0, 0, 0, 0]);
+        assert_eq!(clone(libc::CLONE_NEWUSER | libc::SIGCHLD), errno(libc::EPERM));
+        assert_eq!(clone(libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND), RET_ALLOW);
+        assert_eq!(native(libc::SYS_clone3, [0; 6]), errno(libc::ENOSYS));
+        assert_eq!(native(libc::SYS_unshare, [0x80, 0, 0, 0, 0, 0]), errno(libc::EPERM));
+        assert_eq!(native(libc::SYS_unshare, [0x400, 0, 0, 0, 0, 0]), RET_ALLOW, "CLONE_FILES");
+    }
+
+    #[test]
+    fn only_sends_with_an_address_are_trapped() {
+        let sendto = |address: u64| native(libc::SYS_sendto, [3, 1, 1, 0, address, 0]);
+        assert_eq!(sendto(0), RET_ALLOW);
+        assert_eq!(sendto(1), RET_USER_NOTIF);
+        assert_eq!(sendto(1 << 32), RET_USER_NOTIF);
+        assert_eq!(native(libc::SYS_connect, [0; 6]), RET_USER_NOTIF);
+    }
+
+    #[test]
+    fn personality_allows_what_debuggers_need() {
+        let personality = |value: u64| native(libc::SYS_personality, [value, 0, 0, 0, 0, 0]);
+        assert_eq!(personality(0xffff_ffff), RET_ALLOW);
+        assert_eq!(personality(0x0004_0000), RET_ALLOW);
+        assert_eq!(personality(0x0040_0000), errno(libc::EPERM), "READ_IMPLIES_EXEC");
+    }
+
+    #[test]
+    fn every_plain_denial_of_the_table_is_in_the_program() {
+        for &(number, rule) in RULES {
+            if let Rule::Deny(error) = rule {
+                assert_eq!(native(number, [u64::MAX; 6]), errno(error), "call {number}");
+            }
+        }
+    }
+}

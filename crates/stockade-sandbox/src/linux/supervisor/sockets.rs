@@ -1,0 +1,161 @@
+//! `connect`, and what it shares with addressed sends: sockets with a name.
+
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::net::AddressFamily;
+
+use super::caller::Caller;
+use super::messages::Send;
+use super::unix_peers::{self, SocketFile};
+use super::{Answer, Prepared, errno};
+use crate::linux::sys::socket_unsafe;
+
+/// `sizeof(struct sockaddr_storage)`: no address is longer.
+const ADDRESS_MAX: usize = 128;
+/// Where the path of a `struct sockaddr_un` starts.
+const PATH_OFFSET: usize = 2;
+
+/// A call whose arguments are copied and allowed.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// Connect this socket there.
+    Connect(OwnedFd, Address),
+    /// Send these messages.
+    Send(Send),
+}
+
+impl Action {
+    /// Whether carrying it out may take longer than a moment.
+    pub(super) fn may_block(&self) -> bool {
+        let socket = match self {
+            Self::Connect(socket, _) => socket,
+            Self::Send(send) => send.socket(),
+        };
+        !rustix::fs::fcntl_getfl(socket).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
+    }
+
+    /// Carries it out; what the kernel says is what the caller gets.
+    pub(super) fn perform(self) -> Answer {
+        match self {
+            Self::Connect(socket, address) => {
+                match socket_unsafe::connect(socket.as_fd(), address.bytes()) {
+                    Ok(()) => Answer::Value(0),
+                    Err(error) => errno(&error),
+                }
+            }
+            Self::Send(send) => send.perform(),
+        }
+    }
+}
+
+/// An address that may be used.
+#[derive(Debug)]
+pub(super) struct Address {
+    bytes: Vec<u8>,
+    /// Keeps the socket's file open that `bytes` name by descriptor.
+    _file: Option<OwnedFd>,
+}
+
+impl Address {
+    /// The `struct sockaddr`.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Copies the address at argument values `pointer` and `length` and judges it for a
+    /// socket of `domain`.
+    ///
+    /// # Errors
+    ///
+    /// `EACCES` for a named socket that was not bound inside; else what the kernel would say.
+    pub(super) fn of(
+        caller: &Caller<'_>,
+        domain: AddressFamily,
+        pointer: u64,
+        length: u64,
+    ) -> io::Result<Self> {
+        let length = usize::try_from(length & 0xffff_ffff).map_err(io::Error::other)?;
+        if length > ADDRESS_MAX {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        let bytes = caller.read(pointer, length)?;
+        match unix_path(domain, &bytes) {
+            None => Ok(Self { bytes, _file: None }),
+            Some(path) => Self::bound_inside(caller, path),
+        }
+    }
+
+    fn bound_inside(caller: &Caller<'_>, path: &Path) -> io::Result<Self> {
+        let file = resolve(caller, path)?;
+        let refused = |errno: i32| Err(io::Error::from_raw_os_error(errno));
+        let Some(socket) = SocketFile::of(&file)? else { return refused(libc::ECONNREFUSED) };
+        match unix_peers::is_bound_inside(socket) {
+            Ok(true) => {}
+            // Nobody is told whether somebody outside listens there.
+            Ok(false) | Err(_) => return refused(libc::EACCES),
+        }
+        let mut bytes = libc::sa_family_t::try_from(libc::AF_UNIX)
+            .map_err(io::Error::other)?
+            .to_ne_bytes()
+            .to_vec();
+        bytes.extend(format!("/proc/self/fd/{}\0", file.as_raw_fd()).as_bytes());
+        Ok(Self { bytes, _file: Some(file) })
+    }
+}
+
+/// The path in `bytes`, when they name a Unix socket by one (not an abstract one, which the
+/// network namespace holds).
+fn unix_path(domain: AddressFamily, bytes: &[u8]) -> Option<&Path> {
+    if domain != AddressFamily::UNIX {
+        return None;
+    }
+    let family = bytes.first_chunk::<2>()?;
+    let path = bytes.get(PATH_OFFSET..)?;
+    if i32::from(u16::from_ne_bytes(*family)) != libc::AF_UNIX || matches!(path, [] | [0, ..]) {
+        return None;
+    }
+    let end = path.iter().position(|byte| *byte == 0).unwrap_or(path.len());
+    Some(Path::new(std::ffi::OsStr::from_bytes(path.get(..end)?)))
+}
+
+/// Opens the socket's file as the caller would find it. Magic links (`/proc/PID/fd/N`) are
+/// not followed: they would be those of this process.
+fn resolve(caller: &Caller<'_>, path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_MAGICLINKS;
+    if path.is_absolute() {
+        return Ok(rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), resolve)?);
+    }
+    let folder = caller.current_folder()?;
+    Ok(rustix::fs::openat2(folder, path, flags, Mode::empty(), resolve)?)
+}
+
+/// `connect(socket, address, length)`.
+pub(super) fn connect(caller: &Caller<'_>) -> io::Result<Prepared> {
+    let socket = caller.descriptor(caller.integer(0))?;
+    let domain = rustix::net::sockopt::socket_domain(&socket)?;
+    let address = Address::of(caller, domain, caller.argument(1), caller.argument(2))?;
+    caller.confirm()?;
+    Ok(Prepared::Act(Action::Connect(socket, address)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_name_in_the_file_system_is_a_path() {
+        let unix = AddressFamily::UNIX;
+        assert_eq!(unix_path(unix, b"\x01\0/run/x\0garbage"), Some(Path::new("/run/x")));
+        assert_eq!(unix_path(unix, b"\x01\0rel"), Some(Path::new("rel")));
+        assert_eq!(unix_path(unix, b"\x01\0\0abstract"), None);
+        assert_eq!(unix_path(unix, b"\x01\0"), None, "unnamed");
+        assert_eq!(unix_path(unix, b"\0\0/x"), None, "AF_UNSPEC dissolves a connection");
+        assert_eq!(unix_path(unix, b"\x01"), None);
+        assert_eq!(unix_path(AddressFamily::INET, b"\x01\0/run/x"), None);
+    }
+}

@@ -1,0 +1,81 @@
+//! Calls on sockets with addresses as plain bytes, and the loopback interface.
+#![expect(unsafe_code, reason = "socket addresses of any family, and SIOCSIFFLAGS")]
+
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+/// Connects `socket` to the `struct sockaddr` in `address`.
+///
+/// # Errors
+///
+/// Those of connect(2), unchanged: they are handed to the program that asked.
+pub(crate) fn connect(socket: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(address.len()).map_err(io::Error::other)?;
+    // SAFETY: the kernel copies `length` bytes of the borrowed slice and checks them itself.
+    match unsafe { libc::connect(socket.as_raw_fd(), address.as_ptr().cast(), length) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// One message, all of it already copied into this process.
+#[derive(Debug)]
+pub(crate) struct Message<'a> {
+    /// `struct sockaddr` bytes; empty for none.
+    pub(crate) name: &'a [u8],
+    /// The payload.
+    pub(crate) data: &'a [u8],
+    /// Control messages, in the kernel's layout; empty for none.
+    pub(crate) control: &'a [u8],
+    /// `MSG_*`.
+    pub(crate) flags: i32,
+}
+
+/// Sends `message` on `socket`; returns the bytes sent. Never raises `SIGPIPE`.
+///
+/// # Errors
+///
+/// Those of sendmsg(2), unchanged: they are handed to the program that asked.
+pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message<'_>) -> io::Result<usize> {
+    let mut data = libc::iovec {
+        iov_base: message.data.as_ptr().cast_mut().cast(),
+        iov_len: message.data.len(),
+    };
+    // SAFETY: `msghdr` is pointers and integers, for which zero is a valid value.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut data;
+    header.msg_iovlen = 1;
+    if !message.name.is_empty() {
+        header.msg_name = message.name.as_ptr().cast_mut().cast();
+        header.msg_namelen =
+            libc::socklen_t::try_from(message.name.len()).map_err(io::Error::other)?;
+    }
+    if !message.control.is_empty() {
+        header.msg_control = message.control.as_ptr().cast_mut().cast();
+        header.msg_controllen = message.control.len();
+    }
+    let flags = message.flags | libc::MSG_NOSIGNAL;
+    // SAFETY: the kernel only reads through the header's pointers, each of which is a borrowed
+    // slice of the length beside it, and checks what is in them itself.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, flags) };
+    usize::try_from(sent).map_err(|_negative| io::Error::last_os_error())
+}
+
+/// Sets the loopback interface of this network namespace up.
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_NET_ADMIN` over the network namespace. Source: netdevice(7).
+pub(crate) fn bring_loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: `ifreq` is integers, byte arrays and a union of such: zero is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l'.cast_signed();
+    request.ifr_name[1] = b'o'.cast_signed();
+    let flags = libc::IFF_UP | libc::IFF_RUNNING;
+    request.ifr_ifru.ifru_flags = i16::try_from(flags).map_err(io::Error::other)?;
+    // SAFETY: the kernel reads one `ifreq`, live for the call.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

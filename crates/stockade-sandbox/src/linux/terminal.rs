@@ -1,0 +1,203 @@
+//! The inner terminal and the user's own, and what passes between them.
+//!
+//! A program inside never holds the user's terminal: each of its descriptors 0–2 that was one
+//! becomes the slave of a pseudoterminal made inside. What it could do to a terminal (push
+//! input back, change its settings and die) it does to that one.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use rustix::fs::OFlags;
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, unlockpt};
+use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+
+use super::sys::exec_unsafe;
+
+/// Input that the inner side has not taken yet; more is left in the user's terminal.
+const PENDING_MAX: usize = 64 * 1024;
+
+/// Opens a new pseudoterminal of the `/dev/pts` in view: master, slave.
+pub(crate) fn open_inner() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let master = rustix::fs::open("/dev/ptmx", flags, rustix::fs::Mode::empty())?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let slave = ioctl_tiocgptpeer(&master, flags)?;
+    Ok((master, slave))
+}
+
+/// Gives a terminal its settings back; nothing can be done where that fails.
+pub(crate) fn restore(outer: Option<&(OwnedFd, Termios)>) {
+    if let Some((fd, settings)) = outer {
+        tcsetattr(fd, OptionalActions::Now, settings).ok();
+    }
+}
+
+/// The user's side.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    outer: OwnedFd,
+    settings: Termios,
+    /// Whether keys are read from it: only when it is standard input or output, so that a
+    /// pipeline's other programs keep theirs.
+    has_keyboard: bool,
+    is_raw: bool,
+    master: Option<OwnedFd>,
+    pending: Vec<u8>,
+}
+
+/// Which of the descriptors 0–2 are terminals.
+pub(crate) fn which() -> [bool; 3] {
+    [
+        isatty(rustix::stdio::stdin()),
+        isatty(rustix::stdio::stdout()),
+        isatty(rustix::stdio::stderr()),
+    ]
+}
+
+impl Terminal {
+    /// The user's terminal, if any of 0–2 is one.
+    pub(crate) fn of_user(terminals: [bool; 3]) -> Option<Self> {
+        let number = (0..).zip(terminals).find(|(_, is_terminal)| *is_terminal)?.0;
+        let outer = exec_unsafe::duplicate_stdio(number)?;
+        let settings = tcgetattr(&outer).ok()?;
+        Some(Self {
+            outer,
+            settings,
+            has_keyboard: number < 2,
+            is_raw: false,
+            master: None,
+            pending: Vec::new(),
+        })
+    }
+
+    /// A second handle for PID 1, which restores the settings should this process be killed.
+    pub(crate) fn for_restoring(&self) -> Option<(OwnedFd, Termios)> {
+        Some((self.outer.try_clone().ok()?, self.settings.clone()))
+    }
+
+    /// Takes the inner side and gives it the size of the user's.
+    pub(crate) fn attach(&mut self, master: OwnedFd) -> io::Result<()> {
+        let flags = rustix::fs::fcntl_getfl(&master)?;
+        rustix::fs::fcntl_setfl(&master, flags | OFlags::NONBLOCK)?;
+        self.master = Some(master);
+        // What a program sees first should be what the user had.
+        if let Some(master) = &self.master {
+            tcsetattr(master, OptionalActions::Now, &self.settings).ok();
+        }
+        self.resize();
+        self.enter();
+        Ok(())
+    }
+
+    /// Hands the user's window size on.
+    pub(crate) fn resize(&self) {
+        if let (Ok(size), Some(master)) = (rustix::termios::tcgetwinsize(&self.outer), &self.master)
+        {
+            rustix::termios::tcsetwinsize(master, size).ok();
+        }
+    }
+
+    /// Makes the user's terminal pass every key on, if Stockade is in the foreground.
+    pub(crate) fn enter(&mut self) {
+        let ours = Some(rustix::process::getpgrp());
+        let foreground = rustix::termios::tcgetpgrp(&self.outer).ok();
+        if !self.has_keyboard || foreground != ours {
+            return;
+        }
+        let mut raw = self.settings.clone();
+        raw.make_raw();
+        self.is_raw = tcsetattr(&self.outer, OptionalActions::Now, &raw).is_ok();
+    }
+
+    /// Gives the user's terminal its settings back.
+    pub(crate) fn leave(&mut self) {
+        if self.is_raw {
+            tcsetattr(&self.outer, OptionalActions::Now, &self.settings).ok();
+            self.is_raw = false;
+        }
+    }
+
+    /// The user's side, when there are keys to be read and room for them.
+    pub(crate) fn keyboard(&self) -> Option<BorrowedFd<'_>> {
+        let wants = self.is_raw && self.master.is_some() && self.pending.len() < PENDING_MAX;
+        wants.then(|| self.outer.as_fd())
+    }
+
+    /// The inner side, and whether it has to take input.
+    pub(crate) fn inner(&self) -> Option<(BorrowedFd<'_>, bool)> {
+        Some((self.master.as_ref()?.as_fd(), !self.pending.is_empty()))
+    }
+
+    /// Takes keys from the user.
+    pub(crate) fn read_keys(&mut self) {
+        let mut buffer = [0; 4096];
+        match rustix::io::read(&self.outer, &mut buffer) {
+            Ok(0) => self.has_keyboard = false,
+            Ok(count) => {
+                self.pending.extend(buffer.iter().take(count));
+                self.write_inner();
+                return;
+            }
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return,
+            Err(_) => self.has_keyboard = false,
+        }
+        self.leave();
+    }
+
+    /// Hands pending input to the inner side.
+    pub(crate) fn write_inner(&mut self) {
+        let Some(master) = &self.master else { return };
+        while !self.pending.is_empty() {
+            match rustix::io::write(master, &self.pending) {
+                Ok(count) => drop(self.pending.drain(..count)),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => return,
+                // Nobody will ever read it.
+                Err(_) => self.pending.clear(),
+            }
+        }
+    }
+
+    /// Shows what the inner side wrote; `false` when there is nothing more for now.
+    pub(crate) fn show(&mut self) -> bool {
+        let Some(master) = &self.master else { return false };
+        let mut buffer = [0; 16 * 1024];
+        match rustix::io::read(master, &mut buffer) {
+            Ok(count) if count > 0 => {
+                let text = buffer.get(..count).unwrap_or_default();
+                write_all(&self.outer, text);
+                true
+            }
+            Err(rustix::io::Errno::INTR) => true,
+            Err(rustix::io::Errno::AGAIN) => false,
+            // EIO: no process holds the other side any more.
+            Ok(_) | Err(_) => {
+                self.master = None;
+                false
+            }
+        }
+    }
+
+    /// After everything inside has ended: shows the rest and gives the terminal back.
+    pub(crate) fn finish(&mut self) {
+        while self.show() {}
+        self.leave();
+    }
+}
+
+/// Writes to the user's terminal. One that is gone has nobody to tell.
+fn write_all(fd: &OwnedFd, mut text: &[u8]) {
+    while !text.is_empty() {
+        match rustix::io::write(fd, text) {
+            Ok(count) => text = text.get(count..).unwrap_or_default(),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => {
+                let mut wait = [rustix::event::PollFd::new(fd, rustix::event::PollFlags::OUT)];
+                rustix::event::poll(&mut wait, None).ok();
+            }
+            Err(_) => return,
+        }
+    }
+}
