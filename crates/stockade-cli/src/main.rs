@@ -1,2 +1,22 @@
 //! The binary `stockade`.
-fn main() {}
+//!
+//! `stockade run` clones straight from this process, which therefore starts no thread and no
+//! runtime before the boundary is up.
+
+mod cli;
+mod commands;
+mod failure;
+mod ui;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os()) {
+        Ok(cli::Verb::Run(arguments)) => match commands::run::run(*arguments) {
+            Ok(status) => ExitCode::from(status),
+            Err(failure) => failure.report(),
+        },
+        Ok(cli::Verb::NotYet(verb)) => failure::Failure::not_yet_verb(&verb).report(),
+        Err(shown) => shown.show(),
+    }
+}

@@ -10,11 +10,14 @@
 //! - an [`AbsPath`] is absolute and has no `.` or `..` component;
 //! - the mechanism (`stockade-sandbox`) depends on this crate, never the other way round.
 
+pub mod environment;
 mod limits;
 mod mode;
+pub mod names;
 mod network;
 mod path;
 mod policy;
+mod quantity;
 mod review;
 
 pub use limits::Limits;
@@ -22,4 +25,5 @@ pub use mode::{ApprovalPolicy, Mode, UnknownWord};
 pub use network::Network;
 pub use path::{AbsPath, PathError};
 pub use policy::Policy;
+pub use quantity::{QuantityError, parse_size, parse_time};
 pub use review::{Approved, Pending, Reason, Review, Verdict, review};

@@ -15,3 +15,4 @@ mod linux;
 
 pub use error::SetupError;
 pub use launch::{Command, Launch, Outcome, launch};
+pub use linux::{Owner, become_user, owner_of};

@@ -4,6 +4,7 @@ mod canary;
 mod control;
 mod failure;
 mod forward;
+mod identity;
 mod init;
 mod landlock;
 mod mounts;
@@ -18,4 +19,5 @@ mod terminal;
 mod tests;
 pub(crate) mod unconfined;
 
+pub use identity::{Owner, become_user, owner_of};
 pub(crate) use outside::launch;

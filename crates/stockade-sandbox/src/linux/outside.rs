@@ -68,7 +68,9 @@ fn run_masked(
     let terminals = terminal::which();
     let mut terminal = Terminal::of_user(terminals);
     let (ours, theirs) = control::pair().map_err(host("make a socket pair"))?;
-    let is_root = rustix::process::geteuid().is_root();
+    // Before the clone: in a user namespace without a map every id is the overflow id.
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    let is_root = uid.is_root();
     let child = match process_unsafe::clone_into(namespaces(plan.walls)) {
         Ok(Fork::Parent(child)) => child,
         Ok(Fork::Child) => {
@@ -80,8 +82,8 @@ fn run_masked(
                 mask,
                 ignored,
                 mapped_outside: is_root,
-                uid: rustix::process::geteuid().as_raw(),
-                gid: rustix::process::getegid().as_raw(),
+                uid: uid.as_raw(),
+                gid: gid.as_raw(),
                 canary_port,
                 outer: terminal.as_ref().and_then(Terminal::for_restoring),
                 terminals,

@@ -104,8 +104,10 @@ fn execute(command: &Command) -> i32 {
         let error = exec_unsafe::execve(&path, &arguments, &environment);
         match error.raw_os_error().unwrap_or(libc::EIO) {
             libc::ENOENT | libc::ENOTDIR => {}
-            // Found, but not for us: a later folder may have another, as for a shell.
-            libc::EACCES => result = libc::EACCES,
+            // There, but not for us: a later folder may have another. A folder of the `PATH`
+            // that cannot be searched says nothing, as for a shell.
+            libc::EACCES if candidate.symlink_metadata().is_ok() => result = libc::EACCES,
+            libc::EACCES => {}
             libc::ENOEXEC => return run_by_shell(&path, &argv, envp),
             other => return other,
         }

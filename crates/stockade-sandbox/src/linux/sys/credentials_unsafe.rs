@@ -113,3 +113,19 @@ pub(crate) fn new_session() -> io::Result<()> {
         _ => Ok(()),
     }
 }
+
+/// Gives up this process' user, group and supplementary groups for `uid` and `gid`.
+pub(crate) fn change_ids(uid: u32, gid: u32) -> io::Result<()> {
+    let check = |result: i32| {
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    // SAFETY: one group is read from a live integer.
+    check(unsafe { libc::setgroups(1, &raw const gid) })?;
+    // SAFETY: setresgid takes integers only.
+    check(unsafe { libc::setresgid(gid, gid, gid) })?;
+    // SAFETY: setresuid takes integers only.
+    check(unsafe { libc::setresuid(uid, uid, uid) })?;
+    // The change of ids made the process undumpable, and its /proc entries root's; the child
+    // has to write its own id maps there.
+    set_dumpable()
+}

@@ -1,0 +1,219 @@
+//! The command line: definitions only. What a flag means is decided where it is used.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::failure::STOCKADE_FAILED;
+
+/// A bounded place for a coding agent to work in.
+#[derive(Debug, Parser)]
+#[command(name = "stockade", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one command, or a whole agent, inside the boundary
+    Run(Box<RunArgs>),
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
+}
+
+/// What was asked for.
+#[derive(Debug)]
+pub(crate) enum Verb {
+    /// `stockade run`.
+    Run(Box<RunArgs>),
+    /// A verb of the fixed command line that this version does not have.
+    NotYet(String),
+}
+
+/// Verbs that scripts may depend on, and that are still to come.
+const PLANNED: [&str; 16] = [
+    "local",
+    "cloud",
+    "threads",
+    "undo",
+    "approvals",
+    "rules",
+    "check",
+    "explain",
+    "agents",
+    "config",
+    "log",
+    "clean",
+    "doctor",
+    "completions",
+    "man",
+    "serve",
+];
+
+/// Flags of `stockade run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Sandbox mode: `read-only`, `workspace-write`, `danger-full-access`
+    #[arg(short, long, value_name = "MODE")]
+    pub(crate) sandbox: Option<String>,
+    /// Approval policy: `untrusted`, `on-request`, `never`
+    #[arg(short, long, value_name = "POLICY")]
+    pub(crate) ask_for_approval: Option<String>,
+    /// The workspace, instead of the current folder
+    #[arg(short = 'C', long = "cd", value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+    /// A further writable folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) add_dir: Vec<PathBuf>,
+    /// A path that cannot be read; `*`, `?` and `**` reach into the workspace
+    #[arg(long, value_name = "PATH")]
+    pub(crate) hide: Vec<PathBuf>,
+    /// Pass a variable on, or set it
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<OsString>,
+    /// Open one port of the host's loopback: `localhost:PORT`
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) allow_host: Vec<String>,
+    /// End the run after this time: `40s`, `5m`, `1h30m`
+    #[arg(long, value_name = "TIME")]
+    pub(crate) timeout: Option<String>,
+    /// Set one configuration value
+    #[arg(short, long, value_name = "KEY=TOML")]
+    pub(crate) config: Vec<String>,
+    /// Use `~/.config/stockade/NAME.config.toml` as well
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// Leave the project's own `.stockade/config.toml` out
+    #[arg(long)]
+    pub(crate) no_project_config: bool,
+    /// Say nothing that is not an error
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Say how the boundary is made up
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) planned: Planned,
+    /// The command and its arguments; without one, a shell
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Flags of the fixed command line that are refused by name until they work.
+#[derive(Debug, Args)]
+pub(crate) struct Planned {
+    #[arg(long, hide = true)]
+    publish: Vec<String>,
+    #[arg(long, hide = true)]
+    draft: bool,
+    #[arg(long, hide = true)]
+    vm: bool,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "")]
+    codex_config: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    degrade: bool,
+    #[arg(long, hide = true)]
+    json: bool,
+    #[arg(long, hide = true)]
+    json_file: Option<PathBuf>,
+}
+
+impl Planned {
+    /// The first of them that was used.
+    pub(crate) fn used(&self) -> Option<&'static str> {
+        let used = [
+            (!self.publish.is_empty(), "--publish"),
+            (self.draft, "--draft"),
+            (self.vm, "--vm"),
+            (self.codex_config.is_some(), "--codex-config"),
+            (self.degrade, "--degrade"),
+            (self.json_file.is_some(), "--json-file"),
+        ];
+        used.into_iter().find(|(used, _)| *used).map(|(_, name)| name)
+    }
+
+    /// Whether `--json` was given, which a run's output, being the command's, cannot carry.
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+}
+
+/// Help, a version, or a usage error: what is to be shown, and the exit status.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    error: clap::Error,
+    status: u8,
+}
+
+impl Shown {
+    /// Prints it where it belongs.
+    pub(crate) fn show(&self) -> ExitCode {
+        // Standard output that is closed has nobody to read help.
+        self.error.print().ok();
+        ExitCode::from(self.status)
+    }
+}
+
+/// Reads the command line.
+pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, Shown> {
+    let arguments: Vec<OsString> = arguments.collect();
+    // Scripts tell from 125 that nothing of their command has run.
+    let runs = arguments.get(1).is_some_and(|verb| verb == OsStr::new("run"));
+    match Cli::try_parse_from(arguments) {
+        Ok(Cli { verb: Command::Run(arguments) }) => Ok(Verb::Run(arguments)),
+        Ok(Cli { verb: Command::Other(words) }) => {
+            let verb = words.first().map(|verb| verb.to_string_lossy().into_owned());
+            let verb = verb.unwrap_or_default();
+            if PLANNED.contains(&verb.as_str()) {
+                return Ok(Verb::NotYet(verb));
+            }
+            let message = format!("unknown verb `{verb}`; there is `run`");
+            let error = clap::Error::raw(clap::error::ErrorKind::InvalidSubcommand, message + "\n");
+            Err(Shown { error, status: 2 })
+        }
+        Err(error) => {
+            let status = match (error.use_stderr(), runs) {
+                (false, _) => 0,
+                (true, true) => STOCKADE_FAILED,
+                (true, false) => 2,
+            };
+            Err(Shown { error, status })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(line: &str) -> RunArgs {
+        match parse(line.split_whitespace().map(OsString::from)) {
+            Ok(Verb::Run(arguments)) => *arguments,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn everything_after_the_command_is_the_commands() {
+        let arguments = run("stockade run -q ls -l --help -C x");
+        assert_eq!(arguments.command, ["ls", "-l", "--help", "-C", "x"]);
+        assert!(arguments.quiet && arguments.folder.is_none());
+        assert_eq!(run("stockade run -- -odd --name").command, ["-odd", "--name"]);
+        assert!(run("stockade run").command.is_empty());
+    }
+
+    #[test]
+    fn usage_errors_of_run_are_125_and_of_others_2() {
+        let status = |line: &str| match parse(line.split_whitespace().map(OsString::from)) {
+            Err(shown) => shown.status,
+            Ok(verb) => panic!("{verb:?}"),
+        };
+        assert_eq!(status("stockade run --no-such-flag x"), 125);
+        assert_eq!(status("stockade frobnicate"), 2);
+        assert_eq!(status("stockade --no-such-flag"), 2);
+        assert_eq!(status("stockade run --help"), 0);
+    }
+}

@@ -1,0 +1,86 @@
+//! Failures as the user sees them: what, why, what to do, and the exit status.
+
+use std::error::Error;
+use std::io;
+use std::process::ExitCode;
+
+use stockade_config::ConfigError;
+use stockade_sandbox::SetupError;
+
+use crate::ui;
+
+/// Stockade itself failed, bad flags and bad configuration included: nothing has run.
+pub(crate) const STOCKADE_FAILED: u8 = 125;
+const NOT_EXECUTABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+
+/// A failure on its way to the user.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    status: u8,
+    text: String,
+    causes: Vec<String>,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// One that has no other cause.
+    pub(crate) fn new(text: impl Into<String>, hint: impl Into<String>) -> Self {
+        let hint = hint.into();
+        Self {
+            status: STOCKADE_FAILED,
+            text: text.into(),
+            causes: Vec::new(),
+            hint: (!hint.is_empty()).then_some(hint),
+        }
+    }
+
+    /// A verb that this version does not have.
+    pub(crate) fn not_yet_verb(verb: &str) -> Self {
+        let mut failure =
+            Self::new(format!("not yet: `stockade {verb}`"), "this version has `stockade run`");
+        failure.status = 1;
+        failure
+    }
+
+    fn of(error: &dyn Error, status: u8, hint: Option<&str>) -> Self {
+        let mut causes = Vec::new();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            causes.push(error.to_string());
+            cause = error.source();
+        }
+        Self { status, text: error.to_string(), causes, hint: hint.map(str::to_owned) }
+    }
+
+    /// Prints it and gives the exit status.
+    pub(crate) fn report(&self) -> ExitCode {
+        ui::say("error", &self.text);
+        for cause in &self.causes {
+            ui::cause(cause);
+        }
+        if let Some(hint) = &self.hint {
+            ui::hint(hint);
+        }
+        ExitCode::from(self.status)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::of(&error, STOCKADE_FAILED, error.hint())
+    }
+}
+
+impl From<SetupError> for Failure {
+    fn from(error: SetupError) -> Self {
+        let status = match &error {
+            SetupError::NotRun { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                NOT_FOUND
+            }
+            SetupError::NotRun { .. } => NOT_EXECUTABLE,
+            _ => STOCKADE_FAILED,
+        };
+        Self::of(&error, status, error.hint())
+    }
+}

@@ -1,0 +1,256 @@
+//! One text of configuration, read strictly: every key known, every type right.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use stockade_policy::{ApprovalPolicy, Mode, parse_size, parse_time};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::diagnose::{ConfigError, Source, nearest};
+
+/// A value and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Placed<T> {
+    pub(crate) value: T,
+    /// `file:line`.
+    pub(crate) place: String,
+}
+
+/// What one layer says. Lists that add to one another are collected over the layers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) mode: Option<Placed<Mode>>,
+    pub(crate) approval: Option<Placed<ApprovalPolicy>>,
+    pub(crate) writable_roots: Option<Placed<Vec<String>>>,
+    pub(crate) hidden: Vec<Placed<String>>,
+    pub(crate) readable: Vec<Placed<String>>,
+    pub(crate) unprotected: Vec<Placed<String>>,
+    pub(crate) env_pass: Vec<Placed<String>>,
+    pub(crate) env_set: Vec<Placed<(String, String)>>,
+    pub(crate) network_allow: Vec<Placed<String>>,
+    pub(crate) tmp_bytes: Option<Placed<u64>>,
+    pub(crate) processes: Option<Placed<u32>>,
+    pub(crate) wall_time: Option<Placed<Duration>>,
+    /// Said once at the start.
+    pub(crate) warnings: Vec<String>,
+}
+
+const TOP: &[&str] = &[
+    "sandbox_mode",
+    "approval_policy",
+    "sandbox_workspace_write",
+    "hidden",
+    "readable",
+    "unprotected",
+    "read",
+    "env",
+    "network",
+    "limits",
+    "rules",
+    "model",
+    "agent",
+    "cloud",
+    "log",
+];
+
+type Entry<'a> = (&'a Spanned<std::borrow::Cow<'a, str>>, &'a Spanned<DeValue<'a>>);
+
+/// Reads `source` whole.
+///
+/// # Errors
+///
+/// A [`ConfigError::Place`] for a parse error, an unknown or doubled key, or a wrong type.
+pub(crate) fn read(source: &Source) -> Result<Settings, ConfigError> {
+    let table = DeTable::parse(&source.text).map_err(|error| {
+        let span = error.span().unwrap_or(0..0);
+        source.wrong(span, "this is not TOML", error.message(), None)
+    })?;
+    let mut reader = Reader { source, settings: Settings::default() };
+    for entry in table.get_ref() {
+        reader.top(entry)?;
+    }
+    Ok(reader.settings)
+}
+
+struct Reader<'a> {
+    source: &'a Source,
+    settings: Settings,
+}
+
+impl Reader<'_> {
+    fn top(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
+        match key.get_ref().as_ref() {
+            "sandbox_mode" => self.settings.mode = Some(self.word(value)?),
+            "approval_policy" => self.approval(value)?,
+            "sandbox_workspace_write" => self.each(value, Self::workspace_write)?,
+            "hidden" => self.settings.hidden = self.strings(value)?,
+            "readable" => self.settings.readable = self.strings(value)?,
+            "unprotected" => self.settings.unprotected = self.strings(value)?,
+            "env" => self.each(value, Self::env)?,
+            "network" => self.each(value, Self::network)?,
+            "limits" => self.each(value, Self::limits)?,
+            "read" => match self.string(value)?.as_str() {
+                "everything" => {}
+                "workspace" => return Err(self.not_yet(key, "an allow-list for reads")),
+                _ => return Err(self.wrong_value(value, "`everything` or `workspace`")),
+            },
+            "rules" => return Err(self.not_yet(key, "command rules")),
+            // Of parts that are not there yet and that a plain run does not touch.
+            "model" | "agent" | "cloud" | "log" => {}
+            _ => return Err(self.unknown(key, TOP)),
+        }
+        Ok(())
+    }
+
+    fn workspace_write(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
+        const KNOWN: &[&str] =
+            &["writable_roots", "network_access", "exclude_tmpdir_env_var", "exclude_slash_tmp"];
+        match key.get_ref().as_ref() {
+            "writable_roots" => {
+                let roots = self.strings(value)?.into_iter().map(|root| root.value).collect();
+                self.settings.writable_roots = Some(self.placed(value.span(), roots));
+            }
+            "network_access" => {
+                if self.boolean(value)? {
+                    return Err(self.not_yet(key, "the network beyond localhost"));
+                }
+            }
+            // /tmp and $TMPDIR are private always, which is what both ask for.
+            "exclude_tmpdir_env_var" | "exclude_slash_tmp" => {
+                self.boolean(value)?;
+            }
+            _ => return Err(self.unknown(key, KNOWN)),
+        }
+        Ok(())
+    }
+
+    fn env(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
+        match key.get_ref().as_ref() {
+            "pass" => self.settings.env_pass = self.strings(value)?,
+            "set" => self.each(value, |reader, (name, value)| {
+                let text = reader.string(value)?;
+                let pair = reader.placed(name.span(), (name.get_ref().to_string(), text));
+                reader.settings.env_set.push(pair);
+                Ok(())
+            })?,
+            _ => return Err(self.unknown(key, &["pass", "set"])),
+        }
+        Ok(())
+    }
+
+    fn network(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
+        match key.get_ref().as_ref() {
+            "allow" => self.settings.network_allow = self.strings(value)?,
+            "deny" | "private" | "upstream" | "rules" => {
+                return Err(self.not_yet(key, "the network beyond localhost"));
+            }
+            _ => return Err(self.unknown(key, &["allow", "deny", "private", "upstream", "rules"])),
+        }
+        Ok(())
+    }
+
+    fn limits(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
+        const KNOWN: &[&str] = &["memory", "processes", "open_files", "tmp_size", "wall_time"];
+        match key.get_ref().as_ref() {
+            "tmp_size" => {
+                let size = parse_size(&self.string(value)?);
+                let size = size.map_err(|error| self.wrong_value(value, error.expected))?;
+                self.settings.tmp_bytes = Some(self.placed(value.span(), size));
+            }
+            "wall_time" => {
+                let time = parse_time(&self.string(value)?);
+                let time = time.map_err(|error| self.wrong_value(value, error.expected))?;
+                self.settings.wall_time = Some(self.placed(value.span(), time));
+            }
+            "processes" => {
+                let expected = "a number of processes from 16 to 4194304";
+                let DeValue::Integer(number) = value.get_ref() else {
+                    return Err(self.wrong_value(value, expected));
+                };
+                let number = u32::from_str_radix(number.as_str(), number.radix()).ok();
+                let number = number.filter(|number| (16..=4_194_304).contains(number));
+                let number = number.ok_or_else(|| self.wrong_value(value, expected))?;
+                self.settings.processes = Some(self.placed(value.span(), number));
+            }
+            "memory" | "open_files" => return Err(self.not_yet(key, "this limit")),
+            _ => return Err(self.unknown(key, KNOWN)),
+        }
+        Ok(())
+    }
+
+    fn approval(&mut self, value: &Spanned<DeValue<'_>>) -> Result<(), ConfigError> {
+        let policy: Placed<ApprovalPolicy> = self.word(value)?;
+        if self.string(value)? == "on-failure" {
+            self.settings
+                .warnings
+                .push(format!("{}: `on-failure` is read as `on-request`", policy.place));
+        }
+        self.settings.approval = Some(policy);
+        Ok(())
+    }
+
+    fn each(
+        &mut self,
+        value: &Spanned<DeValue<'_>>,
+        mut read: impl FnMut(&mut Self, Entry<'_>) -> Result<(), ConfigError>,
+    ) -> Result<(), ConfigError> {
+        let DeValue::Table(table) = value.get_ref() else {
+            return Err(self.wrong_value(value, "a table"));
+        };
+        table.iter().try_for_each(|entry| read(self, entry))
+    }
+
+    fn word<T: std::str::FromStr<Err = stockade_policy::UnknownWord>>(
+        &self,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<Placed<T>, ConfigError> {
+        let word = self.string(value)?;
+        match word.parse() {
+            Ok(parsed) => Ok(self.placed(value.span(), parsed)),
+            Err(unknown) => Err(self.wrong_value(value, &format!("one of {}", unknown.known))),
+        }
+    }
+
+    fn strings(&self, value: &Spanned<DeValue<'_>>) -> Result<Vec<Placed<String>>, ConfigError> {
+        let DeValue::Array(array) = value.get_ref() else {
+            return Err(self.wrong_value(value, "a list of strings"));
+        };
+        array.iter().map(|item| Ok(self.placed(item.span(), self.string(item)?))).collect()
+    }
+
+    fn string(&self, value: &Spanned<DeValue<'_>>) -> Result<String, ConfigError> {
+        match value.get_ref() {
+            DeValue::String(text) => Ok(text.to_string()),
+            _ => Err(self.wrong_value(value, "a string")),
+        }
+    }
+
+    fn boolean(&self, value: &Spanned<DeValue<'_>>) -> Result<bool, ConfigError> {
+        match value.get_ref() {
+            DeValue::Boolean(value) => Ok(*value),
+            _ => Err(self.wrong_value(value, "`true` or `false`")),
+        }
+    }
+
+    fn placed<T>(&self, span: Range<usize>, value: T) -> Placed<T> {
+        Placed { value, place: self.source.place(span.start) }
+    }
+
+    fn wrong_value(&self, value: &Spanned<DeValue<'_>>, expected: &str) -> ConfigError {
+        self.source.wrong(value.span(), "wrong value", format!("expected {expected}"), None)
+    }
+
+    fn unknown(&self, key: &Spanned<std::borrow::Cow<'_, str>>, known: &[&str]) -> ConfigError {
+        let name = key.get_ref();
+        let help = nearest(name, known).map(|near| format!("did you mean `{near}`?"));
+        let help = help.or_else(|| Some(format!("known here: {}", known.join(", "))));
+        self.source.wrong(key.span(), format!("unknown key `{name}`"), "not known", help)
+    }
+
+    fn not_yet(&self, key: &Spanned<std::borrow::Cow<'_, str>>, what: &str) -> ConfigError {
+        let message = format!("not yet: {what}");
+        let help = Some("take this line out until then".to_owned());
+        self.source.wrong(key.span(), message, "cannot be enforced by this version", help)
+    }
+}

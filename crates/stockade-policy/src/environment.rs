@@ -1,0 +1,307 @@
+//! Which variables of the user's environment a command inside gets.
+
+/// Variables that pass, by their whole names.
+const PASSED: &[&str] = &[
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "PWD",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TZDIR",
+    "TERM",
+    "COLORTERM",
+    "TERMINFO",
+    "TERMINFO_DIRS",
+    "TERM_PROGRAM",
+    "TERM_PROGRAM_VERSION",
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "CLICOLOR",
+    "CLICOLOR_FORCE",
+    "LS_COLORS",
+    "COLUMNS",
+    "LINES",
+    "EDITOR",
+    "VISUAL",
+    "PAGER",
+    "LESS",
+    "MANPAGER",
+    "CI",
+    "MAKEFLAGS",
+    "MAKELEVEL",
+    "CC",
+    "CXX",
+    "CPP",
+    "LD",
+    "AR",
+    "AS",
+    "NM",
+    "RANLIB",
+    "STRIP",
+    "CFLAGS",
+    "CXXFLAGS",
+    "CPPFLAGS",
+    "LDFLAGS",
+    "PKG_CONFIG_PATH",
+    "PKG_CONFIG_LIBDIR",
+    "CMAKE_PREFIX_PATH",
+    "CMAKE_GENERATOR",
+    "C_INCLUDE_PATH",
+    "CPLUS_INCLUDE_PATH",
+    "CPATH",
+    "LIBRARY_PATH",
+    "CARGO_HOME",
+    "CARGO_TARGET_DIR",
+    "CARGO_INCREMENTAL",
+    "CARGO_TERM_COLOR",
+    "CARGO_BUILD_JOBS",
+    "CARGO_NET_OFFLINE",
+    "RUSTUP_HOME",
+    "RUSTUP_TOOLCHAIN",
+    "RUSTFLAGS",
+    "RUSTDOCFLAGS",
+    "RUST_BACKTRACE",
+    "RUST_LOG",
+    "RUST_MIN_STACK",
+    "GOPATH",
+    "GOROOT",
+    "GOCACHE",
+    "GOMODCACHE",
+    "GOFLAGS",
+    "GOPROXY",
+    "GOPRIVATE",
+    "GOTOOLCHAIN",
+    "GOOS",
+    "GOARCH",
+    "CGO_ENABLED",
+    "NODE_ENV",
+    "NODE_PATH",
+    "NODE_OPTIONS",
+    "NVM_DIR",
+    "NVM_BIN",
+    "FNM_DIR",
+    "VOLTA_HOME",
+    "PNPM_HOME",
+    "BUN_INSTALL",
+    "DENO_DIR",
+    "COREPACK_HOME",
+    "npm_config_cache",
+    "npm_config_prefix",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONUNBUFFERED",
+    "PYTHONHASHSEED",
+    "PYTHONWARNINGS",
+    "PYENV_ROOT",
+    "PYENV_VERSION",
+    "VIRTUAL_ENV",
+    "CONDA_PREFIX",
+    "CONDA_DEFAULT_ENV",
+    "UV_CACHE_DIR",
+    "PIP_CACHE_DIR",
+    "POETRY_HOME",
+    "PIPX_HOME",
+    "PIPX_BIN_DIR",
+    "TOX_ENV",
+    "PYTEST_ADDOPTS",
+    "JAVA_HOME",
+    "JDK_HOME",
+    "MAVEN_HOME",
+    "MAVEN_OPTS",
+    "GRADLE_HOME",
+    "GRADLE_USER_HOME",
+    "SDKMAN_DIR",
+    "ANDROID_HOME",
+    "KOTLIN_HOME",
+    "SCALA_HOME",
+    "DOTNET_ROOT",
+    "DOTNET_CLI_TELEMETRY_OPTOUT",
+    "NUGET_PACKAGES",
+    "GEM_HOME",
+    "GEM_PATH",
+    "BUNDLE_PATH",
+    "RBENV_ROOT",
+    "RBENV_VERSION",
+    "RUBYLIB",
+    "RUBYOPT",
+    "PERL5LIB",
+    "PERL_MM_OPT",
+    "COMPOSER_HOME",
+    "ASDF_DIR",
+    "ASDF_DATA_DIR",
+    "MISE_DATA_DIR",
+    "MISE_SHELL",
+    "ZIG_GLOBAL_CACHE_DIR",
+    "GHCUP_INSTALL_BASE_PREFIX",
+    "NIX_PATH",
+    "NIX_PROFILES",
+    "NIX_SSL_CERT_FILE",
+    "IN_NIX_SHELL",
+    "GUIX_PROFILE",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "XDG_CONFIG_HOME",
+    "XDG_CACHE_HOME",
+    "XDG_DATA_HOME",
+    "XDG_STATE_HOME",
+    "XDG_DATA_DIRS",
+    "XDG_CONFIG_DIRS",
+    "GIT_AUTHOR_NAME",
+    "GIT_AUTHOR_EMAIL",
+    "GIT_COMMITTER_NAME",
+    "GIT_COMMITTER_EMAIL",
+    "GIT_PAGER",
+    "GIT_EDITOR",
+    "MALLOC_ARENA_MAX",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "SOURCE_DATE_EPOCH",
+    "HOSTNAME",
+    "SHLVL",
+];
+
+/// Beginnings of names that pass.
+const PASSED_BEGINNINGS: &[&str] = &["LC_"];
+
+/// Parts of names that mark a secret. They are looked for in the name in upper case.
+const SECRET_PARTS: &[&str] =
+    &["KEY", "TOKEN", "SECRET", "PASSW", "PASSPHRASE", "CREDENTIAL", "COOKIE", "SESSION_ID"];
+
+/// Names that lead the dynamic linker, or to a socket outside.
+const DOOR_BEGINNINGS: &[&str] = &["LD_", "DYLD_", "DBUS_"];
+const DOORS: &[&str] = &[
+    "SSH_AUTH_SOCK",
+    "SSH_AGENT_PID",
+    "DOCKER_HOST",
+    "DOCKER_CONTEXT",
+    "CONTAINER_HOST",
+    "GPG_AGENT_INFO",
+    "XDG_RUNTIME_DIR",
+    "WAYLAND_DISPLAY",
+    "DISPLAY",
+    "XAUTHORITY",
+    "TMUX",
+    "STY",
+    "PULSE_SERVER",
+    "NOTIFY_SOCKET",
+    "VSCODE_IPC_HOOK",
+    "VSCODE_IPC_HOOK_CLI",
+    "VSCODE_GIT_IPC_HANDLE",
+    "ICEAUTHORITY",
+    "SWAYSOCK",
+    "I3SOCK",
+    "KUBECONFIG",
+    "BASH_ENV",
+    "ENV",
+    "PROMPT_COMMAND",
+    "TMPDIR",
+    "TMP",
+    "TEMP",
+];
+
+/// Whether a name is such that only its literal mention lets it pass.
+pub fn is_guarded(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    SECRET_PARTS.iter().any(|part| upper.contains(part))
+        || DOOR_BEGINNINGS.iter().any(|start| upper.starts_with(start))
+        || DOORS.contains(&upper.as_str())
+}
+
+/// Whether the user's variable `name` passes, given the names and globs of `env.pass`.
+///
+/// A glob never reaches a guarded name: `AWS_*` does not pass `AWS_SECRET_ACCESS_KEY`.
+pub fn passes(name: &str, pass: &[String]) -> bool {
+    if pass.iter().any(|literal| literal == name) {
+        return true;
+    }
+    if is_guarded(name) {
+        return false;
+    }
+    PASSED.contains(&name)
+        || PASSED_BEGINNINGS.iter().any(|start| name.starts_with(start))
+        || pass.iter().any(|pattern| glob(pattern.as_bytes(), name.as_bytes()))
+}
+
+/// Whether `name` matches `pattern`, in which `*` stands for any text and `?` for one byte.
+pub fn glob(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut at, mut from) = (0, 0);
+    // Where to go on when what follows the last star does not match here.
+    let mut retry: Option<(usize, usize)> = None;
+    while from < name.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                retry = Some((at + 1, from));
+                at += 1;
+            }
+            Some(&byte) if byte == b'?' || Some(&byte) == name.get(from) => {
+                at += 1;
+                from += 1;
+            }
+            _ => match retry {
+                Some((after_star, start)) => {
+                    retry = Some((after_star, start + 1));
+                    at = after_star;
+                    from = start + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern.iter().skip(at).all(|byte| *byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_pass_only_by_their_literal_name() {
+        let pass = |list: &[&str]| list.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        #[rustfmt::skip]
+        const CASES: &[(&str, &[&str], bool)] = &[
+            ("PATH",                  &[],                 true),
+            ("LC_ALL",                &[],                 true),
+            ("MY_SETTING",            &[],                 false),
+            ("MY_SETTING",            &["MY_*"],           true),
+            ("AWS_SECRET_ACCESS_KEY", &["AWS_*"],          false),
+            ("AWS_SECRET_ACCESS_KEY", &["*"],              false),
+            ("OPENAI_API_KEY",        &["OPENAI_API_KEY"], true),
+            ("github_token",          &["github*"],        false),
+            ("LD_PRELOAD",            &["*"],              false),
+            ("SSH_AUTH_SOCK",         &["SSH_*"],          false),
+            ("SSH_AUTH_SOCK",         &["SSH_AUTH_SOCK"],  true),
+            ("BASH_ENV",              &["*"],              false),
+        ];
+        for &(name, list, expected) in CASES {
+            assert_eq!(passes(name, &pass(list)), expected, "{name} with {list:?}");
+        }
+        assert!(PASSED.iter().all(|name| !is_guarded(name)), "the list contradicts itself");
+    }
+
+    #[test]
+    fn globs_match_whole_names() {
+        #[rustfmt::skip]
+        const CASES: &[(&str, &str, bool)] = &[
+            ("*",      "",      true),
+            ("a*c",    "abbc",  true),
+            ("a*c",    "abcd",  false),
+            ("*.pem",  "x.pem", true),
+            ("a?c",    "abc",   true),
+            ("a?c",    "ac",    false),
+            ("*a*b*",  "xaxbx", true),
+            ("abc",    "abcd",  false),
+        ];
+        for &(pattern, name, expected) in CASES {
+            assert_eq!(glob(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
+        }
+    }
+}
