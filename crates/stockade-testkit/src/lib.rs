@@ -1,1 +1,9 @@
-//! What the tests share: laboratories, the command runner, the scripted model server.
+//! What the tests share: the laboratory in which attacks and everyday jobs run, and a model
+//! server that follows a script. For tests only; nothing of it is in the product.
+
+mod corpus;
+mod lab;
+pub mod model;
+
+pub use corpus::{Case, Kind, load};
+pub use lab::{Lab, Mode, Seen, User};

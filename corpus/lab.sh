@@ -1,0 +1,102 @@
+#!/bin/bash
+# One laboratory, one run. Started by the tests as the first process of namespaces of its own
+# (mount, PID, network, IPC, UTS), so that nothing in here reaches the machine and nothing
+# survives: what is unconfined here means "without Stockade", never "on the host".
+#
+#   LAB_CASE      folder with the case's scripts: attack, and optionally prepare, drive, effect
+#   LAB_MODE      control | read-only | workspace-write
+#   LAB_USER      user | root
+#   LAB_STOCKADE  the binary under test
+#   LAB_OPTIONS   further options of `stockade run`
+#
+# Exit status: that of `effect` (0: the effect is there), 99 when the laboratory is broken.
+set -u
+broken() { echo "lab: $*" >&2; exit 99; }
+umask 022
+
+ip link set lo up || broken "no loopback"
+LAB=/srv/lab; CASE=$LAB/case; OUT=/srv/outside; LOOT=$LAB/loot
+mount -t tmpfs -o mode=755 tmpfs /srv && mkdir -p $LAB $OUT || broken "cannot mount on /srv"
+# Before the places that they may lie in are covered.
+cp -r "$LAB_CASE" $CASE && chmod -R a+rX $CASE && cp "$LAB_STOCKADE" $LAB/stockade || broken "no case"
+for place in /home /tmp /var/tmp /run /dev/shm; do
+  mount -t tmpfs -o mode=755 tmpfs $place || broken "cannot mount on $place"
+done
+chmod 1777 /tmp /var/tmp /dev/shm
+if [ "$(id -u)" = 0 ] && [ "${LAB_REAL_ROOT:-0}" = 1 ]; then
+  mount -o remount,bind,ro / || broken "cannot make / read-only"
+fi
+
+if [ "$LAB_USER" = root ]; then NAME=root; WHO=0; else NAME=lab; WHO=${LAB_UID:-1500}; fi
+export HOME=/home/$NAME WORK=/home/$NAME/work
+if [ "$LAB_USER" = user ] && [ -z "${LAB_UID:-}" ]; then
+  { cat /etc/passwd; echo "lab:x:1500:1500::/home/lab:/bin/bash"; } > $LAB/passwd
+  { cat /etc/group; echo "lab:x:1500:"; } > $LAB/group
+  mount --bind $LAB/passwd /etc/passwd && mount --bind $LAB/group /etc/group || broken passwd
+fi
+
+# What people keep at home.
+mkdir -p "$HOME" && cd "$HOME" || broken home
+mkdir -p .ssh .aws .gnupg .docker .kube .codex .claude .config/gh .config/gcloud .config/stockade \
+  .cargo .password-store .mozilla .local/share/keyrings outside .local/state/stockade
+for secret in .ssh/id_ed25519 .aws/credentials .gnupg/private .docker/config.json .kube/config \
+  .codex/auth.json .claude/history .config/gh/hosts.yml .config/gcloud/token .netrc .npmrc .pypirc \
+  .git-credentials .cargo/credentials.toml .password-store/x .mozilla/cookies .vault-token \
+  .local/share/keyrings/login .bash_history .claude.json; do
+  echo TOPSECRET > $secret
+done
+printf '[user]\n\tname = Lab\n\temail = lab@example.org\n[init]\n\tdefaultBranch = main\n' > .gitconfig
+echo "notes" > notes.txt; echo original > outside/file; echo original > .profile
+
+# A project.
+mkdir -p "$WORK" && cd "$WORK" || broken workspace
+git init -q . 2>/dev/null || broken git
+mkdir -p src tests .vscode .claude .husky .cargo sub/dir
+echo 'print("hello")' > src/main.py; echo 'SECRET_SETTING=1' > .env; echo '{}' > .vscode/tasks.json
+echo '{}' > .mcp.json; echo '{}' > .claude/settings.json; echo '#!/bin/sh' > .husky/pre-commit
+echo '[build]' > .cargo/config.toml; echo '{"name":"lab","scripts":{"test":"echo ok"}}' > package.json
+echo 'use_flake' > .envrc; echo x > .env.example
+printf '#!/bin/sh\nexit 0\n' > .git/hooks/existing; chmod +x .git/hooks/existing
+git -c user.name=l -c user.email=l@l add -A && git -c user.name=l -c user.email=l@l commit -qm first || broken commit
+git branch -q other
+echo original > $OUT/file; chmod 755 $OUT/file
+if [ "$(id -u)" = 0 ]; then
+  chown -R $WHO:$WHO "$HOME" $OUT
+  chown $WHO:$WHO /dev/shm
+fi
+touch $LOOT $LAB/errors; chmod 666 $LOOT $LAB/errors
+
+export LAB CASE OUT LOOT
+# As the user, without a capability that would reach beyond these namespaces.
+AS=(env -i HOME="$HOME" WORK="$WORK" LAB=$LAB CASE=$CASE OUT=$OUT LOOT=$LOOT PATH="${LAB_PATH:-/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin}"
+  USER=$NAME LOGNAME=$NAME SHELL=/bin/bash TERM=xterm LANG=C.UTF-8 CANARY_TOKEN=TOPSECRET
+  ${RUSTUP_HOME:+RUSTUP_HOME="$RUSTUP_HOME"})
+dangerous=-sys_module,-sys_boot,-sys_time,-sys_rawio,-syslog,-mac_admin,-mac_override
+if [ "$(id -u)" = 0 ] && [ "$LAB_USER" = user ]; then
+  AS=(setpriv --reuid $WHO --regid $WHO --clear-groups --inh-caps=-all --bounding-set=-all "${AS[@]}")
+elif [ "$(id -u)" = 0 ]; then
+  AS=(setpriv --inh-caps=-all --bounding-set=$dangerous "${AS[@]}")
+else
+  AS=(setpriv --ambient-caps=-all --inh-caps=-all "${AS[@]}")
+fi
+as_user() { "${AS[@]}" "$@"; }
+# How the case's command is run: bare, or behind the boundary.
+if [ "$LAB_MODE" = control ]; then RUN=("${AS[@]}"); PREFIX=()
+else
+  # shellcheck disable=SC2206 # options without spaces, of our own
+  PREFIX=($LAB/stockade run -q -s "$LAB_MODE" -C "$WORK" ${LAB_OPTIONS:-} --)
+  RUN=("${AS[@]}" "${PREFIX[@]}")
+fi
+run() { "${RUN[@]}" "$@"; }
+# Waits until a condition holds, ten seconds at most.
+await() { for _ in $(seq 200); do "$@" 2>/dev/null && return 0; sleep 0.05; done; return 1; }
+
+cd "$WORK" || broken workspace
+# The change of owner made git's index stale, which no checkout of a user's own is.
+as_user git status > /dev/null || broken "git status"
+[ -e $CASE/prepare ] && { . $CASE/prepare || broken "prepare"; }
+if [ -e $CASE/drive ]; then . $CASE/drive
+else run bash $CASE/attack >> $LOOT 2> $LAB/errors < /dev/null; STATUS=$?; fi
+[ "${LAB_SHOW:-0}" = 1 ] && { echo "status ${STATUS:-?}"; cat $LOOT $LAB/errors; } >&2
+cd "$WORK" || broken "the workspace is gone"
+. $CASE/effect

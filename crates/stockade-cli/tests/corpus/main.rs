@@ -1,0 +1,170 @@
+//! Proof by attack, and proof by honest work: every case of `corpus/` as every user in every
+//! walled mode. A cell counts only when its control, the same case unconfined, had its effect
+//! in this run.
+//!
+//! `STOCKADE_CASE=part-of-a-name` runs a part; `STOCKADE_UPDATE_MATRIX=1` writes the matrix;
+//! `STOCKADE_EXPECT=corpus` makes a case that lacks a program a failure instead of a skip.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::{env, fs, thread};
+
+use stockade_testkit::{Case, Kind, Lab, Mode, User, load};
+
+/// One line of the matrix.
+#[derive(Debug, Clone)]
+struct Row {
+    case: Case,
+    user: User,
+    /// `Err` says why there is no result.
+    cells: Result<Vec<(Mode, bool)>, Skip>,
+    /// What the laboratory printed where something is wrong.
+    trouble: String,
+}
+
+#[derive(Debug, Clone)]
+enum Skip {
+    Lacks(String),
+    ControlFailed,
+    NeedsRoot,
+}
+
+fn selected(kind: Kind) -> Vec<Case> {
+    let part = env::var("STOCKADE_CASE").unwrap_or_default();
+    load(kind).into_iter().filter(|case| case.name.contains(&part)).collect()
+}
+
+fn run_row(lab: &Lab, kind: Kind, case: Case, user: User) -> Row {
+    let row = |cells, trouble| Row { case: case.clone(), user, cells, trouble };
+    if !lab.can_be(user) {
+        return row(Err(Skip::NeedsRoot), String::new());
+    }
+    let missing = lab.missing(&case);
+    if !missing.is_empty() {
+        return row(Err(Skip::Lacks(missing.join(", "))), String::new());
+    }
+    let control = lab.run(&case, user, Mode::Control);
+    if !control.effect || control.broken {
+        return row(Err(Skip::ControlFailed), control.output);
+    }
+    let (mut cells, mut trouble) = (Vec::new(), String::new());
+    for mode in case.modes() {
+        let seen = lab.run(&case, user, mode);
+        let wanted = kind == Kind::Everyday;
+        let good = !seen.broken && seen.effect == wanted;
+        if !good {
+            write!(trouble, "[{}] {}", mode.as_str(), seen.output).unwrap();
+        }
+        cells.push((mode, good));
+    }
+    row(Ok(cells), trouble)
+}
+
+fn run_all(kind: Kind) -> Vec<Row> {
+    let lab = Lab::new(env!("CARGO_BIN_EXE_stockade"));
+    let work = selected(kind).into_iter().enumerate();
+    let work: VecDeque<_> = work
+        .flat_map(|(index, case)| case.users().into_iter().map(move |user| (index, case.clone(), user)))
+        .collect();
+    let (work, rows) = (Mutex::new(work), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let Some((index, case, user)) = work.lock().unwrap().pop_front() else { break };
+                    let row = run_row(&lab, kind, case, user);
+                    rows.lock().unwrap().push((index, row));
+                }
+            });
+        }
+    });
+    let mut rows = rows.into_inner().unwrap();
+    rows.sort_by_key(|(index, row)| (*index, row.user.as_str() == "root"));
+    rows.into_iter().map(|(_, row)| row).collect()
+}
+
+/// The matrix as it is committed: what was proven, a line a case and user.
+fn matrix(rows: &[Row], word: &str) -> String {
+    let mut text = String::new();
+    for row in rows {
+        let proven: Vec<&str> = row.cells.iter().flatten().filter(|(_, good)| *good).map(|(mode, _)| mode.as_str()).collect();
+        if !proven.is_empty() {
+            let name = &row.case.name;
+            writeln!(text, "{:<10} {:<5} {name:<50} {word} {}", row.case.area, row.user.as_str(), proven.join(" "))
+                .unwrap();
+        }
+    }
+    text
+}
+
+fn judge(kind: Kind, file: &str, word: &str) {
+    let rows = run_all(kind);
+    let text = matrix(&rows, word);
+    let mut problems = String::new();
+    let (mut cells, mut skipped) = (0, 0);
+    let strict = env::var("STOCKADE_EXPECT").is_ok_and(|list| list.contains("corpus"));
+    for row in &rows {
+        let name = format!("{}/{} as {}", row.case.area, row.case.name, row.user.as_str());
+        match &row.cells {
+            Ok(found) => {
+                cells += found.len();
+                for (mode, good) in found {
+                    if !good {
+                        writeln!(problems, "NOT {word}: {name} in {}\n{}", mode.as_str(), row.trouble).unwrap();
+                    }
+                }
+            }
+            Err(Skip::ControlFailed) => {
+                writeln!(problems, "THE CONTROL FAILED: {name}\n{}", row.trouble).unwrap();
+            }
+            Err(Skip::Lacks(what)) => {
+                println!("skipped: {name}: this machine lacks {what}");
+                skipped += 1;
+                if strict {
+                    writeln!(problems, "SKIPPED although expected: {name}: {what} is missing").unwrap();
+                }
+            }
+            Err(Skip::NeedsRoot) => skipped += 1,
+        }
+    }
+    println!("{text}{cells} cells {word}, {skipped} rows skipped (root's rows need root)");
+    compare(&text, file, &rows, &mut problems);
+    assert!(problems.is_empty(), "\n{problems}");
+}
+
+/// What the committed matrix has, this run must have shown as well.
+fn compare(text: &str, file: &str, rows: &[Row], problems: &mut String) {
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../corpus").join(file);
+    if env::var_os("STOCKADE_UPDATE_MATRIX").is_some() {
+        fs::write(&path, text).unwrap();
+        return;
+    }
+    let committed = fs::read_to_string(&path).expect("the committed matrix");
+    let part = env::var("STOCKADE_CASE").unwrap_or_default();
+    let skipped = |line: &str| {
+        rows.iter().any(|row| {
+            let (user, name) = (row.user.as_str(), row.case.name.as_str());
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words.get(1) == Some(&user)
+                && words.get(2) == Some(&name)
+                && matches!(row.cells, Err(Skip::Lacks(_) | Skip::NeedsRoot))
+        })
+    };
+    for line in committed.lines().filter(|line| line.contains(&part)) {
+        if !text.lines().any(|found| found == line) && !skipped(line) {
+            writeln!(problems, "THE MATRIX SHRANK: {line}").unwrap();
+        }
+    }
+}
+
+#[test]
+fn no_attack_has_an_effect() {
+    judge(Kind::Attack, "attacks.txt", "held");
+}
+
+#[test]
+fn every_honest_job_works() {
+    judge(Kind::Everyday, "everyday.txt", "works");
+}

@@ -1,0 +1,138 @@
+//! Running one case in a laboratory of its own (`corpus/lab.sh`).
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::corpus::Case;
+
+/// Whom a case runs as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum User {
+    /// A user without privileges.
+    Ordinary,
+    /// Uid 0.
+    Root,
+}
+
+impl User {
+    /// The word in the corpus and the matrix.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ordinary => "user",
+            Self::Root => "root",
+        }
+    }
+}
+
+/// What stands around the case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing: the control.
+    Control,
+    /// `stockade run -s read-only`.
+    ReadOnly,
+    /// `stockade run -s workspace-write`.
+    WorkspaceWrite,
+}
+
+impl Mode {
+    /// The word in the corpus and the matrix.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::ReadOnly => "read-only",
+            Self::WorkspaceWrite => "workspace-write",
+        }
+    }
+}
+
+/// What was seen on the host's side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Whether the effect is there.
+    pub effect: bool,
+    /// Whether the laboratory itself failed, so that nothing was shown.
+    pub broken: bool,
+    /// What it printed.
+    pub output: String,
+}
+
+/// Makes laboratories.
+#[derive(Debug, Clone)]
+pub struct Lab {
+    stockade: PathBuf,
+    is_root: bool,
+}
+
+impl Lab {
+    /// For this binary.
+    pub fn new(stockade: impl Into<PathBuf>) -> Self {
+        let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+        Self { stockade: stockade.into(), is_root }
+    }
+
+    /// Whether cells of this user can be run by whoever runs the tests.
+    pub fn can_be(&self, user: User) -> bool {
+        self.is_root || user == User::Ordinary
+    }
+
+    /// Programs of `case` that this machine lacks.
+    pub fn missing<'a>(&self, case: &'a Case) -> Vec<&'a str> {
+        let path = lab_path();
+        let found = |name: &str| path.split(':').any(|folder| Path::new(folder).join(name).exists());
+        case.needs.iter().map(String::as_str).filter(|name| !found(name)).collect()
+    }
+
+    /// Runs `case` once.
+    ///
+    /// # Panics
+    ///
+    /// When the scripts cannot be written or `unshare` is not there.
+    pub fn run(&self, case: &Case, user: User, mode: Mode) -> Seen {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        case.write_to(folder.path()).expect("the case's scripts");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../corpus/lab.sh");
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup"]);
+        command.args(["--fork", "--kill-child", "--mount-proc"]);
+        if self.is_root {
+            command.env("LAB_REAL_ROOT", "1");
+        } else {
+            command.args(["--user", "--map-current-user", "--keep-caps"]);
+            let uid = fs::metadata("/proc/self").map(|own| own.uid()).unwrap_or_default();
+            command.env("LAB_UID", uid.to_string());
+        }
+        command
+            .arg("bash")
+            .arg(script)
+            .env("LAB_CASE", folder.path())
+            .env("LAB_MODE", mode.as_str())
+            .env("LAB_USER", user.as_str())
+            .env("LAB_STOCKADE", &self.stockade)
+            .env("LAB_OPTIONS", &case.options)
+            .env("LAB_PATH", lab_path())
+            .stdin(Stdio::null());
+        let output = command.output().expect("unshare, of util-linux");
+        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.push_str(&String::from_utf8_lossy(&output.stderr));
+        let code = output.status.code();
+        Seen { effect: code == Some(0), broken: code == Some(99) || code.is_none(), output: text }
+    }
+}
+
+/// The `PATH` of the laboratory's user: the system's, and a toolchain that all can read.
+fn lab_path() -> String {
+    let system = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
+    let cargo = std::env::var("PATH").unwrap_or_default();
+    let readable = |folder: &&str| {
+        !system.split(':').any(|known| known == *folder)
+            && fs::metadata(folder).is_ok_and(|folder| folder.mode() & 0o005 == 0o005)
+            && Path::new(folder).ancestors().all(|above| {
+                fs::metadata(above).is_ok_and(|folder| folder.mode() & 0o001 != 0)
+            })
+    };
+    let extra: Vec<&str> = cargo.split(':').filter(readable).collect();
+    [vec![system], extra].concat().join(":")
+}
