@@ -53,12 +53,14 @@ pub(crate) struct Walls {
     pub(crate) seccomp: bool,
     /// The network namespace.
     pub(crate) network: bool,
+    /// The attempts from inside that find a wall missing.
+    pub(crate) canary: bool,
 }
 
 impl Walls {
     /// Every wall: what every run outside this crate's tests gets.
     pub(crate) const ALL: Self =
-        Self { mounts: true, landlock: true, seccomp: true, network: true };
+        Self { mounts: true, landlock: true, seccomp: true, network: true, canary: true };
 }
 
 /// Everything that PID 1 needs to know to put up the walls.

@@ -72,7 +72,9 @@ impl Target<'_> {
         credentials_unsafe::keep_capabilities(0).map_err(step("drop", "capabilities"))?;
         signal_unsafe::reset_dispositions(self.ignored);
         self.enter_filter()?;
-        canary::run(self.plan, self.canary_port)?;
+        if self.plan.walls.canary {
+            canary::run(self.plan, self.canary_port)?;
+        }
         signal_unsafe::set_mask(&self.mask).map_err(step("restore", "the signal mask"))
     }
 

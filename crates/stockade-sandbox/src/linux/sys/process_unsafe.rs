@@ -168,3 +168,16 @@ pub(crate) fn exit_now(status: i32) -> ! {
     // SAFETY: _exit does not return and touches no memory of this process.
     unsafe { libc::_exit(status) }
 }
+
+/// Forks a test that runs beside the harness' main thread.
+#[cfg(test)]
+pub(crate) fn fork_beside_harness() -> io::Result<Fork<i32>> {
+    // SAFETY: with `--test-threads=1` and one test, the only other thread is the harness'
+    // main one, which waits for this one's result and holds no lock meanwhile.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(pid)),
+    }
+}
