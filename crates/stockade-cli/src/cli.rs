@@ -104,6 +104,7 @@ pub(crate) struct RunArgs {
 
 /// Flags of the fixed command line that are refused by name until they work.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag")]
 pub(crate) struct Planned {
     #[arg(long, hide = true)]
     publish: Vec<String>,

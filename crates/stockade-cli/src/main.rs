@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
-        Ok(cli::Verb::Run(arguments)) => match commands::run::run(*arguments) {
+        Ok(cli::Verb::Run(arguments)) => match commands::run::run(&arguments) {
             Ok(status) => ExitCode::from(status),
             Err(failure) => failure.report(),
         },

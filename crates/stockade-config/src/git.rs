@@ -191,7 +191,7 @@ mod tests {
         fs::create_dir_all(&inner).unwrap();
         let found = repository(&inner, uid);
         let git_dir = top.join("main/.git");
-        assert_eq!(found.opened, [git_dir.clone()]);
+        assert_eq!(found.opened.as_slice(), std::slice::from_ref(&git_dir));
         assert_eq!(found.protected, [git_dir.join("hooks"), git_dir.join("config")]);
         assert_eq!(repository(&inner, uid + 1).opened, Vec::<PathBuf>::new());
     }

@@ -135,9 +135,13 @@ impl Settings {
             (&project.env_pass, "pass variables on"),
             (&project.network_allow, "open the network"),
         ] {
-            list.iter().for_each(|entry| ignored(&entry.place, what));
+            for entry in list {
+                ignored(&entry.place, what);
+            }
         }
-        project.env_set.iter().for_each(|entry| ignored(&entry.place, "set variables"));
+        for entry in &project.env_set {
+            ignored(&entry.place, "set variables");
+        }
         let lower = |old: &Option<Placed<u64>>, new: &Placed<u64>| {
             old.as_ref().is_none_or(|old| new.value <= old.value)
         };

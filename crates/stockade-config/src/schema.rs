@@ -220,17 +220,17 @@ impl Reader<'_> {
     }
 
     fn string(&self, value: &Spanned<DeValue<'_>>) -> Result<String, ConfigError> {
-        match value.get_ref() {
-            DeValue::String(text) => Ok(text.to_string()),
-            _ => Err(self.wrong_value(value, "a string")),
-        }
+        let DeValue::String(text) = value.get_ref() else {
+            return Err(self.wrong_value(value, "a string"));
+        };
+        Ok(text.to_string())
     }
 
     fn boolean(&self, value: &Spanned<DeValue<'_>>) -> Result<bool, ConfigError> {
-        match value.get_ref() {
-            DeValue::Boolean(value) => Ok(*value),
-            _ => Err(self.wrong_value(value, "`true` or `false`")),
-        }
+        let DeValue::Boolean(answer) = value.get_ref() else {
+            return Err(self.wrong_value(value, "`true` or `false`"));
+        };
+        Ok(*answer)
     }
 
     fn placed<T>(&self, span: Range<usize>, value: T) -> Placed<T> {

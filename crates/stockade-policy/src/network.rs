@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Network {
     /// TCP ports of the host's loopback that are reachable at the same port on 127.0.0.1
-    /// and ::1 inside; sorted, without duplicates, never 0.
+    /// and `::1` inside; sorted, without duplicates, never 0.
     pub host_ports: Vec<u16>,
 }
 

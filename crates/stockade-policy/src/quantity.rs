@@ -84,7 +84,7 @@ mod tests {
             assert!(parse_size(wrong).is_err(), "{wrong}");
         }
         assert_eq!(parse_time("40s").unwrap(), Duration::from_secs(40));
-        assert_eq!(parse_time("1h30m").unwrap(), Duration::from_secs(5400));
+        assert_eq!(parse_time("1h30m").unwrap(), Duration::from_mins(90));
         assert_eq!(parse_time("90").unwrap(), Duration::from_secs(90));
         for wrong in ["", "s", "0", "0s", "5 parsecs", "1h30", "99999999999999999999d"] {
             assert!(wrong == "1h30" || parse_time(wrong).is_err(), "{wrong}");

@@ -81,7 +81,8 @@ impl Lab {
     /// Programs of `case` that this machine lacks.
     pub fn missing<'a>(&self, case: &'a Case) -> Vec<&'a str> {
         let path = lab_path();
-        let found = |name: &str| path.split(':').any(|folder| Path::new(folder).join(name).exists());
+        let found =
+            |name: &str| path.split(':').any(|folder| Path::new(folder).join(name).exists());
         case.needs.iter().map(String::as_str).filter(|name| !found(name)).collect()
     }
 
@@ -129,9 +130,9 @@ fn lab_path() -> String {
     let readable = |folder: &&str| {
         !system.split(':').any(|known| known == *folder)
             && fs::metadata(folder).is_ok_and(|folder| folder.mode() & 0o005 == 0o005)
-            && Path::new(folder).ancestors().all(|above| {
-                fs::metadata(above).is_ok_and(|folder| folder.mode() & 0o001 != 0)
-            })
+            && Path::new(folder)
+                .ancestors()
+                .all(|above| fs::metadata(above).is_ok_and(|folder| folder.mode() & 0o001 != 0))
     };
     let extra: Vec<&str> = cargo.split(':').filter(readable).collect();
     [vec![system], extra].concat().join(":")

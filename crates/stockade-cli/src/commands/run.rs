@@ -20,14 +20,14 @@ use crate::ui;
 const TIMED_OUT: u8 = 124;
 
 /// Runs the command; the value is the exit status.
-pub(crate) fn run(arguments: RunArgs) -> Result<u8, Failure> {
-    refuse_planned(&arguments)?;
+pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
+    refuse_planned(arguments)?;
     let mut env = Env::snapshot()
         .map_err(|error| Failure::new(format!("cannot find the current folder: {error}"), ""))?;
-    become_owner(&mut env, &arguments)?;
-    let (program, mut words) = command(&arguments, &env);
+    become_owner(&mut env, arguments)?;
+    let (program, mut words) = command(arguments, &env);
     let recipe = recognise(&program, &words);
-    let mut request = request(&arguments)?;
+    let mut request = request(arguments)?;
     if let Some(recipe) = recipe {
         request.needs = needs(recipe, &env)?;
     }
@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: RunArgs) -> Result<u8, Failure> {
     {
         words = recipe.apply(&program, &words);
     }
-    announce(&arguments, &loaded, recipe, &env);
+    announce(arguments, &loaded, recipe, &env);
     let command = Command {
         program,
         arguments: words,
@@ -106,12 +106,11 @@ fn become_owner(env: &mut Env, arguments: &RunArgs) -> Result<(), Failure> {
 }
 
 fn command(arguments: &RunArgs, env: &Env) -> (OsString, Vec<OsString>) {
-    match arguments.command.split_first() {
-        Some((program, words)) => (program.clone(), words.to_vec()),
-        None => {
-            let shell = env.vars.get(OsStr::new("SHELL")).filter(|shell| !shell.is_empty());
-            (shell.cloned().unwrap_or_else(|| "/bin/sh".into()), Vec::new())
-        }
+    if let Some((program, words)) = arguments.command.split_first() {
+        (program.clone(), words.to_vec())
+    } else {
+        let shell = env.vars.get(OsStr::new("SHELL")).filter(|shell| !shell.is_empty());
+        (shell.cloned().unwrap_or_else(|| "/bin/sh".into()), Vec::new())
     }
 }
 

@@ -5,6 +5,9 @@
 //! `STOCKADE_CASE=part-of-a-name` runs a part; `STOCKADE_UPDATE_MATRIX=1` writes the matrix;
 //! `STOCKADE_EXPECT=corpus` makes a case that lacks a program a failure instead of a skip.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::print_stdout, reason = "the matrix is what CI shows")]
+
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -36,22 +39,22 @@ fn selected(kind: Kind) -> Vec<Case> {
     load(kind).into_iter().filter(|case| case.name.contains(&part)).collect()
 }
 
-fn run_row(lab: &Lab, kind: Kind, case: Case, user: User) -> Row {
+fn run_row(lab: &Lab, kind: Kind, case: &Case, user: User) -> Row {
     let row = |cells, trouble| Row { case: case.clone(), user, cells, trouble };
     if !lab.can_be(user) {
         return row(Err(Skip::NeedsRoot), String::new());
     }
-    let missing = lab.missing(&case);
+    let missing = lab.missing(case);
     if !missing.is_empty() {
         return row(Err(Skip::Lacks(missing.join(", "))), String::new());
     }
-    let control = lab.run(&case, user, Mode::Control);
+    let control = lab.run(case, user, Mode::Control);
     if !control.effect || control.broken {
         return row(Err(Skip::ControlFailed), control.output);
     }
     let (mut cells, mut trouble) = (Vec::new(), String::new());
     for mode in case.modes() {
-        let seen = lab.run(&case, user, mode);
+        let seen = lab.run(case, user, mode);
         let wanted = kind == Kind::Everyday;
         let good = !seen.broken && seen.effect == wanted;
         if !good {
@@ -66,18 +69,21 @@ fn run_all(kind: Kind) -> Vec<Row> {
     let lab = Lab::new(env!("CARGO_BIN_EXE_stockade"));
     let work = selected(kind).into_iter().enumerate();
     let work: VecDeque<_> = work
-        .flat_map(|(index, case)| case.users().into_iter().map(move |user| (index, case.clone(), user)))
+        .flat_map(|(index, case)| {
+            case.users().into_iter().map(move |user| (index, case.clone(), user))
+        })
         .collect();
     let (work, rows) = (Mutex::new(work), Mutex::new(Vec::new()));
+    let next = || work.lock().unwrap().pop_front();
+    let serve = || {
+        while let Some((index, case, user)) = next() {
+            let row = run_row(&lab, kind, &case, user);
+            rows.lock().unwrap().push((index, row));
+        }
+    };
     thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| {
-                loop {
-                    let Some((index, case, user)) = work.lock().unwrap().pop_front() else { break };
-                    let row = run_row(&lab, kind, case, user);
-                    rows.lock().unwrap().push((index, row));
-                }
-            });
+            scope.spawn(serve);
         }
     });
     let mut rows = rows.into_inner().unwrap();
@@ -89,11 +95,23 @@ fn run_all(kind: Kind) -> Vec<Row> {
 fn matrix(rows: &[Row], word: &str) -> String {
     let mut text = String::new();
     for row in rows {
-        let proven: Vec<&str> = row.cells.iter().flatten().filter(|(_, good)| *good).map(|(mode, _)| mode.as_str()).collect();
+        let proven: Vec<&str> = row
+            .cells
+            .iter()
+            .flatten()
+            .filter(|(_, good)| *good)
+            .map(|(mode, _)| mode.as_str())
+            .collect();
         if !proven.is_empty() {
             let name = &row.case.name;
-            writeln!(text, "{:<10} {:<5} {name:<50} {word} {}", row.case.area, row.user.as_str(), proven.join(" "))
-                .unwrap();
+            writeln!(
+                text,
+                "{:<10} {:<5} {name:<50} {word} {}",
+                row.case.area,
+                row.user.as_str(),
+                proven.join(" ")
+            )
+            .unwrap();
         }
     }
     text
@@ -112,7 +130,13 @@ fn judge(kind: Kind, file: &str, word: &str) {
                 cells += found.len();
                 for (mode, good) in found {
                     if !good {
-                        writeln!(problems, "NOT {word}: {name} in {}\n{}", mode.as_str(), row.trouble).unwrap();
+                        writeln!(
+                            problems,
+                            "NOT {word}: {name} in {}\n{}",
+                            mode.as_str(),
+                            row.trouble
+                        )
+                        .unwrap();
                     }
                 }
             }
@@ -123,7 +147,8 @@ fn judge(kind: Kind, file: &str, word: &str) {
                 println!("skipped: {name}: this machine lacks {what}");
                 skipped += 1;
                 if strict {
-                    writeln!(problems, "SKIPPED although expected: {name}: {what} is missing").unwrap();
+                    writeln!(problems, "SKIPPED although expected: {name}: {what} is missing")
+                        .unwrap();
                 }
             }
             Err(Skip::NeedsRoot) => skipped += 1,

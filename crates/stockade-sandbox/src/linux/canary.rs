@@ -65,9 +65,10 @@ fn seccomp() -> Result<(), Failure> {
 }
 
 fn capabilities() -> Result<(), Failure> {
-    match credentials_unsafe::has_no_capability().map_err(step("read", "capabilities"))? {
-        true => Ok(()),
-        false => Err(missing("capabilities", "some are left")),
+    if credentials_unsafe::has_no_capability().map_err(step("read", "capabilities"))? {
+        Ok(())
+    } else {
+        Err(missing("capabilities", "some are left"))
     }
 }
 

@@ -17,7 +17,7 @@ use rustix::net::{
 
 use super::failure::Failure;
 
-/// Longest packet: a step's words and a path (PATH_MAX, 4096 bytes).
+/// Longest packet: a step's words and a path (`PATH_MAX`, 4096 bytes).
 const PACKET_MAX: usize = 8192;
 /// Most descriptors in one packet: two listeners (IPv4, IPv6) for each port, in batches.
 const DESCRIPTORS_MAX: usize = 16;

@@ -23,7 +23,7 @@ use super::sys::landlock_unsafe::{self as sys, RulesetAttr};
 // linux/landlock.h, LANDLOCK_ACCESS_FS_*.
 const WRITE_FILE: u64 = 1 << 1;
 const READ_FILE: u64 = 1 << 2;
-/// REMOVE_DIR, REMOVE_FILE, MAKE_CHAR, _DIR, _REG, _SOCK, _FIFO, _BLOCK, _SYM: bits 4–12.
+/// `REMOVE_DIR`, `REMOVE_FILE`, `MAKE_CHAR`, _DIR, _REG, _SOCK, _FIFO, _BLOCK, _SYM: bits 4–12.
 const CHANGE_FOLDER: u64 = 0x1ff0;
 /// ABI 2.
 const REFER: u64 = 1 << 13;
@@ -31,7 +31,7 @@ const REFER: u64 = 1 << 13;
 const TRUNCATE: u64 = 1 << 14;
 /// ABI 5.
 const IOCTL_DEV: u64 = 1 << 15;
-/// ABI 6: LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET and LANDLOCK_SCOPE_SIGNAL.
+/// ABI 6: `LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET` and `LANDLOCK_SCOPE_SIGNAL`.
 const SCOPES: u64 = 0b11;
 
 /// Rights that make sense on a file.
@@ -105,11 +105,12 @@ impl Rules {
 
     fn allow_fd(&self, fd: &OwnedFd, access: u64) -> io::Result<()> {
         let stat = rustix::fs::fstat(fd)?;
-        let access = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => access,
-            FileType::Symlink => return Ok(()),
-            _ => access & OF_A_FILE & self.handled,
-        };
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind == FileType::Symlink {
+            return Ok(());
+        }
+        let of_kind = if kind == FileType::Directory { u64::MAX } else { OF_A_FILE & self.handled };
+        let access = access & of_kind;
         sys::allow_beneath(self.ruleset.as_fd(), fd.as_fd(), access)
     }
 
@@ -122,25 +123,24 @@ impl Rules {
         while let Some((folder, path)) = level.pop() {
             for name in names(&folder).map_err(step("list", &path))? {
                 let child = child_path(&path, &name);
-                if hidden.contains(&child.as_path()) {
-                    continue;
-                }
-                let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-                let Ok(fd) = rustix::fs::openat(&folder, name.as_c_str(), flags, Mode::empty())
-                else {
-                    continue;
-                };
-                if hidden.iter().any(|hidden| hidden.starts_with(&child)) {
+                if hidden.iter().any(|hidden| hidden.starts_with(&child) && *hidden != child) {
                     // A folder that cannot be listed hides what is in it by itself.
-                    if let Ok(inner) = open_folder(&folder, &name) {
-                        level.push((inner, child));
-                    }
-                } else {
-                    self.allow_fd(&fd, READ_FILE).map_err(step("allow in Landlock", &child))?;
+                    level.extend(open_folder(&folder, &name).ok().map(|inner| (inner, child)));
+                } else if !hidden.contains(&child.as_path()) {
+                    self.allow_entry(&folder, &name).map_err(step("allow in Landlock", &child))?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Grants reading of one entry of `folder`; what cannot be opened needs no rule.
+    fn allow_entry(&self, folder: &OwnedFd, name: &CStr) -> io::Result<()> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        match rustix::fs::openat(folder, name, flags, Mode::empty()) {
+            Ok(fd) => self.allow_fd(&fd, READ_FILE),
+            Err(_) => Ok(()),
+        }
     }
 }
 

@@ -77,8 +77,8 @@ pub(crate) fn build(plan: &Plan) -> Result<(), Failure> {
     for (placement, tree, source) in work {
         place(placement, tree, &source, &scratch)?;
     }
-    devices_view(&scratch, devices)?;
-    scratch.dismantle()?;
+    devices_view(&scratch, &devices)?;
+    dismantle()?;
     proc_view()
 }
 
@@ -282,12 +282,12 @@ impl Scratch {
         }
         Ok(())
     }
+}
 
-    /// Takes the scratch away from where it was built; its mounted parts stay.
-    fn dismantle(self) -> Result<(), Failure> {
-        rustix::mount::unmount(SCAFFOLD, UnmountFlags::DETACH)
-            .map_err(step("take down the private tmpfs at", SCAFFOLD))
-    }
+/// Takes the scratch away from where it was built; its mounted parts stay.
+fn dismantle() -> Result<(), Failure> {
+    rustix::mount::unmount(SCAFFOLD, UnmountFlags::DETACH)
+        .map_err(step("take down the private tmpfs at", SCAFFOLD))
 }
 
 fn new_tmpfs(plan: &Plan) -> io::Result<OwnedFd> {
@@ -362,9 +362,9 @@ fn place(
 }
 
 /// A `/dev` with the devices of [`DEVICES`], a `/dev/pts` of its own and `/dev/shm`.
-fn devices_view(scratch: &Scratch, devices: Vec<(&str, OwnedFd)>) -> Result<(), Failure> {
+fn devices_view(scratch: &Scratch, devices: &[(&str, OwnedFd)]) -> Result<(), Failure> {
     let furnish = || -> io::Result<()> {
-        for (name, _) in &devices {
+        for (name, _) in devices {
             make_file(&scratch.root, Path::new("dev").join(name), 0o666)?;
         }
         rustix::fs::mkdirat(&scratch.root, "dev/pts", Mode::from_raw_mode(0o755))?;
@@ -385,7 +385,7 @@ fn devices_view(scratch: &Scratch, devices: Vec<(&str, OwnedFd)>) -> Result<(), 
     let shm = subtree(&scratch.root, "dev/shm")?;
     attach(&view, Path::new("/dev"))?;
     attach(&shm, Path::new("/dev/shm"))?;
-    for (name, tree) in &devices {
+    for (name, tree) in devices {
         let target = open_beneath(&view, name)?;
         attach_on(tree, &target).map_err(step("mount over", Path::new("/dev").join(name)))?;
     }

@@ -137,7 +137,7 @@ fn map_ids(child: &Namespaced) -> io::Result<()> {
             if let (Some(first), Some(_), Some(count)) =
                 (fields.next(), fields.next(), fields.next())
             {
-                map.push_str(&format!("{first} {first} {count}\n"));
+                map.extend([first, " ", first, " ", count, "\n"]);
             }
         }
         fs::write(format!("/proc/{}/{name}", child.pid), map)?;
@@ -147,7 +147,7 @@ fn map_ids(child: &Namespaced) -> io::Result<()> {
 
 /// Named sockets that somebody on this host listens on now.
 ///
-/// The list of the host's network namespace, proc_net(5): one line each, the path last. What
+/// The list of the host's network namespace, `proc_net(5)`: one line each, the path last. What
 /// is not an absolute path is an abstract name or relative to a folder that is not known.
 fn host_sockets() -> Vec<std::path::PathBuf> {
     use std::os::unix::ffi::OsStrExt as _;
@@ -182,6 +182,7 @@ struct Outside {
 
 /// What became readable.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each descriptor that is polled")]
 struct Ready {
     channel: bool,
     signals: bool,

@@ -44,6 +44,7 @@ pub(crate) struct Placement {
 /// Which walls to put up. Everything but [`Walls::ALL`] exists for the tests that look at
 /// one wall alone, and can be named inside this crate only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each wall")]
 pub(crate) struct Walls {
     /// The mount view.
     pub(crate) mounts: bool,
@@ -112,7 +113,9 @@ impl Plan {
             (&policy.hidden, Content::Hidden),
         ];
         for (paths, content) in lists {
-            paths.iter().for_each(|path| want(path.as_path(), content));
+            for path in paths {
+                want(path.as_path(), content);
+            }
         }
         // A workspace that the private folders would cover has to be brought back.
         want(policy.workspace.as_path(), Content::Readable);

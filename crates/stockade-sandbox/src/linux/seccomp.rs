@@ -3,7 +3,7 @@
 //!
 //! The filter allows what it does not list. It is a second wall for what namespaces and
 //! dropped capabilities already refuse, and the only one for what they do not: sockets of
-//! odd families, io_uring, keyrings, terminal injection, sockets of the host with a name.
+//! odd families, `io_uring`, keyrings, terminal injection, sockets of the host with a name.
 //!
 //! Pure: from tables to a BPF program, which the tests run in an interpreter of their own.
 //! Sources: seccomp(2), linux/filter.h, linux/seccomp.h; call numbers from libc.
@@ -52,15 +52,15 @@ const NAMESPACE_FLAGS: u32 = (libc::CLONE_NEWNS
 const NEW_TIME: u32 = 0x80;
 
 /// Terminal injection (TIOCSTI, TIOCLINUX), line disciplines (TIOCSETD) and the console
-/// (TIOCCONS). Source: ioctl_tty(2), ioctl_console(2).
+/// (TIOCCONS). Source: `ioctl_tty(2)`, `ioctl_console(2)`.
 const TERMINAL_INJECTION: &[u32] = &[0x5412, 0x541c, 0x5423, 0x541d];
 
-/// PER_LINUX, PER_LINUX32, each with and without ADDR_NO_RANDOMIZE (debuggers), and the
+/// `PER_LINUX`, `PER_LINUX32`, each with and without `ADDR_NO_RANDOMIZE` (debuggers), and the
 /// question for the present value.
 const PERSONALITIES: &[u32] = &[0, 8, 0x0004_0000, 0x0004_0008, 0xffff_ffff];
 
 /// Netlink protocols that only tell of this network namespace: ROUTE (getaddrinfo),
-/// SOCK_DIAG (ss), KOBJECT_UEVENT (libudev).
+/// `SOCK_DIAG` (ss), `KOBJECT_UEVENT` (libudev).
 const NETLINK_PROTOCOLS: [u32; 3] = [0, 4, 15];
 
 const EPERM: i32 = libc::EPERM;
@@ -280,7 +280,7 @@ mod tests {
             OFFSET_ARCH => arch,
             _ => {
                 let index = usize::try_from((offset - OFFSET_ARGUMENTS) / 8).unwrap();
-                let half = if offset % 8 == 0 { 0 } else { 32 };
+                let half = if offset.is_multiple_of(8) { 0 } else { 32 };
                 u32::try_from(arguments[index] >> half & 0xffff_ffff).unwrap()
             }
         };

@@ -105,11 +105,10 @@ fn execute(command: &Command) -> i32 {
         let Ok(path) = CString::new(candidate.as_os_str().as_bytes()) else { continue };
         let error = exec_unsafe::execve(&path, &arguments, &environment);
         match error.raw_os_error().unwrap_or(libc::EIO) {
-            libc::ENOENT | libc::ENOTDIR => {}
-            // There, but not for us: a later folder may have another. A folder of the `PATH`
-            // that cannot be searched says nothing, as for a shell.
+            // There, but not for us: a later folder may have another.
             libc::EACCES if candidate.symlink_metadata().is_ok() => result = libc::EACCES,
-            libc::EACCES => {}
+            // A folder of the `PATH` that cannot be searched says nothing, as for a shell.
+            libc::ENOENT | libc::ENOTDIR | libc::EACCES => {}
             libc::ENOEXEC => return run_by_shell(&path, &argv, envp),
             other => return other,
         }

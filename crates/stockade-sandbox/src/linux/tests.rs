@@ -4,9 +4,9 @@
 //! variable of the product reaches it. The launcher forks, which a test harness with threads
 //! cannot: each case runs in a child of its own, this binary with one thread and one case.
 
-use std::path::{Path, PathBuf};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Output};
 use std::{env, fs};
 
@@ -31,10 +31,22 @@ fn walls(case: &str) -> Walls {
         "no-seccomp" => walls.seccomp = false,
         "no-network" => walls.network = false,
         "landlock-alone" => {
-            walls = Walls { mounts: false, landlock: true, seccomp: false, network: false, canary: false };
+            walls = Walls {
+                mounts: false,
+                landlock: true,
+                seccomp: false,
+                network: false,
+                canary: false,
+            };
         }
         "nothing" => {
-            walls = Walls { mounts: false, landlock: false, seccomp: false, network: false, canary: false };
+            walls = Walls {
+                mounts: false,
+                landlock: false,
+                seccomp: false,
+                network: false,
+                canary: false,
+            };
         }
         other => panic!("unknown case {other}"),
     }
@@ -171,14 +183,14 @@ fn landlock_alone_holds_writes_outside_and_hidden_files() {
 /// sockets.
 #[test]
 fn landlock_alone_holds_signals_and_abstract_sockets() {
-    let name = format!("\0stockade-test-{}", std::process::id());
-    let address = SocketAddr::from_abstract_name(&name.as_bytes()[1..]);
+    let name = format!("stockade-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(name.as_bytes());
     let _listener = std::os::unix::net::UnixListener::bind_addr(&address.unwrap()).unwrap();
     let attack = format!(
         "python3 -c \"
 import socket
 s = socket.socket(socket.AF_UNIX); s.connect('\\\\0{}'); print('CONNECTED')\"",
-        &name[1..]
+        name
     );
     // The network namespace stays that of the host in both, so Landlock is the only wall.
     let control = run("nothing", &attack);

@@ -66,12 +66,11 @@ impl<'a> Caller<'a> {
         if number < 0 {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
-        let pidfd = match self.pidfd.get() {
-            Some(pidfd) => pidfd,
-            None => {
-                let opened = self.open_pidfd()?;
-                self.pidfd.get_or_init(|| opened)
-            }
+        let pidfd = if let Some(pidfd) = self.pidfd.get() {
+            pidfd
+        } else {
+            let opened = self.open_pidfd()?;
+            self.pidfd.get_or_init(|| opened)
         };
         Ok(rustix::process::pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty())?)
     }

@@ -28,7 +28,7 @@ const CONTROL_MAX: usize = 64 * 1024;
 /// `sizeof(struct msghdr)` and `sizeof(struct mmsghdr)` on 64-bit systems.
 const HEADER_BYTES: usize = 56;
 const HEADER_AND_LENGTH_BYTES: u64 = 64;
-/// SCM_MAX_FD (net/scm.h).
+/// `SCM_MAX_FD` (net/scm.h).
 const DESCRIPTORS_MAX: usize = 253;
 /// `sizeof(struct cmsghdr)` on 64-bit systems.
 const CONTROL_HEADER: usize = 16;

@@ -3,7 +3,7 @@
 //! A socket's file can be seen through the read-only view, and neither a read-only mount nor
 //! Landlock before ABI 9 keeps a program from connecting to it. The kernel, however, lists
 //! the sockets of a network namespace together with the files they are bound to
-//! (sock_diag(7), `UDIAG_SHOW_VFS`), and everything inside shares one namespace that nothing
+//! (`sock_diag(7)`, `UDIAG_SHOW_VFS`), and everything inside shares one namespace that nothing
 //! outside is in. So "is it in the list" is the whole question, asked at each connect.
 
 use std::io;
@@ -14,19 +14,19 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 /// linux/netlink.h: `NETLINK_SOCK_DIAG`.
 const SOCK_DIAG: u32 = 4;
-/// linux/sock_diag.h: `SOCK_DIAG_BY_FAMILY`.
+/// `linux/sock_diag.h`: `SOCK_DIAG_BY_FAMILY`.
 const BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST_DUMP: u16 = 0x301;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-/// linux/unix_diag.h.
+/// `linux/unix_diag.h`.
 const SHOW_VFS: u32 = 1 << 1;
 const UNIX_DIAG_VFS: u16 = 1;
 const HEADER_BYTES: usize = 16;
 /// `struct unix_diag_msg`.
 const MESSAGE_BYTES: usize = 16;
 
-/// A file as sock_diag names it: inode number (its low half) and device.
+/// A file as `sock_diag` names it: inode number (its low half) and device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SocketFile {
     inode: u32,

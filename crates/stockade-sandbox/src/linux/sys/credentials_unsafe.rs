@@ -10,6 +10,13 @@ pub(crate) const CAP_SYS_PTRACE: u32 = 19;
 /// The highest capability this code knows of is far below; the loop ends at the kernel's.
 const CAP_LIMIT: libc::c_ulong = 64;
 
+// Pairs of "set" and "locked" bits: NOROOT, NO_SETUID_FIXUP, KEEP_CAPS (locked off),
+// NO_CAP_AMBIENT_RAISE (linux/securebits.h).
+const NOROOT: libc::c_ulong = 0b11;
+const NO_SETUID_FIXUP: libc::c_ulong = 0b11 << 2;
+const KEEP_CAPS_LOCKED: libc::c_ulong = 0b10 << 4;
+const NO_CAP_AMBIENT_RAISE: libc::c_ulong = 0b11 << 6;
+
 const VERSION_3: u32 = 0x2008_0522;
 
 #[repr(C)]
@@ -69,12 +76,6 @@ pub(crate) fn forsake_privileges() -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-    // Pairs of "set" and "locked" bits: NOROOT, NO_SETUID_FIXUP, KEEP_CAPS (locked off),
-    // NO_CAP_AMBIENT_RAISE (linux/securebits.h).
-    const NOROOT: libc::c_ulong = 0b11;
-    const NO_SETUID_FIXUP: libc::c_ulong = 0b11 << 2;
-    const KEEP_CAPS_LOCKED: libc::c_ulong = 0b10 << 4;
-    const NO_CAP_AMBIENT_RAISE: libc::c_ulong = 0b11 << 6;
     prctl(
         libc::PR_SET_SECUREBITS,
         NOROOT | NO_SETUID_FIXUP | KEEP_CAPS_LOCKED | NO_CAP_AMBIENT_RAISE,

@@ -39,7 +39,7 @@ pub(crate) fn execve(
 ///
 /// # Errors
 ///
-/// `ENOSYS` before Linux 5.11. Source: close_range(2).
+/// `ENOSYS` before Linux 5.11. Source: `close_range(2)`.
 pub(crate) fn close_above_two_on_exec() -> io::Result<()> {
     let flags: libc::c_uint = libc::CLOSE_RANGE_CLOEXEC;
     let (first, last): (libc::c_uint, libc::c_uint) = (3, libc::c_uint::MAX);

@@ -8,7 +8,7 @@ use std::io;
 /// # Errors
 ///
 /// `EFAULT` when the first byte is not mapped there, `EPERM` when that process may not be
-/// inspected, `ESRCH` when it is gone. Source: process_vm_readv(2).
+/// inspected, `ESRCH` when it is gone. Source: `process_vm_readv(2)`.
 pub(crate) fn read_memory(pid: i32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
     let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: buffer.len() };

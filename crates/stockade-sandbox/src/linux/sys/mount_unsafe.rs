@@ -31,7 +31,7 @@ pub(crate) struct Attributes {
 /// # Errors
 ///
 /// `EPERM` without `CAP_SYS_ADMIN` over the mount namespace or when a flag is locked,
-/// `EINVAL` when `mount` is not the root of a mount. Linux 5.12. Source: mount_setattr(2).
+/// `EINVAL` when `mount` is not the root of a mount. Linux 5.12. Source: `mount_setattr(2)`.
 pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, attributes: Attributes) -> io::Result<()> {
     let attr = MountAttr {
         attr_set: attributes.set,

@@ -142,7 +142,7 @@ pub(crate) fn prefer_same_cpu(listener: BorrowedFd<'_>) {
 /// Asks for the id of the session keyring, which every process may, unless a filter objects.
 /// For the canary.
 pub(crate) fn ask_for_a_keyring() -> io::Result<()> {
-    /// KEYCTL_GET_KEYRING_ID and KEY_SPEC_SESSION_KEYRING (linux/keyctl.h).
+    /// `KEYCTL_GET_KEYRING_ID` and `KEY_SPEC_SESSION_KEYRING` (linux/keyctl.h).
     const GET_KEYRING_ID: libc::c_int = 0;
     const SESSION_KEYRING: libc::c_int = -3;
     let create: libc::c_int = 0;

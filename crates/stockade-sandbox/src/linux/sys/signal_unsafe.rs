@@ -72,10 +72,8 @@ pub(crate) fn next_signal(fd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
         return Ok(i32::try_from(info.ssi_signo).ok());
     }
     let error = io::Error::last_os_error();
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
-        _ => Err(error),
-    }
+    let none_yet = [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted];
+    if none_yet.contains(&error.kind()) { Ok(None) } else { Err(error) }
 }
 
 /// Gives every signal its default action, so that a program started from here does not
