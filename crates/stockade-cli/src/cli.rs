@@ -163,8 +163,11 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
     let arguments: Vec<OsString> = arguments.collect();
     // Scripts tell from 125 that nothing of their command has run.
     let runs = arguments.get(1).is_some_and(|verb| verb == OsStr::new("run"));
-    match Cli::try_parse_from(arguments) {
-        Ok(Cli { verb: Command::Run(arguments) }) => Ok(Verb::Run(arguments)),
+    match Cli::try_parse_from(&arguments) {
+        Ok(Cli { verb: Command::Run(run) }) => match mistaken_flag(&arguments, &run.command) {
+            Some(error) => Err(Shown { error, status: STOCKADE_FAILED }),
+            None => Ok(Verb::Run(run)),
+        },
         Ok(Cli { verb: Command::Other(words) }) => {
             let verb = words.first().map(|verb| verb.to_string_lossy().into_owned());
             let verb = verb.unwrap_or_default();
@@ -184,6 +187,20 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
             Err(Shown { error, status })
         }
     }
+}
+
+/// A flag that `run` does not know is no command: only after `--` may one start with a dash.
+fn mistaken_flag(arguments: &[OsString], command: &[OsString]) -> Option<clap::Error> {
+    let first = command.first()?.to_string_lossy();
+    let before = arguments.len().checked_sub(command.len() + 1)?;
+    if !first.starts_with('-') || arguments.get(before).is_some_and(|word| word == "--") {
+        return None;
+    }
+    let message = format!(
+        "unknown flag `{first}`; `stockade run --help` lists them, and a command that starts \
+         with a dash goes after `--`\n"
+    );
+    Some(clap::Error::raw(clap::error::ErrorKind::UnknownArgument, message))
 }
 
 #[cfg(test)]

@@ -74,12 +74,10 @@ impl From<ConfigError> for Failure {
 
 impl From<SetupError> for Failure {
     fn from(error: SetupError) -> Self {
-        let status = match &error {
-            SetupError::NotRun { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                NOT_FOUND
-            }
-            SetupError::NotRun { .. } => NOT_EXECUTABLE,
-            _ => STOCKADE_FAILED,
+        let status = if let SetupError::NotRun { source, .. } = &error {
+            if source.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE }
+        } else {
+            STOCKADE_FAILED
         };
         Self::of(&error, status, error.hint())
     }

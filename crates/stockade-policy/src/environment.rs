@@ -265,7 +265,6 @@ mod tests {
 
     #[test]
     fn secrets_pass_only_by_their_literal_name() {
-        let pass = |list: &[&str]| list.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         #[rustfmt::skip]
         const CASES: &[(&str, &[&str], bool)] = &[
             ("PATH",                  &[],                 true),
@@ -281,6 +280,7 @@ mod tests {
             ("SSH_AUTH_SOCK",         &["SSH_AUTH_SOCK"],  true),
             ("BASH_ENV",              &["*"],              false),
         ];
+        let pass = |list: &[&str]| list.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         for &(name, list, expected) in CASES {
             assert_eq!(passes(name, &pass(list)), expected, "{name} with {list:?}");
         }

@@ -189,8 +189,7 @@ fn landlock_alone_holds_signals_and_abstract_sockets() {
     let attack = format!(
         "python3 -c \"
 import socket
-s = socket.socket(socket.AF_UNIX); s.connect('\\\\0{}'); print('CONNECTED')\"",
-        name
+s = socket.socket(socket.AF_UNIX); s.connect('\\\\0{name}'); print('CONNECTED')\""
     );
     // The network namespace stays that of the host in both, so Landlock is the only wall.
     let control = run("nothing", &attack);
