@@ -208,7 +208,7 @@ pub(crate) fn filter() -> Vec<Instruction> {
 }
 
 /// A binary search for the call number: the kernel runs the program once for every call there
-/// is when it is installed (seccomp_cache_prepare), which is a part of each start.
+/// is when it is installed (`seccomp_cache_prepare`), which is a part of each start.
 fn search(rules: &[(u32, Rule)]) -> Vec<Instruction> {
     const LEAF: usize = 3;
     let mut program = Vec::new();
