@@ -70,6 +70,25 @@ fn marked(mark: &str) -> Vec<String> {
         .collect()
 }
 
+/// `danger-full-access` has no wall, and reaps all the same.
+#[test]
+fn nothing_outlives_a_run_without_walls() {
+    let home = Home::new();
+    let mark = format!("STOCKADE_TEST_MARK=danger-{}", std::process::id());
+    let output = home
+        .command()
+        .args(["-s", "danger-full-access", "--env", &mark, "--", "sh", "-c"])
+        .arg("(setsid sh -c 'trap \"\" TERM HUP; sleep 300' &); touch ~/outside/made; exit 9")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(9), "{}", text(&output));
+    let disposable =
+        ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists());
+    assert_eq!(text(&output).contains("no boundary"), !disposable, "{}", text(&output));
+    assert!(home.path("outside/made").exists(), "there is no wall");
+    assert_eq!(marked(&mark), Vec::<String>::new());
+}
+
 #[test]
 fn no_name_appears_that_the_command_did_not_make() {
     let home = Home::new();
