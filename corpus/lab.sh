@@ -28,6 +28,7 @@ if [ "$(id -u)" = 0 ] && [ "${LAB_REAL_ROOT:-0}" = 1 ]; then
 fi
 
 if [ "$LAB_USER" = root ]; then NAME=root; WHO=0; else NAME=lab; WHO=${LAB_UID:-1500}; fi
+[ -n "${LAB_UID:-}" ] && NAME=$(id -un)
 export HOME=/home/$NAME WORK=/home/$NAME/work
 if [ "$LAB_USER" = user ] && [ -z "${LAB_UID:-}" ]; then
   { cat /etc/passwd; echo "lab:x:1500:1500::/home/lab:/bin/bash"; } > $LAB/passwd

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use stockade_policy::environment::glob;
 use stockade_policy::names::{HIDDEN_HOST_KEY, HIDDEN_IN_HOME, HIDDEN_IN_SYSTEM};
 
@@ -20,16 +20,13 @@ pub(crate) fn built_in(home: Option<&Path>, uid: u32) -> Vec<PathBuf> {
     if let Some(home) = home
         && let Ok(folder) = open_folder(home)
     {
-        let folders = |name: &&&str| exists(&folder, name);
-        for name in HIDDEN_IN_HOME.iter().filter(|name| folders(name)) {
-            found.extend(resolved(&home.join(name)));
-        }
+        found.extend(HIDDEN_IN_HOME.iter().filter_map(|name| in_home(home, &folder, name)));
     }
     // What only uid 0 may read needs no hiding from anybody else.
     if uid == 0 {
         for name in HIDDEN_IN_SYSTEM {
             if fs::symlink_metadata(name).is_ok() {
-                found.extend(resolved(Path::new(name)));
+                found.extend(canonical(Path::new(name)));
             }
         }
         let (start, end) = HIDDEN_HOST_KEY;
@@ -49,19 +46,21 @@ fn open_folder(path: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::open(path, flags, Mode::empty())
 }
 
-fn exists(folder: &OwnedFd, name: &str) -> bool {
-    rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+/// The canonical path of `name` in home (`folder`, canonical), if it is there.
+fn in_home(home: &Path, folder: &OwnedFd, name: &str) -> Option<PathBuf> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // One call for the many that are not there, and one for those without a link on the way.
+    match rustix::fs::openat2(folder, name, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        Ok(fd) if is_link(&fd) => canonical(&home.join(name)),
+        Ok(_) => Some(home.join(name)),
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => None,
+        Err(_) => canonical(&home.join(name)),
+    }
 }
 
-/// The canonical path behind `path`; a link that leads nowhere hides nothing.
-fn resolved(path: &Path) -> Option<PathBuf> {
-    let stat = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-    let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
-    // Home itself is canonical, so only a link or a deeper name can lead elsewhere.
-    let is_deep = path
-        .parent()
-        .is_some_and(|parent| fs::canonicalize(parent).ok().as_deref() != Some(parent));
-    if is_link || is_deep { canonical(path) } else { Some(path.to_owned()) }
+fn is_link(fd: &OwnedFd) -> bool {
+    let kind = |stat: rustix::fs::Stat| FileType::from_raw_mode(stat.st_mode);
+    rustix::fs::fstat(fd).map(kind).is_ok_and(|kind| kind == FileType::Symlink)
 }
 
 /// What the pattern or path `wanted` of a `hidden` list names now, below `workspace` when it

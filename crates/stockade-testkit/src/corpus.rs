@@ -44,6 +44,9 @@ pub struct Case {
     /// Programs without which it says nothing.
     #[serde(default)]
     pub needs: Vec<String>,
+    /// Whether the laboratory must be root's own, not one in a user namespace.
+    #[serde(default)]
+    pub real_root: bool,
     /// Further options of `stockade run`.
     #[serde(default)]
     pub options: String,

@@ -41,7 +41,7 @@ fn selected(kind: Kind) -> Vec<Case> {
 
 fn run_row(lab: &Lab, kind: Kind, case: &Case, user: User) -> Row {
     let row = |cells, trouble| Row { case: case.clone(), user, cells, trouble };
-    if !lab.can_be(user) {
+    if !lab.can_be(user, case) {
         return row(Err(Skip::NeedsRoot), String::new());
     }
     let missing = lab.missing(case);

@@ -13,9 +13,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
-};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
 use super::failure::{Failure, step};
 use super::plan::{Content, Placement, Plan};
@@ -78,7 +76,8 @@ pub(crate) fn build(plan: &Plan) -> Result<(), Failure> {
         place(placement, tree, &source, &scratch)?;
     }
     devices_view(&scratch, &devices)?;
-    dismantle()?;
+    // The scratch is left where it stands, below the `/proc` that comes now: to unmount it
+    // would wait for a grace period of the kernel's, about a tenth of a start.
     proc_view()
 }
 
@@ -282,12 +281,6 @@ impl Scratch {
         }
         Ok(())
     }
-}
-
-/// Takes the scratch away from where it was built; its mounted parts stay.
-fn dismantle() -> Result<(), Failure> {
-    rustix::mount::unmount(SCAFFOLD, UnmountFlags::DETACH)
-        .map_err(step("take down the private tmpfs at", SCAFFOLD))
 }
 
 fn new_tmpfs(plan: &Plan) -> io::Result<OwnedFd> {

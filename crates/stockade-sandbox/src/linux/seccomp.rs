@@ -68,7 +68,6 @@ const ENOSYS: i32 = libc::ENOSYS;
 
 /// The table. Calls with numbers above 424 are the same on every architecture.
 const RULES: &[(libc::c_long, Rule)] = &[
-    // Called often: first.
     (libc::SYS_ioctl, Rule::DenyValues { argument: 1, values: TERMINAL_INJECTION, errno: EPERM }),
     (libc::SYS_clone, Rule::DenyBits { argument: 0, mask: NAMESPACE_FLAGS, errno: EPERM }),
     // Its flags are behind a pointer; the C library falls back to clone.
@@ -155,6 +154,8 @@ const OPEN_TREE_ATTR: libc::c_long = 467;
 const LOAD_WORD: u16 = 0x20;
 const JUMP_EQUAL: u16 = 0x15;
 const JUMP_ANY_BIT: u16 = 0x45;
+const JUMP_AT_LEAST: u16 = 0x35;
+const JUMP: u16 = 0x05;
 const RETURN: u16 = 0x06;
 const RET_ALLOW: u32 = 0x7fff_0000;
 const RET_ERRNO: u32 = 0x0005_0000;
@@ -195,14 +196,41 @@ pub(crate) fn filter() -> Vec<Instruction> {
         op(JUMP_ANY_BIT, X32_BIT, 0, 1),
         fail(ENOSYS),
     ];
-    for &(number, rule) in RULES {
-        let body = body(rule);
-        let number = u32::try_from(number).expect("invariant: call numbers are not negative");
-        let skip = u8::try_from(body.len()).expect("invariant: bodies are short");
-        program.push(op(JUMP_EQUAL, number, 0, skip));
-        program.extend(body);
+    let mut rules: Vec<(u32, Rule)> = RULES
+        .iter()
+        .map(|&(number, rule)| {
+            (u32::try_from(number).expect("invariant: call numbers are not negative"), rule)
+        })
+        .collect();
+    rules.sort_by_key(|(number, _)| *number);
+    program.extend(search(&rules));
+    program
+}
+
+/// A binary search for the call number: the kernel runs the program once for every call there
+/// is when it is installed (`seccomp_cache_prepare`), which is a part of each start.
+fn search(rules: &[(u32, Rule)]) -> Vec<Instruction> {
+    const LEAF: usize = 3;
+    let mut program = Vec::new();
+    if rules.len() <= LEAF {
+        for &(number, rule) in rules {
+            let body = body(rule);
+            let skip = u8::try_from(body.len()).expect("invariant: bodies are short");
+            program.push(op(JUMP_EQUAL, number, 0, skip));
+            program.extend(body);
+        }
+        program.push(give(RET_ALLOW));
+        return program;
     }
-    program.push(give(RET_ALLOW));
+    let (below, above) = rules.split_at(rules.len() / 2);
+    let pivot = above.first().map_or(0, |(number, _)| *number);
+    let below = search(below);
+    let over = u32::try_from(below.len()).expect("invariant: programs are short");
+    // A conditional jump reaches 255 instructions, an unconditional one all.
+    program.push(op(JUMP_AT_LEAST, pivot, 0, 1));
+    program.push(op(JUMP, over, 0, 0));
+    program.extend(below);
+    program.extend(search(above));
     program
 }
 
@@ -294,7 +322,12 @@ mod tests {
                     continue;
                 }
                 RETURN => return operand,
+                JUMP => {
+                    at += usize::try_from(operand).unwrap();
+                    continue;
+                }
                 JUMP_EQUAL => register == operand,
+                JUMP_AT_LEAST => register >= operand,
                 JUMP_ANY_BIT => register & operand != 0,
                 other => panic!("unknown operation {other:#x}"),
             };

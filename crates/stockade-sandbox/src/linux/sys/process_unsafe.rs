@@ -1,7 +1,6 @@
 //! `clone3`, `fork` and what belongs to being a parent or a child.
 #![expect(unsafe_code, reason = "clone3 and fork have no safe wrapper; see `single_threaded`")]
 
-use std::fs;
 use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 
@@ -25,12 +24,14 @@ pub(crate) struct Namespaced {
 
 /// Refuses when a second thread exists: a forked child has only the calling thread, and a
 /// lock that another one held would never be released in it.
+///
+/// `unshare(CLONE_THREAD)` has no effect but to say whether there is one (unshare(2)).
 fn single_threaded() -> io::Result<()> {
-    let threads = fs::read_dir("/proc/self/task")?.count();
-    if threads == 1 {
+    // SAFETY: the call takes an integer, and with this flag changes nothing.
+    if unsafe { libc::unshare(libc::CLONE_THREAD) } == 0 {
         return Ok(());
     }
-    let text = format!("refusing to fork with {threads} threads running");
+    let text = "refusing to fork: another thread is running";
     Err(io::Error::new(io::ErrorKind::Unsupported, text))
 }
 
@@ -52,7 +53,7 @@ pub(crate) fn clone_into(flags: i32) -> io::Result<Fork<Namespaced>> {
     args.exit_signal = libc::SIGCHLD as u64;
     // SAFETY: without CLONE_VM the child gets a copy of this process, as with fork. Forking
     // is unsound when another thread may hold a lock that the child waits for; there is no
-    // other thread, counted above, and only a running thread can start another. `args` and
+    // other thread, asked above, and only a running thread can start another. `args` and
     // `pidfd` are live for the call and have the sizes that the kernel is told.
     let pid =
         unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
@@ -75,7 +76,7 @@ pub(crate) fn clone_into(flags: i32) -> io::Result<Fork<Namespaced>> {
 /// As [`clone_into`].
 pub(crate) fn fork() -> io::Result<Fork<i32>> {
     single_threaded()?;
-    // SAFETY: the line above counted exactly one thread, so the child may allocate and lock
+    // SAFETY: the line above found no other thread, so the child may allocate and lock
     // like any single-threaded process.
     let pid = unsafe { libc::fork() };
     match pid {
