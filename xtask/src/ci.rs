@@ -35,7 +35,10 @@ const STAGES: &[Stage] = &[
     ),
     Stage {
         needs: Some(&["shellcheck", "--version"]),
-        ..stage("scripts", &["shellcheck", ".ci/run", "scripts/demo", "scripts/test"])
+        ..stage(
+            "scripts",
+            &["shellcheck", ".ci/run", "scripts/demo", "scripts/install-agents", "scripts/test"],
+        )
     },
     stage("tests", &["cargo", "test", "--locked", "--workspace", "--", "--show-output"]),
     Stage {
