@@ -37,7 +37,14 @@ const STAGES: &[Stage] = &[
         needs: Some(&["shellcheck", "--version"]),
         ..stage(
             "scripts",
-            &["shellcheck", ".ci/run", "scripts/demo", "scripts/install-agents", "scripts/test"],
+            &[
+                "shellcheck",
+                ".ci/run",
+                "scripts/demo",
+                "scripts/install-agents",
+                "scripts/share-toolchain",
+                "scripts/test",
+            ],
         )
     },
     stage("tests", &["cargo", "test", "--locked", "--workspace", "--", "--show-output"]),
