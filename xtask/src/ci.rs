@@ -107,8 +107,7 @@ fn fuzz_targets(root: &Path) -> Vec<String> {
 }
 
 fn perform(root: &Path, stage: &Stage, words: &[String]) -> Result<Done, String> {
-    let variables = stage.environment.iter().map(|(name, value)| format!("{name}='{value}' "));
-    let again = format!("{}{}", variables.collect::<String>(), words.join(" "));
+    let again = again(stage, words);
     println!("\n== {}: {again}", stage.name);
     let name = stage.name.to_owned();
     if let Some(missing) = stage.needs.filter(|probe| !answers(root, probe)) {
@@ -124,6 +123,12 @@ fn perform(root: &Path, stage: &Stage, words: &[String]) -> Result<Done, String>
         return Err(format!("stage `{}` failed; run it again with\n  {again}", stage.name));
     }
     Ok(Done { name, took, skipped })
+}
+
+/// The command as a person would type it.
+fn again(stage: &Stage, words: &[String]) -> String {
+    let variables = stage.environment.iter().map(|(name, value)| format!("{name}='{value}' "));
+    variables.collect::<String>() + &words.join(" ")
 }
 
 fn answers(root: &Path, probe: &[&str]) -> bool {
@@ -190,12 +195,19 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_that_fails_names_the_command() {
+    fn a_command_that_fails_or_is_not_there_is_told() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let words = ["false".to_owned()];
-        let error = perform(root, &stage("x", &[]), &words).unwrap_err();
-        assert!(error.contains("stage `x` failed") && error.ends_with("\n  false"), "{error}");
-        let missing = Stage { needs: Some(&["no-such-tool-here"]), ..stage("x", &[]) };
-        assert_eq!(perform(root, &missing, &words).unwrap().skipped.len(), 1);
+        let watched = |word: &str| watch(root, &stage("x", &[]), &[word.to_owned()]);
+        assert!(watched("true").unwrap().0);
+        assert!(!watched("false").unwrap().0);
+        assert!(watched("no-such-program-here").is_err());
+        assert!(answers(root, &["true"]) && !answers(root, &["false"]));
+        assert!(!answers(root, &["no-such-program-here"]));
+    }
+
+    #[test]
+    fn a_failed_stage_names_the_command_that_runs_it_again() {
+        let stage = Stage { environment: &[("A", "b c")], ..stage("x", &["cargo", "y"]) };
+        assert_eq!(again(&stage, &["cargo".to_owned(), "y".to_owned()]), "A='b c' cargo y");
     }
 }
