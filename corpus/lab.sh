@@ -7,6 +7,7 @@
 #   LAB_MODE      control | read-only | workspace-write
 #   LAB_USER      user | root
 #   LAB_STOCKADE  the binary under test
+#   LAB_TOOLCHAIN a Rust toolchain to show at /srv/toolchain
 #   LAB_OPTIONS   further options of `stockade run`
 #
 # Exit status: that of `effect` (0: the effect is there), 99 when the laboratory is broken.
@@ -17,6 +18,10 @@ umask 022
 ip link set lo up || broken "no loopback"
 LAB=/srv/lab; CASE=$LAB/case; OUT=/srv/outside; LOOT=$LAB/loot
 mount -t tmpfs -o mode=755 tmpfs /srv && mkdir -p $LAB $OUT || broken "cannot mount on /srv"
+# A toolchain in a closed folder of root's, where everybody can read it.
+if [ -n "${LAB_TOOLCHAIN:-}" ]; then
+  mkdir /srv/toolchain && mount --bind "$LAB_TOOLCHAIN" /srv/toolchain || broken "no toolchain"
+fi
 # Before the places that they may lie in are covered.
 cp -r "$LAB_CASE" $CASE && chmod -R a+rX $CASE && cp "$LAB_STOCKADE" $LAB/stockade || broken "no case"
 for place in /home /tmp /var/tmp /run /dev/shm; do

@@ -64,13 +64,15 @@ pub struct Seen {
 pub struct Lab {
     stockade: PathBuf,
     is_root: bool,
+    /// Where root's Rust toolchain lies, which nobody else may be able to read.
+    toolchain: Option<PathBuf>,
 }
 
 impl Lab {
     /// For this binary.
     pub fn new(stockade: impl Into<PathBuf>) -> Self {
         let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
-        Self { stockade: stockade.into(), is_root }
+        Self { stockade: stockade.into(), is_root, toolchain: toolchain().filter(|_| is_root) }
     }
 
     /// Whether cells of this user can be run by whoever runs the tests.
@@ -80,10 +82,18 @@ impl Lab {
 
     /// Programs of `case` that this machine lacks.
     pub fn missing<'a>(&self, case: &'a Case) -> Vec<&'a str> {
-        let path = lab_path();
-        let found =
-            |name: &str| path.split(':').any(|folder| Path::new(folder).join(name).exists());
+        let shown = self.toolchain.as_ref().map(|folder| folder.join("bin"));
+        let mut folders: Vec<PathBuf> = self.path().split(':').map(PathBuf::from).collect();
+        folders.extend(shown);
+        let found = |name: &str| folders.iter().any(|folder| folder.join(name).exists());
         case.needs.iter().map(String::as_str).filter(|name| !found(name)).collect()
+    }
+
+    fn path(&self) -> String {
+        match &self.toolchain {
+            Some(_) => format!("{}:/srv/toolchain/bin", lab_path()),
+            None => lab_path(),
+        }
     }
 
     /// Runs `case` once.
@@ -113,7 +123,8 @@ impl Lab {
             .env("LAB_USER", user.as_str())
             .env("LAB_STOCKADE", &self.stockade)
             .env("LAB_OPTIONS", &case.options)
-            .env("LAB_PATH", lab_path())
+            .env("LAB_PATH", self.path())
+            .envs(self.toolchain.iter().map(|folder| ("LAB_TOOLCHAIN", folder)))
             .stdin(Stdio::null());
         let output = command.output().expect("unshare, of util-linux");
         let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -121,6 +132,13 @@ impl Lab {
         let code = output.status.code();
         Seen { effect: code == Some(0), broken: code == Some(99) || code.is_none(), output: text }
     }
+}
+
+/// The toolchain that `rustc` on the `PATH` belongs to.
+fn toolchain() -> Option<PathBuf> {
+    let output = Command::new("rustc").args(["--print", "sysroot"]).output().ok()?;
+    let path = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
+    path.join("bin/cargo").exists().then_some(path)
 }
 
 /// The `PATH` of the laboratory's user: the system's, and a toolchain that all can read.

@@ -7,17 +7,18 @@
 //! It cannot say: protected names inside a writable root, metadata (mode, owner, times,
 //! extended attributes), and TCP while the loopback is open. Those have one wall.
 
+use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 
 use super::failure::{Failure, step};
 use super::mounts;
-use super::plan::{Content, Plan};
+use super::plan::{Content, Placement, Plan};
 use super::sys::landlock_unsafe::{self as sys, RulesetAttr};
 
 // linux/landlock.h, LANDLOCK_ACCESS_FS_*.
@@ -55,12 +56,9 @@ pub(crate) fn restrict(plan: &Plan) -> Result<(), Failure> {
     let ruleset = sys::create_ruleset(&attr).map_err(step("make a ruleset of", "Landlock"))?;
     let rules = Rules { ruleset, handled };
     rules.allow_writes(plan)?;
-    let hidden: Vec<&Path> = plan
-        .placements
-        .iter()
-        .filter(|placement| placement.content == Content::Hidden)
-        .map(|placement| placement.path.as_path())
-        .collect();
+    let is_hidden = |placement: &&Placement| placement.content == Content::Hidden;
+    let hidden = plan.placements.iter().filter(is_hidden);
+    let hidden = Hidden::of(hidden.map(|placement| placement.path.as_path()));
     let root = open_folder(&mounts::open("/")?, c".").map_err(step("open", "/"))?;
     rules.allow_reads(&root, Path::new("/"), &hidden)?;
     sys::restrict_self(rules.ruleset.as_fd()).map_err(step("enter", "Landlock"))
@@ -114,20 +112,24 @@ impl Rules {
         sys::allow_beneath(self.ruleset.as_fd(), fd.as_fd(), access)
     }
 
-    /// Grants reading of everything in `folder` except `hidden`, which are paths below it.
-    fn allow_reads(&self, folder: &OwnedFd, path: &Path, hidden: &[&Path]) -> Result<(), Failure> {
-        if hidden.is_empty() {
+    /// Grants reading of everything below `folder` except `hidden`, which are relative to it.
+    fn allow_reads(&self, folder: &OwnedFd, path: &Path, hidden: &Hidden) -> Result<(), Failure> {
+        if hidden.children.is_empty() {
             return self.allow_fd(folder, READ_FILE).map_err(step("allow in Landlock", path));
         }
-        let mut level = vec![(reopen(folder, path)?, path.to_owned())];
-        while let Some((folder, path)) = level.pop() {
-            for name in names(&folder).map_err(step("list", &path))? {
-                let child = child_path(&path, &name);
-                if hidden.iter().any(|hidden| hidden.starts_with(&child) && *hidden != child) {
+        let mut level = vec![(reopen(folder, path)?, path.to_owned(), hidden)];
+        while let Some((folder, path, hidden)) = level.pop() {
+            for (name, kind) in names(&folder).map_err(step("list", &path))? {
+                match hidden.children.get(name.to_bytes()) {
+                    Some(child) if child.is_hidden => {}
                     // A folder that cannot be listed hides what is in it by itself.
-                    level.extend(open_folder(&folder, &name).ok().map(|inner| (inner, child)));
-                } else if !hidden.contains(&child.as_path()) {
-                    self.allow_entry(&folder, &name).map_err(step("allow in Landlock", &child))?;
+                    Some(child) => {
+                        let inner = open_folder(&folder, &name).ok();
+                        level.extend(inner.map(|inner| (inner, child_path(&path, &name), child)));
+                    }
+                    None => self
+                        .allow_entry(&folder, &name, kind)
+                        .map_err(step("allow in Landlock", child_path(&path, &name)))?,
                 }
             }
         }
@@ -135,12 +137,37 @@ impl Rules {
     }
 
     /// Grants reading of one entry of `folder`; what cannot be opened needs no rule.
-    fn allow_entry(&self, folder: &OwnedFd, name: &CStr) -> io::Result<()> {
+    fn allow_entry(&self, folder: &OwnedFd, name: &CStr, kind: FileType) -> io::Result<()> {
         let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         match rustix::fs::openat(folder, name, flags, Mode::empty()) {
-            Ok(fd) => self.allow_fd(&fd, READ_FILE),
+            // Some file systems do not say in a listing what an entry is.
+            Ok(fd) if kind == FileType::Unknown => self.allow_fd(&fd, READ_FILE),
+            Ok(fd) => sys::allow_beneath(self.ruleset.as_fd(), fd.as_fd(), READ_FILE),
             Err(_) => Ok(()),
         }
+    }
+}
+
+/// The hidden paths as a tree of names, so that each entry of a folder is looked up once.
+#[derive(Debug, Default)]
+struct Hidden {
+    is_hidden: bool,
+    children: HashMap<Vec<u8>, Hidden>,
+}
+
+impl Hidden {
+    fn of<'a>(paths: impl Iterator<Item = &'a Path>) -> Self {
+        let mut root = Self::default();
+        for path in paths {
+            let mut node = &mut root;
+            for component in path.components() {
+                if let Component::Normal(name) = component {
+                    node = node.children.entry(name.as_bytes().to_vec()).or_default();
+                }
+            }
+            node.is_hidden = true;
+        }
+        root
     }
 }
 
@@ -157,15 +184,15 @@ fn open_folder(parent: &OwnedFd, name: &CStr) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
 }
 
-fn names(folder: &OwnedFd) -> io::Result<Vec<CString>> {
+fn names(folder: &OwnedFd) -> io::Result<Vec<(CString, FileType)>> {
     let mut names = Vec::new();
     for entry in rustix::fs::Dir::read_from(folder)? {
         let entry = entry?;
-        let name = entry.file_name();
+        let (name, kind) = (entry.file_name(), entry.file_type());
         let keeps = !matches!(name.to_bytes(), b"." | b"..")
-            && !matches!(entry.file_type(), FileType::Symlink | FileType::Socket | FileType::Fifo);
+            && !matches!(kind, FileType::Symlink | FileType::Socket | FileType::Fifo);
         if keeps {
-            names.push(name.to_owned());
+            names.push((name.to_owned(), kind));
         }
     }
     Ok(names)

@@ -93,6 +93,15 @@ fn open_quietly(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), resolve)?)
 }
 
+/// The path without links, if there is something; one call where there is no link.
+pub(crate) fn canonical(path: &Path) -> Option<PathBuf> {
+    match open_quietly(path) {
+        Ok(_) => Some(path.to_owned()),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => std::fs::canonicalize(path).ok(),
+        Err(_) => None,
+    }
+}
+
 /// A detached copy of the mount at `fd`, with everything mounted below it.
 fn clone_tree(fd: &OwnedFd, path: &Path) -> Result<OwnedFd, Failure> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE

@@ -12,6 +12,7 @@ use stockade_policy::Policy;
 use super::control::{self, End, Order, Report};
 use super::forward;
 use super::init::Inside;
+use super::mounts;
 use super::plan::{Plan, Walls};
 use super::sys::process_unsafe::{self, Change, Fork, Namespaced};
 use super::sys::signal_unsafe::{self, SignalSet};
@@ -161,7 +162,7 @@ fn host_sockets() -> Vec<std::path::PathBuf> {
         .filter(|path| {
             !["/run", "/tmp", "/var/tmp", "/dev"].iter().any(|root| path.starts_with(root))
         })
-        .filter_map(|path| fs::canonicalize(path).ok())
+        .filter_map(mounts::canonical)
         .collect();
     found.sort();
     found.dedup();
