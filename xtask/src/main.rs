@@ -1,60 +1,79 @@
-//! Repository chores.
+//! Repository chores, for people and for CI.
 //!
 //! ```text
-//! cargo xtask tidy    what no compiler checks: sizes, walls between crates, claims and tests
-//! cargo xtask ci      everything, in order, with the time of each stage
+//! cargo xtask tidy              what no compiler checks: sizes, walls between crates, claims
+//! cargo xtask ci                everything, in order, with the time of each stage
+//! cargo xtask readme HEADING    the one command line that stands under a heading of the README
+//! cargo xtask claims            writes the table of proofs in docs/threat-model.md anew
 //! ```
+//!
+//! The standard library only: this is built before anything else can be checked, on every
+//! machine that runs the tests.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for the terminal")]
 
-mod claims;
+mod ci;
+mod readme;
 mod tidy;
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::process::ExitCode;
 
-/// Each stage by the command that runs it again.
-const STAGES: &[(&str, &[&str])] = &[
-    ("format", &["cargo", "fmt", "--all", "--check"]),
-    ("tidy", &["cargo", "xtask", "tidy"]),
-    ("clippy", &["cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
-    ("tests", &["cargo", "test", "--workspace", "--quiet"]),
-    ("documentation", &["cargo", "doc", "--workspace", "--no-deps", "--quiet"]),
-];
+use tidy::{Tree, claims};
+
+const USAGE: &str = "usage: cargo xtask tidy | ci | readme HEADING | claims";
 
 fn main() -> ExitCode {
     let root = root();
-    match std::env::args().nth(1).as_deref() {
-        Some("tidy") => {
-            let problems = tidy::run(&root);
-            for problem in &problems {
-                eprintln!("tidy: {problem}");
-            }
-            if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
-        Some("ci") => ci(&root),
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["tidy"] => tidy(&root),
+        ["ci"] => ci::run(&root),
+        ["readme", heading] => readme(&root, heading),
+        ["claims"] => write_proofs(&root),
         _ => {
-            eprintln!("usage: cargo xtask tidy | ci");
-            ExitCode::from(2)
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprintln!("error: {text}");
+            ExitCode::FAILURE
         }
     }
 }
 
+/// The top of the repository: the folder that holds this crate's.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
 }
 
-fn ci(root: &Path) -> ExitCode {
-    for (name, command) in STAGES {
-        let started = Instant::now();
-        println!("== {name}: {}", command.join(" "));
-        let [program, arguments @ ..] = command else { continue };
-        let status = Command::new(program).args(arguments).current_dir(root).status();
-        if !status.is_ok_and(|status| status.success()) {
-            eprintln!("== {name} FAILED; again: {}", command.join(" "));
-            return ExitCode::FAILURE;
-        }
-        println!("== {name}: {} s", started.elapsed().as_secs());
+fn tidy(root: &Path) -> Result<(), String> {
+    let tree = Tree::of_repository(root)?;
+    let findings = tidy::check(&tree);
+    for finding in &findings {
+        println!("{finding}");
     }
-    ExitCode::SUCCESS
+    println!("tidy: {} files, {} findings", tree.len(), findings.len());
+    if findings.is_empty() { Ok(()) } else { Err("the tree is not tidy".to_owned()) }
+}
+
+fn readme(root: &Path, heading: &str) -> Result<(), String> {
+    let text = read(&root.join("README.md"))?;
+    println!("{}", readme::command_under(&text, heading)?);
+    Ok(())
+}
+
+fn write_proofs(root: &Path) -> Result<(), String> {
+    let tree = Tree::of_repository(root)?;
+    let path = root.join(claims::MODEL);
+    let text = claims::with_proofs(&read(&path)?, &claims::proofs(&tree))?;
+    fs::write(&path, text).map_err(|error| format!("cannot write `{}`: {error}", path.display()))
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("cannot read `{}`: {error}", path.display()))
 }
