@@ -17,6 +17,7 @@ use super::failure::{Failure, step};
 use super::mounts;
 use super::plan::Plan;
 use super::supervisor::Supervisor;
+use super::sys::exec_unsafe;
 use super::sys::process_unsafe::{self, Change, Fork};
 use super::sys::signal_unsafe::{self, SignalSet};
 use super::sys::{credentials_unsafe, socket_unsafe};
@@ -184,6 +185,9 @@ impl Inside<'_> {
             }
         };
         drop((status_write, go_read, slave));
+        // The command's own are the only ones that count: whoever reads its output must see the
+        // end when it closes it.
+        exec_unsafe::detach_stdio(&[0, 1, 2]).map_err(step("detach from", "standard output"))?;
         let status = File::from(status_read);
         let supervisor = if self.plan.walls.seccomp {
             match take_listener(pid, &status)? {

@@ -353,7 +353,12 @@ fn place(
             attach(&tree, path)
         }
         (Source::Mask, _) => {
-            let target = open(path)?;
+            let target = match open_quietly(path) {
+                Ok(target) => target,
+                // Gone since it was looked for: there is nothing to hide.
+                Err(error) if is_absent(&error) => return Ok(()),
+                Err(error) => return Err(step("open", path)(error)),
+            };
             let is_folder =
                 file_type(&target).map_err(step("look at", path))? == FileType::Directory;
             let mask = if is_folder { &scratch.empty_folder } else { &scratch.empty_file };

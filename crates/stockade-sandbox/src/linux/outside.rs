@@ -14,6 +14,7 @@ use super::forward;
 use super::init::Inside;
 use super::mounts;
 use super::plan::{Plan, Walls};
+use super::sys::exec_unsafe;
 use super::sys::process_unsafe::{self, Change, Fork, Namespaced};
 use super::sys::signal_unsafe::{self, SignalSet};
 use super::terminal::{self, Terminal};
@@ -320,7 +321,11 @@ impl Outside {
             Report::NotRun(program, errno) => {
                 Err(SetupError::NotRun { program, source: io::Error::from_raw_os_error(errno) })
             }
-            Report::Started => Ok(None),
+            Report::Started => {
+                // Standard error stays: what ends a run is said there.
+                exec_unsafe::detach_stdio(&[0, 1]).map_err(host("detach from standard output"))?;
+                Ok(None)
+            }
             Report::Terminal => {
                 if let (Some(terminal), Some(master)) =
                     (&mut self.terminal, descriptors.into_iter().next())

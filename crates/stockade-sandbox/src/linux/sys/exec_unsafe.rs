@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 /// A NULL-terminated array of strings, as execve wants it.
 #[derive(Debug)]
@@ -56,6 +56,12 @@ pub(crate) fn install_stdio(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
+}
+
+/// Lets go of the standard descriptors `numbers`, which then refer to `/dev/null`.
+pub(crate) fn detach_stdio(numbers: &[i32]) -> io::Result<()> {
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    numbers.iter().try_for_each(|&number| install_stdio(null.as_fd(), number))
 }
 
 /// A new descriptor for what descriptor `number` refers to, or `None` when it is closed.
