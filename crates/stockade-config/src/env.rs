@@ -75,7 +75,11 @@ impl Env {
     /// The homes whose secrets are this user's, canonical: `HOME`'s first, the account's own.
     pub(crate) fn homes(&self) -> Homes {
         let named = self.home.as_deref().and_then(canonical);
-        let account = self.account_home().as_deref().and_then(canonical);
+        let account = match self.account_home() {
+            Some(home) if Some(&home) == self.home.as_ref() => named.clone(),
+            Some(home) => canonical(&home),
+            None => None,
+        };
         let main = named.clone().or_else(|| account.clone());
         let mut all: Vec<PathBuf> = named.into_iter().chain(account).collect();
         all.dedup();

@@ -11,7 +11,7 @@ use stockade_policy::secrets::Secret;
 
 use crate::diagnose::ConfigError;
 use crate::env::{Env, Homes};
-use crate::locate::canonical;
+use crate::locate::{canonical, sort};
 use crate::schema::{Placed, Settings};
 use crate::secrets::{self, expand, is_pattern};
 
@@ -36,6 +36,16 @@ pub(crate) struct Hidden {
     /// Those of `paths` that are the state of agents.
     pub(crate) agents: Vec<PathBuf>,
     pub(crate) warnings: Vec<String>,
+}
+
+impl Hidden {
+    /// Those that are not the state of agents.
+    pub(crate) fn except_agents(&self) -> Vec<PathBuf> {
+        let is_agent = |path: &&PathBuf| {
+            self.agents.binary_search_by(|agent| agent.as_os_str().cmp(path.as_os_str())).is_ok()
+        };
+        self.paths.iter().filter(|path| !is_agent(path)).cloned().collect()
+    }
 }
 
 /// Finds them.
@@ -77,10 +87,7 @@ pub(crate) fn resolve(question: &Question<'_>) -> Result<Hidden, ConfigError> {
     }
     let paths = &result.paths;
     result.readable.retain(|path| paths.iter().any(|secret| path.starts_with(secret)));
-    for list in [&mut result.paths, &mut result.readable] {
-        list.sort();
-        list.dedup();
-    }
+    [&mut result.paths, &mut result.readable, &mut result.agents].into_iter().for_each(sort);
     Ok(result)
 }
 

@@ -257,11 +257,12 @@ impl Place<'_> {
             surface.writable = found.paths;
             surface.writable.extend(repository.opened);
         }
-        // State inside another agent's state is that agent's affair, not a secret's.
-        let secret = |path: &&PathBuf| !hidden.agents.contains(path);
-        let others: Vec<PathBuf> = hidden.paths.iter().filter(secret).cloned().collect();
-        let ground = Ground { hidden: &others, ..ground };
-        state.iter().try_for_each(|state| ground.refuse_state(state))?;
+        if !state.is_empty() {
+            // State inside another agent's is that agent's affair, and no secret.
+            let others = hidden.except_agents();
+            let ground = Ground { hidden: &others, ..ground };
+            state.iter().try_for_each(|state| ground.refuse_state(state))?;
+        }
         // The agent's own state is a protected name only for others.
         let is_state = |path: &PathBuf| {
             state.iter().any(|state| path.starts_with(state) || state.starts_with(path))
@@ -271,10 +272,8 @@ impl Place<'_> {
         surface.protected.extend(own.within(&surface.writable).cloned());
         let writable = &surface.writable;
         surface.protected.retain(|path| writable.iter().any(|root| path.starts_with(root)));
-        for list in [&mut surface.writable, &mut surface.protected] {
-            list.sort();
-            list.dedup();
-        }
+        locate::sort(&mut surface.writable);
+        locate::sort(&mut surface.protected);
         Ok(surface)
     }
 

@@ -2,17 +2,40 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use stockade_policy::names::{GIT_PROTECTED, is_lifted, is_protected, nested};
 
 use crate::diagnose::ConfigError;
 use crate::env::{Env, Homes};
 use crate::git::Repository;
 
-/// The path without links, or `None` when there is nothing.
+/// The absolute `path` without links, or `None` when there is nothing, or nothing that this
+/// user can reach.
+///
+/// Most paths have no link in them, which one call finds out; realpath(3) makes one for each
+/// component.
 pub(crate) fn canonical(path: &Path) -> Option<PathBuf> {
-    fs::canonicalize(path).ok()
+    let is_plain = path.is_absolute() && path.components().all(|part| part != Component::ParentDir);
+    if !is_plain {
+        return fs::canonicalize(path).ok();
+    }
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    match rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        // Without `.` and repeated slashes, as realpath(3) gives it.
+        Ok(_) => Some(path.components().collect()),
+        Err(Errno::NOENT | Errno::NOTDIR) => None,
+        Err(_) => fs::canonicalize(path).ok(),
+    }
+}
+
+/// Sorts canonical paths by their bytes and drops what stands twice. Comparing them component
+/// by component, as `Path` does, costs ten times as much, which 250 hidden paths make felt.
+pub(crate) fn sort(paths: &mut Vec<PathBuf>) {
+    paths.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
+    paths.dedup_by(|a, b| a.as_os_str() == b.as_os_str());
 }
 
 /// The workspace: `-C` or the current folder.

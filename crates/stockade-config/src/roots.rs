@@ -15,7 +15,7 @@ use stockade_policy::names::is_protected;
 use crate::diagnose::ConfigError;
 use crate::env::{Env, Homes, normalized};
 use crate::git::is_repository;
-use crate::locate::canonical;
+use crate::locate::{canonical, sort};
 use crate::own::Own;
 
 /// One entry as it was written.
@@ -102,8 +102,7 @@ pub(crate) fn roots(
         let flags = ground.entries(flags, &mut roots.warnings)?;
         roots.paths = with_flags(ground.workspace, narrowed, flags);
     }
-    roots.paths.sort();
-    roots.paths.dedup();
+    sort(&mut roots.paths);
     Ok(roots)
 }
 

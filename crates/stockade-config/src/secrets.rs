@@ -1,15 +1,16 @@
 //! Which paths are hidden on this machine, now.
 //!
-//! The built-in table costs one system call for each name that is not there. Names that are
-//! links (dotfile managers make them) hide what they lead to; the link itself may be read.
+//! The built-in table is compared with what the folders list, so that a start does not ask for
+//! each of its names. Names that are links (dotfile managers make them) hide what they lead to;
+//! the link itself may be read.
 
-use std::ffi::OsStr;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Access, AtFlags, CWD};
 use stockade_policy::environment::glob;
 use stockade_policy::secrets::{
     HIDDEN_BEGINNINGS_IN_HOME, HIDDEN_HOST_KEY, HIDDEN_IN_HOME, HIDDEN_IN_SYSTEM, Secret,
@@ -29,49 +30,104 @@ pub(crate) struct Found {
 pub(crate) fn built_in(homes: &Homes, uid: u32) -> Vec<Found> {
     let mut found = Vec::new();
     for home in &homes.all {
-        let Ok(folder) = open_folder(home) else { continue };
-        for (kind, names) in HIDDEN_IN_HOME {
-            let paths = names.iter().filter_map(|name| in_home(home, &folder, name));
-            found.extend(paths.map(|path| Found { path, kind: *kind }));
-        }
-        found.extend(beginnings(home));
+        in_home(home, &mut found);
     }
-    let system = HIDDEN_IN_SYSTEM.iter().filter(|name| is_for_some_only(Path::new(name), uid));
-    let keys = host_keys().filter(|path| is_for_some_only(path, uid));
-    let paths = system.filter_map(|name| canonical(Path::new(name))).chain(keys);
+    let system = HIDDEN_IN_SYSTEM.iter().map(PathBuf::from).chain(host_keys());
+    let paths =
+        system.filter(|path| is_for_some_only(path, uid)).filter_map(|path| canonical(&path));
     found.extend(paths.map(|path| Found { path, kind: Secret::Keys }));
     found
 }
 
-fn open_folder(path: &Path) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty())
-}
+/// Folders of home that hold so many of the table's names that listing them once costs less
+/// than asking for each name.
+const LISTED: [&str; 2] = [".config/", ".local/share/"];
 
-/// The canonical path of `name` in home (`folder`, canonical), if it is there.
-fn in_home(home: &Path, folder: &OwnedFd, name: &str) -> Option<PathBuf> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // One call for the many that are not there, and one for those without a link on the way.
-    match rustix::fs::openat2(folder, name, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-        Ok(fd) if is_link(&fd) => canonical(&home.join(name)),
-        Ok(_) => Some(home.join(name)),
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => None,
-        Err(_) => canonical(&home.join(name)),
+fn in_home(home: &Path, found: &mut Vec<Found>) {
+    let top = Listing::of(home);
+    let listed = LISTED.map(|name| {
+        let is_there = top.get(name.split('/').next().unwrap_or(name)) != Presence::Absent;
+        let folder = is_there.then(|| canonical(&home.join(name))).flatten();
+        (name, folder.map(|folder| Listing::of(&folder)))
+    });
+    for (kind, names) in HIDDEN_IN_HOME {
+        for name in *names {
+            let inner = listed
+                .iter()
+                .find_map(|(start, listing)| Some((listing, name.strip_prefix(start)?)));
+            let path = match inner {
+                Some((Some(listing), rest)) => listing.find(rest),
+                Some((None, _)) => None,
+                None => top.find(name),
+            };
+            found.extend(path.map(|path| Found { path, kind: *kind }));
+        }
+    }
+    for name in top.names.keys() {
+        let is_start = |start: &str| name.as_bytes().starts_with(start.as_bytes());
+        if let Some((kind, _)) = HIDDEN_BEGINNINGS_IN_HOME.iter().find(|(_, text)| is_start(text))
+            && let Some(path) = canonical(&home.join(name))
+        {
+            found.push(Found { path, kind: *kind });
+        }
     }
 }
 
-fn is_link(fd: &OwnedFd) -> bool {
-    let kind = |stat: rustix::fs::Stat| FileType::from_raw_mode(stat.st_mode);
-    rustix::fs::fstat(fd).map(kind).is_ok_and(|kind| kind == FileType::Symlink)
+/// The names in one canonical folder.
+struct Listing {
+    folder: PathBuf,
+    names: HashMap<OsString, Presence>,
+    /// Whether the folder could be read: a name that is not listed may be there otherwise.
+    is_whole: bool,
 }
 
-fn beginnings(home: &Path) -> impl Iterator<Item = Found> {
-    fs::read_dir(home).into_iter().flatten().flatten().filter_map(|entry| {
-        let name = entry.file_name();
-        let start = |start: &str| name.as_bytes().starts_with(start.as_bytes());
-        let (kind, _) = HIDDEN_BEGINNINGS_IN_HOME.iter().find(|(_, text)| start(text))?;
-        Some(Found { path: canonical(&entry.path())?, kind: *kind })
-    })
+/// What is known of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    Absent,
+    /// There, and no link.
+    Plain,
+    /// There, or not: the disk has to be asked.
+    Unsure,
+}
+
+impl Listing {
+    fn of(folder: &Path) -> Self {
+        let mut names = HashMap::new();
+        let mut is_whole = false;
+        if let Ok(entries) = fs::read_dir(folder) {
+            is_whole = true;
+            for entry in entries {
+                let Ok(entry) = entry else {
+                    is_whole = false;
+                    break;
+                };
+                let is_plain = entry.file_type().is_ok_and(|kind| !kind.is_symlink());
+                let presence = if is_plain { Presence::Plain } else { Presence::Unsure };
+                names.insert(entry.file_name(), presence);
+            }
+        }
+        Self { folder: folder.to_owned(), names, is_whole }
+    }
+
+    fn get(&self, name: &str) -> Presence {
+        match self.names.get(OsStr::new(name)) {
+            Some(presence) => *presence,
+            None if self.is_whole => Presence::Absent,
+            None => Presence::Unsure,
+        }
+    }
+
+    /// The canonical path of `name`, which may have several components, if it is there.
+    fn find(&self, name: &str) -> Option<PathBuf> {
+        let path = || self.folder.join(name);
+        let first = name.split('/').next().unwrap_or(name);
+        match self.get(first) {
+            Presence::Absent => None,
+            Presence::Plain if first == name => Some(path()),
+            Presence::Plain | Presence::Unsure => canonical(&path()),
+        }
+    }
 }
 
 fn host_keys() -> impl Iterator<Item = PathBuf> {
@@ -84,15 +140,17 @@ fn host_keys() -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// Whether `path` is there and readable for this user as a member of some group, but not for
-/// everybody: what everybody may read is no secret, and what this user cannot read needs no
-/// hiding. Uid 0 keeps its owner's rights inside, so everything counts.
+/// Whether this user may read `path` as a member of some group, but not everybody may: what
+/// everybody may read is no secret, and what this user cannot read needs no hiding. Uid 0 keeps
+/// its owner's rights inside, so everything counts.
 fn is_for_some_only(path: &Path, uid: u32) -> bool {
     const OTHERS_READ: u32 = 0o004;
+    if uid == 0 {
+        return true;
+    }
     let Ok(stat) = rustix::fs::statat(CWD, path, AtFlags::empty()) else { return false };
-    uid == 0
-        || (stat.st_mode & OTHERS_READ == 0
-            && rustix::fs::accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS).is_ok())
+    stat.st_mode & OTHERS_READ == 0
+        && rustix::fs::accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS).is_ok()
 }
 
 /// What an entry of a `hidden` list names now.
