@@ -116,7 +116,7 @@ fn dangerous_roots_are_refused_by_name() {
         (home.path(".ssh"), "secret"),
         (home.path(""), "holds your home"),
         ("/".into(), "holds your home"),
-        ("/etc".into(), "system"),
+        ("/usr".into(), "system"),
         (home.path("work/.git/hooks"), "protected"),
         (home.path("work/.vscode"), "protected"),
     ];
@@ -145,7 +145,8 @@ fn wrong_configuration_stops_the_start_with_its_place() {
         ("hidden = [", &["config.toml:2:", "not TOML"][..]),
         ("hidden = []\nhidden = []", &["config.toml:3:1"][..]),
         ("[limits]\nmemory = '1G'", &["config.toml:3:1", "not yet"][..]),
-        ("[[rules]]\nprefix = 'x'", &["config.toml:2:", "not yet"][..]),
+        ("[[rules]]\nprefix = 'x'\nallow = true", &["config.toml:2", "not yet"][..]),
+        ("[[rules]]\nprefix = 'x'", &["config.toml:2:1", "decision is missing"][..]),
     ] {
         fs::write(folder.join("config.toml"), format!("# settings\n{line}\n")).unwrap();
         let output = home.run(&[], "touch src/ran");
