@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
@@ -50,11 +50,27 @@ pub struct Diagnostic {
     pub(crate) span: Range<usize>,
 }
 
+/// Where a value comes from, lowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Layer {
+    /// `/etc/stockade/config.toml`.
+    System,
+    /// The user's own file.
+    User,
+    /// A profile of the user's.
+    Profile,
+    /// The workspace's own file, which may only narrow.
+    Project,
+    /// `-c`.
+    Option,
+}
+
 /// A text that was read as configuration, and its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Source {
     pub(crate) name: PathBuf,
     pub(crate) text: String,
+    pub(crate) layer: Layer,
 }
 
 impl Source {
@@ -79,6 +95,20 @@ impl Source {
             source: self.clone(),
             span,
         }))
+    }
+}
+
+impl Diagnostic {
+    /// The file, or `-c`.
+    pub fn file(&self) -> &Path {
+        &self.source.name
+    }
+
+    /// The line and the column, in characters, that are wrong; both count from 1.
+    pub fn line_and_column(&self) -> (usize, usize) {
+        let before = self.source.text.get(..self.span.start).unwrap_or(&self.source.text);
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        (before.matches('\n').count() + 1, line.chars().count() + 1)
     }
 }
 

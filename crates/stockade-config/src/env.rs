@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use crate::locate::canonical;
 
 /// Everything that is taken from the surroundings. Tests build one by hand.
 #[derive(Debug, Clone)]
@@ -19,6 +22,9 @@ pub struct Env {
     pub memory_bytes: u64,
     /// Where the system's configuration lies: `/etc/stockade`.
     pub system: PathBuf,
+    /// The user database: `/etc/passwd` (passwd(5)). `HOME` may be missing, or may be another
+    /// user's (`sudo`); the account's own secrets are hidden all the same.
+    pub accounts: PathBuf,
 }
 
 impl Env {
@@ -38,18 +44,24 @@ impl Env {
             uid: rustix::process::geteuid().as_raw(),
             memory_bytes: info.totalram.saturating_mul(u64::from(info.mem_unit)),
             system: PathBuf::from("/etc/stockade"),
+            accounts: PathBuf::from("/etc/passwd"),
             vars,
         })
     }
 
     /// `$XDG_CONFIG_HOME/stockade` or `~/.config/stockade`.
     pub(crate) fn user_folder(&self) -> Option<PathBuf> {
-        let xdg = self.vars.get(OsStr::new("XDG_CONFIG_HOME")).map(Path::new);
-        let base = match xdg.filter(|path| path.is_absolute()) {
-            Some(path) => path.to_owned(),
+        let base = match self.folder_variable("XDG_CONFIG_HOME") {
+            Some(path) => path,
             None => self.home.as_ref()?.join(".config"),
         };
         Some(base.join("stockade"))
+    }
+
+    /// The folder that variable `name` holds, when it is absolute: the XDG specification has
+    /// relative ones ignored.
+    pub(crate) fn folder_variable(&self, name: &str) -> Option<PathBuf> {
+        self.vars.get(OsStr::new(name)).map(PathBuf::from).filter(|path| path.is_absolute())
     }
 
     /// `path` with a leading `~` replaced by home, relative ones taken from `base`.
@@ -58,5 +70,99 @@ impl Env {
             (Ok(rest), Some(home)) => home.join(rest),
             _ => base.join(path),
         }
+    }
+
+    /// The homes whose secrets are this user's, canonical: `HOME`'s first, the account's own.
+    pub(crate) fn homes(&self) -> Homes {
+        let named = self.home.as_deref().and_then(canonical);
+        let account = self.account_home().as_deref().and_then(canonical);
+        let main = named.clone().or_else(|| account.clone());
+        let mut all: Vec<PathBuf> = named.into_iter().chain(account).collect();
+        all.dedup();
+        Homes { main, all }
+    }
+
+    /// The home of `uid` in the user database. Names from elsewhere (LDAP) are not looked up:
+    /// their sessions set `HOME`.
+    fn account_home(&self) -> Option<PathBuf> {
+        let accounts = std::fs::read(&self.accounts).ok()?;
+        accounts.split(|byte| *byte == b'\n').find_map(|line| {
+            let fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
+            let [_, _, id, _, _, home, ..] = fields.as_slice() else { return None };
+            let id: u32 = std::str::from_utf8(id).ok()?.parse().ok()?;
+            let home = PathBuf::from(OsString::from_vec(home.to_vec()));
+            (id == self.uid && home.is_absolute()).then_some(home)
+        })
+    }
+}
+
+/// Canonical, existing homes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Homes {
+    /// What `~` means, and what the policy names.
+    pub(crate) main: Option<PathBuf>,
+    /// All that hold secrets of this user.
+    pub(crate) all: Vec<PathBuf>,
+}
+
+impl Homes {
+    /// Whether `path` is a home, an ancestor of one, or `/`.
+    pub(crate) fn any_within(&self, path: &Path) -> bool {
+        path == Path::new("/") || self.all.iter().any(|home| home.starts_with(path))
+    }
+}
+
+/// `path` without `.` and `..`, by its text alone: for paths that are not there.
+pub(crate) fn normalized(path: &Path) -> PathBuf {
+    let mut result = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                result.pop();
+            }
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => result.push(part),
+        }
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_accounts_home_counts_beside_the_variable() {
+        let lab = tempfile::tempdir().unwrap();
+        let top = lab.path().canonicalize().unwrap();
+        for name in ["named", "account"] {
+            std::fs::create_dir(top.join(name)).unwrap();
+        }
+        let accounts = top.join("passwd");
+        let line =
+            format!("a:x:7:7::/nowhere:\nu:x:12:12:U,,,:{}/account:/bin/sh\n", top.display());
+        std::fs::write(&accounts, line).unwrap();
+        let mut env = Env {
+            vars: BTreeMap::new(),
+            home: Some(top.join("named")),
+            current: top.clone(),
+            uid: 12,
+            memory_bytes: 1 << 30,
+            system: top.join("system"),
+            accounts,
+        };
+        let [named, account] = ["named", "account"].map(|name| top.join(name));
+        assert_eq!(env.homes().all, [named.clone(), account.clone()]);
+        assert_eq!(env.homes().main, Some(named));
+        env.home = None;
+        assert_eq!(env.homes(), Homes { main: Some(account.clone()), all: vec![account] });
+        env.uid = 99;
+        assert_eq!(env.homes(), Homes::default());
+    }
+
+    #[test]
+    fn a_path_is_normalized_by_its_text() {
+        assert_eq!(normalized(Path::new("/a/./b/../c")), Path::new("/a/c"));
+        assert_eq!(normalized(Path::new("/../a/..")), Path::new("/"));
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! A `.git` entry is data that anybody may have written: it is followed only where the place
 //! that it leads to is a repository of the user's own and, for a linked worktree, points back.
+//! What is looked for costs a handful of system calls: the enclosing repository, its submodules
+//! and its linked worktrees. Repositories that merely lie somewhere in the tree are not searched
+//! for; the tree may have 50,000 files.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,10 +14,18 @@ use std::path::{Path, PathBuf};
 
 use stockade_policy::names::GIT_PROTECTED;
 
+use crate::git_config;
 use crate::locate::canonical;
 
 /// How deep `.git/modules` is searched: a submodule of a submodule of a submodule.
 const MODULES_DEPTH: usize = 8;
+
+/// How many configuration files are followed from one that includes others; git stops at a
+/// depth of 10.
+const INCLUDES: usize = 10;
+
+/// Longer than any configuration that names a path for a reason; in bytes.
+const CONFIG_BYTES: u64 = 1 << 20;
 
 /// The git directories of one workspace.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -23,55 +34,71 @@ pub(crate) struct Repository {
     pub(crate) opened: Vec<PathBuf>,
     /// Files and folders in them, and `.git` entries that are links or files.
     pub(crate) protected: Vec<PathBuf>,
-    /// The folder that holds the `.git` entry.
+    /// What the repository's configuration runs or reads elsewhere: hooks in the work tree,
+    /// included files.
+    pub(crate) named: Vec<PathBuf>,
+    /// The folder that holds the `.git` entry, or a bare repository itself.
     pub(crate) top: Option<PathBuf>,
     /// What was not opened, and why.
     pub(crate) warnings: Vec<String>,
 }
 
-/// Finds the repository that `workspace` (canonical) lies in. `uid` owns what is trusted.
-pub(crate) fn repository(workspace: &Path, uid: u32) -> Repository {
+/// Whose repositories are trusted, and what `~` means in their configuration.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct User<'a> {
+    pub(crate) uid: u32,
+    pub(crate) home: Option<&'a Path>,
+}
+
+/// Finds the repository that `workspace` (canonical) lies in: the nearest one above it, as git
+/// does.
+pub(crate) fn repository(workspace: &Path, user: User<'_>) -> Repository {
     let mut found = Repository::default();
-    let Some((top, entry)) = workspace.ancestors().find_map(|folder| {
+    for folder in workspace.ancestors() {
         let entry = folder.join(".git");
-        fs::symlink_metadata(&entry).ok().map(|_| (folder.to_owned(), entry))
-    }) else {
-        return found;
-    };
-    found.top = Some(top.clone());
-    found.open_entry(&top, &entry, uid);
+        if fs::symlink_metadata(&entry).is_ok() {
+            found.top = Some(folder.to_owned());
+            found.open_entry(folder, &entry, user);
+            break;
+        }
+        if is_repository(folder) {
+            found.top = Some(folder.to_owned());
+            found.open(folder, folder, user);
+            break;
+        }
+    }
     found
 }
 
 impl Repository {
-    fn open_entry(&mut self, top: &Path, entry: &Path, uid: u32) {
+    fn open_entry(&mut self, top: &Path, entry: &Path, user: User<'_>) {
         let Ok(metadata) = fs::symlink_metadata(entry) else { return };
         let kind = metadata.file_type();
         if kind.is_dir() {
-            self.open(entry, uid);
+            self.open(entry, top, user);
             return;
         }
         // A link or a file decides which repository the host's git uses: it stays as it is.
         self.protected.push(entry.to_owned());
         if kind.is_symlink() {
             match canonical(entry) {
-                Some(target) => self.open(&target, uid),
+                Some(target) => self.open(&target, top, user),
                 None => self.refuse(entry, "it leads nowhere"),
             }
         } else if kind.is_file() {
-            self.open_file(top, entry, uid);
+            self.open_file(top, entry, user);
         }
     }
 
     /// A linked worktree or a submodule: `gitdir: PATH` (gitrepository-layout(5)).
-    fn open_file(&mut self, top: &Path, entry: &Path, uid: u32) {
+    fn open_file(&mut self, top: &Path, entry: &Path, user: User<'_>) {
         let Some(folder) = pointer(entry, "gitdir:").and_then(|path| canonical(&top.join(path)))
         else {
             return self.refuse(entry, "it names no folder that exists");
         };
         let Some(common) = pointer(&folder.join("commondir"), "") else {
             // A submodule's git directory is a whole one.
-            return self.open(&folder, uid);
+            return self.open(&folder, top, user);
         };
         let Some(common) = canonical(&folder.join(common)) else {
             return self.refuse(entry, "its common directory does not exist");
@@ -82,20 +109,24 @@ impl Repository {
         if !inside || back.as_deref() != Some(entry) {
             return self.refuse(entry, "the worktree that it names does not point back here");
         }
-        self.open(&common, uid);
+        self.open(&common, top, user);
     }
 
-    fn open(&mut self, folder: &Path, uid: u32) {
+    fn open(&mut self, folder: &Path, top: &Path, user: User<'_>) {
         if !is_repository(folder) {
             return self.refuse(folder, "it is not laid out as a repository");
         }
-        if fs::metadata(folder).map(|metadata| metadata.uid()).ok() != Some(uid) {
+        if fs::metadata(folder).map(|metadata| metadata.uid()).ok() != Some(user.uid) {
             return self.refuse(folder, "it belongs to somebody else");
         }
         self.opened.push(folder.to_owned());
         self.protect_in(folder);
+        self.follow_config(folder, top, user);
         for worktree in entries(&folder.join("worktrees")) {
             self.protect_existing(&worktree, &["commondir", "gitdir", "config.worktree"]);
+            // The `.git` file of the worktree itself; whoever replaces it leads git elsewhere.
+            let file = pointer(&worktree.join("gitdir"), "").map(|path| worktree.join(path));
+            self.named.extend(file.as_deref().and_then(canonical));
         }
         self.protect_modules(&folder.join("modules"), 0);
     }
@@ -111,17 +142,63 @@ impl Repository {
 
     fn protect_modules(&mut self, folder: &Path, depth: usize) {
         if depth == MODULES_DEPTH {
+            self.refuse(folder, "its submodules are nested too deeply");
+            self.protected.push(folder.to_owned());
             return;
         }
         for module in entries(folder) {
             if is_repository(&module) {
                 self.protect_in(&module);
+                let config = read_config(&module.join("config"));
+                let tree = config.and_then(|named| named.worktree).map(|path| module.join(path));
+                self.named.extend(tree.and_then(|tree| canonical(&tree.join(".git"))));
                 self.protect_modules(&module.join("modules"), depth + 1);
             } else {
                 // A submodule's name may contain slashes.
                 self.protect_modules(&module, depth + 1);
             }
         }
+    }
+
+    /// Hooks and configuration that the repository keeps in its work tree.
+    fn follow_config(&mut self, folder: &Path, top: &Path, user: User<'_>) {
+        let mut files = vec![folder.join("config"), folder.join("config.worktree")];
+        let mut read = 0;
+        while let Some(file) = files.pop() {
+            read += 1;
+            if read > INCLUDES + 2 {
+                let text = "the repository's configuration includes too many files; what";
+                self.warnings.push(format!("{text} `{}` names is not protected", file.display()));
+                return;
+            }
+            let Some(named) = read_config(&file) else { continue };
+            let base = file.parent().unwrap_or(folder);
+            for path in named.hooks.iter().chain(&named.attributes) {
+                self.name_in_tree(&git_config::resolve(path, top, user.home), top);
+            }
+            for path in &named.included {
+                let path = git_config::resolve(path, base, user.home);
+                self.name_in_tree(&path, top);
+                files.push(path);
+            }
+        }
+    }
+
+    fn name_in_tree(&mut self, path: &Path, top: &Path) {
+        let Some(found) = canonical(path) else { return };
+        if top.starts_with(&found) {
+            self.refuse_naming(&found);
+        } else {
+            self.named.push(found);
+        }
+    }
+
+    fn refuse_naming(&mut self, path: &Path) {
+        self.warnings.push(format!(
+            "git's configuration takes hooks from `{}`, which holds the whole work tree: they are \
+             not protected",
+            path.display()
+        ));
     }
 
     fn refuse(&mut self, what: &Path, why: &str) {
@@ -136,20 +213,29 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The layout that git itself asks for before it takes a folder for a repository.
-fn is_repository(folder: &Path) -> bool {
+pub(crate) fn is_repository(folder: &Path) -> bool {
     let is_folder = |name: &str| folder.join(name).is_dir();
     fs::symlink_metadata(folder.join("HEAD")).is_ok() && is_folder("objects") && is_folder("refs")
+}
+
+fn read_config(file: &Path) -> Option<git_config::Named> {
+    Some(git_config::read(&String::from_utf8_lossy(&read_small(file, CONFIG_BYTES)?)))
+}
+
+/// A regular file of at most `max` bytes: what is no file could keep us waiting.
+fn read_small(file: &Path, max: u64) -> Option<Vec<u8>> {
+    let metadata = fs::metadata(file).ok()?;
+    (metadata.is_file() && metadata.len() <= max).then(|| fs::read(file).ok()).flatten()
 }
 
 /// The path in a one-line file of git's, after `prefix`.
 fn pointer(file: &Path, prefix: &str) -> Option<PathBuf> {
     /// Longer than any path.
     const MAX: u64 = 8192;
-    let metadata = fs::symlink_metadata(file).ok()?;
-    if !metadata.is_file() || metadata.len() > MAX {
+    if !fs::symlink_metadata(file).ok()?.is_file() {
         return None;
     }
-    let text = fs::read(file).ok()?;
+    let text = read_small(file, MAX)?;
     let path = text.strip_prefix(prefix.as_bytes())?.trim_ascii();
     (!path.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(path)))
 }
@@ -173,6 +259,10 @@ mod tests {
         assert!(status.success(), "git {arguments:?}");
     }
 
+    fn user(uid: u32) -> User<'static> {
+        User { uid, home: None }
+    }
+
     fn lab() -> (tempfile::TempDir, PathBuf, u32) {
         let lab = tempfile::tempdir().unwrap();
         let top = lab.path().canonicalize().unwrap();
@@ -189,18 +279,18 @@ mod tests {
         let (_lab, top, uid) = lab();
         let inner = top.join("main/a/b");
         fs::create_dir_all(&inner).unwrap();
-        let found = repository(&inner, uid);
+        let found = repository(&inner, user(uid));
         let git_dir = top.join("main/.git");
         assert_eq!(found.opened.as_slice(), std::slice::from_ref(&git_dir));
         assert_eq!(found.protected, [git_dir.join("hooks"), git_dir.join("config")]);
-        assert_eq!(repository(&inner, uid + 1).opened, Vec::<PathBuf>::new());
+        assert_eq!(repository(&inner, user(uid + 1)).opened, Vec::<PathBuf>::new());
     }
 
     #[test]
     fn a_linked_worktree_opens_its_common_directory_only_when_it_points_back() {
         let (_lab, top, uid) = lab();
         git(&top.join("main"), &["worktree", "add", "-q", "../linked"]);
-        let found = repository(&top.join("linked"), uid);
+        let found = repository(&top.join("linked"), user(uid));
         assert_eq!(found.opened, [top.join("main/.git")], "{:?}", found.warnings);
         assert!(found.protected.contains(&top.join("linked/.git")));
         assert!(found.protected.contains(&top.join("main/.git/worktrees/linked/commondir")));
@@ -208,7 +298,7 @@ mod tests {
         let forged = top.join("forged");
         fs::create_dir(&forged).unwrap();
         fs::copy(top.join("linked/.git"), forged.join(".git")).unwrap();
-        let found = repository(&forged, uid);
+        let found = repository(&forged, user(uid));
         assert!(found.opened.is_empty() && found.warnings.len() == 1);
     }
 
@@ -220,10 +310,10 @@ mod tests {
             fs::create_dir(&folder).unwrap();
             std::os::unix::fs::symlink(top.join(target), folder.join(".git")).unwrap();
         }
-        let found = repository(&top.join("real"), uid);
+        let found = repository(&top.join("real"), user(uid));
         assert_eq!(found.opened, [top.join("main/.git")]);
         assert!(found.protected.contains(&top.join("real/.git")));
-        assert!(repository(&top.join("fake"), uid).opened.is_empty());
+        assert!(repository(&top.join("fake"), user(uid)).opened.is_empty());
     }
 
     #[test]
@@ -234,8 +324,54 @@ mod tests {
         git(&outer, &["init", "-q"]);
         git(&outer, &["submodule", "--quiet", "add", "../main", "deps/sub"]);
         let module = outer.join(".git/modules/deps/sub");
-        let found = repository(&outer, uid);
+        let found = repository(&outer, user(uid));
         assert!(found.protected.contains(&module.join("config")), "{found:?}");
-        assert_eq!(repository(&outer.join("deps/sub"), uid).opened, [module]);
+        assert_eq!(repository(&outer.join("deps/sub"), user(uid)).opened, [module]);
+    }
+
+    #[test]
+    fn a_submodules_and_a_worktrees_git_file_stay_where_they_are() {
+        let (_lab, top, uid) = lab();
+        let outer = top.join("outer");
+        fs::create_dir(&outer).unwrap();
+        git(&outer, &["init", "-q"]);
+        git(&outer, &["submodule", "--quiet", "add", "../main", "deps/sub"]);
+        git(&outer, &["commit", "-q", "-m", "x"]);
+        git(&outer, &["worktree", "add", "-q", "trees/one"]);
+        let found = repository(&outer, user(uid));
+        for name in ["deps/sub/.git", "trees/one/.git"] {
+            assert!(found.named.contains(&outer.join(name)), "{name}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn hooks_and_configuration_in_the_work_tree_count_as_gits_own() {
+        let (_lab, top, uid) = lab();
+        let main = top.join("main");
+        for name in ["tools/hooks", "src"] {
+            fs::create_dir_all(main.join(name)).unwrap();
+        }
+        fs::write(main.join(".gitconfig"), "[include]\npath = more\n").unwrap();
+        fs::write(main.join("more"), "[core]\nattributesFile = src/attributes\n").unwrap();
+        fs::write(main.join("src/attributes"), "").unwrap();
+        git(&main, &["config", "core.hooksPath", "tools/hooks"]);
+        git(&main, &["config", "include.path", "../.gitconfig"]);
+        let mut named = repository(&main.join("src"), user(uid)).named;
+        named.sort();
+        let expected = [".gitconfig", "more", "src/attributes", "tools/hooks"];
+        assert_eq!(named, expected.map(|name| main.join(name)));
+        // A file that includes itself ends, and hooks that are everything are said.
+        git(&main, &["config", "core.hooksPath", "."]);
+        fs::write(main.join("more"), "[include]\npath = more\n").unwrap();
+        assert_eq!(repository(&main, user(uid)).warnings.len(), 2);
+    }
+
+    #[test]
+    fn a_bare_repository_is_opened_with_its_protections() {
+        let (_lab, top, uid) = lab();
+        git(&top, &["init", "-q", "--bare", "store"]);
+        let found = repository(&top.join("store/refs"), user(uid));
+        assert_eq!(found.opened, [top.join("store")]);
+        assert!(found.protected.contains(&top.join("store/hooks")));
     }
 }

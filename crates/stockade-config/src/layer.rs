@@ -1,49 +1,89 @@
 //! Putting the layers on top of one another.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use stockade_policy::{ApprovalPolicy, Mode};
+use rustix::fs::{FileType, Mode as FileMode, OFlags};
+use stockade_policy::{ApprovalPolicy, Mode, Verdict};
+use toml::de::{DeTable, DeValue};
 
-use crate::diagnose::{ConfigError, Source};
+use crate::diagnose::{ConfigError, Layer, Source};
 use crate::env::Env;
-use crate::schema::{self, Placed, Settings};
+use crate::schema::{self, Placed, Settings, ignored};
+
+/// Larger than any configuration that a person wrote; in bytes.
+const FILE_BYTES: u64 = 1 << 20;
 
 /// Reads `path`; `Ok(None)` when there is no such file.
-pub(crate) fn read_file(path: &Path) -> Result<Option<Settings>, ConfigError> {
-    match std::fs::read(path) {
-        Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => schema::read(&Source { name: path.to_owned(), text }).map(Some),
-            Err(_) => Err(ConfigError::refused(
-                format!("`{}` is not UTF-8", path.display()),
-                "TOML files are UTF-8 text",
-            )),
-        },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(ConfigError::Unreadable(path.to_owned(), error)),
+///
+/// A project's file was written by somebody else, so nothing that it may be (a pipe, a device,
+/// a gigabyte) may keep the start waiting.
+pub(crate) fn read_file(path: &Path, layer: Layer) -> Result<Option<Settings>, ConfigError> {
+    let unreadable =
+        |error: rustix::io::Errno| ConfigError::Unreadable(path.to_owned(), error.into());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, FileMode::empty()) {
+        Ok(file) => file,
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let stat = rustix::fs::fstat(&file).map_err(unreadable)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(ConfigError::refused(
+            format!("`{}` is not a file", path.display()),
+            "configuration is a TOML file; move what is there out of the way",
+        ));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::from(file)
+        .take(FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| ConfigError::Unreadable(path.to_owned(), error))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES) {
+        return Err(ConfigError::refused(
+            format!("`{}` is larger than 1 MiB", path.display()),
+            "configuration is a short TOML file",
+        ));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => schema::read(&Source { name: path.to_owned(), text, layer }).map(Some),
+        Err(_) => Err(ConfigError::refused(
+            format!("`{}` is not UTF-8", path.display()),
+            "TOML files are UTF-8 text",
+        )),
     }
 }
 
 /// Reads one `-c KEY=VALUE`; a value that is not TOML is a string.
 pub(crate) fn read_option(option: &str) -> Result<Settings, ConfigError> {
-    let Some((key, value)) = option.split_once('=') else {
-        return Err(ConfigError::refused(
-            format!("`-c {option}` has no `=`"),
+    let wrong = |why: &str| {
+        ConfigError::refused(
+            format!("`-c {option}` {why}"),
             "write `-c KEY=VALUE`, for example `-c sandbox_mode=read-only`",
-        ));
+        )
     };
-    let name = PathBuf::from("-c");
-    let as_toml = format!("{}={value}", key.trim());
-    if toml::de::DeTable::parse(&as_toml).is_ok() {
-        return schema::read(&Source { name, text: as_toml });
+    let Some((key, value)) = option.split_once('=') else {
+        return Err(wrong("has no `=`"));
+    };
+    let key = key.trim();
+    // Alone, so that neither part can carry a line of its own.
+    let is_key = !key.starts_with('[') && !key.contains(['\n', '\r']);
+    if !is_key || DeTable::parse(&format!("{key}=0")).is_err() {
+        return Err(wrong("does not start with a key"));
     }
-    let quoted = toml::Value::String(value.to_owned()).to_string();
-    schema::read(&Source { name, text: format!("{}={quoted}", key.trim()) })
+    let text = if DeValue::parse(value.trim()).is_ok() {
+        format!("{key}={}", value.trim())
+    } else {
+        format!("{key}={}", toml::Value::String(value.to_owned()))
+    };
+    schema::read(&Source { name: PathBuf::from("-c"), text, layer: Layer::Option })
 }
 
 /// The files of one start, lowest first, and the project's own apart.
 #[derive(Debug)]
 pub(crate) struct Files {
-    pub(crate) user: Vec<PathBuf>,
+    pub(crate) system: PathBuf,
+    pub(crate) user: Option<PathBuf>,
     /// Must exist.
     pub(crate) profile: Option<PathBuf>,
     pub(crate) project: Option<PathBuf>,
@@ -56,7 +96,8 @@ impl Files {
         project: Option<&Path>,
     ) -> Result<Self, ConfigError> {
         let requirements = env.system.join("requirements.toml");
-        if requirements.exists() {
+        // A link that leads nowhere is a mistake in what should bind, not its absence.
+        if requirements.symlink_metadata().is_ok() {
             return Err(ConfigError::refused(
                 format!("not yet: `{}` cannot be enforced by this version", requirements.display()),
                 "nothing runs under requirements that would be ignored",
@@ -75,10 +116,18 @@ impl Files {
                 ));
             }
         };
-        let mut files = vec![env.system.join("config.toml")];
-        files.extend(user.map(|folder| folder.join("config.toml")));
-        let project = project.map(|folder| folder.join(".stockade/config.toml"));
-        Ok(Self { user: files, profile, project })
+        Ok(Self {
+            system: env.system.join("config.toml"),
+            user: user.map(|folder| folder.join("config.toml")),
+            profile,
+            project: project.map(|folder| folder.join(".stockade/config.toml")),
+        })
+    }
+
+    /// The files whose content decides, except the project's.
+    pub(crate) fn own(&self) -> Vec<PathBuf> {
+        let optional = self.user.iter().chain(&self.profile);
+        std::iter::once(&self.system).chain(optional).cloned().collect()
     }
 }
 
@@ -86,7 +135,15 @@ impl Settings {
     /// Puts `above` on top: single values replace, lists add. `writable_roots` replace.
     pub(crate) fn overlay(mut self, above: Self) -> Self {
         let Self {
-            warnings, hidden, readable, unprotected, env_pass, env_set, network_allow, ..
+            warnings,
+            hidden,
+            readable,
+            unprotected,
+            env_pass,
+            env_set,
+            network_allow,
+            rules,
+            ..
         } = &mut self;
         warnings.extend(above.warnings);
         hidden.extend(above.hidden);
@@ -95,6 +152,10 @@ impl Settings {
         env_pass.extend(above.env_pass);
         env_set.extend(above.env_set);
         network_allow.extend(above.network_allow);
+        rules.extend(above.rules);
+        if above.writable_roots.is_some() {
+            self.project_roots.clear();
+        }
         self.mode = above.mode.or(self.mode);
         self.approval = above.approval.or(self.approval);
         self.writable_roots = above.writable_roots.or(self.writable_roots);
@@ -106,18 +167,17 @@ impl Settings {
 
     /// Puts a project's own file on top: whatever in it would widen is left out and said.
     ///
-    /// `writable_roots` of a project narrow: only entries inside the workspace count, and
-    /// whether they lie inside what was writable before is checked where paths are resolved.
+    /// What its `writable_roots` have in common with those below is known only where paths are
+    /// resolved (`roots`).
     pub(crate) fn narrow(mut self, project: Self) -> Self {
-        let mut ignored = |place: &str, what: &str| {
-            self.warnings.push(format!("{place}: ignored: a project file may not {what}"));
-        };
+        let warnings = &mut self.warnings;
+        let mut leave_out = |place: &str, what: &str| warnings.push(ignored(place, what));
         if let Some(mode) = project.mode {
             let now = self.mode.as_ref().map_or(Mode::WorkspaceWrite, |mode| mode.value);
             if width(mode.value) <= width(now) {
                 self.mode = Some(mode);
             } else {
-                ignored(&mode.place, "widen the sandbox mode");
+                leave_out(&mode.place, "widen the sandbox mode");
             }
         }
         if let Some(policy) = project.approval {
@@ -126,7 +186,7 @@ impl Settings {
             if narrows_approval(now, policy.value) {
                 self.approval = Some(policy);
             } else {
-                ignored(&policy.place, "loosen the approval policy");
+                leave_out(&policy.place, "loosen the approval policy");
             }
         }
         for (list, what) in [
@@ -136,39 +196,44 @@ impl Settings {
             (&project.network_allow, "open the network"),
         ] {
             for entry in list {
-                ignored(&entry.place, what);
+                leave_out(&entry.place, what);
             }
         }
         for entry in &project.env_set {
-            ignored(&entry.place, "set variables");
+            leave_out(&entry.place, "set variables");
         }
-        let lower = |old: &Option<Placed<u64>>, new: &Placed<u64>| {
-            old.as_ref().is_none_or(|old| new.value <= old.value)
-        };
-        if let Some(size) = project.tmp_bytes {
-            if lower(&self.tmp_bytes, &size) {
-                self.tmp_bytes = Some(size);
+        for rule in project.rules {
+            if rule.decision == Verdict::Allow {
+                leave_out(&rule.place, "allow commands");
             } else {
-                ignored(&size.place, "raise a limit");
+                self.rules.push(rule);
             }
         }
-        if let Some(count) = project.processes {
-            if self.processes.as_ref().is_none_or(|old| count.value <= old.value) {
-                self.processes = Some(count);
-            } else {
-                ignored(&count.place, "raise a limit");
-            }
+        let mut raised = Vec::new();
+        lower(&mut self.tmp_bytes, project.tmp_bytes, &mut raised);
+        lower(&mut self.processes, project.processes, &mut raised);
+        lower(&mut self.wall_time, project.wall_time, &mut raised);
+        for place in raised {
+            leave_out(&place, "raise a limit");
         }
-        if let Some(time) = project.wall_time {
-            if self.wall_time.as_ref().is_none_or(|old| time.value <= old.value) {
-                self.wall_time = Some(time);
-            } else {
-                ignored(&time.place, "raise a limit");
-            }
-        }
-        self.hidden.extend(project.hidden);
+        self.project_roots = project.writable_roots.unwrap_or_default();
+        self.project_hidden.extend(project.hidden);
         self.warnings.extend(project.warnings);
         self
+    }
+}
+
+/// Takes `new` when it is not above `old`; otherwise its place goes to `raised`.
+fn lower<T: PartialOrd>(
+    old: &mut Option<Placed<T>>,
+    new: Option<Placed<T>>,
+    raised: &mut Vec<String>,
+) {
+    let Some(new) = new else { return };
+    if old.as_ref().is_none_or(|old| new.value <= old.value) {
+        *old = Some(new);
+    } else {
+        raised.push(new.place);
     }
 }
 
@@ -193,7 +258,8 @@ mod tests {
     use super::*;
 
     fn settings(text: &str) -> Settings {
-        schema::read(&Source { name: PathBuf::from("config.toml"), text: text.to_owned() }).unwrap()
+        let name = PathBuf::from("config.toml");
+        schema::read(&Source { name, text: text.to_owned(), layer: Layer::Project }).unwrap()
     }
 
     #[test]
@@ -205,7 +271,7 @@ mod tests {
         );
         let both = user.clone().narrow(project);
         assert_eq!(both.mode, user.mode);
-        assert_eq!(both.hidden.len(), 1);
+        assert_eq!(both.project_hidden.len(), 1);
         assert!(both.unprotected.is_empty() && both.env_pass.is_empty() && both.env_set.is_empty());
         assert!(both.network_allow.is_empty());
         assert_eq!(both.warnings.len(), 5, "{:?}", both.warnings);
@@ -218,8 +284,12 @@ mod tests {
         let read = read_option("sandbox_mode=read-only").unwrap();
         assert_eq!(read.mode.unwrap().value, Mode::ReadOnly);
         let read = read_option("sandbox_workspace_write.writable_roots=['a']").unwrap();
-        assert_eq!(read.writable_roots.unwrap().value, ["a"]);
-        assert!(read_option("sandbox_mode").is_err() && read_option("x=1").is_err());
+        assert_eq!(read.writable_roots.unwrap()[0].value, "a");
+        let read = read_option("env.set.A=1\nsandbox_mode='read-only'").unwrap();
+        assert_eq!((read.mode, read.env_set.len()), (None, 1), "one option sets one key");
+        for wrong in ["sandbox_mode", "x=1", "=1", "a b=1", "x\ny=1", "[env]\npass=['A']"] {
+            assert!(read_option(wrong).is_err(), "{wrong}");
+        }
     }
 
     fn any_mode() -> impl Strategy<Value = Mode> {

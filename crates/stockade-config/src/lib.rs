@@ -12,12 +12,19 @@
 mod diagnose;
 mod env;
 mod git;
+mod git_config;
+mod hidden;
 mod layer;
 mod load;
 mod locate;
+mod own;
+mod roots;
+mod rule_text;
 mod schema;
 mod secrets;
+mod variables;
 
-pub use diagnose::ConfigError;
+pub use diagnose::{ConfigError, Diagnostic, Layer};
 pub use env::Env;
-pub use load::{EnvFlag, Loaded, Needs, Request, load};
+pub use load::{EnvFlag, Loaded, Needs, Request, load, load_with_rules};
+pub use rule_text::{Prefix, RuleText};

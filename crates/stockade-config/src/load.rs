@@ -1,19 +1,22 @@
 //! Everything together: one policy, one environment, and where each value came from.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use stockade_policy::environment::passes;
 use stockade_policy::{AbsPath, ApprovalPolicy, Limits, Mode, Network, Policy};
 
-use crate::diagnose::ConfigError;
-use crate::env::Env;
-use crate::git::{self, Repository};
+use crate::diagnose::{ConfigError, Layer};
+use crate::env::{Env, Homes};
+use crate::git::{self, Repository, User};
+use crate::hidden::{self, Hidden};
 use crate::layer::{Files, read_file, read_option};
 use crate::locate;
+use crate::own::Own;
+use crate::roots::{Ground, Roots, Wanted, roots};
+use crate::rule_text::RuleText;
 use crate::schema::{Placed, Settings};
-use crate::secrets;
+use crate::variables::environment;
 
 /// A variable named on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,71 +78,100 @@ pub struct Loaded {
     pub environment: Vec<(OsString, OsString)>,
     /// To be said before the command starts.
     pub warnings: Vec<String>,
-    /// Where single values came from, as `name`, `file:line`; what is not here is built in.
+    /// Where values came from, as `name`, `file:line` or flag; a list has one for each entry.
+    /// What is not here is built in.
     pub provenance: Vec<(&'static str, String)>,
+    /// Command rules, lowest layer first. Empty from [`load`], which refuses them.
+    pub rules: Vec<RuleText>,
 }
 
-/// Reads the layers and the disk, and decides.
+/// Reads the layers and the disk, and decides, for a caller that judges no commands.
 ///
 /// # Errors
 ///
-/// [`ConfigError`] names the file and line, or the flag, that is wrong. Nothing has run.
+/// [`ConfigError`] names the file and line, or the flag, that is wrong; command rules are
+/// refused, because nobody would hold them. Nothing has run.
 pub fn load(env: &Env, request: &Request) -> Result<Loaded, ConfigError> {
-    let workspace = locate::workspace(env, request.workspace.as_deref())?;
-    let settings = settings(env, request, &workspace)?;
+    let loaded = load_with_rules(env, request)?;
+    match loaded.rules.first() {
+        None => Ok(loaded),
+        Some(rule) => Err(ConfigError::refused(
+            format!("not yet: {}: command rules cannot be enforced by this version", rule.place),
+            "take `[[rules]]` out until then",
+        )),
+    }
+}
+
+/// The same for a caller that holds [`Loaded::rules`] itself.
+///
+/// # Errors
+///
+/// Those of [`load`], without that for rules.
+pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigError> {
+    let homes = env.homes();
+    let workspace = locate::workspace(env, &homes, request.workspace.as_deref())?;
+    let project = (!request.no_project_config).then_some(workspace.as_path());
+    let files = Files::of(env, request.profile.as_deref(), project)?;
+    let settings = settings(env, request, &files)?;
     let mode = settings.mode.as_ref().map_or(Mode::WorkspaceWrite, |mode| mode.value);
-    let home = locate::home(env);
     let mut warnings = settings.warnings.clone();
-    let (hidden, readable) = hidden(env, request, &settings, &workspace, &mut warnings)?;
-    let repository = git::repository(&workspace, env.uid);
-    let (writable, protected) = match mode {
-        Mode::ReadOnly | Mode::DangerFullAccess => (Vec::new(), Vec::new()),
-        Mode::WorkspaceWrite => {
-            let roots = writable(env, request, &settings, (&workspace, &hidden, &repository))?;
-            warnings.extend(roots.warnings);
-            let protected = protected(&settings, &workspace, &repository, &roots.paths);
-            (roots.paths, protected)
+    if homes.all.is_empty() {
+        warnings.push("no home is known (`HOME` is not set): no secrets in it are hidden".into());
+    }
+    let state: Vec<PathBuf> =
+        request.needs.state.iter().filter_map(|path| locate::canonical(path)).collect();
+    let hidden = hidden::resolve(&hidden::Question {
+        env,
+        homes: &homes,
+        workspace: &workspace,
+        settings: &settings,
+        flags: &request.hide,
+        state: &state,
+    })?;
+    warnings.extend(hidden.warnings.iter().cloned());
+    let place = Place { env, homes: &homes, workspace: &workspace, files: &files };
+    let surface = match mode {
+        Mode::DangerFullAccess => Surface::default(),
+        Mode::ReadOnly | Mode::WorkspaceWrite => {
+            place.surface(request, &settings, &hidden, (mode, &state))?
         }
     };
-    let mut writable = writable;
-    if mode != Mode::DangerFullAccess {
-        writable.extend(request.needs.state.iter().filter_map(|path| locate::canonical(path)));
-    }
-    let ports = host_ports(request, &settings)?;
-    let network = Network { host_ports: ports };
+    warnings.extend(surface.warnings);
     let policy = Policy {
         mode,
         workspace: absolute(workspace)?,
-        home: home.map(absolute).transpose()?,
-        writable: all_absolute(writable)?,
-        protected: all_absolute(protected)?,
-        hidden: all_absolute(hidden)?,
-        readable: all_absolute(readable)?,
-        network,
-        limits: limits(request, &settings),
+        home: homes.main.map(absolute).transpose()?,
+        writable: all_absolute(surface.writable)?,
+        protected: all_absolute(surface.protected)?,
+        hidden: all_absolute(hidden.paths)?,
+        readable: all_absolute(hidden.readable)?,
+        network: Network { host_ports: host_ports(request, &settings)? },
+        limits: limits(&settings),
     };
     let approval = settings.approval.as_ref();
     Ok(Loaded {
         approval: approval.map_or(ApprovalPolicy::OnRequest, |policy| policy.value),
         environment: environment(env, request, &settings, &policy),
         provenance: provenance(&settings),
+        rules: settings.rules,
         policy,
         warnings,
     })
 }
 
 /// All layers together, flags on top.
-fn settings(env: &Env, request: &Request, workspace: &Path) -> Result<Settings, ConfigError> {
-    let project = (!request.no_project_config).then_some(workspace);
-    let files = Files::of(env, request.profile.as_deref(), project)?;
+fn settings(env: &Env, request: &Request, files: &Files) -> Result<Settings, ConfigError> {
     let mut settings = Settings::default();
-    for file in &files.user {
-        if let Some(above) = read_file(file)? {
+    let fixed = [(Some(&files.system), Layer::System), (files.user.as_ref(), Layer::User)];
+    for (file, layer) in fixed {
+        if let Some(file) = file
+            && let Some(above) = read_file(file, layer)?
+        {
             settings = settings.overlay(above);
         }
     }
     if let Some(profile) = &files.profile {
-        let above = read_file(profile)?.ok_or_else(|| {
+        let above = read_file(profile, Layer::Profile)?.ok_or_else(|| {
             ConfigError::refused(
                 format!("there is no profile `{}`", profile.display()),
                 "a profile NAME is the file `~/.config/stockade/NAME.config.toml`",
@@ -147,14 +179,11 @@ fn settings(env: &Env, request: &Request, workspace: &Path) -> Result<Settings, 
         })?;
         settings = settings.overlay(above);
     }
+    settings = settings.with_defaults(&Limits::for_memory(env.memory_bytes));
     if let Some(project) = &files.project
-        && let Some(project) = read_file(project)?
+        && let Some(project) = read_file(project, Layer::Project)?
     {
-        let narrower = project_roots(env, &settings, &project, workspace);
-        settings = settings.with_defaults(&defaults(env)).narrow(project);
-        if let Some(roots) = narrower {
-            settings.writable_roots = Some(roots);
-        }
+        settings = settings.narrow(project);
     }
     for option in &request.options {
         settings = settings.overlay(read_option(option)?);
@@ -169,145 +198,139 @@ fn settings(env: &Env, request: &Request, workspace: &Path) -> Result<Settings, 
     if let Some(value) = request.timeout {
         settings.wall_time = Some(Placed { value, place: flag("--timeout") });
     }
-    Ok(settings.with_defaults(&defaults(env)))
-}
-
-fn defaults(env: &Env) -> Limits {
-    Limits::for_memory(env.memory_bytes)
+    Ok(settings)
 }
 
 impl Settings {
     fn with_defaults(mut self, limits: &Limits) -> Self {
-        let built_in = || "built-in".to_owned();
+        let built_in = || BUILT_IN.to_owned();
         self.tmp_bytes.get_or_insert_with(|| Placed { value: limits.tmp_bytes, place: built_in() });
         self.processes.get_or_insert_with(|| Placed { value: limits.processes, place: built_in() });
         self
     }
 }
 
-/// The project's roots that lie inside what the user's own files made writable; `None` when
-/// the project says nothing about roots.
-fn project_roots(
-    env: &Env,
-    user: &Settings,
-    project: &Settings,
-    workspace: &Path,
-) -> Option<Placed<Vec<String>>> {
-    let wanted = project.writable_roots.as_ref()?;
-    let allowed: Vec<PathBuf> = match &user.writable_roots {
-        Some(roots) if !roots.value.is_empty() => roots
-            .value
-            .iter()
-            .filter_map(|root| locate::canonical(&env.resolve(Path::new(root), workspace)))
-            .collect(),
-        Some(_) | None => Vec::new(),
-    };
-    let narrowed = allowed.iter().any(|root| root.starts_with(workspace));
-    let is_allowed = |root: &String| {
-        let Some(path) = locate::canonical(&env.resolve(Path::new(root), workspace)) else {
-            return true;
+const BUILT_IN: &str = "built-in";
+
+/// What may be written, and what in it may not.
+#[derive(Debug, Default)]
+struct Surface {
+    writable: Vec<PathBuf>,
+    protected: Vec<PathBuf>,
+    warnings: Vec<String>,
+}
+
+/// Where a run takes place.
+struct Place<'a> {
+    env: &'a Env,
+    homes: &'a Homes,
+    workspace: &'a Path,
+    files: &'a Files,
+}
+
+impl Place<'_> {
+    fn surface(
+        &self,
+        request: &Request,
+        settings: &Settings,
+        hidden: &Hidden,
+        (mode, state): (Mode, &[PathBuf]),
+    ) -> Result<Surface, ConfigError> {
+        let own = Own::of(self.env, self.homes, &self.files.own());
+        let ground = Ground {
+            env: self.env,
+            homes: self.homes,
+            workspace: self.workspace,
+            hidden: &hidden.paths,
+            own: &own,
         };
-        if narrowed || !path.starts_with(workspace) {
-            allowed.iter().any(|root| path.starts_with(root))
-        } else {
-            true
+        let mut surface = Surface::default();
+        if mode == Mode::WorkspaceWrite {
+            own.refuse_workspace(self.workspace)?;
+            let user = User { uid: self.env.uid, home: self.homes.main.as_deref() };
+            let repository = git::repository(self.workspace, user);
+            let found = self.roots(request, settings, &ground)?;
+            surface.warnings.extend(found.warnings);
+            surface.warnings.extend(repository.warnings.iter().cloned());
+            surface.protected =
+                protected(settings, self.workspace, &repository, &found.paths, user);
+            surface.writable = found.paths;
+            surface.writable.extend(repository.opened);
         }
-    };
-    let kept: Vec<String> = wanted.value.iter().filter(|root| is_allowed(root)).cloned().collect();
-    let keeps_user = kept.is_empty() && !wanted.value.is_empty();
-    (!keeps_user && !wanted.value.is_empty())
-        .then(|| Placed { value: kept, place: wanted.place.clone() })
+        // State inside another agent's state is that agent's affair, not a secret's.
+        let secret = |path: &&PathBuf| !hidden.agents.contains(path);
+        let others: Vec<PathBuf> = hidden.paths.iter().filter(secret).cloned().collect();
+        let ground = Ground { hidden: &others, ..ground };
+        state.iter().try_for_each(|state| ground.refuse_state(state))?;
+        // The agent's own state is a protected name only for others.
+        let is_state = |path: &PathBuf| {
+            state.iter().any(|state| path.starts_with(state) || state.starts_with(path))
+        };
+        surface.protected.retain(|path| !is_state(path));
+        surface.writable.extend(state.iter().cloned());
+        surface.protected.extend(own.within(&surface.writable).cloned());
+        let writable = &surface.writable;
+        surface.protected.retain(|path| writable.iter().any(|root| path.starts_with(root)));
+        for list in [&mut surface.writable, &mut surface.protected] {
+            list.sort();
+            list.dedup();
+        }
+        Ok(surface)
+    }
+
+    fn roots(
+        &self,
+        request: &Request,
+        settings: &Settings,
+        ground: &Ground<'_>,
+    ) -> Result<Roots, ConfigError> {
+        let of_file = |entry: &Placed<String>| Wanted {
+            path: PathBuf::from(&entry.value),
+            place: entry.place.clone(),
+            base: self.workspace.to_owned(),
+        };
+        let user: Vec<Wanted> = settings.writable_roots.iter().flatten().map(of_file).collect();
+        let project: Vec<Wanted> = settings.project_roots.iter().map(of_file).collect();
+        // A flag is relative to where the user stands, an entry of a file to the workspace.
+        let flags: Vec<Wanted> = request
+            .add_dirs
+            .iter()
+            .map(|path| Wanted {
+                path: path.clone(),
+                place: "--add-dir".to_owned(),
+                base: self.env.current.clone(),
+            })
+            .collect();
+        roots(ground, &user, &project, &flags)
+    }
 }
 
-fn hidden(
-    env: &Env,
-    request: &Request,
-    settings: &Settings,
-    workspace: &Path,
-    warnings: &mut Vec<String>,
-) -> Result<(Vec<PathBuf>, Vec<PathBuf>), ConfigError> {
-    let home = locate::home(env);
-    let mut hidden = secrets::built_in(home.as_deref(), env.uid);
-    let wanted = settings.hidden.iter().map(|entry| PathBuf::from(&entry.value));
-    for entry in wanted.chain(request.hide.iter().cloned()) {
-        let found = secrets::expand(&env.resolve(&entry, workspace), workspace);
-        if found.is_empty() {
-            warnings.push(format!(
-                "hidden path `{}` does not exist now and is not covered",
-                entry.display()
-            ));
-        }
-        hidden.extend(found);
-    }
-    let mut readable = Vec::new();
-    let reopened = settings.readable.iter().map(|entry| PathBuf::from(&entry.value));
-    for entry in reopened {
-        let path = env.resolve(&entry, workspace);
-        match locate::canonical(&path) {
-            Some(path) => readable.push(path),
-            None => warnings.push(format!("readable path `{}` does not exist", path.display())),
-        }
-    }
-    let state = request.needs.state.iter().filter_map(|path| locate::canonical(path));
-    let open: Vec<PathBuf> = readable.iter().cloned().chain(state).collect();
-    hidden.retain(|secret| !open.iter().any(|path| secret.starts_with(path)));
-    if let Some(secret) = hidden.iter().find(|secret| workspace.starts_with(secret)) {
-        return Err(ConfigError::refused(
-            format!("the workspace lies in `{}`, which is hidden", secret.display()),
-            "re-open it with `readable = [...]` in your own configuration",
-        ));
-    }
-    readable.retain(|path| hidden.iter().any(|secret| path.starts_with(secret)));
-    hidden.sort();
-    hidden.dedup();
-    Ok((hidden, readable))
-}
-
-fn writable(
-    env: &Env,
-    request: &Request,
-    settings: &Settings,
-    (workspace, hidden, repository): (&Path, &[PathBuf], &Repository),
-) -> Result<locate::Roots, ConfigError> {
-    let configured = settings.writable_roots.iter().flat_map(|roots| &roots.value);
-    let mut wanted: Vec<PathBuf> = configured.map(PathBuf::from).collect();
-    // A flag is relative to where the user stands, an entry of a file to the workspace.
-    wanted.extend(request.add_dirs.iter().map(|path| match path.strip_prefix("~") {
-        Ok(_) => path.clone(),
-        Err(_) => env.current.join(path),
-    }));
-    let mut roots = locate::roots(env, workspace, &wanted, hidden)?;
-    roots.paths.extend(repository.opened.iter().cloned());
-    roots.warnings.extend(repository.warnings.iter().cloned());
-    roots.paths.sort();
-    roots.paths.dedup();
-    Ok(roots)
-}
-
+/// What stays read-only: in the workspace, in the repository it lies in, and in the folders
+/// that were added, each a top of its own.
 fn protected(
     settings: &Settings,
     workspace: &Path,
     repository: &Repository,
     roots: &[PathBuf],
+    user: User<'_>,
 ) -> Vec<PathBuf> {
     let lifted: Vec<String> =
         settings.unprotected.iter().map(|entry| entry.value.clone()).collect();
+    let added: Vec<PathBuf> = roots
+        .iter()
+        .filter(|root| !root.starts_with(workspace) && root.is_dir())
+        .cloned()
+        .collect();
     let mut tops = vec![workspace.to_owned()];
     tops.extend(repository.top.clone());
-    tops.extend(roots.iter().filter(|root| !root.starts_with(workspace) && root.is_dir()).cloned());
+    tops.extend(added.iter().cloned());
     tops.sort();
     tops.dedup();
     let mut protected = locate::protected_names(&tops, &lifted);
     protected.extend(locate::protected_by_git(repository, &lifted));
-    for top in tops.iter().filter(|top| Some(*top) != repository.top.as_ref()) {
-        // A repository of its own at a root that was added.
-        if top.join(".git").symlink_metadata().is_ok() {
-            let own = git::repository(top, rustix::process::geteuid().as_raw());
-            protected.extend(locate::protected_by_git(&own, &lifted));
-        }
+    for top in added {
+        protected.extend(locate::protected_by_git(&git::repository(&top, user), &lifted));
     }
-    protected.sort();
-    protected.dedup();
     protected
 }
 
@@ -333,69 +356,50 @@ fn host_ports(request: &Request, settings: &Settings) -> Result<Vec<u16>, Config
     Ok(ports)
 }
 
-fn limits(request: &Request, settings: &Settings) -> Limits {
+fn limits(settings: &Settings) -> Limits {
     let mut limits = Limits::for_memory(0);
     if let Some(size) = &settings.tmp_bytes {
         limits = Limits::for_memory(size.value.saturating_mul(8));
     }
     limits.processes = settings.processes.as_ref().map_or(limits.processes, |count| count.value);
-    limits.wall_time = request.timeout.or(settings.wall_time.as_ref().map(|time| time.value));
+    limits.wall_time = settings.wall_time.as_ref().map(|time| time.value);
     limits
-}
-
-fn environment(
-    env: &Env,
-    request: &Request,
-    settings: &Settings,
-    policy: &Policy,
-) -> Vec<(OsString, OsString)> {
-    let mut pass: Vec<String> = settings.env_pass.iter().map(|entry| entry.value.clone()).collect();
-    pass.extend(request.needs.env_pass.iter().cloned());
-    pass.extend(request.env.iter().filter_map(|flag| match flag {
-        EnvFlag::Pass(name) => Some(name.clone()),
-        EnvFlag::Set(..) => None,
-    }));
-    let mut result = env.vars.clone();
-    if policy.mode != Mode::DangerFullAccess {
-        // A name that is not UTF-8 is on no list.
-        result.retain(|name, _| name.to_str().is_some_and(|name| passes(name, &pass)));
-        result.insert("TMPDIR".into(), "/tmp".into());
-    }
-    for (name, value) in &request.needs.env_set {
-        result.entry(name.into()).or_insert_with(|| value.into());
-    }
-    for entry in &settings.env_set {
-        let (name, value) = &entry.value;
-        result.insert(name.into(), value.into());
-    }
-    for flag in &request.env {
-        if let EnvFlag::Set(name, value) = flag {
-            result.insert(name.into(), value.clone());
-        }
-    }
-    result.insert("PWD".into(), policy.workspace.as_os_str().to_owned());
-    result.insert("STOCKADE".into(), "1".into());
-    result.insert("STOCKADE_MODE".into(), policy.mode.as_str().into());
-    let network = match policy.mode {
-        Mode::DangerFullAccess => "open",
-        Mode::ReadOnly | Mode::WorkspaceWrite => policy.network.word(),
-    };
-    result.insert("STOCKADE_NETWORK".into(), network.into());
-    result.remove(OsStr::new("OLDPWD"));
-    result.into_iter().collect()
 }
 
 fn provenance(settings: &Settings) -> Vec<(&'static str, String)> {
     let mut list = Vec::new();
-    let mut note = |name, place: Option<&String>| {
-        list.extend(place.map(|place| (name, place.clone())));
+    let mut note = |name, place: &str| {
+        if place != BUILT_IN {
+            list.push((name, place.to_owned()));
+        }
     };
-    note("sandbox_mode", settings.mode.as_ref().map(|value| &value.place));
-    note("approval_policy", settings.approval.as_ref().map(|value| &value.place));
-    note("writable_roots", settings.writable_roots.as_ref().map(|value| &value.place));
-    note("limits.tmp_size", settings.tmp_bytes.as_ref().map(|value| &value.place));
-    note("limits.processes", settings.processes.as_ref().map(|value| &value.place));
-    note("limits.wall_time", settings.wall_time.as_ref().map(|value| &value.place));
+    let mut single = |name, place: Option<&String>| {
+        if let Some(place) = place {
+            note(name, place);
+        }
+    };
+    single("sandbox_mode", settings.mode.as_ref().map(|value| &value.place));
+    single("approval_policy", settings.approval.as_ref().map(|value| &value.place));
+    single("limits.tmp_size", settings.tmp_bytes.as_ref().map(|value| &value.place));
+    single("limits.processes", settings.processes.as_ref().map(|value| &value.place));
+    single("limits.wall_time", settings.wall_time.as_ref().map(|value| &value.place));
+    for entry in &settings.env_set {
+        note("env.set", &entry.place);
+    }
+    for (name, entries) in [
+        ("writable_roots", settings.writable_roots.as_deref().unwrap_or_default()),
+        ("writable_roots", &settings.project_roots),
+        ("hidden", &settings.hidden),
+        ("hidden", &settings.project_hidden),
+        ("readable", &settings.readable),
+        ("unprotected", &settings.unprotected),
+        ("env.pass", &settings.env_pass),
+        ("network.allow", &settings.network_allow),
+    ] {
+        for entry in entries {
+            note(name, &entry.place);
+        }
+    }
     list
 }
 

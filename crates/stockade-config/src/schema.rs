@@ -3,11 +3,13 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use stockade_policy::names::{Lift, PROTECTED, lift};
 use stockade_policy::{ApprovalPolicy, Mode, parse_size, parse_time};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::diagnose::{ConfigError, Source, nearest};
+use crate::diagnose::{ConfigError, Layer, Source, nearest};
+use crate::rule_text::RuleText;
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +24,13 @@ pub(crate) struct Placed<T> {
 pub(crate) struct Settings {
     pub(crate) mode: Option<Placed<Mode>>,
     pub(crate) approval: Option<Placed<ApprovalPolicy>>,
-    pub(crate) writable_roots: Option<Placed<Vec<String>>>,
+    /// Later layers replace the whole list.
+    pub(crate) writable_roots: Option<Vec<Placed<String>>>,
+    /// What a project's own file narrows that list to.
+    pub(crate) project_roots: Vec<Placed<String>>,
     pub(crate) hidden: Vec<Placed<String>>,
+    /// What a project's own file hides; the user's `readable` does not reach it.
+    pub(crate) project_hidden: Vec<Placed<String>>,
     pub(crate) readable: Vec<Placed<String>>,
     pub(crate) unprotected: Vec<Placed<String>>,
     pub(crate) env_pass: Vec<Placed<String>>,
@@ -32,6 +39,7 @@ pub(crate) struct Settings {
     pub(crate) tmp_bytes: Option<Placed<u64>>,
     pub(crate) processes: Option<Placed<u32>>,
     pub(crate) wall_time: Option<Placed<Duration>>,
+    pub(crate) rules: Vec<RuleText>,
     /// Said once at the start.
     pub(crate) warnings: Vec<String>,
 }
@@ -54,7 +62,11 @@ const TOP: &[&str] = &[
     "log",
 ];
 
-type Entry<'a> = (&'a Spanned<std::borrow::Cow<'a, str>>, &'a Spanned<DeValue<'a>>);
+const CLOUD: &[&str] =
+    &["memory", "cpus", "disk", "wall_time", "parallel", "setup", "setup_network", "checks"];
+
+/// A key with its value.
+pub(crate) type Entry<'a> = (&'a Key<'a>, &'a Value<'a>);
 
 /// Reads `source` whole.
 ///
@@ -64,7 +76,9 @@ type Entry<'a> = (&'a Spanned<std::borrow::Cow<'a, str>>, &'a Spanned<DeValue<'a
 pub(crate) fn read(source: &Source) -> Result<Settings, ConfigError> {
     let table = DeTable::parse(&source.text).map_err(|error| {
         let span = error.span().unwrap_or(0..0);
-        source.wrong(span, "this is not TOML", error.message(), None)
+        let is_double = error.message().starts_with("duplicate key");
+        let message = if is_double { "this key stands twice" } else { "this is not TOML" };
+        source.wrong(span, message, error.message(), None)
     })?;
     let mut reader = Reader { source, settings: Settings::default() };
     for entry in table.get_ref() {
@@ -73,10 +87,17 @@ pub(crate) fn read(source: &Source) -> Result<Settings, ConfigError> {
     Ok(reader.settings)
 }
 
-struct Reader<'a> {
-    source: &'a Source,
-    settings: Settings,
+/// Reads one text; shared by the modules that each know a part of the keys.
+pub(crate) struct Reader<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) settings: Settings,
 }
+
+/// A key as it stands in the text.
+pub(crate) type Key<'a> = Spanned<std::borrow::Cow<'a, str>>;
+
+/// A value as it stands in the text.
+pub(crate) type Value<'a> = Spanned<DeValue<'a>>;
 
 impl Reader<'_> {
     fn top(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
@@ -86,7 +107,7 @@ impl Reader<'_> {
             "sandbox_workspace_write" => self.each(value, Self::workspace_write)?,
             "hidden" => self.settings.hidden = self.strings(value)?,
             "readable" => self.settings.readable = self.strings(value)?,
-            "unprotected" => self.settings.unprotected = self.strings(value)?,
+            "unprotected" => self.unprotected(value)?,
             "env" => self.each(value, Self::env)?,
             "network" => self.each(value, Self::network)?,
             "limits" => self.each(value, Self::limits)?,
@@ -95,9 +116,12 @@ impl Reader<'_> {
                 "workspace" => return Err(self.not_yet(key, "an allow-list for reads")),
                 _ => return Err(self.wrong_value(value, "`everything` or `workspace`")),
             },
-            "rules" => return Err(self.not_yet(key, "command rules")),
+            "rules" => self.rules(value)?,
             // Of parts that are not there yet and that a plain run does not touch.
-            "model" | "agent" | "cloud" | "log" => {}
+            "model" => self.names(value, &["api", "base_url", "name", "key"])?,
+            "agent" => self.names(value, &["command_timeout", "max_turns", "max_tokens"])?,
+            "cloud" => self.names(value, CLOUD)?,
+            "log" => self.each(value, Self::log)?,
             _ => return Err(self.unknown(key, TOP)),
         }
         Ok(())
@@ -108,11 +132,10 @@ impl Reader<'_> {
             &["writable_roots", "network_access", "exclude_tmpdir_env_var", "exclude_slash_tmp"];
         match key.get_ref().as_ref() {
             "writable_roots" => {
-                let roots = self.strings(value)?.into_iter().map(|root| root.value).collect();
-                self.settings.writable_roots = Some(self.placed(value.span(), roots));
+                self.settings.writable_roots = Some(self.strings(value)?);
             }
             "network_access" => {
-                if self.boolean(value)? {
+                if self.boolean(value)? && !self.is_ignored(value, "open the network") {
                     return Err(self.not_yet(key, "the network beyond localhost"));
                 }
             }
@@ -130,6 +153,13 @@ impl Reader<'_> {
             "pass" => self.settings.env_pass = self.strings(value)?,
             "set" => self.each(value, |reader, (name, value)| {
                 let text = reader.string(value)?;
+                if name.get_ref().is_empty() || name.get_ref().contains(['=', '\0']) {
+                    let label = "a name without `=` was expected";
+                    return Err(reader.source.wrong(name.span(), "wrong name", label, None));
+                }
+                if text.contains('\0') {
+                    return Err(reader.wrong_value(value, "a value without NUL bytes"));
+                }
                 let pair = reader.placed(name.span(), (name.get_ref().to_string(), text));
                 reader.settings.env_set.push(pair);
                 Ok(())
@@ -143,7 +173,9 @@ impl Reader<'_> {
         match key.get_ref().as_ref() {
             "allow" => self.settings.network_allow = self.strings(value)?,
             "deny" | "private" | "upstream" | "rules" => {
-                return Err(self.not_yet(key, "the network beyond localhost"));
+                if !self.is_ignored(value, "settle the network") {
+                    return Err(self.not_yet(key, "the network beyond localhost"));
+                }
             }
             _ => return Err(self.unknown(key, &["allow", "deny", "private", "upstream", "rules"])),
         }
@@ -179,7 +211,63 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn approval(&mut self, value: &Spanned<DeValue<'_>>) -> Result<(), ConfigError> {
+    fn log(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
+        match key.get_ref().as_ref() {
+            "required" if self.boolean(value)? => Err(self.not_yet(key, "the record of a run")),
+            "required" => Ok(()),
+            _ => Err(self.unknown(key, &["required"])),
+        }
+    }
+
+    fn unprotected(&mut self, value: &Value<'_>) -> Result<(), ConfigError> {
+        let DeValue::Array(array) = value.get_ref() else {
+            return Err(self.wrong_value(value, "a list of strings"));
+        };
+        for item in array {
+            let name = self.string(item)?;
+            match lift(&name) {
+                Lift::Possible => {
+                    self.settings.unprotected.push(self.placed(item.span(), name));
+                }
+                Lift::Never => {
+                    let message = format!("`{name}` cannot be lifted");
+                    let label = "what is planted there runs on the host";
+                    return Err(self.source.wrong(item.span(), message, label, None));
+                }
+                Lift::Unknown => {
+                    let known: Vec<&str> = PROTECTED.iter().map(|entry| entry.name).collect();
+                    let help = nearest(&name, &known).map(|near| format!("did you mean `{near}`?"));
+                    let message = format!("`{name}` is not a protected name");
+                    return Err(self.source.wrong(item.span(), message, "not known", help));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the keys of a table whose values another part reads.
+    fn names(&mut self, value: &Value<'_>, known: &[&str]) -> Result<(), ConfigError> {
+        self.each(value, |reader, (key, _)| {
+            if known.contains(&key.get_ref().as_ref()) {
+                Ok(())
+            } else {
+                Err(reader.unknown(key, known))
+            }
+        })
+    }
+
+    /// Whether a value that would widen stands in a project's file, where it is left out with
+    /// a warning, whether or not this version could enforce it.
+    fn is_ignored(&mut self, value: &Value<'_>, what: &str) -> bool {
+        let is_project = self.source.layer == Layer::Project;
+        if is_project {
+            let place = self.source.place(value.span().start);
+            self.settings.warnings.push(ignored(&place, what));
+        }
+        is_project
+    }
+
+    fn approval(&mut self, value: &Value<'_>) -> Result<(), ConfigError> {
         let policy: Placed<ApprovalPolicy> = self.word(value)?;
         if self.string(value)? == "on-failure" {
             self.settings
@@ -190,9 +278,9 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn each(
+    pub(crate) fn each(
         &mut self,
-        value: &Spanned<DeValue<'_>>,
+        value: &Value<'_>,
         mut read: impl FnMut(&mut Self, Entry<'_>) -> Result<(), ConfigError>,
     ) -> Result<(), ConfigError> {
         let DeValue::Table(table) = value.get_ref() else {
@@ -203,7 +291,7 @@ impl Reader<'_> {
 
     fn word<T: std::str::FromStr<Err = stockade_policy::UnknownWord>>(
         &self,
-        value: &Spanned<DeValue<'_>>,
+        value: &Value<'_>,
     ) -> Result<Placed<T>, ConfigError> {
         let word = self.string(value)?;
         match word.parse() {
@@ -212,45 +300,50 @@ impl Reader<'_> {
         }
     }
 
-    fn strings(&self, value: &Spanned<DeValue<'_>>) -> Result<Vec<Placed<String>>, ConfigError> {
+    pub(crate) fn strings(&self, value: &Value<'_>) -> Result<Vec<Placed<String>>, ConfigError> {
         let DeValue::Array(array) = value.get_ref() else {
             return Err(self.wrong_value(value, "a list of strings"));
         };
         array.iter().map(|item| Ok(self.placed(item.span(), self.string(item)?))).collect()
     }
 
-    fn string(&self, value: &Spanned<DeValue<'_>>) -> Result<String, ConfigError> {
+    pub(crate) fn string(&self, value: &Value<'_>) -> Result<String, ConfigError> {
         let DeValue::String(text) = value.get_ref() else {
             return Err(self.wrong_value(value, "a string"));
         };
         Ok(text.to_string())
     }
 
-    fn boolean(&self, value: &Spanned<DeValue<'_>>) -> Result<bool, ConfigError> {
+    pub(crate) fn boolean(&self, value: &Value<'_>) -> Result<bool, ConfigError> {
         let DeValue::Boolean(answer) = value.get_ref() else {
             return Err(self.wrong_value(value, "`true` or `false`"));
         };
         Ok(*answer)
     }
 
-    fn placed<T>(&self, span: Range<usize>, value: T) -> Placed<T> {
+    pub(crate) fn placed<T>(&self, span: Range<usize>, value: T) -> Placed<T> {
         Placed { value, place: self.source.place(span.start) }
     }
 
-    fn wrong_value(&self, value: &Spanned<DeValue<'_>>, expected: &str) -> ConfigError {
+    pub(crate) fn wrong_value(&self, value: &Value<'_>, expected: &str) -> ConfigError {
         self.source.wrong(value.span(), "wrong value", format!("expected {expected}"), None)
     }
 
-    fn unknown(&self, key: &Spanned<std::borrow::Cow<'_, str>>, known: &[&str]) -> ConfigError {
+    pub(crate) fn unknown(&self, key: &Key<'_>, known: &[&str]) -> ConfigError {
         let name = key.get_ref();
         let help = nearest(name, known).map(|near| format!("did you mean `{near}`?"));
         let help = help.or_else(|| Some(format!("known here: {}", known.join(", "))));
         self.source.wrong(key.span(), format!("unknown key `{name}`"), "not known", help)
     }
 
-    fn not_yet(&self, key: &Spanned<std::borrow::Cow<'_, str>>, what: &str) -> ConfigError {
+    fn not_yet(&self, key: &Key<'_>, what: &str) -> ConfigError {
         let message = format!("not yet: {what}");
         let help = Some("take this line out until then".to_owned());
         self.source.wrong(key.span(), message, "cannot be enforced by this version", help)
     }
+}
+
+/// What is said of a value of a project's file that would widen.
+pub(crate) fn ignored(place: &str, what: &str) -> String {
+    format!("{place}: ignored: a project file may not {what}")
 }

@@ -231,6 +231,32 @@ pub fn passes(name: &str, pass: &[String]) -> bool {
         || pass.iter().any(|pattern| glob(pattern.as_bytes(), name.as_bytes()))
 }
 
+/// Whether `value` carries a log-in in a URL: `https://TOKEN@host`, `postgres://user:pw@host`.
+///
+/// Such a value is a secret whatever its variable is called (`GOPROXY`), so it passes under a
+/// literal name only. A user name alone (`ssh://git@host`) is none, except in front of a web
+/// host, where tokens stand.
+pub fn carries_login(value: &[u8]) -> bool {
+    let mut rest = value;
+    while let Some(at) = rest.windows(3).position(|window| window == b"://") {
+        let (scheme, after) = rest.split_at(at);
+        let after = after.get(3..).unwrap_or_default();
+        let ends = |byte: &u8| byte.is_ascii_whitespace() || b"/?#,|\"'".contains(byte);
+        let end = after.iter().position(ends).unwrap_or(after.len());
+        let authority = after.get(..end).unwrap_or_default();
+        if let Some(at) = authority.iter().rposition(|byte| *byte == b'@') {
+            let user = authority.get(..at).unwrap_or_default();
+            let password = user.iter().position(|byte| *byte == b':');
+            let is_web = scheme.ends_with(b"http") || scheme.ends_with(b"https");
+            if password.is_some_and(|at| at + 1 < user.len()) || (is_web && !user.is_empty()) {
+                return true;
+            }
+        }
+        rest = after;
+    }
+    false
+}
+
 /// Whether `name` matches `pattern`, in which `*` stands for any text and `?` for one byte.
 pub fn glob(pattern: &[u8], name: &[u8]) -> bool {
     let (mut at, mut from) = (0, 0);
@@ -285,6 +311,24 @@ mod tests {
             assert_eq!(passes(name, &pass(list)), expected, "{name} with {list:?}");
         }
         assert!(PASSED.iter().all(|name| !is_guarded(name)), "the list contradicts itself");
+    }
+
+    #[test]
+    fn a_log_in_inside_a_url_is_found() {
+        #[rustfmt::skip]
+        const CASES: &[(&str, bool)] = &[
+            ("https://proxy.example/x,direct",      false),
+            ("https://TOKEN@proxy.example/x",       true),
+            ("direct,https://u:p@proxy.example",    true),
+            ("postgres://u:p@db/x",                 true),
+            ("postgres://u@db/x",                   false),
+            ("ssh://git@host/x",                    false),
+            ("https://host/path@2",                 false),
+            ("a@b", false), ("", false), ("://", false), ("https://@host", false),
+        ];
+        for &(value, expected) in CASES {
+            assert_eq!(carries_login(value.as_bytes()), expected, "{value}");
+        }
     }
 
     #[test]

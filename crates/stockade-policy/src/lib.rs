@@ -19,6 +19,7 @@ mod path;
 mod policy;
 mod quantity;
 mod review;
+pub mod secrets;
 
 pub use limits::Limits;
 pub use mode::{ApprovalPolicy, Mode, UnknownWord};

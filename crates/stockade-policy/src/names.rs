@@ -1,4 +1,4 @@
-//! The names that are protected or hidden, as data, each with the reason.
+//! The names that are protected, as data, each with the reason.
 //!
 //! Why build files (`package.json`, `Makefile`, CI definitions) are not here: an honest task
 //! changes them, and they are reviewed as changes. What is here runs, or is trusted, without
@@ -46,19 +46,30 @@ pub const PROTECTED: &[Protected] = &[
     protected(".gemini", AGENT),
     protected(".cursor", AGENT),
     protected(".opencode", AGENT),
+    protected(".aider.conf.yml", AGENT),
+    protected(".kiro", AGENT),
+    protected(".qwen", AGENT),
+    protected(".roo", AGENT),
+    protected(".windsurf", AGENT),
+    protected("opencode.json", AGENT),
+    protected("opencode.jsonc", AGENT),
     protected(".mcp.json", "agents start the servers that it names"),
     protected(".vscode", EDITOR),
     protected(".idea", EDITOR),
     protected(".zed", EDITOR),
+    protected(".fleet", EDITOR),
     protected(".devcontainer", EDITOR),
     protected("*.code-workspace", EDITOR),
     protected(".husky", "git hooks that npm installs"),
     protected(".pre-commit-config.yaml", TOOL),
+    protected("lefthook.yml", TOOL),
+    protected(".lefthook.yml", TOOL),
     protected(".cargo/config.toml", "cargo runs the programs that it names"),
     protected(".cargo/config", "cargo runs the programs that it names"),
     protected(".npmrc", "npm takes its registry and scripts from it"),
     protected(".yarnrc.yml", "yarn runs the program that it names"),
     protected(".mise.toml", TOOL),
+    protected("mise.toml", TOOL),
     protected(".hg/hgrc", "mercurial runs hooks from it"),
     protected(".jj/repo/config.toml", "jj runs programs from it"),
 ];
@@ -66,12 +77,57 @@ pub const PROTECTED: &[Protected] = &[
 /// Names that look protected and are templates that people commit.
 pub const UNPROTECTED: [&str; 3] = [".env.example", ".env.sample", ".env.template"];
 
+/// The entry that protects `name`, one component at the top of a folder.
+pub fn protecting(name: &[u8]) -> Option<&'static Protected> {
+    if UNPROTECTED.iter().any(|free| free.as_bytes() == name) {
+        return None;
+    }
+    PROTECTED.iter().find(|entry| matches(entry.name, name))
+}
+
 /// Whether `name`, one component at the top of a folder, is protected there.
 pub fn is_protected(name: &[u8]) -> bool {
-    if UNPROTECTED.iter().any(|free| free.as_bytes() == name) {
-        return false;
+    protecting(name).is_some()
+}
+
+/// What an entry of `unprotected` can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lift {
+    /// It names something protected that the user may open.
+    Possible,
+    /// It names git's hooks, or all of `.git`: what is planted there runs on the host.
+    Never,
+    /// It names nothing that is protected.
+    Unknown,
+}
+
+/// Judges `name` as an entry of `unprotected`.
+pub fn lift(name: &str) -> Lift {
+    let name = name.trim_end_matches('/');
+    match name.strip_prefix(".git") {
+        Some("" | "/hooks") => return Lift::Never,
+        Some(inner) if inner.starts_with("/hooks/") => return Lift::Never,
+        Some(inner) if GIT_PROTECTED.iter().any(|known| inner.strip_prefix('/') == Some(known)) => {
+            return Lift::Possible;
+        }
+        Some(_) | None => {}
     }
-    PROTECTED.iter().any(|entry| matches(entry.name, name))
+    if PROTECTED.iter().any(|entry| entry.name == name) || is_protected(name.as_bytes()) {
+        Lift::Possible
+    } else {
+        Lift::Unknown
+    }
+}
+
+/// Whether one of `lifted` (entries of `unprotected`) opens `name`, a protected name relative
+/// to the top of its folder: by the name itself or by the table's pattern for it.
+pub fn is_lifted(lifted: &[String], name: &str) -> bool {
+    let pattern = protecting(name.as_bytes()).map_or(name, |entry| entry.name);
+    lifted
+        .iter()
+        .filter(|entry| lift(entry) == Lift::Possible)
+        .map(|entry| entry.trim_end_matches('/'))
+        .any(|entry| entry == name || entry == pattern)
 }
 
 /// The protected names of more than one component.
@@ -86,182 +142,6 @@ fn matches(pattern: &str, name: &[u8]) -> bool {
         (None, None) => name == pattern.as_bytes(),
     }
 }
-
-/// Secrets, relative to home.
-pub const HIDDEN_IN_HOME: &[&str] = &[
-    // Keys and tokens of remote machines, clouds and forges.
-    ".ssh",
-    ".gnupg",
-    ".aws",
-    ".azure",
-    ".config/gcloud",
-    ".config/gh",
-    ".config/hub",
-    ".config/glab-cli",
-    ".config/op",
-    ".config/rclone",
-    ".config/doctl",
-    ".config/heroku",
-    ".config/configstore",
-    ".config/sops",
-    ".config/age",
-    ".kube",
-    ".docker",
-    ".oci",
-    ".terraform.d",
-    ".vault-token",
-    ".boto",
-    ".s3cfg",
-    ".netrc",
-    "_netrc",
-    ".git-credentials",
-    ".config/git/credentials",
-    ".npmrc",
-    ".yarnrc.yml",
-    ".pypirc",
-    ".config/pip",
-    ".cargo/credentials",
-    ".cargo/credentials.toml",
-    ".gem/credentials",
-    ".m2/settings.xml",
-    ".m2/settings-security.xml",
-    ".gradle/gradle.properties",
-    ".config/containers/auth.json",
-    ".config/helm",
-    ".fly",
-    ".config/fly",
-    ".config/netlify",
-    ".vercel",
-    ".config/.wrangler",
-    ".huggingface/token",
-    ".cache/huggingface/token",
-    ".kaggle",
-    ".pgpass",
-    ".my.cnf",
-    ".config/stripe",
-    // Password stores and keyrings.
-    ".password-store",
-    ".local/share/keyrings",
-    ".local/share/kwalletd",
-    ".config/Bitwarden",
-    ".config/Bitwarden CLI",
-    ".config/keepassxc",
-    ".1password",
-    ".config/1Password",
-    ".pki",
-    // Browsers: cookies and stored passwords.
-    ".mozilla",
-    ".config/google-chrome",
-    ".config/chromium",
-    ".config/BraveSoftware",
-    ".config/microsoft-edge",
-    ".config/vivaldi",
-    ".config/opera",
-    "snap/firefox",
-    "snap/chromium",
-    ".var/app/org.mozilla.firefox",
-    ".var/app/com.google.Chrome",
-    // Mail and messages.
-    ".thunderbird",
-    ".mutt",
-    ".muttrc",
-    ".msmtprc",
-    ".fetchmailrc",
-    "Maildir",
-    "mail",
-    ".config/Signal",
-    ".config/Slack",
-    ".config/discord",
-    ".local/share/TelegramDesktop",
-    ".local/share/evolution",
-    // Histories: people paste secrets into prompts.
-    ".bash_history",
-    ".zsh_history",
-    ".zhistory",
-    ".local/share/fish/fish_history",
-    ".sh_history",
-    ".ash_history",
-    ".history",
-    ".python_history",
-    ".node_repl_history",
-    ".irb_history",
-    ".psql_history",
-    ".mysql_history",
-    ".sqlite_history",
-    ".rediscli_history",
-    ".dbshell",
-    ".lesshst",
-    ".viminfo",
-    ".wget-hsts",
-    // Other agents: their log-ins, transcripts and settings.
-    ".codex",
-    ".claude",
-    ".claude.json",
-    ".config/claude",
-    ".local/share/claude/credentials",
-    ".gemini",
-    ".config/opencode",
-    ".local/share/opencode",
-    ".local/state/opencode",
-    ".aider",
-    ".aider.conf.yml",
-    ".copilot",
-    ".config/github-copilot",
-    ".config/goose",
-    ".local/share/goose",
-    ".local/state/goose",
-    ".cursor",
-    ".config/cursor",
-    ".local/share/cursor-agent",
-    ".continue",
-    ".config/Cursor",
-    ".codeium",
-    ".qwen",
-    ".factory",
-    // Stockade's own record.
-    ".local/state/stockade",
-];
-
-/// Secrets of the system. Ordinary users cannot read them anyway; uid 0 without capabilities
-/// still owns them.
-pub const HIDDEN_IN_SYSTEM: &[&str] = &[
-    "/etc/shadow",
-    "/etc/shadow-",
-    "/etc/gshadow",
-    "/etc/gshadow-",
-    "/etc/security/opasswd",
-    "/etc/sudoers",
-    "/etc/sudoers.d",
-    "/etc/krb5.keytab",
-    "/etc/ssl/private",
-    "/etc/letsencrypt",
-    "/etc/wireguard",
-    "/etc/NetworkManager/system-connections",
-    "/etc/ppp/chap-secrets",
-    "/etc/docker/key.json",
-    "/etc/kubernetes",
-    "/etc/rancher",
-    "/var/lib/docker",
-    "/var/lib/containerd",
-    "/var/lib/kubelet",
-    "/var/lib/postgresql",
-    "/var/lib/mysql",
-    "/var/log",
-    "/var/mail",
-    "/var/spool/mail",
-    "/var/spool/cron",
-    "/var/backups",
-    "/var/cache/debconf/passwords.dat",
-    "/sys/kernel/debug",
-    "/sys/kernel/tracing",
-    "/sys/kernel/security",
-    "/sys/fs/bpf",
-    "/sys/fs/pstore",
-    "/sys/firmware",
-];
-
-/// Host keys: the names below `/etc/ssh` that start and end like this.
-pub const HIDDEN_HOST_KEY: (&str, &str) = ("ssh_host_", "_key");
 
 /// Folders of home that are readable and never writable, not even as a root that was asked
 /// for: what would change Stockade's own policy for the next run.
@@ -286,7 +166,40 @@ mod tests {
         for entry in PROTECTED {
             assert!(!entry.name.starts_with('/') && !entry.why.is_empty(), "{entry:?}");
         }
-        assert!(HIDDEN_IN_HOME.iter().all(|path| !path.starts_with('/')));
-        assert!(HIDDEN_IN_SYSTEM.iter().all(|path| path.starts_with('/')));
+    }
+
+    #[test]
+    fn what_is_protected_can_be_lifted_and_hooks_never() {
+        #[rustfmt::skip]
+        const CASES: &[(&str, Lift)] = &[
+            (".env",             Lift::Possible),
+            (".env.*",           Lift::Possible),
+            (".env.local",       Lift::Possible),
+            ("a.code-workspace", Lift::Possible),
+            (".cargo/config",    Lift::Possible),
+            (".git/config",      Lift::Possible),
+            (".git/hooks",       Lift::Never),
+            (".git/hooks/",      Lift::Never),
+            (".git",             Lift::Never),
+            (".env.example",     Lift::Unknown),
+            (".vscod",           Lift::Unknown),
+            ("src",              Lift::Unknown),
+            ("/etc/shadow",      Lift::Unknown),
+        ];
+        for &(name, expected) in CASES {
+            assert_eq!(lift(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn lifting_reaches_what_was_named_and_nothing_else() {
+        let lifted = |list: &[&str], name: &str| {
+            let list: Vec<String> = list.iter().map(|&name| name.to_owned()).collect();
+            is_lifted(&list, name)
+        };
+        assert!(lifted(&[".env.*"], ".env.local") && lifted(&[".env.local"], ".env.local"));
+        assert!(!lifted(&[".env"], ".env.local") && !lifted(&[".env.local"], ".env.test"));
+        assert!(lifted(&[".git/config"], ".git/config") && !lifted(&[".git/config"], ".git/hooks"));
+        assert!(!lifted(&[".git/hooks", ".git"], ".git/hooks"), "never the hooks");
     }
 }

@@ -15,7 +15,8 @@ pub struct Policy {
     pub workspace: AbsPath,
     /// The user's home, if there is one.
     pub home: Option<AbsPath>,
-    /// Folders and files that may be written. Empty in [`Mode::ReadOnly`].
+    /// Folders and files that may be written. In [`Mode::ReadOnly`] only the state of a known
+    /// agent that the run is for, if any.
     pub writable: Vec<AbsPath>,
     /// Folders and files inside `writable` that stay read-only, and inside those again
     /// nothing is writable unless it is itself listed in `writable`.

@@ -1,4 +1,8 @@
 //! Names that appear in the user's files during a run, and processes that stay.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a kill at a given moment, and processes of somebody else's that have no pidfd here"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,0 +1,165 @@
+//! What cannot be read: the built-in table, the user's lists, the project's and the flags'.
+//!
+//! Who may open again what: the user's `readable` opens the built-in table and the user's own
+//! `hidden`; nothing opens what the project or a flag hides; an agent's state is open to that
+//! agent, and no other secret becomes one by being called state.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use stockade_policy::secrets::Secret;
+
+use crate::diagnose::ConfigError;
+use crate::env::{Env, Homes};
+use crate::locate::canonical;
+use crate::schema::{Placed, Settings};
+use crate::secrets::{self, expand, is_pattern};
+
+/// All that bears on it.
+pub(crate) struct Question<'a> {
+    pub(crate) env: &'a Env,
+    pub(crate) homes: &'a Homes,
+    pub(crate) workspace: &'a Path,
+    pub(crate) settings: &'a Settings,
+    /// `--hide`.
+    pub(crate) flags: &'a [PathBuf],
+    /// The agent's own state, canonical.
+    pub(crate) state: &'a [PathBuf],
+}
+
+/// Canonical, existing paths, sorted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hidden {
+    pub(crate) paths: Vec<PathBuf>,
+    /// Inside hidden ones.
+    pub(crate) readable: Vec<PathBuf>,
+    /// Those of `paths` that are the state of agents.
+    pub(crate) agents: Vec<PathBuf>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Finds them.
+///
+/// # Errors
+///
+/// When the workspace lies in one of them.
+pub(crate) fn resolve(question: &Question<'_>) -> Result<Hidden, ConfigError> {
+    let mut result = Hidden::default();
+    let readable = question.readable(&mut result.warnings);
+    let is_open = |path: &Path| readable.iter().any(|open| path.starts_with(open));
+    let built_in = secrets::built_in(question.homes, question.env.uid);
+    for found in built_in {
+        if is_open(&found.path) || question.is_own_state(&found) {
+            continue;
+        }
+        if found.kind == Secret::AgentState {
+            result.agents.push(found.path.clone());
+        }
+        result.paths.push(found.path);
+    }
+    let listed = question.listed(&question.settings.hidden, &mut result.warnings);
+    result.paths.extend(listed.into_iter().filter(|path| !is_open(path)));
+    let mut firm = question.listed(&question.settings.project_hidden, &mut result.warnings);
+    firm.extend(question.flagged(&mut result.warnings));
+    let is_firm = |path: &PathBuf| firm.iter().any(|secret| path.starts_with(secret));
+    result.readable = readable.into_iter().filter(|path| !is_firm(path)).collect();
+    result.paths.append(&mut firm);
+    let workspace = question.workspace;
+    if let Some(secret) = result.paths.iter().find(|secret| workspace.starts_with(secret)) {
+        return Err(ConfigError::refused(
+            format!(
+                "`{}` cannot be a workspace: it lies in `{}`, which is hidden",
+                workspace.display(),
+                secret.display()
+            ),
+            "work elsewhere, or re-open it with `readable = [...]` in your own configuration",
+        ));
+    }
+    let paths = &result.paths;
+    result.readable.retain(|path| paths.iter().any(|secret| path.starts_with(secret)));
+    for list in [&mut result.paths, &mut result.readable] {
+        list.sort();
+        list.dedup();
+    }
+    Ok(result)
+}
+
+impl Question<'_> {
+    /// Whether a path of the table is the running agent's own.
+    fn is_own_state(&self, found: &secrets::Found) -> bool {
+        found.kind == Secret::AgentState
+            && self.state.iter().any(|state| found.path.starts_with(state))
+    }
+
+    fn readable(&self, warnings: &mut Vec<String>) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for entry in &self.settings.readable {
+            let path = self.env.resolve(Path::new(&entry.value), self.workspace);
+            match canonical(&path) {
+                Some(path) => found.push(path),
+                None => warnings.push(format!(
+                    "{}: readable path `{}` does not exist",
+                    entry.place, entry.value
+                )),
+            }
+        }
+        found
+    }
+
+    fn listed(&self, entries: &[Placed<String>], warnings: &mut Vec<String>) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = Path::new(&entry.value);
+            found.extend(self.expanded(path, &entry.place, &[self.workspace], warnings));
+        }
+        found
+    }
+
+    /// A flag is relative to where the user stands; what it would name in the workspace is
+    /// hidden too, as nobody means to show that.
+    fn flagged(&self, warnings: &mut Vec<String>) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for path in self.flags {
+            let bases = [self.env.current.as_path(), self.workspace];
+            found.extend(self.expanded(path, "--hide", &bases, warnings));
+        }
+        found
+    }
+
+    fn expanded(
+        &self,
+        entry: &Path,
+        place: &str,
+        bases: &[&Path],
+        warnings: &mut Vec<String>,
+    ) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut closed = 0;
+        for base in bases {
+            let expansion = expand(&self.pattern(entry, base));
+            found.extend(expansion.found);
+            closed += expansion.closed;
+        }
+        let shown = entry.display();
+        if found.is_empty() {
+            let text = "does not exist now and is not covered";
+            warnings.push(format!("{place}: hidden path `{shown}` {text}"));
+        }
+        if closed > 0 {
+            let text =
+                format!("{closed} folders cannot be searched, what is in them is not covered");
+            warnings.push(format!("{place}: hidden path `{shown}`: {text}"));
+        }
+        found
+    }
+
+    /// A pattern of one name (`*.pem`) is looked for at any depth; with a slash it starts at
+    /// the top.
+    fn pattern(&self, entry: &Path, base: &Path) -> PathBuf {
+        let mut parts = entry.components();
+        let is_one_pattern = parts.next().is_some_and(|part| is_pattern(part.as_os_str()))
+            && parts.next().is_none()
+            && entry.as_os_str() != OsStr::new("**");
+        if is_one_pattern { base.join("**").join(entry) } else { self.env.resolve(entry, base) }
+    }
+}

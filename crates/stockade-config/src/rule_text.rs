@@ -1,0 +1,153 @@
+//! Command rules as they stand in configuration.
+//!
+//! Read strictly here, so that a slip is found with its line and column before anything runs;
+//! what a rule *means* is decided by whoever judges commands. Nothing here splits a prefix.
+
+use stockade_policy::Verdict;
+use toml::de::DeValue;
+
+use crate::diagnose::{ConfigError, Layer};
+use crate::schema::{Entry, Reader, Value};
+
+/// One `[[rules]]` table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleText {
+    /// Which commands it speaks of.
+    pub prefix: Prefix,
+    /// What it says of them.
+    pub decision: Verdict,
+    /// What the user is told.
+    pub reason: Option<String>,
+    /// Hosts and presets that an approval opens.
+    pub grant_hosts: Vec<String>,
+    /// Command lines that it must match, checked by whoever judges.
+    pub examples: Vec<String>,
+    /// Command lines that it must not match.
+    pub counterexamples: Vec<String>,
+    /// Where it stands: `file:line`.
+    pub place: String,
+    /// Which layer it stands in; a project's own may not allow.
+    pub layer: Layer,
+}
+
+/// The beginning of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prefix {
+    /// One string, to be split as shell words.
+    Line(String),
+    /// Words; each may be one of several.
+    Words(Vec<Vec<String>>),
+}
+
+/// The parts of a rule as they are found.
+#[derive(Default)]
+struct Parts {
+    prefix: Option<Prefix>,
+    allow: Option<bool>,
+    decision: Option<Verdict>,
+    reason: Option<String>,
+    grant_hosts: Vec<String>,
+    examples: Vec<String>,
+    counterexamples: Vec<String>,
+}
+
+const KNOWN: &[&str] = &["prefix", "allow", "decision", "reason", "grant", "match", "not_match"];
+
+impl Reader<'_> {
+    /// Reads the list of rules; a project's `allow` is a widening and left out.
+    pub(crate) fn rules(&mut self, value: &Value<'_>) -> Result<(), ConfigError> {
+        let DeValue::Array(rules) = value.get_ref() else {
+            return Err(self.wrong_value(value, "tables `[[rules]]`"));
+        };
+        for rule in rules {
+            let rule = self.rule(rule)?;
+            self.settings.rules.push(rule);
+        }
+        Ok(())
+    }
+
+    fn rule(&mut self, value: &Value<'_>) -> Result<RuleText, ConfigError> {
+        let mut parts = Parts::default();
+        self.each(value, |reader, entry| reader.rule_part(entry, &mut parts))?;
+        let wrong = |label: &str| self.source.wrong(value.span(), "wrong rule", label, None);
+        let decision = match (parts.allow, parts.decision) {
+            (None, None) => return Err(wrong("a decision is missing: `allow` or `decision`")),
+            (Some(allow), Some(decision)) if allow != (decision == Verdict::Allow) => {
+                return Err(wrong("`allow` and `decision` contradict each other"));
+            }
+            (_, Some(decision)) => decision,
+            (Some(true), None) => Verdict::Allow,
+            (Some(false), None) => Verdict::Deny,
+        };
+        let prefix = parts.prefix.ok_or_else(|| wrong("`prefix` is missing"))?;
+        Ok(RuleText {
+            prefix,
+            decision,
+            reason: parts.reason,
+            grant_hosts: parts.grant_hosts,
+            examples: parts.examples,
+            counterexamples: parts.counterexamples,
+            place: self.source.place(value.span().start),
+            layer: self.source.layer,
+        })
+    }
+
+    fn rule_part(&mut self, (key, value): Entry<'_>, parts: &mut Parts) -> Result<(), ConfigError> {
+        match key.get_ref().as_ref() {
+            "prefix" => parts.prefix = Some(self.prefix(value)?),
+            "allow" => parts.allow = Some(self.boolean(value)?),
+            "decision" => {
+                parts.decision = Some(match self.string(value)?.as_str() {
+                    "allow" => Verdict::Allow,
+                    "ask" => Verdict::Ask,
+                    "deny" => Verdict::Deny,
+                    _ => return Err(self.wrong_value(value, "one of `allow`, `ask`, `deny`")),
+                });
+            }
+            "reason" => parts.reason = Some(self.string(value)?),
+            "match" => parts.examples = self.texts(value)?,
+            "not_match" => parts.counterexamples = self.texts(value)?,
+            "grant" => self.each(value, |reader, (key, value)| match key.get_ref().as_ref() {
+                "hosts" => {
+                    parts.grant_hosts = reader.texts(value)?;
+                    Ok(())
+                }
+                _ => Err(reader.unknown(key, &["hosts"])),
+            })?,
+            _ => return Err(self.unknown(key, KNOWN)),
+        }
+        Ok(())
+    }
+
+    fn texts(&self, value: &Value<'_>) -> Result<Vec<String>, ConfigError> {
+        Ok(self.strings(value)?.into_iter().map(|text| text.value).collect())
+    }
+
+    fn prefix(&self, value: &Value<'_>) -> Result<Prefix, ConfigError> {
+        let empty = || self.wrong_value(value, "at least one word");
+        if let DeValue::String(line) = value.get_ref() {
+            return if line.trim().is_empty() {
+                Err(empty())
+            } else {
+                Ok(Prefix::Line(line.to_string()))
+            };
+        }
+        let DeValue::Array(array) = value.get_ref() else {
+            return Err(self.wrong_value(value, "a string or a list of words"));
+        };
+        let mut words = Vec::new();
+        for item in array {
+            let alternatives = if matches!(item.get_ref(), DeValue::Array(_)) {
+                self.texts(item)?
+            } else {
+                vec![self.string(item)?]
+            };
+            if alternatives.is_empty() {
+                return Err(self.wrong_value(item, "at least one alternative"));
+            }
+            words.push(alternatives);
+        }
+        let is_nothing = |word: &Vec<String>| word.iter().any(String::is_empty);
+        if words.first().is_none_or(is_nothing) { Err(empty()) } else { Ok(Prefix::Words(words)) }
+    }
+}

@@ -1,0 +1,71 @@
+//! The environment that the command gets.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+
+use stockade_policy::environment::{carries_login, passes};
+use stockade_policy::{Mode, Policy};
+
+use crate::env::Env;
+use crate::load::{EnvFlag, Request};
+use crate::schema::Settings;
+
+/// Builds it: the user's variables that pass, what the recipe and configuration set, flags,
+/// and what tells tools where they are.
+pub(crate) fn environment(
+    env: &Env,
+    request: &Request,
+    settings: &Settings,
+    policy: &Policy,
+) -> Vec<(OsString, OsString)> {
+    let mut result = env.vars.clone();
+    if policy.mode != Mode::DangerFullAccess {
+        let pass = names_to_pass(request, settings);
+        result.retain(|name, value| is_passed(name, value, &pass));
+        result.insert("TMPDIR".into(), "/tmp".into());
+    }
+    set(&mut result, request, settings);
+    result.insert("PWD".into(), policy.workspace.as_os_str().to_owned());
+    result.insert("STOCKADE".into(), "1".into());
+    result.insert("STOCKADE_MODE".into(), policy.mode.as_str().into());
+    let network = match policy.mode {
+        Mode::DangerFullAccess => "open",
+        Mode::ReadOnly | Mode::WorkspaceWrite => policy.network.word(),
+    };
+    result.insert("STOCKADE_NETWORK".into(), network.into());
+    result.remove(OsStr::new("OLDPWD"));
+    result.into_iter().collect()
+}
+
+fn names_to_pass(request: &Request, settings: &Settings) -> Vec<String> {
+    let mut pass: Vec<String> = settings.env_pass.iter().map(|entry| entry.value.clone()).collect();
+    pass.extend(request.needs.env_pass.iter().cloned());
+    pass.extend(request.env.iter().filter_map(|flag| match flag {
+        EnvFlag::Pass(name) => Some(name.clone()),
+        EnvFlag::Set(..) => None,
+    }));
+    pass
+}
+
+fn is_passed(name: &OsStr, value: &OsStr, pass: &[String]) -> bool {
+    // A name that is not UTF-8 is on no list.
+    let Some(name) = name.to_str() else { return false };
+    let is_literal = pass.iter().any(|entry| entry == name);
+    passes(name, pass) && (is_literal || !carries_login(value.as_bytes()))
+}
+
+fn set(result: &mut BTreeMap<OsString, OsString>, request: &Request, settings: &Settings) {
+    for (name, value) in &request.needs.env_set {
+        result.entry(name.into()).or_insert_with(|| value.into());
+    }
+    for entry in &settings.env_set {
+        let (name, value) = &entry.value;
+        result.insert(name.into(), value.into());
+    }
+    for flag in &request.env {
+        if let EnvFlag::Set(name, value) = flag {
+            result.insert(name.into(), value.clone());
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Who may say what, and whose word counts.
+
+use std::path::PathBuf;
+
+use stockade_config::{Layer, Prefix, load_with_rules};
+use stockade_policy::{ApprovalPolicy, Mode, Verdict};
+
+use crate::lab::Lab;
+
+#[test]
+fn later_layers_win_and_each_value_knows_its_place() {
+    let mut lab = Lab::new();
+    let sources = |lab: &Lab| -> Vec<String> {
+        let provenance = lab.loaded().provenance;
+        provenance.iter().map(|(name, place)| lab.shown(&format!("{name} {place}"))).collect()
+    };
+    assert!(sources(&lab).is_empty(), "everything is built in");
+    lab.write("system/config.toml", "approval_policy = 'untrusted'\n[limits]\nprocesses = 99");
+    lab.user("\nsandbox_mode = 'read-only'\n[limits]\nprocesses = 88");
+    lab.write("home/.config/stockade/fast.config.toml", "[limits]\nprocesses = 77");
+    let place = |name: &str, file: &str| format!("{name} TOP/{file}");
+    assert_eq!(
+        sources(&lab),
+        [
+            place("sandbox_mode", "home/.config/stockade/config.toml:2"),
+            place("approval_policy", "system/config.toml:1"),
+            place("limits.processes", "home/.config/stockade/config.toml:4"),
+        ]
+    );
+    lab.request.profile = Some("fast".to_owned());
+    assert_eq!(lab.loaded().policy.limits.processes, 77);
+    lab.project("[limits]\nprocesses = 66");
+    assert_eq!(lab.loaded().policy.limits.processes, 66);
+    lab.request.options =
+        vec!["limits.processes=5555".to_owned(), "sandbox_mode=workspace-write".to_owned()];
+    assert_eq!(lab.loaded().policy.limits.processes, 5555);
+    lab.request.mode = Some(Mode::ReadOnly);
+    assert_eq!(lab.loaded().policy.mode, Mode::ReadOnly);
+    assert_eq!(lab.loaded().approval, ApprovalPolicy::Untrusted);
+    assert_eq!(sources(&lab)[2], "limits.processes -c:1");
+}
+
+/// Threat model, C2: "A project's own file narrows and never widens."
+#[test]
+fn a_projects_file_narrows_and_its_widenings_are_said() {
+    let lab = Lab::new();
+    for name in ["home/work/src/deep", "home/work/docs", "home/other", "home/.ssh"] {
+        lab.folder(name);
+    }
+    lab.user("[sandbox_workspace_write]\nwritable_roots = ['src', '../other']");
+    lab.project(
+        "sandbox_mode = 'danger-full-access'\nreadable = ['~/.ssh']\nunprotected = ['.env']\n\
+         [sandbox_workspace_write]\nnetwork_access = true\n\
+         writable_roots = ['src/deep', 'docs', '/etc', '~/.ssh']\n\
+         [env]\npass = ['HOME']\nset = { A = 'b' }\n\
+         [network]\nallow = ['localhost:80']\ndeny = ['x']\n\
+         [[rules]]\nprefix = 'rm'\nallow = true",
+    );
+    let loaded = lab.loaded();
+    assert_eq!(loaded.policy.mode, Mode::WorkspaceWrite);
+    assert_eq!(lab.writable(), ["home/work/src/deep"]);
+    assert_eq!(lab.hidden(), ["home/.ssh"]);
+    assert!(loaded.policy.network.host_ports.is_empty());
+    let warnings = lab.warnings().join("\n");
+    insta::assert_snapshot!(warnings, @r"
+    TOP/home/work/.stockade/config.toml:1: ignored: a project file may not widen the sandbox mode
+    TOP/home/work/.stockade/config.toml:2: ignored: a project file may not re-open hidden paths
+    TOP/home/work/.stockade/config.toml:3: ignored: a project file may not lift protections
+    TOP/home/work/.stockade/config.toml:8: ignored: a project file may not pass variables on
+    TOP/home/work/.stockade/config.toml:11: ignored: a project file may not open the network
+    TOP/home/work/.stockade/config.toml:9: ignored: a project file may not set variables
+    TOP/home/work/.stockade/config.toml:13: ignored: a project file may not allow commands
+    TOP/home/work/.stockade/config.toml:12: ignored: a project file may not settle the network
+    TOP/home/work/.stockade/config.toml:5: ignored: a project file may not open the network
+    TOP/home/work/.stockade/config.toml:6: ignored: writable root `docs`: a project file may not widen the roots
+    TOP/home/work/.stockade/config.toml:6: ignored: writable root `/etc`: it can be no root
+    TOP/home/work/.stockade/config.toml:6: ignored: writable root `~/.ssh`: it can be no root
+    ");
+}
+
+#[test]
+fn a_projects_roots_are_what_both_allow() {
+    #[rustfmt::skip]
+    const CASES: &[(&str, &str, &[&str])] = &[
+        // user          project            both
+        ("[]",           "['src']",         &["home/work/src"]),
+        ("['src']",      "[]",              &["home/work/src"]),
+        ("['src/deep']", "['src']",         &["home/work/src/deep"]),
+        ("['src']",      "['src/deep']",    &["home/work/src/deep"]),
+        ("['src']",      "['docs']",        &[]),
+        ("['~/other']",  "['src']",         &["home/work/src"]),
+        ("['~/other']",  "['~/other']",     &["home/other", "home/work"]),
+        ("[]",           "['~/other']",     &["home/work"]),
+        ("['src']",      "['.']",           &["home/work/src"]),
+    ];
+    let mut lab = Lab::new();
+    for name in ["home/work/src/deep", "home/work/docs", "home/other"] {
+        lab.folder(name);
+    }
+    let table = |roots: &str| format!("[sandbox_workspace_write]\nwritable_roots = {roots}");
+    for &(user, project, expected) in CASES {
+        lab.user(&table(user));
+        lab.project(&table(project));
+        assert_eq!(lab.writable(), expected, "user {user}, project {project}");
+    }
+    // Flags are the user's last word.
+    lab.project(&table("['docs']"));
+    lab.request.add_dirs = vec![PathBuf::from("src")];
+    assert_eq!(lab.writable(), ["home/work/src"]);
+    lab.request.options = vec!["sandbox_workspace_write.writable_roots=['src/deep']".to_owned()];
+    lab.request.add_dirs.clear();
+    assert_eq!(lab.writable(), ["home/work/src/deep"]);
+}
+
+#[test]
+fn the_projects_file_can_be_left_out() {
+    let mut lab = Lab::new();
+    lab.project("sandbox_mode = 'read-only'");
+    assert_eq!(lab.loaded().policy.mode, Mode::ReadOnly);
+    lab.request.no_project_config = true;
+    assert_eq!(lab.loaded().policy.mode, Mode::WorkspaceWrite);
+}
+
+#[test]
+fn rules_are_read_and_refused_where_nobody_holds_them() {
+    let lab = Lab::new();
+    lab.user(
+        "[[rules]]\nprefix = 'npm test'\nallow = true\nmatch = ['npm test -u']\n\
+         [[rules]]\nprefix = ['cargo', ['test', 'nextest']]\ndecision = 'ask'\nreason = 'why'\n\
+         grant = { hosts = ['registries'] }\n",
+    );
+    lab.project("[[rules]]\nprefix = 'docker'\nallow = false");
+    assert!(
+        lab.refused().contains("not yet: TOP/home/.config/stockade/config.toml:1: command rules")
+    );
+    let rules = load_with_rules(&lab.env, &lab.request).unwrap().rules;
+    let decisions: Vec<(Verdict, Layer)> =
+        rules.iter().map(|rule| (rule.decision, rule.layer)).collect();
+    assert_eq!(
+        decisions,
+        [
+            (Verdict::Allow, Layer::User),
+            (Verdict::Ask, Layer::User),
+            (Verdict::Deny, Layer::Project)
+        ]
+    );
+    assert_eq!(rules[0].prefix, Prefix::Line("npm test".to_owned()));
+    let words = [vec!["cargo"], vec!["test", "nextest"]];
+    let words = words.map(|word| word.into_iter().map(str::to_owned).collect());
+    assert_eq!(rules[1].prefix, Prefix::Words(words.into()));
+    assert_eq!(
+        (&rules[1].reason, &rules[1].grant_hosts[0]),
+        (&Some("why".to_owned()), &"registries".to_owned())
+    );
+    assert_eq!(rules[0].examples, ["npm test -u"]);
+    assert!(rules[1].place.ends_with("config.toml:5"), "{}", rules[1].place);
+}
+
+#[test]
+fn ports_of_the_hosts_loopback_and_nothing_else() {
+    let mut lab = Lab::new();
+    lab.user("[network]\nallow = ['localhost:8080', 'localhost:80']");
+    lab.request.allow_hosts = vec!["localhost:80".to_owned()];
+    assert_eq!(lab.loaded().policy.network.host_ports, [80, 8080]);
+    for host in ["localhost", "localhost:0", "localhost:65536", "github.com", "127.0.0.1:80", "*"] {
+        lab.request.allow_hosts = vec![host.to_owned()];
+        let text = lab.refused();
+        assert!(text.contains("not yet: --allow-host") && text.contains(host), "{text}");
+    }
+}
+
+#[test]
+fn a_file_that_could_keep_the_start_waiting_is_refused() {
+    let lab = Lab::new();
+    let path = lab.folder("home/work/.stockade").join("config.toml");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+    assert!(lab.refused().contains("is not a file"));
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+    assert!(lab.refused().contains("is not a file"));
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, vec![b'#'; (1 << 20) + 1]).unwrap();
+    assert!(lab.refused().contains("larger than 1 MiB"));
+    std::fs::write(&path, b"a = \"\xff\"").unwrap();
+    assert!(lab.refused().contains("is not UTF-8"));
+    // Nesting that would overflow a stack is an ordinary error.
+    lab.project(&format!("hidden = {}", "[".repeat(100_000)));
+    assert!(lab.refused().contains(".stockade/config.toml:1:"));
+}
+
+#[test]
+fn requirements_are_never_ignored() {
+    let lab = Lab::new();
+    lab.write("system/requirements.toml", "");
+    assert!(lab.refused().contains("not yet: `TOP/system/requirements.toml`"));
+}

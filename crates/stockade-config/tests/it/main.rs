@@ -1,0 +1,9 @@
+//! Configuration as a user meets it: real files, a real disk, the whole of `load`.
+
+mod diagnostics;
+mod hiding;
+mod lab;
+mod laws;
+mod layers;
+mod roots;
+mod surroundings;
