@@ -89,11 +89,12 @@ fn child() {
             process_unsafe::wait_for_end(pid).unwrap();
         }
         Fork::Child => {
+            // Standard output is let go of once the command has started.
             match outside::run(&plan, &command, &policy) {
-                Ok(Outcome::Exited(status)) => println!("exited {status}"),
-                Ok(other) => println!("{other:?}"),
-                Err(error @ SetupError::Canary { .. }) => println!("refused: {error}"),
-                Err(error) => println!("{error}: {:?}", std::error::Error::source(&error)),
+                Ok(Outcome::Exited(status)) => eprintln!("exited {status}"),
+                Ok(other) => eprintln!("{other:?}"),
+                Err(error @ SetupError::Canary { .. }) => eprintln!("refused: {error}"),
+                Err(error) => eprintln!("{error}: {:?}", std::error::Error::source(&error)),
             }
             process_unsafe::exit_now(0)
         }
