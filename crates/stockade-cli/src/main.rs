@@ -11,6 +11,10 @@ mod ui;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Before anything else: it may be the parent of a sandbox, which must have one thread.
+    if let Some(code) = stockade_sandbox::enter_if_helper() {
+        return code;
+    }
     match cli::parse(std::env::args_os()) {
         Ok(cli::Verb::Run(arguments)) => match commands::run::run(&arguments) {
             Ok(status) => ExitCode::from(status),
