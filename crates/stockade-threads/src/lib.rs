@@ -12,5 +12,6 @@
 mod base64;
 mod id;
 pub mod record;
+pub mod store;
 
 pub use id::{IdError, ThreadId};

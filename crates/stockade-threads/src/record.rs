@@ -151,8 +151,13 @@ pub struct PathText {
 impl PathText {
     /// The path as it was.
     pub fn to_path(&self) -> PathBuf {
-        let bytes = self.path_b64.as_deref().and_then(base64::decode);
-        bytes.map_or_else(|| PathBuf::from(&self.path), |bytes| OsString::from_vec(bytes).into())
+        Self::whole(&self.path, self.path_b64.as_deref())
+    }
+
+    /// The path that stands in a record as `text` and, where it is not UTF-8, as `base64`.
+    pub(crate) fn whole(text: &str, base64: Option<&str>) -> PathBuf {
+        let bytes = base64.and_then(base64::decode);
+        bytes.map_or_else(|| PathBuf::from(text), |bytes| OsString::from_vec(bytes).into())
     }
 }
 
@@ -191,9 +196,7 @@ pub struct ThreadStarted {
 impl ThreadStarted {
     /// The workspace as it was.
     pub fn workspace(&self) -> PathBuf {
-        let bytes = self.workspace_b64.as_deref().and_then(base64::decode);
-        let text = || PathBuf::from(&self.workspace);
-        bytes.map_or_else(text, |bytes| OsString::from_vec(bytes).into())
+        PathText::whole(&self.workspace, self.workspace_b64.as_deref())
     }
 
     /// Sets the workspace, with its bytes where they are needed.
