@@ -20,6 +20,7 @@ mod event;
 mod hands;
 mod model;
 mod recipe;
+mod tools;
 
 pub use builtin::Builtin;
 pub use driver::{AgentError, Finished, Stop, Task};

@@ -4,9 +4,19 @@
 //! that it is at its end. So a stream that was cut is asked for again, and no call of it has
 //! run. Wire formats, HTTP and TLS stop here.
 
+mod chat;
+mod client;
+mod messages;
+mod responses;
+mod sse;
+mod turn;
+
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
+
+pub(crate) use client::Client;
+pub(crate) use turn::{Answer, Call, CallResult, Question, Tool, Turn};
 
 /// Where the model is and how it is spoken to.
 #[derive(Debug, Clone)]
@@ -58,6 +68,8 @@ impl fmt::Debug for Secret {
 pub struct Patience {
     /// Without a byte from the server.
     pub idle: Duration,
+    /// For one whole answer, however busy the server looks.
+    pub answer: Duration,
     /// Of one question, the first included.
     pub tries: u32,
     /// Before the second try; it doubles each time.
@@ -69,10 +81,11 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self {
-            idle: Duration::from_secs(300),
+            idle: Duration::from_mins(5),
+            answer: Duration::from_hours(1),
             tries: 5,
             first_delay: Duration::from_millis(500),
-            longest_delay: Duration::from_secs(120),
+            longest_delay: Duration::from_mins(2),
         }
     }
 }
@@ -106,6 +119,9 @@ pub enum ModelError {
     /// Nothing came for a long time.
     #[error("the model server was silent for {}", words(*.0))]
     Silent(Duration),
+    /// Something came all the time, but no end.
+    #[error("the model server did not end its answer within {}", words(*.0))]
+    Slow(Duration),
     /// The server refused the request.
     #[error("the model server answered {status}: {message}")]
     Status {
@@ -158,13 +174,17 @@ impl ModelError {
             Self::Status { status: 404, .. } => {
                 "look at `[model] base_url`, `api` and `name`: there is no such thing there"
             }
-            Self::Status { status: 300..400, .. } => {
+            Self::Status { retry_after: Some(time), .. } => {
+                return Some(format!("it asks to wait {}", words(*time)));
+            }
+            Self::Status { status: 300..=399, .. } => {
                 "a redirect is not followed; put its target into `[model] base_url`"
             }
             Self::Unreachable { .. } => "look at `[model] base_url`, and whether the server runs",
             Self::Nonsense(_) => "look at `[model] api` and `base_url`",
             Self::Client(_)
             | Self::Silent(_)
+            | Self::Slow(_)
             | Self::Status { .. }
             | Self::Failed { .. }
             | Self::Cut
