@@ -62,10 +62,13 @@ pub(crate) fn build(plan: &Plan) -> Result<(), Failure> {
         if let (Some((root, name)), Some(tree)) = (&parent, &tree) {
             scratch.make_mount_point(name, root, &placement.path, tree)?;
         }
-        let nested = plan.placements.iter().skip(index + 1).any(|inner| {
-            inner.content == Content::Readable && inner.path.starts_with(&placement.path)
-                || inner.content == Content::Writable && inner.path.starts_with(&placement.path)
-        });
+        let mut inside = plan
+            .placements
+            .iter()
+            .skip(index + 1)
+            .take_while(|inner| inner.path.starts_with(&placement.path));
+        let nested =
+            inside.any(|inner| matches!(inner.content, Content::Readable | Content::Writable));
         let source = scratch.source_for(placement, index, nested)?;
         if let Source::Own(name) = &source {
             synthetic.push((placement.path.clone(), name.clone()));

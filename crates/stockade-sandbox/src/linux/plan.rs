@@ -145,17 +145,28 @@ impl Plan {
 /// Sorts the wishes, drops those that change nothing, and adds the pins.
 fn settle(mut wanted: Vec<Placement>) -> Vec<Placement> {
     add_pins(&mut wanted);
-    // An ancestor sorts before its descendants; at one path the later content wins, in the
-    // order of `Content`: hidden over protected over writable.
+    // An ancestor sorts before its descendants, and these follow it without a gap; at one path
+    // the later content wins, in the order of `Content`: hidden over protected over writable.
     wanted.sort_by(|a, b| a.path.cmp(&b.path).then(a.content.cmp(&b.content)));
-    let mut settled: Vec<Placement> = Vec::new();
+    let mut settled: Vec<Placement> = Vec::with_capacity(wanted.len());
+    // Of those settled, the ones that the next may lie in: each inside the one before.
+    let mut above: Vec<usize> = Vec::new();
     let mut rest = wanted.into_iter().peekable();
     while let Some(placement) = rest.next() {
         if rest.peek().is_some_and(|next| next.path == placement.path) {
             continue;
         }
-        let above = settled.iter().rev().find(|above| placement.path.starts_with(&above.path));
-        if changes_something(placement.content, above.map(|above| above.content)) {
+        let nearest = loop {
+            let Some(candidate) = above.last().and_then(|&index| settled.get(index)) else {
+                break None;
+            };
+            if placement.path.starts_with(&candidate.path) {
+                break Some(candidate.content);
+            }
+            above.pop();
+        };
+        if changes_something(placement.content, nearest) {
+            above.push(settled.len());
             settled.push(placement);
         }
     }
