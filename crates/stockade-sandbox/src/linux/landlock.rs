@@ -74,10 +74,10 @@ impl Rules {
         for placement in &plan.placements {
             match placement.content {
                 Content::Writable | Content::PrivateWritable => {
-                    self.allow(&placement.path, self.handled & !IOCTL_DEV)?;
+                    self.allow(placement.path.as_path(), self.handled & !IOCTL_DEV)?;
                 }
                 // Its own rule: it may lie below a hidden folder, whose siblings get theirs.
-                Content::Readable => self.allow(&placement.path, READ_FILE)?,
+                Content::Readable => self.allow(placement.path.as_path(), READ_FILE)?,
                 Content::PrivateEmpty | Content::Pinned | Content::Protected | Content::Hidden => {}
             }
         }

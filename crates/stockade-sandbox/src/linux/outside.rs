@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use stockade_policy::Policy;
+use stockade_policy::{AbsPath, Policy};
 
 use super::control::{self, End, Order, Report};
 use super::forward;
@@ -42,8 +42,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Runs `launch` behind every wall, until it or `leash` ends.
 pub(crate) fn launch(launch: &Launch, leash: &Leash) -> Result<Outcome, SetupError> {
-    let mut plan = Plan::new(&launch.policy);
-    plan.hide_sockets(&host_sockets());
+    let plan = Plan::new(&launch.policy, &host_sockets());
     run(&plan, &launch.command, &launch.policy, leash)
 }
 
@@ -158,7 +157,7 @@ fn map_ids(child: &Namespaced) -> io::Result<()> {
 ///
 /// The list of the host's network namespace, `proc_net(5)`: one line each, the path last. What
 /// is not an absolute path is an abstract name or relative to a folder that is not known.
-fn host_sockets() -> Vec<std::path::PathBuf> {
+fn host_sockets() -> Vec<AbsPath> {
     use std::os::unix::ffi::OsStrExt as _;
     let Ok(list) = fs::read("/proc/self/net/unix") else { return Vec::new() };
     let mut found: Vec<_> = list
@@ -170,7 +169,7 @@ fn host_sockets() -> Vec<std::path::PathBuf> {
         .filter(|path| {
             !["/run", "/tmp", "/var/tmp", "/dev"].iter().any(|root| path.starts_with(root))
         })
-        .filter_map(mounts::canonical)
+        .filter_map(|path| AbsPath::new(mounts::canonical(path)?).ok())
         .collect();
     found.sort();
     found.dedup();

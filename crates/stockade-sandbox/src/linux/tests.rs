@@ -76,7 +76,7 @@ fn child() {
     let Some(case) = env::var_os(CASE) else { return };
     let folder = PathBuf::from(env::var_os(FOLDER).unwrap());
     let policy = policy(&folder);
-    let mut plan = Plan::new(&policy);
+    let mut plan = Plan::new(&policy, &[]);
     plan.walls = walls(case.to_str().unwrap());
     let command = Command {
         program: "/bin/bash".into(),
