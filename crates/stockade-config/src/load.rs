@@ -81,6 +81,8 @@ pub struct Loaded {
     /// Where values came from, as `name`, `file:line` or flag; a list has one for each entry.
     /// What is not here is built in.
     pub provenance: Vec<(&'static str, String)>,
+    /// Protected names that the user has lifted.
+    pub unprotected: Vec<String>,
     /// Command rules, lowest layer first. Empty from [`load`], which refuses them.
     pub rules: Vec<RuleText>,
 }
@@ -153,6 +155,7 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
         approval: approval.map_or(ApprovalPolicy::OnRequest, |policy| policy.value),
         environment: environment(env, request, &settings, &policy),
         provenance: provenance(&settings),
+        unprotected: settings.unprotected.iter().map(|entry| entry.value.clone()).collect(),
         rules: settings.rules,
         policy,
         warnings,

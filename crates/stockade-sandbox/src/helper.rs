@@ -1,7 +1,7 @@
 //! Putting up a sandbox from a process that has threads.
 //!
 //! A sandbox begins with a `clone3` that only a process with one thread can make. [`spawn`]
-//! therefore runs this very binary again (`/proc/self/exe`, so also one that was replaced or
+//! therefore runs this very binary again ([`OWN_PROGRAM`], so also one that was replaced or
 //! removed meanwhile) as the parent of the sandbox, hands it the launch over a socket, and hears
 //! that the command runs or why nothing has run.
 //!
@@ -23,7 +23,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 use stockade_policy::Approved;
 
-use crate::launch::hang_on;
+use crate::launch::{OWN_PROGRAM, hang_on};
 use crate::linux::handover::{self, News};
 use crate::linux::leash::Leash;
 use crate::linux::{duplicate_stdio, install_stdio};
@@ -46,7 +46,7 @@ pub fn spawn(launch: Approved<Launch>, stdio: Stdio) -> Result<Running, SetupErr
     let host = |step: &'static str| move |error| SetupError::Host(step.into(), error);
     let stdio = stdio.into_numbered().map_err(host("hand over a descriptor"))?;
     let (channel, theirs) = UnixStream::pair().map_err(host("make a socket pair"))?;
-    let child = process::Command::new("/proc/self/exe")
+    let child = process::Command::new(OWN_PROGRAM)
         .arg0("stockade")
         .arg(MARK)
         .env_clear()

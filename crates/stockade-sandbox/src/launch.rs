@@ -9,6 +9,10 @@ use stockade_policy::{Approved, Mode, Policy};
 use crate::SetupError;
 use crate::linux::leash::Leash;
 
+/// The program of a [`Command`] that is this very binary: a handle on the file and no path, so
+/// that it may lie where nothing can be seen inside.
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
+
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {

@@ -11,12 +11,14 @@
 
 mod error;
 mod helper;
+mod interrupts;
 mod launch;
 mod linux;
 mod stdio;
 
 pub use error::SetupError;
 pub use helper::{Running, enter_if_helper, spawn};
-pub use launch::{Command, Launch, Outcome, launch};
+pub use interrupts::Interrupts;
+pub use launch::{Command, Launch, OWN_PROGRAM, Outcome, launch};
 pub use linux::{Owner, become_user, owner_of};
 pub use stdio::Stdio;

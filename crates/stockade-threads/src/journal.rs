@@ -41,6 +41,8 @@ pub enum Live<'a> {
         /// The content after.
         after: Option<&'a [u8]>,
     },
+    /// What the agent is told of a refusal.
+    Refused(&'a str),
     /// The model is asked again.
     Retrying {
         /// What was wrong.

@@ -115,10 +115,16 @@ impl<'a> Session<'a> {
     /// Records and words a refusal.
     fn refuse(&self, refusal: &Refusal) -> HandsError {
         let denial = Denial::new(refusal.op, refusal.target.as_os_str(), refusal.decided_by);
-        match self.record(&Event::Denial(denial)) {
-            Ok(()) => HandsError::Refused(refused(&refusal.words)),
-            Err(lost) => lost,
+        self.deny(denial, &refusal.words)
+    }
+
+    fn deny(&self, denial: Denial, words: &str) -> HandsError {
+        if let Err(lost) = self.record(&Event::Denial(denial)) {
+            return lost;
         }
+        let words = refused(words);
+        self.parts.journal.show(&Live::Refused(&words));
+        HandsError::Refused(words)
     }
 
     /// Turns a review into an approval, asking a person where it must. `Err` holds why not, in

@@ -24,3 +24,4 @@ pub(crate) mod unconfined;
 pub use identity::{Owner, become_user, owner_of};
 pub(crate) use outside::launch;
 pub(crate) use sys::exec_unsafe::{duplicate_stdio, install_stdio};
+pub(crate) use sys::signal_unsafe::{SignalSet, block, ignored, next_signal, signalfd};

@@ -19,6 +19,7 @@ use super::sys::exec_unsafe;
 use super::sys::process_unsafe::{self, Change, Fork, Namespaced};
 use super::sys::signal_unsafe::{self, SignalSet};
 use super::terminal::{self, Terminal};
+use crate::launch::OWN_PROGRAM;
 use crate::{Command, Launch, Outcome, SetupError};
 
 /// Signals that are passed on to the command.
@@ -42,7 +43,8 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Runs `launch` behind every wall, until it or `leash` ends.
 pub(crate) fn launch(launch: &Launch, leash: &Leash) -> Result<Outcome, SetupError> {
-    let plan = Plan::new(&launch.policy, &host_sockets());
+    let mut plan = Plan::new(&launch.policy, &host_sockets());
+    plan.runs_itself = launch.command.program == OWN_PROGRAM;
     run(&plan, &launch.command, &launch.policy, leash)
 }
 

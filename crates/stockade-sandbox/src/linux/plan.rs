@@ -79,6 +79,8 @@ pub(crate) struct Plan {
     pub(crate) host_ports: Vec<u16>,
     /// Where the canary tries to write: a folder of the host that no root covers.
     pub(crate) canary: PathBuf,
+    /// Whether the command is this very program, wherever it lies.
+    pub(crate) runs_itself: bool,
     /// Which walls to put up.
     pub(crate) walls: Walls,
 }
@@ -128,6 +130,7 @@ impl Plan {
             processes: policy.limits.processes,
             host_ports: policy.network.host_ports.clone(),
             canary: canary(policy),
+            runs_itself: false,
             walls: Walls::ALL,
         }
     }

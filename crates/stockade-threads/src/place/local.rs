@@ -1,8 +1,8 @@
 //! A place on this machine: the user's own files, behind the walls of `stockade-sandbox`.
 //!
 //! The command inside the boundary is this very binary again, as `stockade_guest::serve` on a
-//! socket that is its standard input. It is started through `/proc/self/exe`, a handle on the
-//! file and no path, so that it may lie in a folder that is hidden or private inside.
+//! socket that is its standard input. It is started through [`OWN_PROGRAM`], so that it may lie in
+//! a folder that is hidden or private inside.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use stockade_guest::{ChannelError, Client, ServeOptions};
 use stockade_policy::{Mode, Policy, Reason, Review, Verdict, review};
-use stockade_sandbox::{Command, Launch, Running, SetupError, Stdio};
+use stockade_sandbox::{Command, Launch, OWN_PROGRAM, Running, SetupError, Stdio};
 
 use super::Place;
 
@@ -72,7 +72,7 @@ impl Local {
         };
         let folder = policy.workspace.as_path().to_owned();
         let command = Command {
-            program: "/proc/self/exe".into(),
+            program: OWN_PROGRAM.into(),
             arguments: vec![MARK.into(), folder.clone().into()],
             environment,
             folder,

@@ -79,15 +79,12 @@ impl Session<'_> {
     fn decline(&self, call: &ShellCall, ruling: &Ruling, why: &str) -> HandsError {
         let decided_by = ruling.rule.as_ref().map_or("approval_policy", |rule| &rule.source);
         let denial = Denial::new("exec", call.line.as_ref(), decided_by);
-        if let Err(lost) = self.record(&Event::Denial(denial)) {
-            return lost;
-        }
         let words = if why.is_empty() {
             ruling.reason.clone()
         } else {
             format!("{}: {why}", ruling.reason)
         };
-        HandsError::Refused(refused(&words))
+        self.deny(denial, &words)
     }
 
     fn execute(
