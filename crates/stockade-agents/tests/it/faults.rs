@@ -197,13 +197,13 @@ fn odd_events_neither_crash_nor_hang() {
         json!({"type": "response.failed"}),
         json!({"type": "error"}),
     ];
-    let events: String = odd.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let events = odd.each_ref().map(|event| format!("data: {event}\n\n")).concat();
     let one_each = odd.iter().map(|event| stream(&format!("data: {event}\n\n")));
     let deep = format!("data: {}\n\n", "[".repeat(200_000));
     let faults: Vec<Fault> = one_each.chain([stream(&events), stream(&deep)]).collect();
     for api in APIS {
         for fault in &faults {
-            let run = Run::new(api, &script(), &[fault.clone()], &Memory::default());
+            let run = Run::new(api, &script(), std::slice::from_ref(fault), &Memory::default());
             // Some of it is an answer in one API or another; most of it is a fault that passes.
             assert!(run.result.is_ok() || run.failed().starts_with("the model did not answer"));
         }

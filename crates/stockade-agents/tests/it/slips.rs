@@ -118,7 +118,7 @@ fn what_a_command_did_is_told_bounded_and_harmless() {
 
 #[test]
 fn a_file_is_shown_in_parts_that_say_what_they_are() {
-    let long: String = (1..=9_000).map(|line| format!("line {line}\n")).collect();
+    let long = (1..=9_000).map(|line| format!("line {line}\n")).collect::<Vec<_>>().concat();
     let place = Memory::with(&[("long", &long), ("empty", ""), ("short", "a\nb")]);
     place.files.lock().unwrap().insert("binary".into(), b"\x7fELF\0".to_vec());
     let read = |arguments| Step::tool("read", arguments);

@@ -1,7 +1,7 @@
 //! Tasks that come to their end.
 
 use serde_json::json;
-use stockade_agents::AgentEvent;
+use stockade_agents::{AgentEvent, Api};
 use stockade_testkit::model::{Fault, Step};
 
 use crate::memory::{APIS, Memory, Run, task};
@@ -54,14 +54,12 @@ fn a_task_with_every_tool_comes_to_its_end_over_each_api() {
             ],
             "{name}"
         );
-        let text: String = run
-            .events
-            .iter()
-            .filter_map(|event| match event {
-                AgentEvent::TextDelta(text) => Some(text.as_str()),
-                _ => None,
-            })
-            .collect();
+        let mut text = String::new();
+        for event in &run.events {
+            if let AgentEvent::TextDelta(delta) = event {
+                text.push_str(delta);
+            }
+        }
         assert_eq!(text, run.finished(), "{name}");
         let count =
             |wanted: &AgentEvent| run.events.iter().filter(|event| *event == wanted).count();
@@ -103,8 +101,8 @@ fn the_model_is_told_where_it_is_and_sees_its_own_calls_again() {
         let last = run.requests.last().unwrap().to_string();
         for id in 0..6 {
             let id = match api {
-                stockade_agents::Api::Messages => format!("\"toolu_{id}\""),
-                _ => format!("\"call_{id}\""),
+                Api::Messages => format!("\"toolu_{id}\""),
+                Api::Responses | Api::Chat => format!("\"call_{id}\""),
             };
             assert_eq!(last.matches(&id).count(), 2, "{api:?}: {id} in {last}");
         }
