@@ -168,3 +168,118 @@ pub(super) fn shown(text: &str) -> String {
     }
     short
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::super::{chat, messages, responses};
+    use super::*;
+
+    fn decoders() -> [Box<dyn Decode>; 3] {
+        [
+            Box::<responses::Decoder>::default(),
+            Box::<chat::Decoder>::default(),
+            Box::<messages::Decoder>::default(),
+        ]
+    }
+
+    /// Values in which what the decoders look for turns up in all places and with all types.
+    fn any_event() -> impl Strategy<Value = Value> {
+        let words = [
+            "message_start",
+            "content_block_start",
+            "content_block_delta",
+            "message_delta",
+            "message_stop",
+            "response.output_item.done",
+            "response.output_text.delta",
+            "response.completed",
+            "response.incomplete",
+            "function_call",
+            "tool_use",
+            "text",
+            "thinking",
+            "stop",
+            "{}",
+        ];
+        let keys = [
+            "type",
+            "index",
+            "delta",
+            "content_block",
+            "text",
+            "partial_json",
+            "item",
+            "response",
+            "output",
+            "choices",
+            "tool_calls",
+            "function",
+            "arguments",
+            "name",
+            "id",
+            "call_id",
+            "usage",
+            "input_tokens",
+            "finish_reason",
+            "content",
+            "input",
+        ];
+        let leaf = prop_oneof![
+            proptest::sample::select(words.to_vec()).prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            Just(Value::Null),
+        ];
+        leaf.prop_recursive(4, 40, 6, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                proptest::collection::hash_map(
+                    proptest::sample::select(keys.to_vec()),
+                    inner,
+                    0..6
+                )
+                .prop_map(|map| json!(map)),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_an_answer_or_an_error(
+            events in proptest::collection::vec(any_event(), 0..8),
+            names in proptest::collection::vec("[a-z_.]{0,20}", 8),
+        ) {
+            for mut decoder in decoders() {
+                for (event, name) in events.iter().zip(&names) {
+                    decoder.event(name, event.to_string().as_bytes(), &mut |_| {}).ok();
+                }
+                if let Ok(answer) = decoder.answer() {
+                    let ids: HashSet<&str> = answer.calls.iter().map(|call| call.id.as_str()).collect();
+                    prop_assert_eq!(ids.len(), answer.calls.len(), "each call has an id of its own");
+                    prop_assert!(answer.calls.iter().all(|call| !call.name.is_empty()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn servers_that_count_every_call_as_the_first_are_understood() {
+        let call = |id: &str, arguments: &str| {
+            let function = json!({"name": "read", "arguments": arguments});
+            json!({"choices": [{"delta": {"tool_calls": [{"index": 0, "id": id, "function": function}]}}]})
+        };
+        let more = json!({"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "}"}}]},
+                                       "finish_reason": "tool_calls"}]});
+        let mut decoder = Box::<chat::Decoder>::default();
+        for event in [call("a", "{}"), call("b", "{"), more] {
+            decoder.event("", event.to_string().as_bytes(), &mut |_| {}).unwrap();
+        }
+        let answer = decoder.answer().unwrap();
+        let calls: Vec<_> =
+            answer.calls.iter().map(|call| (call.id.as_str(), call.arguments.as_str())).collect();
+        assert_eq!(calls, [("a", "{}"), ("b", "{}")]);
+    }
+}

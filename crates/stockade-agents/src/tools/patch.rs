@@ -19,6 +19,8 @@
 //! Line ends at the end of a file and CRLF stay as the file has them.
 
 mod apply;
+#[cfg(test)]
+mod laws;
 mod parse;
 
 pub(super) use apply::apply;
