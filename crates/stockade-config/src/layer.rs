@@ -162,6 +162,7 @@ impl Settings {
         self.tmp_bytes = above.tmp_bytes.or(self.tmp_bytes);
         self.processes = above.processes.or(self.processes);
         self.wall_time = above.wall_time.or(self.wall_time);
+        self.agent = self.agent.overlay(above.agent);
         self
     }
 
@@ -209,7 +210,14 @@ impl Settings {
                 self.rules.push(rule);
             }
         }
+        for place in project.agent.of_model() {
+            leave_out(place, "choose the model");
+        }
         let mut raised = Vec::new();
+        let (agent, wanted) = (&mut self.agent, project.agent);
+        lower(&mut agent.command_timeout, wanted.command_timeout, &mut raised);
+        lower(&mut agent.max_turns, wanted.max_turns, &mut raised);
+        lower(&mut agent.max_tokens, wanted.max_tokens, &mut raised);
         lower(&mut self.tmp_bytes, project.tmp_bytes, &mut raised);
         lower(&mut self.processes, project.processes, &mut raised);
         lower(&mut self.wall_time, project.wall_time, &mut raised);

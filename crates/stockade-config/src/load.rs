@@ -12,6 +12,7 @@ use crate::git::{self, Repository, User};
 use crate::hidden::{self, Hidden};
 use crate::layer::{Files, read_file, read_option};
 use crate::locate;
+use crate::model::{AgentLimits, ModelText};
 use crate::own::Own;
 use crate::roots::{Ground, Roots, Wanted, roots};
 use crate::rule_text::RuleText;
@@ -83,6 +84,10 @@ pub struct Loaded {
     pub provenance: Vec<(&'static str, String)>,
     /// Protected names that the user has lifted.
     pub unprotected: Vec<String>,
+    /// The model of the built-in agent.
+    pub model: ModelText,
+    /// What one of its tasks may use up.
+    pub agent: AgentLimits,
     /// Command rules, lowest layer first. Empty from [`load`], which refuses them.
     pub rules: Vec<RuleText>,
 }
@@ -156,6 +161,8 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
         environment: environment(env, request, &settings, &policy),
         provenance: provenance(&settings),
         unprotected: settings.unprotected.iter().map(|entry| entry.value.clone()).collect(),
+        model: settings.agent.model(),
+        agent: settings.agent.limits(),
         rules: settings.rules,
         policy,
         warnings,

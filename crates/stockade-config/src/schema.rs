@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnose::{ConfigError, Layer, Source, nearest};
+use crate::model::AgentSettings;
 use crate::rule_text::RuleText;
 
 /// A value and where it stands.
@@ -40,6 +41,7 @@ pub(crate) struct Settings {
     pub(crate) processes: Option<Placed<u32>>,
     pub(crate) wall_time: Option<Placed<Duration>>,
     pub(crate) rules: Vec<RuleText>,
+    pub(crate) agent: AgentSettings,
     /// Said once at the start.
     pub(crate) warnings: Vec<String>,
 }
@@ -117,9 +119,9 @@ impl Reader<'_> {
                 _ => return Err(self.wrong_value(value, "`everything` or `workspace`")),
             },
             "rules" => self.rules(value)?,
+            "model" => self.each(value, Self::model)?,
+            "agent" => self.each(value, Self::agent)?,
             // Of parts that are not there yet and that a plain run does not touch.
-            "model" => self.names(value, &["api", "base_url", "name", "key"])?,
-            "agent" => self.names(value, &["command_timeout", "max_turns", "max_tokens"])?,
             "cloud" => self.names(value, CLOUD)?,
             "log" => self.each(value, Self::log)?,
             _ => return Err(self.unknown(key, TOP)),
@@ -336,7 +338,7 @@ impl Reader<'_> {
         self.source.wrong(key.span(), format!("unknown key `{name}`"), "not known", help)
     }
 
-    fn not_yet(&self, key: &Key<'_>, what: &str) -> ConfigError {
+    pub(crate) fn not_yet(&self, key: &Key<'_>, what: &str) -> ConfigError {
         let message = format!("not yet: {what}");
         let help = Some("take this line out until then".to_owned());
         self.source.wrong(key.span(), message, "cannot be enforced by this version", help)

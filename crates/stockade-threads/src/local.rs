@@ -2,6 +2,9 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use stockade_agents::{AgentError, Builtin, Hands as _, Model, Stop, Task};
@@ -20,6 +23,9 @@ use crate::surroundings;
 const TITLE_MAX: usize = 72;
 /// What is read of the project's own instructions, in bytes.
 const INSTRUCTIONS_MAX: usize = 32 * 1024;
+
+/// As a shell tells a time limit, timeout(1).
+const TIMED_OUT: u8 = 124;
 
 /// What a local thread is to do, and within what.
 #[derive(Debug, Clone)]
@@ -75,6 +81,36 @@ impl LocalError {
     }
 }
 
+/// Ends a thread at its wall-time limit.
+struct Deadline {
+    limit: Option<Duration>,
+    has_passed: Arc<AtomicBool>,
+    /// Dropped with the deadline, which the waiting thread sees.
+    _done: mpsc::Sender<()>,
+}
+
+impl Deadline {
+    fn set(limit: Option<Duration>, stop: &Stop) -> Self {
+        let (done, waiting) = mpsc::channel();
+        let has_passed = Arc::new(AtomicBool::new(false));
+        if let Some(limit) = limit {
+            let (stop, has_passed) = (stop.clone(), Arc::clone(&has_passed));
+            thread::spawn(move || {
+                if waiting.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    has_passed.store(true, Ordering::SeqCst);
+                    stop.request();
+                }
+            });
+        }
+        Self { limit, has_passed, _done: done }
+    }
+
+    /// The limit, when it was reached.
+    fn passed(&self) -> Option<Duration> {
+        self.limit.filter(|_| self.has_passed.load(Ordering::SeqCst))
+    }
+}
+
 /// How a thread ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
@@ -82,7 +118,7 @@ pub struct Ended {
     pub thread: String,
     /// Where it stands.
     pub state: State,
-    /// The exit status: 0 finished, 1 failed, 130 interrupted.
+    /// The exit status: 0 finished, 1 failed, 124 time limit, 130 interrupted.
     pub exit: u8,
     /// In one line, for a person.
     pub summary: String,
@@ -103,8 +139,10 @@ pub fn run(
     stop: &Stop,
 ) -> Result<Ended, LocalError> {
     let agent = Builtin::new(task.model)?;
-    let policy = task.bounds.policy().clone();
+    let mut policy = task.bounds.policy().clone();
     let workspace = policy.workspace.as_path().to_owned();
+    // The limit is the thread's, which also waits for the model.
+    let deadline = Deadline::set(policy.limits.wall_time.take(), stop);
     let place = Local::start(policy, task.environment)?;
     let thread = store.create(&NewThread {
         kind: Kind::Local,
@@ -142,6 +180,13 @@ pub fn run(
     };
     let result = agent.run(&work, &session, &mut |event| session.heard(event), stop);
     let mut ended = ended(thread.id().to_string(), result);
+    if let Some(limit) = deadline.passed()
+        && ended.state != State::Completed
+    {
+        ended.state = State::Failed;
+        ended.exit = TIMED_OUT;
+        ended.summary = format!("the thread reached its wall-time limit of {limit:?}");
+    }
     // The boundary comes down before the end is recorded: nothing happens after it.
     drop(place);
     match thread.finish(ended.state, ended.exit, &ended.summary) {

@@ -63,6 +63,9 @@ impl Text {
 
     /// Writes what the agent says.
     fn speak(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
         let mut output = std::io::stdout().lock();
         // Who closed it does not want to read it.
         drop((output.write_all(text.as_bytes()), output.flush()));

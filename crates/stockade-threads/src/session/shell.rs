@@ -140,7 +140,9 @@ impl Session<'_> {
             "a write was outside what may be written (writable here: {})",
             bounds.writable_here()
         );
-        format!("\n{}\n", refused(&words))
+        let words = refused(&words);
+        self.parts.journal.show(&Live::Refused(&words));
+        format!("\n{words}\n")
     }
 }
 
