@@ -58,6 +58,8 @@ impl Ask for Prompt {
         let Some(terminal) = terminal.ok().filter(|_| std::io::stderr().is_terminal()) else {
             return Reply::Nobody;
         };
+        // Before it is shown: what is typed from then on is the answer.
+        tcflush(&terminal, QueueSelector::IFlush).ok();
         let mut error = std::io::stderr().lock();
         let effect = printable(&question.effect).replace('\n', "\n  ");
         // Without a terminal to write to there is none to read from either.
@@ -66,7 +68,6 @@ impl Ask for Prompt {
             .ok();
         error.flush().ok();
         drop(error);
-        tcflush(&terminal, QueueSelector::IFlush).ok();
         match self.line(&terminal) {
             Some(answer) => reply(&answer),
             None if self.stop.is_requested() => Reply::Stop,

@@ -36,7 +36,7 @@ fn out_of_bounds() -> Vec<(Step, &'static str)> {
     let shell = |line: &str| Step::Shell(line.to_owned());
     let outside = "is outside the writable roots (writable here: src, tests, /tmp); do not work";
     let read_only = "(writable here: src, tests, /tmp); do not work around it";
-    let rule = "config.toml:19) denies this command; do not work around it";
+    let rule = "config.toml:17) denies this command; do not work around it";
     vec![
         (write(".env"), "refused: write to .env is outside the writable roots"),
         (shell("echo PWNED=1 >> .env"), read_only),

@@ -45,7 +45,7 @@ fn lasting(shown: &str, place: &Place) -> String {
     // Pythons differ in how they mark the place and name the test.
     let is_mark =
         |line: &str| !line.trim().is_empty() && line.trim_matches([' ', '~', '^']).is_empty();
-    let lines = shown.lines().filter(|line| !is_mark(line)).map(|line| {
+    let lines = shown.lines().map(str::trim_end).filter(|line| !is_mark(line)).map(|line| {
         for (mark, instead) in
             [("; thread ", "01k…"), (" tests in ", "0.001s"), ("FAIL: test_auth_flow (", "…)")]
         {
