@@ -10,6 +10,7 @@
 //! - what a thread changed is data: nothing in it is executed by looking at it.
 
 mod base64;
+pub mod git;
 mod id;
 pub mod record;
 pub mod store;
