@@ -14,6 +14,7 @@
 
 mod base64;
 mod bounds;
+pub mod git;
 mod id;
 mod journal;
 mod judge;
