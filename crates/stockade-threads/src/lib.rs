@@ -10,9 +10,14 @@
 //! - what a thread changed is data: nothing in it is executed by looking at it.
 
 mod base64;
+pub mod changes;
+pub mod flags;
 pub mod git;
 mod id;
+pub mod patch;
+mod quote;
 pub mod record;
 pub mod store;
 
 pub use id::{IdError, ThreadId};
+pub use quote::quoted;
