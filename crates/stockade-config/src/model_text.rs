@@ -269,9 +269,10 @@ impl Reader<'_> {
         max: u64,
         expected: &str,
     ) -> Result<u64, ConfigError> {
-        let number = match value.get_ref() {
-            DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
-            _ => None,
+        let number = if let DeValue::Integer(number) = value.get_ref() {
+            u64::from_str_radix(number.as_str(), number.radix()).ok()
+        } else {
+            None
         };
         let number = number.filter(|number| (1..=max).contains(number));
         number.ok_or_else(|| self.wrong_value(value, expected))
