@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
+use stockade_agents::KeyError;
 use stockade_config::ConfigError;
 use stockade_sandbox::SetupError;
 use stockade_threads::local::LocalError;
@@ -73,6 +74,12 @@ impl Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::of(&error, STOCKADE_FAILED, error.hint())
+    }
+}
+
+impl From<KeyError> for Failure {
+    fn from(error: KeyError) -> Self {
+        Self::of(&error, STOCKADE_FAILED, None)
     }
 }
 

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnose::{ConfigError, Layer, Source, nearest};
-use crate::model::AgentSettings;
+use crate::model_text::{AgentSettings, ModelSettings};
 use crate::rule_text::RuleText;
 
 /// A value and where it stands.
@@ -41,6 +41,7 @@ pub(crate) struct Settings {
     pub(crate) processes: Option<Placed<u32>>,
     pub(crate) wall_time: Option<Placed<Duration>>,
     pub(crate) rules: Vec<RuleText>,
+    pub(crate) model: ModelSettings,
     pub(crate) agent: AgentSettings,
     /// Said once at the start.
     pub(crate) warnings: Vec<String>,
@@ -121,7 +122,7 @@ impl Reader<'_> {
             "rules" => self.rules(value)?,
             "model" => self.each(value, Self::model)?,
             "agent" => self.each(value, Self::agent)?,
-            // Of parts that are not there yet and that a plain run does not touch.
+            // Of a part that is not there yet and that a plain run does not touch.
             "cloud" => self.names(value, CLOUD)?,
             "log" => self.each(value, Self::log)?,
             _ => return Err(self.unknown(key, TOP)),
@@ -260,7 +261,7 @@ impl Reader<'_> {
 
     /// Whether a value that would widen stands in a project's file, where it is left out with
     /// a warning, whether or not this version could enforce it.
-    fn is_ignored(&mut self, value: &Value<'_>, what: &str) -> bool {
+    pub(crate) fn is_ignored(&mut self, value: &Value<'_>, what: &str) -> bool {
         let is_project = self.source.layer == Layer::Project;
         if is_project {
             let place = self.source.place(value.span().start);
