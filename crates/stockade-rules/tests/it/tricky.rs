@@ -1,0 +1,1 @@
+//! Lines on which a naive reader is wrong.

@@ -1,0 +1,1 @@
+//! What rules, modes and policies make of lines.
