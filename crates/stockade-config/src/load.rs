@@ -12,8 +12,8 @@ use crate::git::{self, Repository, User};
 use crate::hidden::{self, Hidden};
 use crate::layer::{Files, read_file, read_option};
 use crate::locate;
-use crate::model_text::{
-    AgentSettings, AgentText, COMMAND_TIMEOUT, MAX_TURNS, ModelSettings, ModelText,
+use crate::model::{
+    AgentLimits, AgentSettings, COMMAND_TIMEOUT, MAX_TURNS, ModelSettings, ModelText,
 };
 use crate::own::Own;
 use crate::roots::{Ground, Roots, Wanted, roots};
@@ -84,10 +84,12 @@ pub struct Loaded {
     /// Where values came from, as `name`, `file:line` or flag; a list has one for each entry.
     /// What is not here is built in.
     pub provenance: Vec<(&'static str, String)>,
+    /// Protected names that the user has lifted.
+    pub unprotected: Vec<String>,
     /// Command rules, lowest layer first. Empty from [`load`], which refuses them.
     pub rules: Vec<RuleText>,
     /// Limits of a task of the built-in agent.
-    pub agent: AgentText,
+    pub agent: AgentLimits,
     model: ModelSettings,
 }
 
@@ -170,6 +172,7 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
         approval: approval.map_or(ApprovalPolicy::OnRequest, |policy| policy.value),
         environment: environment(env, request, &settings, &policy),
         provenance: provenance(&settings),
+        unprotected: settings.unprotected.iter().map(|entry| entry.value.clone()).collect(),
         rules: settings.rules,
         agent: settings.agent.whole(),
         model: settings.model,

@@ -1,5 +1,6 @@
 //! What the model says, and where in its script a conversation stands.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// What the model does next.
@@ -31,11 +32,40 @@ impl Step {
         Self::Say(text.to_owned())
     }
 
+    /// Reads a list of `{"shell": …}`, `{"tool": …, "arguments": …}` and `{"say": …}`.
+    ///
+    /// # Errors
+    ///
+    /// When it is anything else.
+    pub fn read_script(text: &str) -> Result<Vec<Self>, serde_json::Error> {
+        let written: Vec<Written> = serde_json::from_str(text)?;
+        Ok(written.into_iter().map(Self::from).collect())
+    }
+
     fn calls(&self) -> usize {
         match self {
             Self::Shell(_) | Self::Tool { .. } => 1,
             Self::Tools(calls) => calls.len(),
             Self::Say(_) => 0,
+        }
+    }
+}
+
+/// A step as it stands in a file.
+#[derive(Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+enum Written {
+    Shell { shell: String },
+    Tool { tool: String, arguments: Value },
+    Say { say: String },
+}
+
+impl From<Written> for Step {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Shell { shell } => Self::Shell(shell),
+            Written::Tool { tool, arguments } => Self::Tool { name: tool, arguments },
+            Written::Say { say } => Self::Say(say),
         }
     }
 }
