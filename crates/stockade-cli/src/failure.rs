@@ -89,6 +89,12 @@ impl From<StoreError> for Failure {
     }
 }
 
+impl From<KeyError> for Failure {
+    fn from(error: KeyError) -> Self {
+        Self::of(&error, STOCKADE_FAILED, Some("`key` of `[model]` says where it comes from"))
+    }
+}
+
 impl From<LocalError> for Failure {
     fn from(error: LocalError) -> Self {
         Self::of(&error, STOCKADE_FAILED, error.hint().as_deref())

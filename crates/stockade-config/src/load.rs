@@ -12,8 +12,8 @@ use crate::git::{self, Repository, User};
 use crate::hidden::{self, Hidden};
 use crate::layer::{Files, read_file, read_option};
 use crate::locate;
-use crate::model_text::{
-    AgentSettings, AgentText, COMMAND_TIMEOUT, MAX_TURNS, ModelSettings, ModelText,
+use crate::model::{
+    AgentLimits, AgentSettings, COMMAND_TIMEOUT, MAX_TURNS, ModelSettings, ModelText,
 };
 use crate::own::Own;
 use crate::roots::{Ground, Roots, Wanted, roots};
@@ -89,7 +89,7 @@ pub struct Loaded {
     /// Command rules, lowest layer first. Empty from [`load`], which refuses them.
     pub rules: Vec<RuleText>,
     /// Limits of a task of the built-in agent.
-    pub agent: AgentText,
+    pub agent: AgentLimits,
     model: ModelSettings,
 }
 

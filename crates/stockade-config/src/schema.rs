@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnose::{ConfigError, Layer, Source, nearest};
-use crate::model_text::{AgentSettings, ModelSettings};
+use crate::model::{AgentSettings, ModelSettings};
 use crate::rule_text::RuleText;
 
 /// A value and where it stands.

@@ -1,7 +1,7 @@
 //! From configuration to what an agent and its judge are given.
 
 use stockade_agents::{Api, Model, Secret};
-use stockade_config::{AgentText, Env, KeySource, Loaded, ModelApi, Prefix, RuleText};
+use stockade_config::{AgentLimits, Env, KeySource, Loaded, ModelApi, Prefix, RuleText};
 use stockade_rules::{Rule, RuleError, RuleSet, split_words};
 use stockade_threads::local::Budget;
 
@@ -27,13 +27,13 @@ fn rule(text: &RuleText) -> Result<Rule, RuleError> {
         .with_examples(text.examples.clone(), text.counterexamples.clone()))
 }
 
-/// The model that is configured, with its key.
+/// The model that is configured, with its key, which is in no message.
 pub(super) fn model(loaded: &Loaded, env: &Env) -> Result<Model, Failure> {
     let text = loaded.model()?;
-    let key = match &text.key {
+    let key = match text.key {
         None => None,
-        Some(KeySource::Environment(name)) => Some(Secret::new(&env.key(name)?)),
-        Some(KeySource::Command(argv)) => Some(Secret::from_command(argv)?),
+        Some(KeySource::Variable(name)) => Some(Secret::new(&env.key(&name)?)),
+        Some(KeySource::Program(words)) => Some(Secret::from_command(&words)?),
     };
     let api = match text.api {
         ModelApi::Responses => Api::Responses,
@@ -45,6 +45,6 @@ pub(super) fn model(loaded: &Loaded, env: &Env) -> Result<Model, Failure> {
 
 /// What a task may use up.
 pub(super) fn budget(loaded: &Loaded) -> Budget {
-    let AgentText { command_timeout, max_turns, max_tokens } = loaded.agent;
+    let AgentLimits { command_timeout, max_turns, max_tokens } = loaded.agent;
     Budget { max_turns, max_tokens, command_timeout }
 }
