@@ -144,7 +144,7 @@ const OPAQUE: &[&str] = &[
     "env -i rm", "env - rm", "timeout $x rm", "xargs bash -c", "xargs env", "xargs -I rm rm x", "nice -5 rm",
     "find $x", "find . -exec $x {} +", "git -c alias.x='!rm' x", "git -c core.pager=rm log",
     // Bodies without a clear place.
-    "cat <<E\nrm", "cat <<$x\nrm\n$x", "cat <<\"E E\"\nrm\nE E", "ka $(cat <<E)\nrm\nE", "cat <<E $(\nrm\n)\nE",
+    "ka | time rm", "cat <<E\nrm", "cat <<$x\nrm\n$x", "cat <<\"E E\"\nrm\nE E", "ka $(cat <<E)\nrm\nE", "cat <<E $(\nrm\n)\nE",
     "cat <<E\na\\\nE\nrm\nE", "cat <<E \"a\nE\nrm\"\nE", "`ka \\`rm\\``", "ka `kb 'x' rm`", "ka {x}>f",
     // Only bash reads it so.
     "sh -c 'rm &>f'", "sh -c '$\\'rm\\''", "sh -c 'ka <(rm)'", "sh -c 'time rm'", "sh -c 'function f { rm; }'",
@@ -208,13 +208,12 @@ fn commands_in_opaque_parts_are_hints() {
 #[test]
 fn depth_and_length_end_in_opaque_at_once() {
     let known = [
-        format!("{}rm x{}", "$(".repeat(200), ")".repeat(200)).replacen("$(", "ka $(", 1),
         format!("{}rm x{}", "{ ".repeat(200), "; }".repeat(200)),
         format!("{}rm x{}", "( ".repeat(200), ")".repeat(200)),
         format!("{}rm x{}", "if ".repeat(200), "; then ka; fi".repeat(200)),
         format!("{}rm x", "env ".repeat(200)),
     ];
-    for line in &known[1..] {
+    for line in &known {
         let script = Script::parse(line);
         assert!(!script.is_opaque(), "{:.60}: {:?}", line, script.steps().last());
         assert!(said(&script).contains(&"rm x".to_owned()), "{line:.60}");
