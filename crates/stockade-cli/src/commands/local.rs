@@ -75,7 +75,7 @@ fn task(prompt: String, loaded: &Loaded, env: &Env) -> Result<LocalTask, Failure
         prompt,
         model: agent::model(loaded, env)?,
         judge: Judge {
-            rules: agent::rules(&loaded.rules)?,
+            rules: loaded.rule_set(),
             mode: policy.mode,
             approval: loaded.approval,
         },

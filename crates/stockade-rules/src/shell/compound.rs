@@ -60,7 +60,7 @@ impl Parser<'_> {
                 self.list()?.state = State::Start(After::Operator);
                 return Ok(true);
             }
-            "time" => return self.time(),
+            "time" => return self.time(after),
             "coproc" => {
                 self.only_bash()?;
                 self.opaque(ended.start, "a coprocess may have a name");
@@ -89,8 +89,12 @@ impl Parser<'_> {
     }
 
     /// bash times a pipeline; another `sh` runs a program of that name.
-    fn time(&mut self) -> Result<bool, Doubt> {
+    fn time(&mut self, after: After) -> Result<bool, Doubt> {
         self.only_bash()?;
+        // `a | time b` runs the program there as well.
+        if after == After::Operator {
+            return Err("`time` is reserved at the start of a pipeline only");
+        }
         self.cursor.skip_blanks();
         if self.cursor.peek() == Some('-') {
             return Err("`time` has options");
