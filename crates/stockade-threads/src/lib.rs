@@ -9,6 +9,7 @@
 //! - no git is run in anything that a guest wrote;
 //! - what a thread changed is data: nothing in it is executed by looking at it.
 
+pub mod apply;
 mod base64;
 pub mod changes;
 pub mod flags;

@@ -19,7 +19,7 @@ use crate::record::{Event, SCHEMA};
 pub(super) const EVENTS: &str = "events.jsonl";
 
 /// SHA-256, in hexadecimal.
-pub(super) fn hash(bytes: &[u8]) -> String {
+pub(crate) fn hash(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(64);
     for byte in Sha256::digest(bytes) {
         text.extend(
@@ -197,7 +197,7 @@ pub(super) fn now() -> String {
 
 /// Writes `line` in one call, so that a reader sees all of it or none, and a writer that is
 /// killed leaves at most one torn line at the end.
-pub(super) fn append(file: &File, line: &[u8]) -> io::Result<()> {
+pub(crate) fn append(file: &File, line: &[u8]) -> io::Result<()> {
     loop {
         match rustix::io::write(file, line) {
             Ok(written) if written == line.len() => return Ok(()),
