@@ -1,5 +1,8 @@
 //! The only place that prints: talk goes to standard error, escaped.
 
+pub(crate) mod live;
+pub(crate) mod prompt;
+
 use std::io::Write as _;
 
 /// One line of talk on standard error.
