@@ -36,5 +36,5 @@ pub use id::{IdError, ThreadId};
 pub use journal::{Journal, Live, Record, Watch};
 pub use judge::Judge;
 pub use question::{Ask, Asked, Nobody, Reply};
-pub use quote::quoted;
+pub use quote::{json_for_terminals, quoted};
 pub use session::{Parts, Session};

@@ -3,7 +3,7 @@
 //! The hash is SHA-256 over the line's bytes without its line break; the first line carries the
 //! hash of the pinned policy. So a line that was changed, removed or put in is found, and so is
 //! another policy. What is cut off at the end is not found by this alone; a thread that ended
-//! has `thread.finished` as its last line.
+//! has `thread.finished` near its end.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
