@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::commands::threads::{LogArgs, ThreadsArgs};
 use crate::failure::STOCKADE_FAILED;
 
 /// A bounded place for a coding agent to work in.
@@ -22,6 +23,10 @@ enum Command {
     Run(Box<RunArgs>),
     /// Put an agent to work on these files, inside the boundary
     Local(Box<LocalArgs>),
+    /// Threads: list, show, log, diff, apply, rm
+    Threads(ThreadsArgs),
+    /// The record of a thread: commands, refusals, answers
+    Log(LogArgs),
     #[command(external_subcommand)]
     Other(Vec<OsString>),
 }
@@ -33,14 +38,17 @@ pub(crate) enum Verb {
     Run(Box<RunArgs>),
     /// `stockade local`.
     Local(Box<LocalArgs>),
+    /// `stockade threads`.
+    Threads(ThreadsArgs),
+    /// `stockade log`.
+    Log(LogArgs),
     /// A verb of the fixed command line that this version does not have.
     NotYet(String),
 }
 
 /// Verbs that scripts may depend on, and that are still to come.
-const PLANNED: [&str; 15] = [
+const PLANNED: [&str; 13] = [
     "cloud",
-    "threads",
     "undo",
     "approvals",
     "rules",
@@ -48,7 +56,6 @@ const PLANNED: [&str; 15] = [
     "explain",
     "agents",
     "config",
-    "log",
     "clean",
     "doctor",
     "completions",
@@ -190,13 +197,16 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
             None => Ok(Verb::Run(run)),
         },
         Ok(Cli { verb: Command::Local(local) }) => Ok(Verb::Local(local)),
+        Ok(Cli { verb: Command::Threads(threads) }) => Ok(Verb::Threads(threads)),
+        Ok(Cli { verb: Command::Log(log) }) => Ok(Verb::Log(log)),
         Ok(Cli { verb: Command::Other(words) }) => {
             let verb = words.first().map(|verb| verb.to_string_lossy().into_owned());
             let verb = verb.unwrap_or_default();
             if PLANNED.contains(&verb.as_str()) {
                 return Ok(Verb::NotYet(verb));
             }
-            let message = format!("unknown verb `{verb}`; there are `run` and `local`");
+            let message =
+                format!("unknown verb `{verb}`; there are `run`, `local`, `threads` and `log`");
             let error = clap::Error::raw(clap::error::ErrorKind::InvalidSubcommand, message + "\n");
             Err(Shown { error, status: 2 })
         }

@@ -4,3 +4,4 @@ mod agent;
 mod boundary;
 pub(crate) mod local;
 pub(crate) mod run;
+pub(crate) mod threads;
