@@ -83,12 +83,6 @@ impl From<ConfigError> for Failure {
     }
 }
 
-impl From<KeyError> for Failure {
-    fn from(error: KeyError) -> Self {
-        Self::of(&error, STOCKADE_FAILED, None)
-    }
-}
-
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::of(&error, STOCKADE_FAILED, error.hint())
