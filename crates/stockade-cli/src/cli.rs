@@ -1,11 +1,12 @@
 //! The command line: definitions only. What a flag means is decided where it is used.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::commands::threads::{LogArgs, ThreadsArgs};
 use crate::failure::STOCKADE_FAILED;
 
 /// A bounded place for a coding agent to work in.
@@ -20,6 +21,12 @@ struct Cli {
 enum Command {
     /// Run one command, or a whole agent, inside the boundary
     Run(Box<RunArgs>),
+    /// Put an agent to work on these files, inside the boundary
+    Local(Box<LocalArgs>),
+    /// Threads: list, show, log, diff, apply, rm
+    Threads(ThreadsArgs),
+    /// The record of a thread: commands, refusals, answers
+    Log(LogArgs),
     #[command(external_subcommand)]
     Other(Vec<OsString>),
 }
@@ -29,15 +36,19 @@ enum Command {
 pub(crate) enum Verb {
     /// `stockade run`.
     Run(Box<RunArgs>),
+    /// `stockade local`.
+    Local(Box<LocalArgs>),
+    /// `stockade threads`.
+    Threads(ThreadsArgs),
+    /// `stockade log`.
+    Log(LogArgs),
     /// A verb of the fixed command line that this version does not have.
     NotYet(String),
 }
 
 /// Verbs that scripts may depend on, and that are still to come.
-const PLANNED: [&str; 16] = [
-    "local",
+const PLANNED: [&str; 13] = [
     "cloud",
-    "threads",
     "undo",
     "approvals",
     "rules",
@@ -45,7 +56,6 @@ const PLANNED: [&str; 16] = [
     "explain",
     "agents",
     "config",
-    "log",
     "clean",
     "doctor",
     "completions",
@@ -53,9 +63,9 @@ const PLANNED: [&str; 16] = [
     "serve",
 ];
 
-/// Flags of `stockade run`.
+/// Flags of every verb that puts up a boundary.
 #[derive(Debug, Args)]
-pub(crate) struct RunArgs {
+pub(crate) struct BoundaryArgs {
     /// Sandbox mode: `read-only`, `workspace-write`, `danger-full-access`
     #[arg(short, long, value_name = "MODE")]
     pub(crate) sandbox: Option<String>,
@@ -97,14 +107,39 @@ pub(crate) struct RunArgs {
     pub(crate) verbose: bool,
     #[command(flatten)]
     pub(crate) planned: Planned,
+}
+
+/// Flags of `stockade run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) boundary: BoundaryArgs,
+    /// Refused: a run's output, being the command's, cannot carry it.
+    #[arg(long, hide = true)]
+    pub(crate) json: bool,
     /// The command and its arguments; without one, a shell
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
 }
 
+/// Flags of `stockade local`.
+#[derive(Debug, Args)]
+pub(crate) struct LocalArgs {
+    #[command(flatten)]
+    pub(crate) boundary: BoundaryArgs,
+    /// Who works: `builtin`
+    #[arg(long, value_name = "NAME", default_value = "builtin")]
+    pub(crate) agent: String,
+    /// Print one JSON object a line for everything that happens
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The task; `-` reads it from standard input
+    #[arg(value_name = "PROMPT")]
+    pub(crate) prompt: Option<String>,
+}
+
 /// Flags of the fixed command line that are refused by name until they work.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "one for each flag")]
 pub(crate) struct Planned {
     #[arg(long, hide = true)]
     publish: Vec<String>,
@@ -116,8 +151,6 @@ pub(crate) struct Planned {
     codex_config: Option<PathBuf>,
     #[arg(long, hide = true)]
     degrade: bool,
-    #[arg(long, hide = true)]
-    json: bool,
     #[arg(long, hide = true)]
     json_file: Option<PathBuf>,
 }
@@ -134,11 +167,6 @@ impl Planned {
             (self.json_file.is_some(), "--json-file"),
         ];
         used.into_iter().find(|(used, _)| *used).map(|(_, name)| name)
-    }
-
-    /// Whether `--json` was given, which a run's output, being the command's, cannot carry.
-    pub(crate) fn json(&self) -> bool {
-        self.json
     }
 }
 
@@ -162,19 +190,23 @@ impl Shown {
 pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, Shown> {
     let arguments: Vec<OsString> = arguments.collect();
     // Scripts tell from 125 that nothing of their command has run.
-    let runs = arguments.get(1).is_some_and(|verb| verb == OsStr::new("run"));
+    let runs = arguments.get(1).is_some_and(|verb| ["run", "local"].iter().any(|run| verb == run));
     match Cli::try_parse_from(&arguments) {
         Ok(Cli { verb: Command::Run(run) }) => match mistaken_flag(&arguments, &run.command) {
             Some(error) => Err(Shown { error, status: STOCKADE_FAILED }),
             None => Ok(Verb::Run(run)),
         },
+        Ok(Cli { verb: Command::Local(local) }) => Ok(Verb::Local(local)),
+        Ok(Cli { verb: Command::Threads(threads) }) => Ok(Verb::Threads(threads)),
+        Ok(Cli { verb: Command::Log(log) }) => Ok(Verb::Log(log)),
         Ok(Cli { verb: Command::Other(words) }) => {
             let verb = words.first().map(|verb| verb.to_string_lossy().into_owned());
             let verb = verb.unwrap_or_default();
             if PLANNED.contains(&verb.as_str()) {
                 return Ok(Verb::NotYet(verb));
             }
-            let message = format!("unknown verb `{verb}`; there is `run`");
+            let message =
+                format!("unknown verb `{verb}`; there are `run`, `local`, `threads` and `log`");
             let error = clap::Error::raw(clap::error::ErrorKind::InvalidSubcommand, message + "\n");
             Err(Shown { error, status: 2 })
         }
@@ -218,7 +250,7 @@ mod tests {
     fn everything_after_the_command_is_the_commands() {
         let arguments = run("stockade run -q ls -l --help -C x");
         assert_eq!(arguments.command, ["ls", "-l", "--help", "-C", "x"]);
-        assert!(arguments.quiet && arguments.folder.is_none());
+        assert!(arguments.boundary.quiet && arguments.boundary.folder.is_none());
         assert_eq!(run("stockade run -- -odd --name").command, ["-odd", "--name"]);
         assert!(run("stockade run").command.is_empty());
     }

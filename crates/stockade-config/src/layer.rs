@@ -162,6 +162,8 @@ impl Settings {
         self.tmp_bytes = above.tmp_bytes.or(self.tmp_bytes);
         self.processes = above.processes.or(self.processes);
         self.wall_time = above.wall_time.or(self.wall_time);
+        self.model = self.model.overlay(above.model);
+        self.agent = self.agent.overlay(above.agent);
         self
     }
 
@@ -209,13 +211,27 @@ impl Settings {
                 self.rules.push(rule);
             }
         }
+        let model = &project.model;
+        for (place, what) in [
+            (model.api.as_ref().map(|api| &api.place), "choose the model's API"),
+            (model.base_url.as_ref().map(|url| &url.place), "choose the model's server"),
+            (model.key.as_ref().map(|key| &key.place), "choose the model's key"),
+        ] {
+            if let Some(place) = place {
+                leave_out(place, what);
+            }
+        }
         let mut raised = Vec::new();
+        lower(&mut self.agent.command_timeout, project.agent.command_timeout, &mut raised);
+        lower(&mut self.agent.max_turns, project.agent.max_turns, &mut raised);
+        lower(&mut self.agent.max_tokens, project.agent.max_tokens, &mut raised);
         lower(&mut self.tmp_bytes, project.tmp_bytes, &mut raised);
         lower(&mut self.processes, project.processes, &mut raised);
         lower(&mut self.wall_time, project.wall_time, &mut raised);
         for place in raised {
             leave_out(&place, "raise a limit");
         }
+        self.model.name = project.model.name.or(self.model.name);
         self.project_roots = project.writable_roots.unwrap_or_default();
         self.project_hidden.extend(project.hidden);
         self.warnings.extend(project.warnings);

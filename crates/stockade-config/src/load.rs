@@ -13,6 +13,9 @@ use crate::git::{self, Repository, User};
 use crate::hidden::{self, Hidden};
 use crate::layer::{Files, read_file, read_option};
 use crate::locate;
+use crate::model_text::{
+    AgentSettings, AgentText, COMMAND_TIMEOUT, MAX_TURNS, ModelSettings, ModelText,
+};
 use crate::own::Own;
 use crate::roots::{Ground, Roots, Wanted, roots};
 use crate::rule_text::RuleText;
@@ -82,11 +85,25 @@ pub struct Loaded {
     /// Where values came from, as `name`, `file:line` or flag; a list has one for each entry.
     /// What is not here is built in.
     pub provenance: Vec<(&'static str, String)>,
+    /// Protected names that the user has lifted.
+    pub unprotected: Vec<String>,
     /// Command rules, lowest layer first. From [`load`] there are only those that allow.
     pub rules: Vec<RuleText>,
+    /// Limits of a task of the built-in agent.
+    pub agent: AgentText,
+    model: ModelSettings,
 }
 
 impl Loaded {
+    /// The model of the built-in agent.
+    ///
+    /// # Errors
+    ///
+    /// When a part of it is configured nowhere.
+    pub fn model(&self) -> Result<ModelText, ConfigError> {
+        self.model.whole()
+    }
+
     /// The command rules, ready to judge by.
     pub fn rule_set(&self) -> RuleSet {
         // Each was checked where it was read, with its line.
@@ -168,7 +185,10 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
         approval: approval.map_or(ApprovalPolicy::OnRequest, |policy| policy.value),
         environment: environment(env, request, &settings, &policy),
         provenance: provenance(&settings),
+        unprotected: settings.unprotected.iter().map(|entry| entry.value.clone()).collect(),
         rules: settings.rules,
+        agent: settings.agent.whole(),
+        model: settings.model,
         policy,
         warnings,
     })
@@ -221,6 +241,9 @@ impl Settings {
         let built_in = || BUILT_IN.to_owned();
         self.tmp_bytes.get_or_insert_with(|| Placed { value: limits.tmp_bytes, place: built_in() });
         self.processes.get_or_insert_with(|| Placed { value: limits.processes, place: built_in() });
+        let AgentSettings { command_timeout, max_turns, .. } = &mut self.agent;
+        command_timeout.get_or_insert_with(|| Placed { value: COMMAND_TIMEOUT, place: built_in() });
+        max_turns.get_or_insert_with(|| Placed { value: MAX_TURNS, place: built_in() });
         self
     }
 }
@@ -397,6 +420,15 @@ fn provenance(settings: &Settings) -> Vec<(&'static str, String)> {
     single("limits.tmp_size", settings.tmp_bytes.as_ref().map(|value| &value.place));
     single("limits.processes", settings.processes.as_ref().map(|value| &value.place));
     single("limits.wall_time", settings.wall_time.as_ref().map(|value| &value.place));
+    let ModelSettings { api, base_url, name, key } = &settings.model;
+    single("model.api", api.as_ref().map(|value| &value.place));
+    single("model.base_url", base_url.as_ref().map(|value| &value.place));
+    single("model.name", name.as_ref().map(|value| &value.place));
+    single("model.key", key.as_ref().map(|value| &value.place));
+    let AgentSettings { command_timeout, max_turns, max_tokens } = &settings.agent;
+    single("agent.command_timeout", command_timeout.as_ref().map(|value| &value.place));
+    single("agent.max_turns", max_turns.as_ref().map(|value| &value.place));
+    single("agent.max_tokens", max_tokens.as_ref().map(|value| &value.place));
     for entry in &settings.env_set {
         note("env.set", &entry.place);
     }

@@ -1,0 +1,294 @@
+//! Runs one command: its pipes, its time, its end.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::{self, Child, ChildStdin, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+
+use crate::call::{Call, Ended, timespec};
+use crate::message::{CHUNK, Finish, Stream};
+use crate::serve::Refusal;
+use crate::sys::session_unsafe;
+
+/// How long what a command has started may hold its output open after its own end.
+const DRAIN: Duration = Duration::from_millis(200);
+
+/// What is to be run.
+#[derive(Debug)]
+pub(crate) struct Command {
+    pub(crate) argv: Vec<OsString>,
+    pub(crate) folder: PathBuf,
+    pub(crate) environment: Option<Vec<(OsString, OsString)>>,
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Command {
+    pub(crate) fn run(self, call: &Call) -> Result<Finish, Refusal> {
+        let mut child = self.start()?;
+        let running = Running::new(&mut child, self.timeout).map_err(|error| {
+            // It has a pipe and an end all the same, but nobody could wait for them.
+            kill_group(&child);
+            Refusal::at("watch", "the command".as_ref(), &error)
+        });
+        let watched = running.and_then(|running| {
+            let lost = |error: io::Error| Refusal::at("watch", "the command".as_ref(), &error);
+            running.watch(call, &child).map_err(lost)
+        });
+        // Before the wait below, while the leader's number still stands for this group.
+        if watched.as_ref().map_or(true, |ending| *ending != Ending::Own) {
+            kill_group(&child);
+        }
+        let status = child.wait();
+        match watched? {
+            Ending::TimedOut => Ok(Finish::TimedOut),
+            Ending::Stopped => Ok(Finish::Stopped),
+            Ending::Own => {
+                let status = status
+                    .map_err(|error| Refusal::at("wait for", "the command".as_ref(), &error))?;
+                Ok(match (status.code(), status.signal()) {
+                    (Some(code), _) => Finish::Exited(u8::try_from(code & 0xff).unwrap_or(255)),
+                    (None, signal) => Finish::Killed(signal.unwrap_or(0)),
+                })
+            }
+        }
+    }
+
+    fn start(&self) -> Result<Child, Refusal> {
+        let [program, arguments @ ..] = self.argv.as_slice() else {
+            return Err(Refusal::new(libc::EINVAL, "there is no command"));
+        };
+        // Looked at apart, since the error of a start does not say what was not there.
+        match self.folder.metadata() {
+            Ok(folder) if folder.is_dir() => {}
+            Ok(_) => {
+                let error = io::Error::from_raw_os_error(libc::ENOTDIR);
+                return Err(Refusal::at("work in", &self.folder, &error));
+            }
+            Err(error) => return Err(Refusal::at("work in", &self.folder, &error)),
+        }
+        let mut command = process::Command::new(program);
+        command
+            .args(arguments)
+            .current_dir(&self.folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        if let Some(environment) = &self.environment {
+            command.env_clear();
+            command.envs(environment.iter().map(|(name, value)| (name, value)));
+        }
+        session_unsafe::in_new_session(&mut command);
+        command.spawn().map_err(|error| Refusal::at("run", program.as_ref(), &error))
+    }
+}
+
+/// Kills the command and what is still in its group. Only before it was waited for: afterwards
+/// its number may be somebody else's.
+fn kill_group(child: &Child) {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    if let Some(group) = group {
+        // Nobody in the group any more is what was wanted.
+        kill_process_group(group, Signal::KILL).ok();
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Own,
+    TimedOut,
+    Stopped,
+}
+
+/// An output of the command.
+#[derive(Debug)]
+struct Pipe {
+    stream: Stream,
+    /// `None` when it has ended.
+    open: Option<OwnedFd>,
+    /// Bytes that were in the pipe when the command ended, and so are its own.
+    owed: u64,
+}
+
+impl Pipe {
+    fn new(stream: Stream, pipe: Option<OwnedFd>) -> io::Result<Self> {
+        if let Some(pipe) = &pipe {
+            rustix::io::ioctl_fionbio(pipe, true)?;
+        }
+        Ok(Self { stream, open: pipe, owed: 0 })
+    }
+
+    /// Moves one piece on, if there is any.
+    fn forward(&mut self, call: &Call, buffer: &mut [u8]) {
+        let room = buffer.len().min(call.credit());
+        let (Some(pipe), Some(buffer)) = (&self.open, buffer.get_mut(..room)) else { return };
+        if room == 0 {
+            return;
+        }
+        match rustix::io::read(pipe, &mut *buffer) {
+            Ok(0) => self.open = None,
+            Ok(count) => {
+                let mut rest = buffer.get(..count).unwrap_or_default();
+                self.owed = self.owed.saturating_sub(count as u64);
+                // The credit was there a moment ago, and only this thread takes of it.
+                while !rest.is_empty() {
+                    let sent = call.send_some(self.stream, rest);
+                    rest = rest.get(sent.max(1)..).unwrap_or_default();
+                }
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => self.open = None,
+        }
+    }
+
+    fn has_owed(&self) -> bool {
+        self.open.is_some() && self.owed > 0
+    }
+}
+
+/// A command under way.
+#[derive(Debug)]
+struct Running {
+    pidfd: OwnedFd,
+    stdin: Option<File>,
+    /// Input taken from the call and not written yet.
+    unwritten: Vec<u8>,
+    pipes: [Pipe; 2],
+    deadline: Option<Instant>,
+    ended: Option<Instant>,
+}
+
+impl Running {
+    fn new(child: &mut Child, timeout: Option<Duration>) -> io::Result<Self> {
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or(io::ErrorKind::InvalidData)?;
+        let stdin = child.stdin.take().map(|stdin: ChildStdin| File::from(OwnedFd::from(stdin)));
+        if let Some(stdin) = &stdin {
+            rustix::io::ioctl_fionbio(stdin, true)?;
+        }
+        Ok(Self {
+            pidfd: pidfd_open(pid, PidfdFlags::empty())?,
+            stdin,
+            unwritten: Vec::new(),
+            pipes: [
+                Pipe::new(Stream::Stdout, child.stdout.take().map(OwnedFd::from))?,
+                Pipe::new(Stream::Stderr, child.stderr.take().map(OwnedFd::from))?,
+            ],
+            deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            ended: None,
+        })
+    }
+
+    fn watch(mut self, call: &Call, child: &Child) -> io::Result<Ending> {
+        let mut buffer = vec![0; CHUNK];
+        let mut ending = Ending::Own;
+        loop {
+            self.wait(call)?;
+            call.answer_bell();
+            self.feed(call);
+            for pipe in &mut self.pipes {
+                pipe.forward(call, &mut buffer);
+            }
+            if ending == Ending::Own && call.is_stopped() {
+                ending = Ending::Stopped;
+            } else if ending == Ending::Own && self.ended.is_none() && self.is_late() {
+                ending = Ending::TimedOut;
+            } else if !self.is_over(call) {
+                continue;
+            } else {
+                return Ok(ending);
+            }
+            // At most once: what it has written until now is still forwarded.
+            kill_group(child);
+            self.deadline = None;
+        }
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// Whether the command has ended, and its output is complete or has been waited for.
+    fn is_over(&self, call: &Call) -> bool {
+        let Some(ended) = self.ended else { return false };
+        let is_complete = self.pipes.iter().all(|pipe| pipe.open.is_none());
+        is_complete || (!self.is_owed(call) && ended.elapsed() >= DRAIN)
+    }
+
+    /// Whether the reader still gets something that the command itself wrote.
+    fn is_owed(&self, call: &Call) -> bool {
+        self.pipes.iter().any(Pipe::has_owed) && !call.is_stopped()
+    }
+
+    /// Waits until something can be done, and notes the end of the command.
+    fn wait(&mut self, call: &Call) -> io::Result<()> {
+        let has_credit = call.credit() > 0;
+        let bell = call.bell();
+        let mut waited = vec![PollFd::from_borrowed_fd(bell, PollFlags::IN)];
+        let is_running = self.ended.is_none();
+        if is_running {
+            waited.push(PollFd::new(&self.pidfd, PollFlags::IN));
+        }
+        for pipe in self.pipes.iter().filter(|_| has_credit) {
+            waited.extend(pipe.open.as_ref().map(|open| PollFd::new(open, PollFlags::IN)));
+        }
+        if !self.unwritten.is_empty() {
+            waited.extend(self.stdin.as_ref().map(|stdin| PollFd::new(stdin, PollFlags::OUT)));
+        }
+        let limit = match (self.ended, self.deadline) {
+            (Some(ended), _) => Some(ended + DRAIN),
+            (None, deadline) => deadline,
+        };
+        let mut wait = limit.map(|limit| limit.saturating_duration_since(Instant::now()));
+        if self.ended.is_some() && !has_credit && self.is_owed(call) {
+            // What is owed waits for the reader, however long that takes.
+            wait = None;
+        }
+        match poll(&mut waited, timespec(wait).as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let has_ended = is_running && waited.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        if has_ended {
+            self.ended = Some(Instant::now());
+            for pipe in &mut self.pipes {
+                let owed = pipe.open.as_ref().map(rustix::io::ioctl_fionread);
+                pipe.owed = owed.transpose()?.unwrap_or(0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what it takes of its input.
+    fn feed(&mut self, call: &Call) {
+        let Some(stdin) = &mut self.stdin else { return };
+        loop {
+            if self.unwritten.is_empty() {
+                match call.try_input() {
+                    Ok(Some(data)) => self.unwritten = data,
+                    Ok(None) => return,
+                    Err(Ended) => break,
+                }
+            }
+            match stdin.write(&self.unwritten) {
+                Ok(count) => {
+                    self.unwritten.drain(..count);
+                    call.took(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // It reads no more. The rest of the input has nowhere to go.
+                Err(_) => break,
+            }
+        }
+        self.stdin = None;
+        self.unwritten.clear();
+    }
+}

@@ -1,0 +1,43 @@
+//! One channel for everything that happens in a place: the wire between Stockade and where a
+//! thread's commands run.
+//!
+//! [`serve`] is the side of the place: PID 1 of a microVM calls it on a virtio-serial port, a
+//! local place on a socket from within its boundary. [`Client`] is the side of the host. The
+//! crate does not judge what it is asked to do; the boundary around the place holds, and what
+//! may be asked for at all was decided before.
+//!
+//! Invariants:
+//! - what comes from the place is hostile: it is bounded, checked, and ends the channel when it
+//!   is not what this protocol says; no call waits for ever on a place that has gone silent,
+//!   except on a command without a time limit that nobody stops;
+//! - a stalled reader of one call stalls that call only: data moves by credits;
+//! - when the channel ends, every command started through it is killed with its group.
+
+mod call;
+mod client;
+mod command;
+mod files;
+mod frame;
+mod inbox;
+mod link;
+mod message;
+mod search;
+mod serve;
+mod sys;
+mod version;
+
+pub use client::{
+    CallError, ChannelError, Client, End, Entry, EntryKind, Exec, ExecOutcome, Found,
+};
+pub use frame::Malformed;
+pub use message::Stream;
+pub use serve::{ServeOptions, serve};
+pub use version::Generation;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks. A thread that panicked while it held the lock ends its own call; what is shared stays
+/// whole between statements, so that the other calls go on.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,293 @@
+//! The channel on the host's side: two threads, and the conversation of each call.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::client::{CallError, ChannelError};
+use crate::frame::{self, Malformed, ReadError};
+use crate::inbox::{Arrival, Broken, Inbox, Outbox};
+use crate::lock;
+use crate::message::{CHUNK, Finish, Message, Request, Stream};
+use crate::version::Generation;
+
+/// How often a waiting call asks whether it is to stop.
+const STOP_POLL: Duration = Duration::from_millis(20);
+
+/// How long a place may take to end a call that was stopped, or to notice that a command's own
+/// time is over. After that it is lost.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+
+/// Closes the channel when the last client is dropped. The threads of the channel hold the
+/// [`Link`] only.
+#[derive(Debug)]
+pub(crate) struct Channel(Arc<Link>);
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        if let Some(close) = Message::Close.encode(0) {
+            self.0.outbox.put(close);
+        }
+        self.0.outbox.close();
+    }
+}
+
+#[derive(Debug)]
+struct Link {
+    calls: Mutex<Calls>,
+    outbox: Outbox,
+}
+
+#[derive(Debug, Default)]
+struct Calls {
+    open: HashMap<u32, Arc<Inbox>>,
+    last: u32,
+    broken: Option<Broken>,
+}
+
+impl Link {
+    fn open(&self) -> Result<(u32, Arc<Inbox>), CallError> {
+        let mut calls = lock(&self.calls);
+        if let Some(broken) = calls.broken.clone() {
+            return Err(broken.into());
+        }
+        let number = calls.last.checked_add(1).ok_or(CallError::Lost)?;
+        calls.last = number;
+        let inbox = Arc::new(Inbox::new());
+        calls.open.insert(number, Arc::clone(&inbox));
+        Ok((number, inbox))
+    }
+
+    fn break_off(&self, why: &Broken) {
+        let mut calls = lock(&self.calls);
+        calls.broken.get_or_insert(why.clone());
+        calls.open.values().for_each(|inbox| inbox.break_off(why.clone()));
+        self.outbox.close();
+    }
+
+    /// Hands a frame to the call that it is for. One for a call that has ended is late, and
+    /// dropped; one for a call that never was ends the channel.
+    fn dispatch(&self, frame: frame::Frame) -> Result<(), Malformed> {
+        let stream = frame.stream;
+        let inbox = {
+            let calls = lock(&self.calls);
+            if stream == 0 || stream > calls.last {
+                return Err(Malformed::Unexpected("an answer to no call"));
+            }
+            calls.open.get(&stream).cloned()
+        };
+        let message = Message::decode(frame)?;
+        let Some(inbox) = inbox else { return Ok(()) };
+        match message {
+            Message::Output(stream, data) => inbox.output(stream, data),
+            Message::Credit(bytes) => inbox.credit(bytes),
+            Message::Finish(finish) => inbox.finish(finish),
+            Message::Hello(_)
+            | Message::Close
+            | Message::Request(_)
+            | Message::Input(_)
+            | Message::InputEnd
+            | Message::Stop => Err(Malformed::Unexpected("a message for the other side")),
+        }
+    }
+}
+
+impl From<Broken> for CallError {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Lost => Self::Lost,
+            Broken::Malformed(malformed) => Self::Malformed(malformed),
+        }
+    }
+}
+
+impl From<ReadError> for Broken {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io(_) => Self::Lost,
+            ReadError::Malformed(malformed) => Self::Malformed(malformed),
+        }
+    }
+}
+
+/// Reads what comes, until the channel ends or breaks. Its first act is the greeting.
+fn receive(mut reader: impl Read, link: &Link, greeted: &mpsc::Sender<ToConnect>) {
+    let mut first = Some(greeted);
+    let broken = loop {
+        let frame = match frame::read(&mut reader) {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break Broken::Lost,
+            Err(error) => break error.into(),
+        };
+        let handled = match first.take() {
+            Some(greeted) => greeting(frame).map(|generation| {
+                // Nobody listens any more when the caller has given up.
+                drop(greeted.send(Ok(generation)));
+            }),
+            None => link.dispatch(frame),
+        };
+        if let Err(malformed) = handled {
+            break Broken::Malformed(malformed);
+        }
+    };
+    link.break_off(&broken);
+    drop(greeted.send(Err(broken)));
+}
+
+type ToConnect = Result<Generation, Broken>;
+
+fn greeting(frame: frame::Frame) -> Result<Generation, Malformed> {
+    Message::decode(frame)?.greeting()
+}
+
+fn send(mut writer: impl Write, link: &Link) {
+    while let Some(frame) = link.outbox.take() {
+        if writer.write_all(&frame).and_then(|()| writer.flush()).is_err() {
+            link.break_off(&Broken::Lost);
+            return;
+        }
+    }
+}
+
+/// What a call needs besides its request.
+pub(crate) struct Call<'a> {
+    pub(crate) input: &'a [u8],
+    /// After this long the call is stopped, and the place lost if it does not even do that.
+    pub(crate) patience: Option<Duration>,
+    /// Whether the patience begins anew with each piece of output.
+    pub(crate) is_renewed: bool,
+    pub(crate) stop: &'a dyn Fn() -> bool,
+}
+
+impl Channel {
+    /// Starts the channel's two threads and waits for the greeting of the other side.
+    pub(crate) fn open(
+        reader: impl Read + Send + 'static,
+        writer: impl Write + Send + 'static,
+        patience: Duration,
+    ) -> Result<Self, ChannelError> {
+        let link = Arc::new(Link { calls: Mutex::default(), outbox: Outbox::default() });
+        let channel = Self(Arc::clone(&link));
+        let hello = Message::Hello(Generation::CURRENT).encode(0).unwrap_or_default();
+        link.outbox.put(hello);
+        let (greeted, greeting) = mpsc::channel();
+        let thread = |name: &str| thread::Builder::new().name(name.to_owned());
+        let receiving = Arc::clone(&link);
+        thread("channel-in")
+            .spawn(move || receive(reader, &receiving, &greeted))
+            .map_err(ChannelError::Thread)?;
+        thread("channel-out").spawn(move || send(writer, &link)).map_err(ChannelError::Thread)?;
+        match greeting.recv_timeout(patience) {
+            Ok(Ok(Generation::CURRENT)) => Ok(channel),
+            Ok(Ok(theirs)) => Err(ChannelError::Generation { ours: Generation::CURRENT, theirs }),
+            Ok(Err(Broken::Malformed(malformed))) => Err(ChannelError::Malformed(malformed)),
+            Ok(Err(Broken::Lost)) | Err(RecvTimeoutError::Disconnected) => Err(ChannelError::Lost),
+            Err(RecvTimeoutError::Timeout) => Err(ChannelError::Silent(patience)),
+        }
+    }
+
+    /// Carries out one call, from its request to its end.
+    pub(crate) fn call(
+        &self,
+        request: Request,
+        call: &Call<'_>,
+        output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Finish, CallError> {
+        let link = &self.0;
+        let Some(frame) = Message::Request(request).encode(0) else {
+            let text = "the request is longer than the channel takes (256 KiB)".to_owned();
+            return Err(CallError::Refused { errno: libc::E2BIG, text });
+        };
+        let (number, inbox) = link.open()?;
+        let speaking = Speaking { link, number, inbox };
+        speaking.send_raw(frame)?;
+        let finish = speaking.converse(call, output);
+        lock(&link.calls).open.remove(&number);
+        finish
+    }
+}
+
+/// One call under way.
+struct Speaking<'a> {
+    link: &'a Link,
+    number: u32,
+    inbox: Arc<Inbox>,
+}
+
+impl Speaking<'_> {
+    /// Puts the number of this call into a frame, and the frame on its way.
+    fn send_raw(&self, mut frame: Vec<u8>) -> Result<(), CallError> {
+        if let Some(stream) = frame.get_mut(4..8) {
+            stream.copy_from_slice(&self.number.to_le_bytes());
+        }
+        if self.link.outbox.put(frame) {
+            return Ok(());
+        }
+        self.link.break_off(&Broken::Lost);
+        Err(self.why())
+    }
+
+    fn send(&self, message: &Message) -> Result<(), CallError> {
+        self.send_raw(message.encode(self.number).unwrap_or_default())
+    }
+
+    fn why(&self) -> CallError {
+        lock(&self.link.calls).broken.clone().unwrap_or(Broken::Lost).into()
+    }
+
+    fn converse(
+        &self,
+        call: &Call<'_>,
+        output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Finish, CallError> {
+        let mut input = Some(call.input);
+        let after = |patience| Instant::now().checked_add(patience);
+        let mut deadline = call.patience.and_then(after);
+        let mut is_stopped = false;
+        loop {
+            input = self.feed(input)?;
+            match self.inbox.next(input.is_some(), STOP_POLL) {
+                Arrival::Output(stream, data) => {
+                    output(stream, &data);
+                    let taken = u32::try_from(data.len()).unwrap_or(u32::MAX);
+                    self.send(&Message::Credit(taken))?;
+                    if call.is_renewed && !is_stopped {
+                        deadline = call.patience.and_then(after);
+                    }
+                }
+                Arrival::Finish(finish) => return Ok(finish),
+                Arrival::Broken(broken) => return Err(broken.into()),
+                Arrival::Nothing => {}
+            }
+            let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if is_late && is_stopped {
+                self.link.break_off(&Broken::Lost);
+                return Err(CallError::Lost);
+            }
+            if !is_stopped && (is_late || (call.stop)()) {
+                is_stopped = true;
+                input = None;
+                deadline = after(GRACE);
+                self.send(&Message::Stop)?;
+            }
+        }
+    }
+
+    /// Sends as much of the input as the place takes at present; `None` when that was all.
+    fn feed<'a>(&self, input: Option<&'a [u8]>) -> Result<Option<&'a [u8]>, CallError> {
+        let Some(mut rest) = input else { return Ok(None) };
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(self.inbox.take_credit(rest.len().min(CHUNK)));
+            if now.is_empty() {
+                return Ok(Some(rest));
+            }
+            self.send(&Message::Input(now.to_vec()))?;
+            rest = later;
+        }
+        self.send(&Message::InputEnd)?;
+        Ok(None)
+    }
+}
