@@ -156,7 +156,10 @@ impl Parser<'_> {
                 self.only_bash()?;
                 self.cursor.take();
                 self.cursor.take();
-                self.word()?.doubt(false);
+                // `<()` is no word at all.
+                let word = self.word()?;
+                word.doubt(false);
+                word.is_several = true;
                 self.push_list(ListKind::Substitution)
             }
             None | Some(' ' | '\t' | '\n' | ';' | '&' | '|' | '(' | ')' | '<' | '>') => {
