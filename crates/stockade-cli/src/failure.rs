@@ -42,7 +42,7 @@ impl Failure {
     pub(crate) fn not_yet_verb(verb: &str) -> Self {
         let mut failure = Self::new(
             format!("not yet: `stockade {verb}`"),
-            "this version has `stockade run`, `local`, `threads` and `log`",
+            "this version has `stockade run`, `local`, `check`, `threads` and `log`",
         );
         failure.status = 1;
         failure
