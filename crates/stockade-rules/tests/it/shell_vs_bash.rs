@@ -54,7 +54,10 @@ impl Lab {
             symlink(real.unwrap_or_else(|| panic!("this test needs `{name}`")), bin.join(name))
                 .unwrap();
         }
-        Self { folder }
+        let lab = Self { folder };
+        let (ran, _) = lab.run("bash", "ka control");
+        assert_eq!(ran, [["ka", "control"]], "this test needs unshare(1) and user namespaces");
+        lab
     }
 
     /// What ran, each as its words, and which files came to be.
