@@ -145,7 +145,7 @@ fn wrong_configuration_stops_the_start_with_its_place() {
         ("hidden = [", &["config.toml:2:", "not TOML"][..]),
         ("hidden = []\nhidden = []", &["config.toml:3:1"][..]),
         ("[limits]\nmemory = '1G'", &["config.toml:3:1", "not yet"][..]),
-        ("[[rules]]\nprefix = 'x'\nallow = true", &["config.toml:2", "not yet"][..]),
+        ("[[rules]]\nprefix = 'x'\nallow = false", &["config.toml:2", "not yet"][..]),
         ("[[rules]]\nprefix = 'x'", &["config.toml:2:1", "decision is missing"][..]),
     ] {
         fs::write(folder.join("config.toml"), format!("# settings\n{line}\n")).unwrap();
