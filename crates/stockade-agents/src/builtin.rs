@@ -9,7 +9,7 @@
 use crate::driver::{AgentError, Finished, Stop, Task};
 use crate::event::AgentEvent;
 use crate::hands::{Hands, HandsError};
-use crate::model::{Answer, CallResult, Client, Model, Patience, Question, Turn};
+use crate::model::{Answer, CallResult, Client, Model, Patience, Question, Turn, Usage};
 use crate::tools::{Bench, tools};
 
 const SYSTEM: &str = "\
@@ -78,6 +78,9 @@ impl Builtin {
                 .saturating_add(answer.usage.input_tokens)
                 .saturating_add(answer.usage.output_tokens);
             tell(&answer, events);
+            if task.max_tokens.is_some() && answer.usage == Usage::default() {
+                return Err(AgentError::Uncounted);
+            }
             if answer.calls.is_empty() && !answer.is_cut {
                 return Ok(Finished { text: answer.text });
             }

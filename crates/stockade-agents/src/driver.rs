@@ -83,6 +83,9 @@ pub enum AgentError {
         /// Read and written.
         used: u64,
     },
+    /// `max_tokens` cannot be held, because nobody counts.
+    #[error("the model server does not say how many tokens an answer took")]
+    Uncounted,
     /// The place in which the commands run is gone.
     #[error("the place is lost: {0}")]
     Lost(String),
@@ -98,6 +101,7 @@ impl AgentError {
             Self::Model(error) => error.hint(),
             Self::Turns(_) => Some("`[agent] max_turns` sets the limit".to_owned()),
             Self::Tokens { .. } => Some("`[agent] max_tokens` sets the limit".to_owned()),
+            Self::Uncounted => Some("take `[agent] max_tokens` out; `max_turns` holds".to_owned()),
             Self::Start(_) | Self::Lost(_) | Self::Interrupted => None,
         }
     }

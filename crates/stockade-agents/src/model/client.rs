@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::Response;
@@ -53,6 +54,8 @@ pub(crate) struct Client {
     url: String,
     model: Model,
     patience: Patience,
+    /// Whether the model's encrypted reasoning is asked for, where the API knows of it.
+    has_reasoning: AtomicBool,
 }
 
 /// Why one try brought no answer.
@@ -104,6 +107,7 @@ impl Client {
             http: http(base).map_err(client)?,
             headers: headers(model.api, model.key.as_ref())?,
             url: format!("{base}{path}"),
+            has_reasoning: AtomicBool::new(model.api == Api::Responses),
             model,
             patience,
         })
@@ -130,12 +134,7 @@ impl Client {
         question: Question<'_>,
         events: &mut dyn FnMut(AgentEvent),
     ) -> Result<Answer, ModelError> {
-        let request = match self.model.api {
-            Api::Responses => responses::request(&self.model.name, question),
-            Api::Chat => chat::request(&self.model.name, question),
-            Api::Messages => messages::request(&self.model.name, question),
-        };
-        let body = request.to_string();
+        let mut body = self.request(question);
         let mut delay = self.patience.first_delay;
         let mut tries = 1;
         loop {
@@ -145,6 +144,12 @@ impl Client {
                 Err(_) => ModelError::Slow(self.patience.answer).into(),
             };
             let (error, after) = match trouble {
+                Trouble::Lasting(error)
+                    if responses::refuses_reasoning(&error) && self.gives_up_reasoning() =>
+                {
+                    body = self.request(question);
+                    continue;
+                }
                 Trouble::Lasting(error) => return Err(error),
                 Trouble::Passing(error, asked) => (error, asked.unwrap_or_else(|| jitter(delay))),
             };
@@ -156,6 +161,23 @@ impl Client {
             delay = (delay * 2).min(self.patience.longest_delay);
             tries += 1;
         }
+    }
+
+    fn request(&self, question: Question<'_>) -> String {
+        let name = &self.model.name;
+        let request = match self.model.api {
+            Api::Responses => {
+                responses::request(name, question, self.has_reasoning.load(Ordering::Relaxed))
+            }
+            Api::Chat => chat::request(name, question),
+            Api::Messages => messages::request(name, question),
+        };
+        request.to_string()
+    }
+
+    /// Asks for the model's reasoning no longer; `false` when it did not before.
+    fn gives_up_reasoning(&self) -> bool {
+        self.has_reasoning.swap(false, Ordering::Relaxed)
     }
 
     /// One request and its answer.

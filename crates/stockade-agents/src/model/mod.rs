@@ -18,7 +18,7 @@ use std::time::Duration;
 
 pub(crate) use client::Client;
 pub use key::KeyError;
-pub(crate) use turn::{Answer, Call, CallResult, Question, Tool, Turn};
+pub(crate) use turn::{Answer, Call, CallResult, Question, Tool, Turn, Usage};
 
 /// Where the model is and how it is spoken to.
 #[derive(Debug, Clone)]

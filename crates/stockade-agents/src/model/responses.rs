@@ -1,7 +1,8 @@
 //! The Responses API.
 //!
 //! Nothing is kept at the server (`store: false`): its items, the encrypted reasoning too, are
-//! sent back as they came.
+//! sent back as they came. Models that do not reason refuse to be asked for that, and so do some
+//! servers.
 
 use serde_json::{Value, json};
 
@@ -10,8 +11,18 @@ use super::turn::{
     Answer, Call, Decode, Draft, Question, Turn, Usage, calls, failure, json as parse,
 };
 
-/// The body of a request.
-pub(super) fn request(model: &str, question: Question<'_>) -> Value {
+const REASONING: &str = "reasoning.encrypted_content";
+
+/// Whether `error` is the refusal of that wish: "Encrypted content is not supported with this
+/// model", or an unknown value of `include`.
+pub(super) fn refuses_reasoning(error: &ModelError) -> bool {
+    let ModelError::Status { status: 400 | 422, message, .. } = error else { return false };
+    let message = message.to_ascii_lowercase();
+    message.contains("encrypted") || message.contains("include")
+}
+
+/// The body of a request, with or without the wish for the model's encrypted reasoning.
+pub(super) fn request(model: &str, question: Question<'_>, has_reasoning: bool) -> Value {
     let tools: Vec<Value> = question
         .tools
         .iter()
@@ -20,13 +31,14 @@ pub(super) fn request(model: &str, question: Question<'_>) -> Value {
                    "parameters": tool.schema, "strict": false})
         })
         .collect();
+    let include: &[&str] = if has_reasoning { &[REASONING] } else { &[] };
     json!({
         "model": model,
         "instructions": question.system,
         "input": question.turns.iter().flat_map(items).collect::<Vec<Value>>(),
         "tools": tools,
         "store": false,
-        "include": ["reasoning.encrypted_content"],
+        "include": include,
         "stream": true,
     })
 }

@@ -11,7 +11,8 @@ use crate::hands::{Exit, ShellCall};
 
 pub(super) const DESCRIPTION: &str = "\
 Runs a command line with bash in the workspace, without a terminal or standard input, and shows \
-what it prints. Programs that it leaves in the background end with it.";
+what it prints. What it leaves in the background has to print into a file; it may run until the \
+task ends.";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

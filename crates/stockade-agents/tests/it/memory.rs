@@ -105,11 +105,17 @@ impl Hands for Memory {
     }
 }
 
-/// Impatient, so that a test of patience takes no time.
-pub(crate) fn patience() -> Patience {
+/// Impatient where a fault is one of time, so that the test takes little; patient otherwise, so
+/// that a machine under load makes no fault of its own.
+pub(crate) fn patience(faults: &[Fault]) -> Patience {
+    let is_silent = |fault: &Fault| matches!(fault, Fault::Silent | Fault::Stall);
+    let is_endless = |fault: &Fault| matches!(fault, Fault::Comments);
+    let time = |is_short, short_ms, long| {
+        if is_short { Duration::from_millis(short_ms) } else { long }
+    };
     Patience {
-        idle: Duration::from_millis(400),
-        answer: Duration::from_millis(1500),
+        idle: time(faults.iter().any(is_silent), 700, Duration::from_mins(1)),
+        answer: time(faults.iter().any(is_endless), 1500, Duration::from_mins(2)),
         tries: 3,
         first_delay: Duration::from_millis(4),
         longest_delay: Duration::from_secs(2),
@@ -158,7 +164,7 @@ impl Run {
         (task, hands): (&Task, &dyn Hands),
     ) -> Self {
         let server = FakeModel::start_faulty(script.to_vec(), faults.to_vec()).unwrap();
-        let agent = Builtin::with_patience(model(api, server.port()), patience()).unwrap();
+        let agent = Builtin::with_patience(model(api, server.port()), patience(faults)).unwrap();
         let mut events = Vec::new();
         let result = agent.run(task, hands, &mut |event| events.push(event), &Stop::default());
         Self { result, events, requests: server.requests() }

@@ -88,7 +88,7 @@ fn patched(text: &str, patch: &str) -> Result<String, super::PatchError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     /// A diff with numbers is found wherever its lines stand more than once.
     #[test]
