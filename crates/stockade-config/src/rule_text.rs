@@ -119,11 +119,7 @@ impl Reader<'_> {
         let checked = text.rule().and_then(|rule| RuleSet::new(vec![rule]).map_err(|(_, why)| why));
         checked.map_err(|error| {
             let examples = parts.examples.iter().chain(&parts.counterexamples);
-            let example = match &error {
-                RuleError::Example(line) | RuleError::Counterexample(line) => Some(line),
-                _ => None,
-            };
-            let found = examples.into_iter().find(|(line, _)| Some(line) == example);
+            let found = examples.into_iter().find(|(line, _)| error.example() == Some(line));
             let place = found.map_or(place, |(_, place)| place.clone());
             self.source.wrong(place, "wrong rule", error.to_string(), None)
         })?;

@@ -277,7 +277,8 @@ pub(crate) fn after_global_options(program: &str, words: &[Word]) -> usize {
     let mut at = 1;
     while let Some(word) = words.get(at).and_then(Word::known) {
         // `cargo +nightly` names a toolchain.
-        if !word.starts_with('-') && !(program == "cargo" && word.starts_with('+')) {
+        let is_option = word.starts_with('-') || (program == "cargo" && word.starts_with('+'));
+        if !is_option {
             break;
         }
         at += 1 + usize::from(values.contains(&word));

@@ -76,13 +76,11 @@ pub(crate) fn run(arguments: &CheckArgs) -> Result<u8, Failure> {
     let loaded = loaded.map_err(|error| misused(error.into()))?;
     boundary::announce(&arguments.boundary, &loaded, None, &env);
     let rules = loaded.rule_set();
+    // What is not UTF-8 is no word of any rule, before and after.
+    let words = arguments.command.iter().map(|word| word.to_string_lossy().into_owned());
     let judgement = match &arguments.line {
         Some(line) => rules.evaluate_line(line),
-        None => {
-            // What is not UTF-8 is no word of any rule, before and after.
-            let words = arguments.command.iter().map(|word| word.to_string_lossy().into_owned());
-            rules.evaluate_argv(&words.collect::<Vec<_>>())
-        }
+        None => rules.evaluate_argv(&words.collect::<Vec<_>>()),
     };
     let ruling = judge(&judgement, loaded.policy.mode, loaded.approval);
     let printed =

@@ -4,6 +4,7 @@ mod compound;
 mod effect;
 mod lex;
 mod parse;
+mod redirect;
 mod script;
 mod unwrap;
 mod variables;

@@ -10,6 +10,7 @@
 
 use super::compound::{Case, For};
 use super::lex::Cursor;
+use super::redirect::{Awaited, Redirection};
 use super::script::{Assignment, Word};
 use super::variables::is_own;
 use super::word::{Ended, Reading};
@@ -81,7 +82,7 @@ pub(super) struct List {
     pub(super) kind: ListKind,
     pub(super) state: State,
     /// A redirection that waits for its word.
-    redirection: Option<Redirection>,
+    pub(super) redirection: Option<Redirection>,
     /// `function` was read, its name was not.
     pub(super) names_function: bool,
     /// Only because of an earlier doubt is this read as commands.
@@ -128,31 +129,7 @@ pub(super) enum After {
 pub(super) struct Draft {
     pub(super) words: Vec<Word>,
     pub(super) assignments: Vec<Assignment>,
-    has_redirection: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Redirection {
-    Input,
-    Output,
-    /// `>&` and `<&`, which copy a descriptor when its number follows.
-    Copy {
-        writes: bool,
-    },
-    Here {
-        strips_tabs: bool,
-    },
-    HereString,
-}
-
-/// A here-document whose body has not come yet.
-#[derive(Debug)]
-struct Awaited {
-    end: String,
-    is_literal: bool,
-    strips_tabs: bool,
-    /// How many substitutions it stands in.
-    level: usize,
+    pub(super) has_redirection: bool,
 }
 
 /// Reads `text` whole. Never fails; see [`Read::is_broken`].
@@ -189,9 +166,9 @@ pub(super) struct Parser<'a> {
     pub(super) dialect: Dialect,
     pub(super) stack: Vec<Frame>,
     pub(super) read: Read,
-    awaited: Vec<Awaited>,
+    pub(super) awaited: Vec<Awaited>,
     /// Substitutions on the stack.
-    level: usize,
+    pub(super) level: usize,
     /// Where the last doubt was; the next one is further on.
     failed_at: Option<usize>,
 }
@@ -260,7 +237,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn is_guess(&self) -> bool {
+    pub(super) fn is_guess(&self) -> bool {
         let lists = self.stack.iter().rev();
         let list =
             lists.filter_map(|frame| if let Frame::List(list) = frame { Some(list) } else { None });
@@ -305,30 +282,6 @@ impl<'a> Parser<'a> {
         } else {
             self.read.found.push(Found::Command { words, assignments, is_guess });
         }
-    }
-
-    /// A line break among tokens: the bodies of here-documents follow it.
-    pub(super) fn line_break(&mut self) -> Result<(), Doubt> {
-        self.cursor.take_raw();
-        for awaited in std::mem::take(&mut self.awaited) {
-            if awaited.level != self.level {
-                return Err("a here-document has no clear place");
-            }
-            let body = self.cursor.take_body(&awaited.end, awaited.strips_tabs);
-            let body = body.ok_or("a here-document has no end")?;
-            if !awaited.is_literal && body.contains("\\\n") {
-                return Err("a here-document joins lines");
-            }
-            if !awaited.is_literal && body.contains(['$', '`']) {
-                self.read.nested.push((body.to_owned(), Kind::Body));
-            }
-        }
-        Ok(())
-    }
-
-    /// A line break inside quotes; where a waiting here-document then starts is not clear.
-    pub(super) fn quoted_line_break(&self) -> Result<(), Doubt> {
-        if self.awaited.is_empty() { Ok(()) } else { Err("a here-document has no clear place") }
     }
 
     fn list_step(&mut self) -> Result<(), Doubt> {
@@ -501,48 +454,6 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn redirection(&mut self) -> Result<(), Doubt> {
-        let is_output = self.cursor.take() == Some('>');
-        let second = self.cursor.peek();
-        let redirection = match (is_output, second) {
-            (true, Some('>' | '|')) | (false, Some('>')) => {
-                self.cursor.take();
-                Redirection::Output
-            }
-            (_, Some('&')) => {
-                self.cursor.take();
-                Redirection::Copy { writes: is_output }
-            }
-            (false, Some('<')) => {
-                self.cursor.take();
-                if self.cursor.takes('<') {
-                    self.only_bash()?;
-                    Redirection::HereString
-                } else {
-                    Redirection::Here { strips_tabs: self.cursor.takes('-') }
-                }
-            }
-            (true, _) => Redirection::Output,
-            (false, _) => Redirection::Input,
-        };
-        self.redirect(redirection)
-    }
-
-    fn redirect(&mut self, redirection: Redirection) -> Result<(), Doubt> {
-        let list = self.list()?;
-        if list.names_function {
-            return Err("a function has no name");
-        }
-        if let State::Start(_) = list.state {
-            list.state = State::Simple(Draft::default());
-        }
-        if let State::Simple(draft) = &mut list.state {
-            draft.has_redirection = true;
-        }
-        list.redirection = Some(redirection);
-        Ok(())
-    }
-
     /// Takes a word that has been read to where it belongs.
     pub(super) fn deliver(&mut self, ended: Ended) -> Result<(), Doubt> {
         match self.stack.last_mut() {
@@ -558,39 +469,6 @@ impl<'a> Parser<'a> {
                 Err("a word stands where none can")
             }
         }
-    }
-
-    fn redirected(&mut self, redirection: Redirection, ended: &Ended) -> Result<(), Doubt> {
-        let target = ended.word.known();
-        let mut is_write = false;
-        match redirection {
-            Redirection::HereString => {}
-            Redirection::Here { strips_tabs } => {
-                let (end, is_literal) =
-                    ended.delimiter().ok_or("a here-document has no clear end")?;
-                self.awaited.push(Awaited { end, is_literal, strips_tabs, level: self.level });
-            }
-            Redirection::Copy { writes } => {
-                let is_number = |text: &str| {
-                    let digits = text.strip_suffix('-').unwrap_or(text);
-                    digits.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty()
-                };
-                is_write = writes && !target.is_some_and(is_number);
-            }
-            Redirection::Output => {
-                const NOWHERE: [&str; 3] = ["/dev/null", "/dev/stdout", "/dev/stderr"];
-                is_write = !target.is_some_and(|target| NOWHERE.contains(&target));
-            }
-            Redirection::Input => {
-                // bash opens connections by names below `/dev/tcp` and `/dev/udp`.
-                let is_file = |name: &str| name == "/dev/null" || !name.starts_with("/dev/");
-                is_write = !target.is_some_and(is_file);
-            }
-        }
-        if is_write && !self.is_guess() {
-            self.read.found.push(Found::Write(ended.word.clone()));
-        }
-        Ok(())
     }
 
     fn word_of_list(&mut self, ended: Ended) -> Result<(), Doubt> {

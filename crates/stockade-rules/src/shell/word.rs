@@ -131,10 +131,10 @@ impl Ended {
     pub(super) fn word_of_array(&self) -> Result<(), Doubt> {
         if self.written.starts_with('[') { Err("an array is not understood") } else { Ok(()) }
     }
+}
 
-    fn is_descriptor(&self) -> bool {
-        self.plain.as_deref().is_some_and(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
-    }
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 impl Parser<'_> {
@@ -292,8 +292,9 @@ impl Parser<'_> {
         };
         let ended = word.end(&self.cursor);
         if matches!(self.cursor.peek(), Some('<' | '>')) {
-            if ended.is_descriptor() {
-                return Ok(());
+            if let Some(number) = ended.plain.as_deref().filter(|text| is_number(text)) {
+                // dash takes one digit for a descriptor and more for a word.
+                return if number.len() == 1 { Ok(()) } else { self.only_bash() };
             }
             if ended.written.starts_with('{') && ended.written.ends_with('}') {
                 return Err("a redirection sets a variable");

@@ -26,7 +26,7 @@ fn any_rule() -> impl Strategy<Value = Rule> {
     let name = || prop::sample::select(vec!["a", "b", "c", "ls", "env", "sudo", "/bin/a"]);
     let word = prop::collection::vec(name().prop_map(str::to_owned), 1..3);
     (prop::collection::vec(word, 1..3), any_verdict())
-        .prop_map(|(prefix, verdict)| Rule::new(prefix, verdict, "x:1").unwrap())
+        .prop_map(|(prefix, verdict)| Rule::new(prefix, verdict, "x:1").expect("it has words"))
 }
 
 fn any_rules() -> impl Strategy<Value = Vec<Rule>> {

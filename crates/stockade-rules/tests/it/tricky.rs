@@ -132,7 +132,7 @@ const OPAQUE: &[&str] = &[
     "\"$@\"", "k$x",
     // What variables hold may run.
     "ka $((x))", "ka ${x@P}", "ka ${!x}", "ka ${a[$x]}", "ka $[x]", "((x))", "[[ x -eq 0 ]]", "[[ -v x ]]",
-    "let x", "a[$x]=1", "declare -i x=y", "test -v \"$x\"", "printf -v \"$x\" a", "read \"$x\"", "unset \"$x\"",
+    "let x", "ka >& '$(rm x)'", "ka >& \"\\$(rm x)\"", "ka >&\"$x\"", "ka >&$x", "a[$x]=1", "declare -i x=y", "test -v \"$x\"", "printf -v \"$x\" a", "read \"$x\"", "unset \"$x\"",
     "[ $x = a ]", "[ \"$x\" \"$y\" ]", "for ((;;)); do rm; done", "x=([a]=b)", "ka ${x:y:1}", "printf $x",
     // What is read later changes.
     "alias ka=rm\nka", "shopt -s expand_aliases", "shopt -s extglob", "set -k", "set -o posix", "source x",
@@ -148,7 +148,7 @@ const OPAQUE: &[&str] = &[
     "cat <<E\na\\\nE\nrm\nE", "cat <<E \"a\nE\nrm\"\nE", "`ka \\`rm\\``", "ka `kb 'x' rm`", "ka {x}>f",
     // Only bash reads it so.
     "sh -c 'rm &>f'", "sh -c '$\\'rm\\''", "sh -c 'ka <(rm)'", "sh -c 'time rm'", "sh -c 'function f { rm; }'",
-    "sh -c 'x+=1 rm'", "sh -c '[[ a ]]'", "sh -c 'alias ka=rm\nka'", "sh -c 'ka |& rm'",
+    "sh -c 'x+=1 rm'", "sh -c '[[ a ]]'", "sh -c 'alias ka=rm\nka'", "sh -c 'ka |& rm'", "sh -c 'ka 12>f rm'",
     // Not text.
     "ka \u{1} rm", "ka \u{7f}", "ka \0",
 ];
