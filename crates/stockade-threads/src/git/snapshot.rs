@@ -19,9 +19,6 @@ use super::trees::{self, CHANGES, Listing};
 use super::{Git, GitError, Repository, fields, init_bare};
 use crate::record::{Changes, LeftOut, PathText};
 
-/// Where attributes stand.
-const NAME: &[u8] = b".gitattributes";
-
 /// A file above this is left out, in bytes.
 const FILE_MAX: u64 = 64 << 20;
 /// Files that git does not know to be unchanged, all together, in bytes.
@@ -182,9 +179,8 @@ impl LocalChanges {
     /// the agent writes changes how its files are read.
     fn pin_attributes(&mut self) -> Result<(), GitError> {
         let Some(objects) = self.objects() else { return Ok(()) };
-        let is_attributes = |path: &[u8]| path.rsplit(|byte| *byte == b'/').next() == Some(NAME);
-        let mut pinned = trees::list(&self.git)?;
-        pinned.retain(|path, _| is_attributes(path));
+        let magic = self.git.clone().variable("GIT_LITERAL_PATHSPECS", "0");
+        let pinned = trees::list(&magic, &[":(top,glob)**/.gitattributes"])?;
         trees::copy(&self.directory, Some(objects), pinned.values())?;
         let tree = trees::write(&self.directory, &pinned)?;
         self.git = self.git.clone().variable("GIT_ATTR_SOURCE", tree.as_str());
@@ -210,6 +206,9 @@ impl LocalChanges {
                 sorting.take(path);
             }
         }
+        for path in &tracked.submodules {
+            sorting.submodule(path);
+        }
         let Sorting { present, gone, left_out, count, bytes, .. } = sorting;
         if self.repository.is_none() && (count > COUNT_MAX || bytes > TOTAL_MAX) {
             return Err(SnapshotError::TooLarge { top: self.top.clone(), count, bytes });
@@ -221,7 +220,7 @@ impl LocalChanges {
         update(&["update-index", "-z", "--index-info"], &gone).map_err(failed)?;
         let add = ["update-index", "-z", "--add", "--remove", "--replace", "--stdin"];
         update(&add, &present).map_err(failed)?;
-        trees::list(&self.git).map_err(failed)
+        trees::list(&self.git, &[]).map_err(failed)
     }
 
     /// What the index says beside the files: submodules, conflicts; and marks that would let a
@@ -325,6 +324,14 @@ impl<'a> Sorting<'a> {
                 return self.leave(name, "one file too many");
             }
             self.present.extend(path.iter().chain(&[0]));
+        }
+    }
+
+    /// Its files are another repository's; one that is checked out could have been changed.
+    fn submodule(&mut self, path: &[u8]) {
+        let name = Path::new(OsStr::from_bytes(path));
+        if !self.earlier.contains(name) && self.top.join(name).join(".git").exists() {
+            self.leave(name, "a submodule");
         }
     }
 

@@ -120,6 +120,27 @@ fn no_program_that_a_repository_names_is_run() {
 }
 
 #[test]
+fn attributes_are_those_from_before_and_submodules_are_told() {
+    let project = Project::new(&[("a", "a\n"), (".gitattributes", "*.crlf text eol=crlf\n")]);
+    project.write("x.crlf", "a\r\nb\r\n");
+    project.git(&["clone", "-q", ".", "module"]);
+    project.commit();
+    let changes = LocalChanges::begin(&project.work(), &project.thread(), &[]).unwrap();
+    // The line ends are as git has them: only the line that changed is a change.
+    project.write("x.crlf", "a\r\nB\r\n");
+    // An encoding that nothing can be read in would end the look.
+    project.write(".gitattributes", "* working-tree-encoding=nonsense\n");
+    project.write("module/a", "changed\n");
+    let outcome = changes.finish().unwrap();
+    assert_eq!(changed(&project, &outcome), ["M .gitattributes", "M x.crlf"]);
+    let shown = ChangeSet::open(&project.thread(), &outcome).unwrap();
+    let counts: Vec<_> = shown.lines(&[]).unwrap().into_iter().map(|lines| lines.counts).collect();
+    assert_eq!(counts, [Some((1, 1)), Some((1, 1))]);
+    let told: Vec<&str> = outcome.left_out.iter().map(|left| left.why.as_str()).collect();
+    assert_eq!(told, ["a submodule"]);
+}
+
+#[test]
 fn marks_in_the_index_hide_nothing() {
     let project = Project::new(&[("a", "a\n"), ("b", "b\n"), ("c", "c\n")]);
     project.git(&["update-index", "--assume-unchanged", "a"]);
