@@ -1,11 +1,13 @@
 //! The command line: definitions only. What a flag means is decided where it is used.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::commands::check::CheckArgs;
+use crate::commands::threads::{LogArgs, ThreadsArgs};
 use crate::failure::STOCKADE_FAILED;
 
 /// A bounded place for a coding agent to work in.
@@ -20,6 +22,14 @@ struct Cli {
 enum Command {
     /// Run one command, or a whole agent, inside the boundary
     Run(Box<RunArgs>),
+    /// Put an agent to work on these files, inside the boundary
+    Local(Box<LocalArgs>),
+    /// Say what would be decided about a command, and by which rule
+    Check(Box<CheckArgs>),
+    /// Threads: list, show, log, diff, apply, rm
+    Threads(ThreadsArgs),
+    /// The record of a thread: commands, refusals, answers
+    Log(LogArgs),
     #[command(external_subcommand)]
     Other(Vec<OsString>),
 }
@@ -29,23 +39,27 @@ enum Command {
 pub(crate) enum Verb {
     /// `stockade run`.
     Run(Box<RunArgs>),
+    /// `stockade local`.
+    Local(Box<LocalArgs>),
+    /// `stockade check`.
+    Check(Box<CheckArgs>),
+    /// `stockade threads`.
+    Threads(ThreadsArgs),
+    /// `stockade log`.
+    Log(LogArgs),
     /// A verb of the fixed command line that this version does not have.
     NotYet(String),
 }
 
 /// Verbs that scripts may depend on, and that are still to come.
-const PLANNED: [&str; 16] = [
-    "local",
+const PLANNED: [&str; 12] = [
     "cloud",
-    "threads",
     "undo",
     "approvals",
     "rules",
-    "check",
     "explain",
     "agents",
     "config",
-    "log",
     "clean",
     "doctor",
     "completions",
@@ -53,9 +67,9 @@ const PLANNED: [&str; 16] = [
     "serve",
 ];
 
-/// Flags of `stockade run`.
+/// Flags of every verb that puts up a boundary.
 #[derive(Debug, Args)]
-pub(crate) struct RunArgs {
+pub(crate) struct BoundaryArgs {
     /// Sandbox mode: `read-only`, `workspace-write`, `danger-full-access`
     #[arg(short, long, value_name = "MODE")]
     pub(crate) sandbox: Option<String>,
@@ -97,14 +111,39 @@ pub(crate) struct RunArgs {
     pub(crate) verbose: bool,
     #[command(flatten)]
     pub(crate) planned: Planned,
+}
+
+/// Flags of `stockade run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) boundary: BoundaryArgs,
+    /// Refused: a run's output, being the command's, cannot carry it.
+    #[arg(long, hide = true)]
+    pub(crate) json: bool,
     /// The command and its arguments; without one, a shell
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
 }
 
+/// Flags of `stockade local`.
+#[derive(Debug, Args)]
+pub(crate) struct LocalArgs {
+    #[command(flatten)]
+    pub(crate) boundary: BoundaryArgs,
+    /// Who works: `builtin`
+    #[arg(long, value_name = "NAME", default_value = "builtin")]
+    pub(crate) agent: String,
+    /// Print one JSON object a line for everything that happens
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The task; `-` reads it from standard input
+    #[arg(value_name = "PROMPT")]
+    pub(crate) prompt: Option<String>,
+}
+
 /// Flags of the fixed command line that are refused by name until they work.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "one for each flag")]
 pub(crate) struct Planned {
     #[arg(long, hide = true)]
     publish: Vec<String>,
@@ -116,8 +155,6 @@ pub(crate) struct Planned {
     codex_config: Option<PathBuf>,
     #[arg(long, hide = true)]
     degrade: bool,
-    #[arg(long, hide = true)]
-    json: bool,
     #[arg(long, hide = true)]
     json_file: Option<PathBuf>,
 }
@@ -134,11 +171,6 @@ impl Planned {
             (self.json_file.is_some(), "--json-file"),
         ];
         used.into_iter().find(|(used, _)| *used).map(|(_, name)| name)
-    }
-
-    /// Whether `--json` was given, which a run's output, being the command's, cannot carry.
-    pub(crate) fn json(&self) -> bool {
-        self.json
     }
 }
 
@@ -162,19 +194,30 @@ impl Shown {
 pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, Shown> {
     let arguments: Vec<OsString> = arguments.collect();
     // Scripts tell from 125 that nothing of their command has run.
-    let runs = arguments.get(1).is_some_and(|verb| verb == OsStr::new("run"));
+    let runs = arguments.get(1).is_some_and(|verb| ["run", "local"].iter().any(|run| verb == run));
     match Cli::try_parse_from(&arguments) {
         Ok(Cli { verb: Command::Run(run) }) => match mistaken_flag(&arguments, &run.command) {
             Some(error) => Err(Shown { error, status: STOCKADE_FAILED }),
             None => Ok(Verb::Run(run)),
         },
+        Ok(Cli { verb: Command::Check(check) }) => {
+            match mistaken_flag(&arguments, &check.command) {
+                Some(error) => Err(Shown { error, status: 2 }),
+                None => Ok(Verb::Check(check)),
+            }
+        }
+        Ok(Cli { verb: Command::Local(local) }) => Ok(Verb::Local(local)),
+        Ok(Cli { verb: Command::Threads(threads) }) => Ok(Verb::Threads(threads)),
+        Ok(Cli { verb: Command::Log(log) }) => Ok(Verb::Log(log)),
         Ok(Cli { verb: Command::Other(words) }) => {
             let verb = words.first().map(|verb| verb.to_string_lossy().into_owned());
             let verb = verb.unwrap_or_default();
             if PLANNED.contains(&verb.as_str()) {
                 return Ok(Verb::NotYet(verb));
             }
-            let message = format!("unknown verb `{verb}`; there is `run`");
+            let message = format!(
+                "unknown verb `{verb}`; there are `run`, `local`, `check`, `threads` and `log`"
+            );
             let error = clap::Error::raw(clap::error::ErrorKind::InvalidSubcommand, message + "\n");
             Err(Shown { error, status: 2 })
         }
@@ -189,15 +232,16 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
     }
 }
 
-/// A flag that `run` does not know is no command: only after `--` may one start with a dash.
+/// A flag that the verb does not know is no command: only after `--` may one start with a dash.
 fn mistaken_flag(arguments: &[OsString], command: &[OsString]) -> Option<clap::Error> {
     let first = command.first()?.to_string_lossy();
     let before = arguments.len().checked_sub(command.len() + 1)?;
     if !first.starts_with('-') || arguments.get(before).is_some_and(|word| word == "--") {
         return None;
     }
+    let verb = arguments.get(1).map(|verb| verb.to_string_lossy()).unwrap_or_default();
     let message = format!(
-        "unknown flag `{first}`; `stockade run --help` lists them, and a command that starts \
+        "unknown flag `{first}`; `stockade {verb} --help` lists them, and a command that starts \
          with a dash goes after `--`\n"
     );
     Some(clap::Error::raw(clap::error::ErrorKind::UnknownArgument, message))
@@ -218,7 +262,7 @@ mod tests {
     fn everything_after_the_command_is_the_commands() {
         let arguments = run("stockade run -q ls -l --help -C x");
         assert_eq!(arguments.command, ["ls", "-l", "--help", "-C", "x"]);
-        assert!(arguments.quiet && arguments.folder.is_none());
+        assert!(arguments.boundary.quiet && arguments.boundary.folder.is_none());
         assert_eq!(run("stockade run -- -odd --name").command, ["-odd", "--name"]);
         assert!(run("stockade run").command.is_empty());
     }
@@ -231,6 +275,9 @@ mod tests {
         };
         assert_eq!(status("stockade run --no-such-flag x"), 125);
         assert_eq!(status("stockade frobnicate"), 2);
+        assert_eq!(status("stockade check --no-such-flag x"), 2);
+        assert_eq!(status("stockade check"), 2);
+        assert_eq!(status("stockade check --line a -- b"), 2);
         assert_eq!(status("stockade --no-such-flag"), 2);
         assert_eq!(status("stockade run --help"), 0);
     }

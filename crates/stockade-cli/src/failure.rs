@@ -4,8 +4,11 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
+use stockade_agents::KeyError;
 use stockade_config::ConfigError;
 use stockade_sandbox::SetupError;
+use stockade_threads::local::LocalError;
+use stockade_threads::store::StoreError;
 
 use crate::ui;
 
@@ -37,13 +40,21 @@ impl Failure {
 
     /// A verb that this version does not have.
     pub(crate) fn not_yet_verb(verb: &str) -> Self {
-        let mut failure =
-            Self::new(format!("not yet: `stockade {verb}`"), "this version has `stockade run`");
+        let mut failure = Self::new(
+            format!("not yet: `stockade {verb}`"),
+            "this version has `stockade run`, `local`, `check`, `threads` and `log`",
+        );
         failure.status = 1;
         failure
     }
 
-    fn of(error: &dyn Error, status: u8, hint: Option<&str>) -> Self {
+    /// The same with another exit status: only `run`, `local` and `cloud` fail with 125.
+    pub(crate) fn with_status(mut self, status: u8) -> Self {
+        self.status = status;
+        self
+    }
+
+    pub(crate) fn of(error: &dyn Error, status: u8, hint: Option<&str>) -> Self {
         let mut causes = Vec::new();
         let mut cause = error.source();
         while let Some(error) = cause {
@@ -69,6 +80,24 @@ impl Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::of(&error, STOCKADE_FAILED, error.hint())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::of(&error, STOCKADE_FAILED, error.hint())
+    }
+}
+
+impl From<KeyError> for Failure {
+    fn from(error: KeyError) -> Self {
+        Self::of(&error, STOCKADE_FAILED, Some("`key` of `[model]` says where it comes from"))
+    }
+}
+
+impl From<LocalError> for Failure {
+    fn from(error: LocalError) -> Self {
+        Self::of(&error, STOCKADE_FAILED, error.hint().as_deref())
     }
 }
 

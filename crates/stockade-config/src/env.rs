@@ -58,6 +58,15 @@ impl Env {
         Some(base.join("stockade"))
     }
 
+    /// Where threads are kept: `$XDG_STATE_HOME/stockade` or `~/.local/state/stockade`.
+    pub fn state_folder(&self) -> Option<PathBuf> {
+        let base = match self.folder_variable("XDG_STATE_HOME") {
+            Some(path) => path,
+            None => self.home.as_ref()?.join(".local/state"),
+        };
+        Some(base.join("stockade"))
+    }
+
     /// The folder that variable `name` holds, when it is absolute: the XDG specification has
     /// relative ones ignored.
     pub(crate) fn folder_variable(&self, name: &str) -> Option<PathBuf> {

@@ -162,6 +162,8 @@ impl Settings {
         self.tmp_bytes = above.tmp_bytes.or(self.tmp_bytes);
         self.processes = above.processes.or(self.processes);
         self.wall_time = above.wall_time.or(self.wall_time);
+        self.model = self.model.overlay(above.model);
+        self.agent = self.agent.overlay(above.agent);
         self
     }
 
@@ -209,7 +211,13 @@ impl Settings {
                 self.rules.push(rule);
             }
         }
+        for place in project.model.places() {
+            leave_out(place, "choose the model");
+        }
         let mut raised = Vec::new();
+        lower(&mut self.agent.command_timeout, project.agent.command_timeout, &mut raised);
+        lower(&mut self.agent.max_turns, project.agent.max_turns, &mut raised);
+        lower(&mut self.agent.max_tokens, project.agent.max_tokens, &mut raised);
         lower(&mut self.tmp_bytes, project.tmp_bytes, &mut raised);
         lower(&mut self.processes, project.processes, &mut raised);
         lower(&mut self.wall_time, project.wall_time, &mut raised);

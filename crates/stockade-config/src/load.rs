@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use stockade_policy::{AbsPath, ApprovalPolicy, Limits, Mode, Network, Policy};
+use stockade_policy::{AbsPath, ApprovalPolicy, Limits, Mode, Network, Policy, Verdict};
+use stockade_rules::RuleSet;
 
 use crate::diagnose::{ConfigError, Layer};
 use crate::env::{Env, Homes};
@@ -12,6 +13,9 @@ use crate::git::{self, Repository, User};
 use crate::hidden::{self, Hidden};
 use crate::layer::{Files, read_file, read_option};
 use crate::locate;
+use crate::model::{
+    AgentLimits, AgentSettings, COMMAND_TIMEOUT, MAX_TURNS, ModelSettings, ModelText,
+};
 use crate::own::Own;
 use crate::roots::{Ground, Roots, Wanted, roots};
 use crate::rule_text::RuleText;
@@ -81,28 +85,56 @@ pub struct Loaded {
     /// Where values came from, as `name`, `file:line` or flag; a list has one for each entry.
     /// What is not here is built in.
     pub provenance: Vec<(&'static str, String)>,
-    /// Command rules, lowest layer first. Empty from [`load`], which refuses them.
+    /// Protected names that the user has lifted.
+    pub unprotected: Vec<String>,
+    /// Command rules, lowest layer first. From [`load`] there are only those that allow.
     pub rules: Vec<RuleText>,
+    /// Limits of a task of the built-in agent.
+    pub agent: AgentLimits,
+    model: ModelSettings,
 }
 
-/// Reads the layers and the disk, and decides, for a caller that judges no commands.
+impl Loaded {
+    /// The model of the built-in agent.
+    ///
+    /// # Errors
+    ///
+    /// When a part of it is configured nowhere.
+    pub fn model(&self) -> Result<ModelText, ConfigError> {
+        self.model.whole()
+    }
+
+    /// The command rules, ready to judge by.
+    pub fn rule_set(&self) -> RuleSet {
+        // Each was checked where it was read, with its line.
+        let rules = self.rules.iter().map(RuleText::rule).collect::<Result<_, _>>();
+        let rules = rules.expect("invariant: a rule that means nothing stops the start");
+        RuleSet::new(rules).expect("invariant: examples were checked when the rule was read")
+    }
+}
+
+/// Reads the layers and the disk, and decides, for a caller that judges no commands: what the
+/// user typed needs no rule that allows it, and whatever it starts is seen by nobody yet.
 ///
 /// # Errors
 ///
-/// [`ConfigError`] names the file and line, or the flag, that is wrong; command rules are
-/// refused, because nobody would hold them. Nothing has run.
+/// [`ConfigError`] names the file and line, or the flag, that is wrong; command rules that ask
+/// or deny are refused, because nobody would hold them. Nothing has run.
 pub fn load(env: &Env, request: &Request) -> Result<Loaded, ConfigError> {
     let loaded = load_with_rules(env, request)?;
-    match loaded.rules.first() {
+    match loaded.rules.iter().find(|rule| rule.decision != Verdict::Allow) {
         None => Ok(loaded),
         Some(rule) => Err(ConfigError::refused(
-            format!("not yet: {}: command rules cannot be enforced by this version", rule.place),
-            "take `[[rules]]` out until then",
+            format!(
+                "not yet: {}: a rule that asks or denies cannot be held for what a command starts",
+                rule.place
+            ),
+            "take it out until then; `stockade check` and what an agent proposes go by it already",
         )),
     }
 }
 
-/// The same for a caller that holds [`Loaded::rules`] itself.
+/// The same for a caller that judges commands by [`Loaded::rule_set`] before they run.
 ///
 /// # Errors
 ///
@@ -153,7 +185,10 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
         approval: approval.map_or(ApprovalPolicy::OnRequest, |policy| policy.value),
         environment: environment(env, request, &settings, &policy),
         provenance: provenance(&settings),
+        unprotected: settings.unprotected.iter().map(|entry| entry.value.clone()).collect(),
         rules: settings.rules,
+        agent: settings.agent.whole(),
+        model: settings.model,
         policy,
         warnings,
     })
@@ -206,6 +241,9 @@ impl Settings {
         let built_in = || BUILT_IN.to_owned();
         self.tmp_bytes.get_or_insert_with(|| Placed { value: limits.tmp_bytes, place: built_in() });
         self.processes.get_or_insert_with(|| Placed { value: limits.processes, place: built_in() });
+        let AgentSettings { command_timeout, max_turns, .. } = &mut self.agent;
+        command_timeout.get_or_insert_with(|| Placed { value: COMMAND_TIMEOUT, place: built_in() });
+        max_turns.get_or_insert_with(|| Placed { value: MAX_TURNS, place: built_in() });
         self
     }
 }
@@ -382,6 +420,15 @@ fn provenance(settings: &Settings) -> Vec<(&'static str, String)> {
     single("limits.tmp_size", settings.tmp_bytes.as_ref().map(|value| &value.place));
     single("limits.processes", settings.processes.as_ref().map(|value| &value.place));
     single("limits.wall_time", settings.wall_time.as_ref().map(|value| &value.place));
+    let ModelSettings { api, base_url, name, key } = &settings.model;
+    single("model.api", api.as_ref().map(|value| &value.place));
+    single("model.base_url", base_url.as_ref().map(|value| &value.place));
+    single("model.name", name.as_ref().map(|value| &value.place));
+    single("model.key", key.as_ref().map(|value| &value.place));
+    let AgentSettings { command_timeout, max_turns, max_tokens } = &settings.agent;
+    single("agent.command_timeout", command_timeout.as_ref().map(|value| &value.place));
+    single("agent.max_turns", max_turns.as_ref().map(|value| &value.place));
+    single("agent.max_tokens", max_tokens.as_ref().map(|value| &value.place));
     for entry in &settings.env_set {
         note("env.set", &entry.place);
     }

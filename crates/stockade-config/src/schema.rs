@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnose::{ConfigError, Layer, Source, nearest};
+use crate::model::{AgentSettings, ModelSettings};
 use crate::rule_text::RuleText;
 
 /// A value and where it stands.
@@ -40,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) processes: Option<Placed<u32>>,
     pub(crate) wall_time: Option<Placed<Duration>>,
     pub(crate) rules: Vec<RuleText>,
+    pub(crate) model: ModelSettings,
+    pub(crate) agent: AgentSettings,
     /// Said once at the start.
     pub(crate) warnings: Vec<String>,
 }
@@ -117,9 +120,9 @@ impl Reader<'_> {
                 _ => return Err(self.wrong_value(value, "`everything` or `workspace`")),
             },
             "rules" => self.rules(value)?,
-            // Of parts that are not there yet and that a plain run does not touch.
-            "model" => self.names(value, &["api", "base_url", "name", "key"])?,
-            "agent" => self.names(value, &["command_timeout", "max_turns", "max_tokens"])?,
+            "model" => self.each(value, Self::model)?,
+            "agent" => self.each(value, Self::agent)?,
+            // Of a part that is not there yet and that a plain run does not touch.
             "cloud" => self.names(value, CLOUD)?,
             "log" => self.each(value, Self::log)?,
             _ => return Err(self.unknown(key, TOP)),
@@ -258,7 +261,7 @@ impl Reader<'_> {
 
     /// Whether a value that would widen stands in a project's file, where it is left out with
     /// a warning, whether or not this version could enforce it.
-    fn is_ignored(&mut self, value: &Value<'_>, what: &str) -> bool {
+    pub(crate) fn is_ignored(&mut self, value: &Value<'_>, what: &str) -> bool {
         let is_project = self.source.layer == Layer::Project;
         if is_project {
             let place = self.source.place(value.span().start);
@@ -336,7 +339,7 @@ impl Reader<'_> {
         self.source.wrong(key.span(), format!("unknown key `{name}`"), "not known", help)
     }
 
-    fn not_yet(&self, key: &Key<'_>, what: &str) -> ConfigError {
+    pub(crate) fn not_yet(&self, key: &Key<'_>, what: &str) -> ConfigError {
         let message = format!("not yet: {what}");
         let help = Some("take this line out until then".to_owned());
         self.source.wrong(key.span(), message, "cannot be enforced by this version", help)

@@ -10,6 +10,7 @@
 //! - an [`AbsPath`] is absolute and has no `.` or `..` component;
 //! - the mechanism (`stockade-sandbox`) depends on this crate, never the other way round.
 
+mod endpoint;
 pub mod environment;
 mod limits;
 mod mode;
@@ -21,6 +22,7 @@ mod quantity;
 mod review;
 pub mod secrets;
 
+pub use endpoint::{EndpointError, check_endpoint, is_encrypted_endpoint, is_loopback_endpoint};
 pub use limits::Limits;
 pub use mode::{ApprovalPolicy, Mode, UnknownWord};
 pub use network::Network;

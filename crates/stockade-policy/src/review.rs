@@ -27,6 +27,8 @@ pub enum Reason {
     Rule(String),
     /// A person answered a question.
     Person,
+    /// It is a part of Stockade; what is done through it is judged by itself.
+    Own,
 }
 
 /// Proof that `A` went through [`review`]. Only this module can make one.

@@ -1,5 +1,6 @@
 //! Why a sandbox could not be put up.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
@@ -51,7 +52,7 @@ pub enum SetupError {
 
     /// Something that the launcher itself needs failed outside the sandbox.
     #[error("cannot {0}")]
-    Host(&'static str, #[source] io::Error),
+    Host(Cow<'static, str>, #[source] io::Error),
 }
 
 impl SetupError {

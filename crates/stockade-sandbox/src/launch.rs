@@ -7,6 +7,11 @@ use std::time::Duration;
 use stockade_policy::{Approved, Mode, Policy};
 
 use crate::SetupError;
+use crate::linux::leash::Leash;
+
+/// The program of a [`Command`] that is this very binary: a handle on the file and no path, so
+/// that it may lie where nothing can be seen inside.
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,11 +51,15 @@ pub enum Outcome {
 /// # Errors
 ///
 /// [`SetupError`]: nothing of the command has run. The process must have one thread only;
-/// callers with more re-execute themselves first.
+/// callers with more use [`spawn`](crate::spawn).
 pub fn launch(launch: Approved<Launch>) -> Result<Outcome, SetupError> {
-    let launch = launch.into_action();
+    hang_on(&launch.into_action(), &Leash::NONE)
+}
+
+/// The same for a run that ends with `leash`. What is run was reviewed by whoever calls.
+pub(crate) fn hang_on(launch: &Launch, leash: &Leash) -> Result<Outcome, SetupError> {
     match launch.policy.mode {
-        Mode::ReadOnly | Mode::WorkspaceWrite => crate::linux::launch(&launch),
-        Mode::DangerFullAccess => crate::linux::unconfined::launch(&launch),
+        Mode::ReadOnly | Mode::WorkspaceWrite => crate::linux::launch(launch, leash),
+        Mode::DangerFullAccess => crate::linux::unconfined::launch(launch, leash),
     }
 }

@@ -6,13 +6,19 @@
 //!
 //! Invariants:
 //! - on `Err` nothing of the command has run;
-//! - when [`launch`] returns, every process that the command started is gone;
+//! - when [`launch`] or [`Running::wait`] returns, every process that the command started is gone;
 //! - nothing is created in the user's own files, so a kill at any moment leaves nothing.
 
 mod error;
+mod helper;
+mod interrupts;
 mod launch;
 mod linux;
+mod stdio;
 
 pub use error::SetupError;
-pub use launch::{Command, Launch, Outcome, launch};
+pub use helper::{Running, enter_if_helper, spawn};
+pub use interrupts::Interrupts;
+pub use launch::{Command, Launch, OWN_PROGRAM, Outcome, launch};
 pub use linux::{Owner, become_user, owner_of};
+pub use stdio::Stdio;

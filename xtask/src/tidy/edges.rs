@@ -20,6 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "stockade-agents",
             "stockade-config",
             "stockade-gateway",
+            "stockade-guest",
             "stockade-policy",
             "stockade-rules",
             "stockade-sandbox",

@@ -1,3 +1,8 @@
-//! One module a verb.
+//! One module a verb, and what several share.
 
+mod agent;
+mod boundary;
+pub(crate) mod check;
+pub(crate) mod local;
 pub(crate) mod run;
+pub(crate) mod threads;

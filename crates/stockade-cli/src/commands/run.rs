@@ -3,15 +3,15 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use stockade_agents::{Kind, Recipe, recognise};
-use stockade_config::{Env, EnvFlag, Loaded, Needs, Request};
-use stockade_policy::{Mode, Reason, Review, Verdict, parse_time, review};
+use stockade_config::{Env, Needs};
+use stockade_policy::{Mode, Reason, Review, Verdict, review};
 use stockade_sandbox::{Command, Launch, Outcome};
 
+use super::boundary;
 use crate::cli::RunArgs;
 use crate::failure::Failure;
 use crate::ui;
@@ -21,13 +21,16 @@ const TIMED_OUT: u8 = 124;
 
 /// Runs the command; the value is the exit status.
 pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
-    refuse_planned(arguments)?;
-    let mut env = Env::snapshot()
-        .map_err(|error| Failure::new(format!("cannot find the current folder: {error}"), ""))?;
-    become_owner(&mut env, arguments)?;
+    if arguments.json {
+        return Err(Failure::new(
+            "`stockade run` has no `--json`: its output is the command's",
+            "`--json-file PATH` will write the events beside it",
+        ));
+    }
+    let env = boundary::surroundings(&arguments.boundary)?;
     let (program, mut words) = command(arguments, &env);
     let recipe = recognise(&program, &words);
-    let mut request = request(arguments)?;
+    let mut request = boundary::request(&arguments.boundary)?;
     if let Some(recipe) = recipe {
         request.needs = needs(recipe, &env)?;
     }
@@ -37,7 +40,7 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
     {
         words = recipe.apply(&program, &words);
     }
-    announce(arguments, &loaded, recipe, &env);
+    boundary::announce(&arguments.boundary, &loaded, recipe, &env);
     let command = Command {
         program,
         arguments: words,
@@ -63,91 +66,12 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
     }
 }
 
-fn refuse_planned(arguments: &RunArgs) -> Result<(), Failure> {
-    if arguments.planned.json() {
-        return Err(Failure::new(
-            "`stockade run` has no `--json`: its output is the command's",
-            "`--json-file PATH` will write the events beside it",
-        ));
-    }
-    match arguments.planned.used() {
-        Some(flag) => {
-            Err(Failure::new(format!("not yet: `{flag}`"), "nothing was run; leave the flag out"))
-        }
-        None => Ok(()),
-    }
-}
-
-/// Root at work on somebody else's folder works as its owner, so that nothing in it ends up
-/// belonging to root.
-fn become_owner(env: &mut Env, arguments: &RunArgs) -> Result<(), Failure> {
-    if env.uid != 0 || arguments.sandbox.as_deref() == Some(Mode::DangerFullAccess.as_str()) {
-        return Ok(());
-    }
-    let folder = arguments.folder.as_deref().unwrap_or(Path::new("."));
-    let folder = env.current.join(folder);
-    let Some(owner) = stockade_sandbox::owner_of(&folder).filter(|owner| owner.uid != 0) else {
-        return Ok(());
-    };
-    let home = owner.home.clone();
-    let name = owner.name.clone();
-    stockade_sandbox::become_user(&owner)?;
-    env.uid = owner.uid;
-    env.vars.insert("HOME".into(), home.clone().into());
-    env.vars.insert("USER".into(), name.clone());
-    env.vars.insert("LOGNAME".into(), name.clone());
-    env.vars.remove(OsStr::new("XDG_CONFIG_HOME"));
-    env.home = Some(home);
-    if !arguments.quiet {
-        let text = format!("running as `{}`, who owns the workspace", name.to_string_lossy());
-        ui::say("stockade", &text);
-    }
-    Ok(())
-}
-
 fn command(arguments: &RunArgs, env: &Env) -> (OsString, Vec<OsString>) {
     if let Some((program, words)) = arguments.command.split_first() {
         (program.clone(), words.to_vec())
     } else {
         let shell = env.vars.get(OsStr::new("SHELL")).filter(|shell| !shell.is_empty());
         (shell.cloned().unwrap_or_else(|| "/bin/sh".into()), Vec::new())
-    }
-}
-
-fn request(arguments: &RunArgs) -> Result<Request, Failure> {
-    let wrong =
-        |flag: &str, error: &dyn std::fmt::Display| Failure::new(format!("{flag}: {error}"), "");
-    let mode = arguments.sandbox.as_deref().map(str::parse).transpose();
-    let approval = arguments.ask_for_approval.as_deref().map(str::parse).transpose();
-    let timeout = arguments.timeout.as_deref().map(parse_time).transpose();
-    Ok(Request {
-        mode: mode.map_err(|error| wrong("--sandbox", &error))?,
-        approval: approval.map_err(|error| wrong("--ask-for-approval", &error))?,
-        workspace: arguments.folder.clone(),
-        add_dirs: arguments.add_dir.clone(),
-        hide: arguments.hide.clone(),
-        env: arguments.env.iter().map(|flag| env_flag(flag)).collect::<Result<_, _>>()?,
-        allow_hosts: arguments.allow_host.clone(),
-        timeout: timeout.map_err(|error| wrong("--timeout", &error))?,
-        options: arguments.config.clone(),
-        profile: arguments.profile.clone(),
-        no_project_config: arguments.no_project_config,
-        needs: Needs::default(),
-    })
-}
-
-fn env_flag(flag: &OsStr) -> Result<EnvFlag, Failure> {
-    let bytes = flag.as_bytes();
-    let (name, value) = match bytes.iter().position(|byte| *byte == b'=') {
-        Some(at) => (bytes.get(..at).unwrap_or_default(), bytes.get(at + 1..)),
-        None => (bytes, None),
-    };
-    match std::str::from_utf8(name) {
-        Ok(name) if !name.is_empty() => Ok(match value {
-            Some(value) => EnvFlag::Set(name.to_owned(), OsStr::from_bytes(value).to_owned()),
-            None => EnvFlag::Pass(name.to_owned()),
-        }),
-        _ => Err(Failure::new("`--env` needs a name", "write `--env NAME` or `--env NAME=VALUE`")),
     }
 }
 
@@ -186,39 +110,4 @@ fn make_file(path: &Path, initial: &str) -> std::io::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-fn announce(arguments: &RunArgs, loaded: &Loaded, recipe: Option<&Recipe>, env: &Env) {
-    if arguments.quiet {
-        return;
-    }
-    for warning in &loaded.warnings {
-        ui::say("warning", warning);
-    }
-    let policy = &loaded.policy;
-    if policy.mode == Mode::DangerFullAccess && !is_disposable(env) {
-        ui::say("warning", "danger-full-access: no boundary; the command can do what you can");
-    }
-    if !arguments.verbose {
-        return;
-    }
-    ui::say("stockade", &format!("mode {}, network {}", policy.mode, policy.network.word()));
-    for root in &policy.writable {
-        ui::say("stockade", &format!("writable {}", root.as_path().display()));
-    }
-    let counts = format!("{} protected, {} hidden", policy.protected.len(), policy.hidden.len());
-    ui::say("stockade", &counts);
-    if let Some(recipe) = recipe {
-        ui::say("stockade", &format!("recipe {}", recipe.name()));
-    }
-    for (name, place) in &loaded.provenance {
-        ui::say("stockade", &format!("{name} from {place}"));
-    }
-}
-
-/// A place that is thrown away after use: CI, a container.
-fn is_disposable(env: &Env) -> bool {
-    env.vars.contains_key(OsStr::new("CI"))
-        || Path::new("/.dockerenv").exists()
-        || Path::new("/run/.containerenv").exists()
 }

@@ -47,5 +47,5 @@ pub fn owner_of(path: &Path) -> Option<Owner> {
 /// [`SetupError::Host`] when this process may not change its ids.
 pub fn become_user(owner: &Owner) -> Result<(), SetupError> {
     credentials_unsafe::change_ids(owner.uid, owner.gid)
-        .map_err(|error| SetupError::Host("become the owner of the workspace", error))
+        .map_err(|error| SetupError::Host("become the owner of the workspace".into(), error))
 }

@@ -56,6 +56,9 @@ pub(crate) fn restrict(plan: &Plan) -> Result<(), Failure> {
     let ruleset = sys::create_ruleset(&attr).map_err(step("make a ruleset of", "Landlock"))?;
     let rules = Rules { ruleset, handled };
     rules.allow_writes(plan)?;
+    if plan.runs_itself {
+        rules.allow_own_program()?;
+    }
     let is_hidden = |placement: &&Placement| placement.content == Content::Hidden;
     let hidden = plan.placements.iter().filter(is_hidden);
     let hidden = Hidden::of(hidden.map(|placement| placement.path.as_path()));
@@ -74,10 +77,10 @@ impl Rules {
         for placement in &plan.placements {
             match placement.content {
                 Content::Writable | Content::PrivateWritable => {
-                    self.allow(&placement.path, self.handled & !IOCTL_DEV)?;
+                    self.allow(placement.path.as_path(), self.handled & !IOCTL_DEV)?;
                 }
                 // Its own rule: it may lie below a hidden folder, whose siblings get theirs.
-                Content::Readable => self.allow(&placement.path, READ_FILE)?,
+                Content::Readable => self.allow(placement.path.as_path(), READ_FILE)?,
                 Content::PrivateEmpty | Content::Pinned | Content::Protected | Content::Hidden => {}
             }
         }
@@ -89,6 +92,15 @@ impl Rules {
         // A process writes to files of its own there (`comm`, `oom_score_adj`); what concerns
         // the machine is read-only by mount and by owner.
         self.allow(Path::new("/proc"), WRITE_FILE | READ_FILE)
+    }
+
+    /// Execution opens a program for reading. Ours may lie below a hidden or a private folder,
+    /// which no other rule reaches.
+    fn allow_own_program(&self) -> Result<(), Failure> {
+        let path = Path::new(crate::launch::OWN_PROGRAM);
+        let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .map_err(step("open", path))?;
+        self.allow_fd(&fd, READ_FILE).map_err(step("allow in Landlock", path))
     }
 
     fn allow(&self, path: &Path, access: u64) -> Result<(), Failure> {

@@ -4,9 +4,11 @@ mod canary;
 mod control;
 mod failure;
 mod forward;
+pub(crate) mod handover;
 mod identity;
 mod init;
 mod landlock;
+pub(crate) mod leash;
 mod mounts;
 mod outside;
 mod plan;
@@ -21,3 +23,5 @@ pub(crate) mod unconfined;
 
 pub use identity::{Owner, become_user, owner_of};
 pub(crate) use outside::launch;
+pub(crate) use sys::exec_unsafe::{duplicate_stdio, install_stdio};
+pub(crate) use sys::signal_unsafe::{SignalSet, block, ignored, next_signal, signalfd};

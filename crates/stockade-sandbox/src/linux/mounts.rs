@@ -15,6 +15,8 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
+use stockade_policy::AbsPath;
+
 use super::failure::{Failure, step};
 use super::plan::{Content, Placement, Plan};
 use super::sys::mount_unsafe::{Attributes, mount_setattr};
@@ -51,21 +53,25 @@ pub(crate) fn build(plan: &Plan) -> Result<(), Failure> {
     mount_setattr(tree.as_fd(), attributes).map_err(step("make read-only", "/"))?;
 
     let scratch = Scratch::mount(plan)?;
-    let mut synthetic: Vec<(PathBuf, String)> = Vec::new();
+    let mut synthetic: Vec<(AbsPath, String)> = Vec::new();
     let mut places = plan.placements.iter().zip(kept).enumerate();
     // What is inside a private or hidden folder needs a mount point there, made while the
     // scratch is still ours to write; so these are laid out first and mounted in order.
     let mut work = Vec::new();
     for (index, (placement, tree)) in places.by_ref() {
-        let parent =
-            synthetic.iter().rev().find(|(path, _)| placement.path.starts_with(path)).cloned();
-        if let (Some((root, name)), Some(tree)) = (&parent, &tree) {
-            scratch.make_mount_point(name, root, &placement.path, tree)?;
+        if let Some(tree) = &tree
+            && let Some((root, name)) =
+                synthetic.iter().rev().find(|(path, _)| placement.path.is_within(path))
+        {
+            scratch.make_mount_point(name, root.as_path(), placement.path.as_path(), tree)?;
         }
-        let nested = plan.placements.iter().skip(index + 1).any(|inner| {
-            inner.content == Content::Readable && inner.path.starts_with(&placement.path)
-                || inner.content == Content::Writable && inner.path.starts_with(&placement.path)
-        });
+        let mut inside = plan
+            .placements
+            .iter()
+            .skip(index + 1)
+            .take_while(|inner| inner.path.is_within(&placement.path));
+        let nested =
+            inside.any(|inner| matches!(inner.content, Content::Readable | Content::Writable));
         let source = scratch.source_for(placement, index, nested)?;
         if let Source::Own(name) = &source {
             synthetic.push((placement.path.clone(), name.clone()));
@@ -132,6 +138,7 @@ fn set(tree: &OwnedFd, attributes: u64, recursive: bool, path: &Path) -> Result<
 fn capture(plan: &Plan) -> Result<Vec<Option<OwnedFd>>, Failure> {
     let mut kept = Vec::with_capacity(plan.placements.len());
     for Placement { path, content } in &plan.placements {
+        let path = path.as_path();
         let tree = match content {
             Content::Writable => Some(clone_tree(&open(path)?, path)?),
             Content::Readable => match open_quietly(path) {
@@ -243,7 +250,7 @@ impl Scratch {
                 return Ok(Source::Host);
             }
         };
-        match open_quietly(&placement.path) {
+        match open_quietly(placement.path.as_path()) {
             Ok(_) => {}
             Err(error) if is_absent(&error) => return Ok(Source::Absent),
             Err(error) => return Err(step("open", &placement.path)(error)),
@@ -332,7 +339,7 @@ fn place(
     source: &Source,
     scratch: &Scratch,
 ) -> Result<(), Failure> {
-    let path = &placement.path;
+    let path = placement.path.as_path();
     match (source, tree) {
         (Source::Absent, _) => Ok(()),
         (Source::Host, Some(tree)) => attach(&tree, path),

@@ -7,17 +7,19 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use stockade_policy::Policy;
+use stockade_policy::{AbsPath, Policy};
 
 use super::control::{self, End, Order, Report};
 use super::forward;
 use super::init::Inside;
+use super::leash::Leash;
 use super::mounts;
 use super::plan::{Plan, Walls};
 use super::sys::exec_unsafe;
 use super::sys::process_unsafe::{self, Change, Fork, Namespaced};
 use super::sys::signal_unsafe::{self, SignalSet};
 use super::terminal::{self, Terminal};
+use crate::launch::OWN_PROGRAM;
 use crate::{Command, Launch, Outcome, SetupError};
 
 /// Signals that are passed on to the command.
@@ -39,21 +41,26 @@ const HELD: [i32; 4] = [libc::SIGCONT, libc::SIGTTIN, libc::SIGTTOU, libc::SIGCH
 /// How long a command may take to end after a signal that asks it to.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Runs `launch` behind every wall.
-pub(crate) fn launch(launch: &Launch) -> Result<Outcome, SetupError> {
-    let mut plan = Plan::new(&launch.policy);
-    plan.hide_sockets(&host_sockets());
-    run(&plan, &launch.command, &launch.policy)
+/// Runs `launch` behind every wall, until it or `leash` ends.
+pub(crate) fn launch(launch: &Launch, leash: &Leash) -> Result<Outcome, SetupError> {
+    let mut plan = Plan::new(&launch.policy, &host_sockets());
+    plan.runs_itself = launch.command.program == OWN_PROGRAM;
+    run(&plan, &launch.command, &launch.policy, leash)
 }
 
 /// Runs `command` as `plan` says. The tests of single walls start here.
-pub(super) fn run(plan: &Plan, command: &Command, policy: &Policy) -> Result<Outcome, SetupError> {
+pub(super) fn run(
+    plan: &Plan,
+    command: &Command,
+    policy: &Policy,
+    leash: &Leash,
+) -> Result<Outcome, SetupError> {
     let ignored = signal_unsafe::ignored(&FORWARDED);
     let mut held = FORWARDED.to_vec();
     held.extend(HELD);
     let set = SignalSet::of(&held);
     let mask = signal_unsafe::block(&set).map_err(host("block signals"))?;
-    let result = run_masked(plan, command, policy, (mask, &set, &ignored));
+    let result = run_masked(plan, command, (policy, leash), (mask, &set, &ignored));
     signal_unsafe::set_mask(&mask).map_err(host("restore the signal mask"))?;
     result
 }
@@ -61,7 +68,7 @@ pub(super) fn run(plan: &Plan, command: &Command, policy: &Policy) -> Result<Out
 fn run_masked(
     plan: &Plan,
     command: &Command,
-    policy: &Policy,
+    (policy, leash): (&Policy, &Leash),
     (mask, set, ignored): (SignalSet, &SignalSet, &[i32]),
 ) -> Result<Outcome, SetupError> {
     // Without a loopback here there is nothing for the canary to reach.
@@ -102,6 +109,7 @@ fn run_masked(
     let mut outside = Outside {
         child,
         channel: ours,
+        leash,
         signals: signal_unsafe::signalfd(set).map_err(host("open a signalfd"))?,
         terminal: terminal.take(),
         deadline: policy.limits.wall_time.map(|limit| (Instant::now() + limit, limit)),
@@ -112,7 +120,7 @@ fn run_masked(
 }
 
 fn host(step: &'static str) -> impl FnOnce(io::Error) -> SetupError {
-    move |error| SetupError::Host(step, error)
+    move |error| SetupError::Host(step.into(), error)
 }
 
 fn namespaces(walls: Walls) -> i32 {
@@ -151,7 +159,7 @@ fn map_ids(child: &Namespaced) -> io::Result<()> {
 ///
 /// The list of the host's network namespace, `proc_net(5)`: one line each, the path last. What
 /// is not an absolute path is an abstract name or relative to a folder that is not known.
-fn host_sockets() -> Vec<std::path::PathBuf> {
+fn host_sockets() -> Vec<AbsPath> {
     use std::os::unix::ffi::OsStrExt as _;
     let Ok(list) = fs::read("/proc/self/net/unix") else { return Vec::new() };
     let mut found: Vec<_> = list
@@ -163,7 +171,7 @@ fn host_sockets() -> Vec<std::path::PathBuf> {
         .filter(|path| {
             !["/run", "/tmp", "/var/tmp", "/dev"].iter().any(|root| path.starts_with(root))
         })
-        .filter_map(mounts::canonical)
+        .filter_map(|path| AbsPath::new(mounts::canonical(path)?).ok())
         .collect();
     found.sort();
     found.dedup();
@@ -172,9 +180,10 @@ fn host_sockets() -> Vec<std::path::PathBuf> {
 
 /// The run as seen from outside.
 #[derive(Debug)]
-struct Outside {
+struct Outside<'a> {
     child: Namespaced,
     channel: OwnedFd,
+    leash: &'a Leash,
     signals: OwnedFd,
     terminal: Option<Terminal>,
     deadline: Option<(Instant, Duration)>,
@@ -187,13 +196,14 @@ struct Outside {
 #[expect(clippy::struct_excessive_bools, reason = "one for each descriptor that is polled")]
 struct Ready {
     channel: bool,
+    leash: bool,
     signals: bool,
     keyboard: bool,
     inner_output: bool,
     inner_input: bool,
 }
 
-impl Outside {
+impl Outside<'_> {
     /// Serves until the command has ended or could not be started.
     fn watch(&mut self) -> Result<Outcome, SetupError> {
         loop {
@@ -201,6 +211,9 @@ impl Outside {
                 return Ok(outcome);
             }
             let ready = self.wait().map_err(host("wait for the command"))?;
+            if ready.leash {
+                return Ok(Outcome::Killed(libc::SIGKILL));
+            }
             if ready.signals {
                 self.pass_signals()?;
             }
@@ -258,6 +271,8 @@ impl Outside {
         if let Some(fd) = keyboard {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
+        let leash_index = fds.len();
+        fds.extend(self.leash.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -267,6 +282,7 @@ impl Outside {
         let keyboard_index = 2 + usize::from(inner.is_some());
         Ok(Ready {
             channel: flags(0).intersects(readable),
+            leash: flags(leash_index).intersects(readable),
             signals: flags(1).intersects(readable),
             inner_output: inner.is_some() && flags(2).intersects(readable),
             inner_input: inner.is_some() && flags(2).contains(PollFlags::OUT),
@@ -324,6 +340,7 @@ impl Outside {
             Report::Started => {
                 // Standard error stays: what ends a run is said there.
                 exec_unsafe::detach_stdio(&[0, 1]).map_err(host("detach from standard output"))?;
+                self.leash.started();
                 Ok(None)
             }
             Report::Terminal => {

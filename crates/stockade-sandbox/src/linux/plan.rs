@@ -36,7 +36,7 @@ pub(crate) enum Content {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Placement {
     /// Absolute path; the same inside and outside.
-    pub(crate) path: PathBuf,
+    pub(crate) path: AbsPath,
     /// What stands there.
     pub(crate) content: Content,
 }
@@ -79,6 +79,8 @@ pub(crate) struct Plan {
     pub(crate) host_ports: Vec<u16>,
     /// Where the canary tries to write: a folder of the host that no root covers.
     pub(crate) canary: PathBuf,
+    /// Whether the command is this very program, wherever it lies.
+    pub(crate) runs_itself: bool,
     /// Which walls to put up.
     pub(crate) walls: Walls,
 }
@@ -93,18 +95,17 @@ const RUNTIME: &str = "/run";
 const RUNTIME_READABLE: [&str; 2] = ["/run/current-system", "/run/opengl-driver"];
 
 impl Plan {
-    /// Lays out the view of `policy`.
-    pub(crate) fn new(policy: &Policy) -> Self {
+    /// Lays out the view of `policy`; `sockets` are those that somebody outside listens on, which
+    /// are covered wherever the view would show them.
+    pub(crate) fn new(policy: &Policy, sockets: &[AbsPath]) -> Self {
         let mut wanted: Vec<Placement> = Vec::new();
-        let mut want = |path: &Path, content| {
-            wanted.push(Placement { path: path.to_owned(), content });
-        };
+        let mut want = |path: AbsPath, content| wanted.push(Placement { path, content });
         for path in TEMPORARY {
-            want(Path::new(path), Content::PrivateWritable);
+            want(own(path), Content::PrivateWritable);
         }
-        want(Path::new(RUNTIME), Content::PrivateEmpty);
+        want(own(RUNTIME), Content::PrivateEmpty);
         for path in RUNTIME_READABLE {
-            want(Path::new(path), Content::Readable);
+            want(own(path), Content::Readable);
         }
         let lists = [
             (&policy.writable, Content::Writable),
@@ -114,11 +115,14 @@ impl Plan {
         ];
         for (paths, content) in lists {
             for path in paths {
-                want(path.as_path(), content);
+                want(path.clone(), content);
             }
         }
+        for path in sockets {
+            want(path.clone(), Content::Hidden);
+        }
         // A workspace that the private folders would cover has to be brought back.
-        want(policy.workspace.as_path(), Content::Readable);
+        want(policy.workspace.clone(), Content::Readable);
         Self {
             placements: settle(wanted),
             tmp_bytes: policy.limits.tmp_bytes,
@@ -126,36 +130,41 @@ impl Plan {
             processes: policy.limits.processes,
             host_ports: policy.network.host_ports.clone(),
             canary: canary(policy),
+            runs_itself: false,
             walls: Walls::ALL,
         }
     }
 }
 
-impl Plan {
-    /// Covers sockets that somebody outside listens on, wherever the view would show them.
-    pub(crate) fn hide_sockets(&mut self, paths: &[PathBuf]) {
-        let mut wanted = std::mem::take(&mut self.placements);
-        wanted.extend(
-            paths.iter().map(|path| Placement { path: path.clone(), content: Content::Hidden }),
-        );
-        self.placements = settle(wanted);
-    }
+fn own(path: &str) -> AbsPath {
+    AbsPath::new(path).expect("invariant: the table has absolute paths")
 }
 
 /// Sorts the wishes, drops those that change nothing, and adds the pins.
 fn settle(mut wanted: Vec<Placement>) -> Vec<Placement> {
     add_pins(&mut wanted);
-    // An ancestor sorts before its descendants; at one path the later content wins, in the
-    // order of `Content`: hidden over protected over writable.
+    // An ancestor sorts before its descendants, and these follow it without a gap; at one path
+    // the later content wins, in the order of `Content`: hidden over protected over writable.
     wanted.sort_by(|a, b| a.path.cmp(&b.path).then(a.content.cmp(&b.content)));
-    let mut settled: Vec<Placement> = Vec::new();
+    let mut settled: Vec<Placement> = Vec::with_capacity(wanted.len());
+    // Of those settled, the ones that the next may lie in: each inside the one before.
+    let mut above: Vec<usize> = Vec::new();
     let mut rest = wanted.into_iter().peekable();
     while let Some(placement) = rest.next() {
         if rest.peek().is_some_and(|next| next.path == placement.path) {
             continue;
         }
-        let above = settled.iter().rev().find(|above| placement.path.starts_with(&above.path));
-        if changes_something(placement.content, above.map(|above| above.content)) {
+        let nearest = loop {
+            let Some(candidate) = above.last().and_then(|&index| settled.get(index)) else {
+                break None;
+            };
+            if placement.path.is_within(&candidate.path) {
+                break Some(candidate.content);
+            }
+            above.pop();
+        };
+        if changes_something(placement.content, nearest) {
+            above.push(settled.len());
             settled.push(placement);
         }
     }
@@ -175,26 +184,22 @@ fn changes_something(content: Content, above: Option<Content>) -> bool {
 }
 
 fn add_pins(wanted: &mut Vec<Placement>) {
-    let roots: Vec<PathBuf> = with_content(wanted, Content::Writable);
-    for path in with_content(wanted, Content::Protected) {
-        let root = roots
-            .iter()
-            .filter(|root| path.starts_with(root))
+    let with = |content| wanted.iter().filter(move |placement| placement.content == content);
+    let mut pins = Vec::new();
+    for Placement { path, .. } in with(Content::Protected) {
+        let root = with(Content::Writable)
+            .map(|placement| &placement.path)
+            .filter(|root| path.is_within(root))
             // The outermost: a root nested in it is pinned like any other folder.
             .min_by_key(|root| root.as_os_str().len());
         let Some(root) = root else { continue };
-        for folder in path.ancestors().skip(1).take_while(|folder| folder != root) {
-            wanted.push(Placement { path: folder.to_owned(), content: Content::Pinned });
+        let above = path.as_path().ancestors().skip(1);
+        for folder in above.take_while(|folder| *folder != root.as_path()) {
+            let path = AbsPath::new(folder).expect("invariant: a folder above a normalized path");
+            pins.push(Placement { path, content: Content::Pinned });
         }
     }
-}
-
-fn with_content(placements: &[Placement], content: Content) -> Vec<PathBuf> {
-    placements
-        .iter()
-        .filter(|placement| placement.content == content)
-        .map(|placement| placement.path.clone())
-        .collect()
+    wanted.append(&mut pins);
 }
 
 /// A folder that the user could write without Stockade, if there is one outside the roots.
@@ -238,11 +243,13 @@ mod tests {
 
     /// The part of a plan below /home, one line a place.
     fn shown(policy: &Policy) -> Vec<String> {
-        Plan::new(policy)
+        Plan::new(policy, &[])
             .placements
             .iter()
-            .filter(|placement| placement.path.starts_with("/home"))
-            .map(|placement| format!("{:?} {}", placement.content, placement.path.display()))
+            .filter(|placement| placement.path.as_path().starts_with("/home"))
+            .map(|placement| {
+                format!("{:?} {}", placement.content, placement.path.as_path().display())
+            })
             .collect()
     }
 
@@ -306,10 +313,10 @@ mod tests {
         let mut policy = policy(&["/tmp/w"], &[], &[]);
         policy.workspace = AbsPath::new("/tmp/w").unwrap();
         let contents = |policy: &Policy| {
-            let plan = Plan::new(policy);
+            let plan = Plan::new(policy, &[]);
             plan.placements
                 .into_iter()
-                .find(|placement| placement.path == Path::new("/tmp/w"))
+                .find(|placement| placement.path.as_path() == Path::new("/tmp/w"))
                 .map(|placement| placement.content)
         };
         assert_eq!(contents(&policy), Some(Content::Writable));
@@ -320,8 +327,8 @@ mod tests {
 
     #[test]
     fn the_canary_stands_where_a_write_would_hurt() {
-        assert_eq!(Plan::new(&policy(&["/home/u/w"], &[], &[])).canary, Path::new("/home/u"));
+        assert_eq!(Plan::new(&policy(&["/home/u/w"], &[], &[]), &[]).canary, Path::new("/home/u"));
         let everything = policy(&["/home/u", "/home"], &[], &[]);
-        assert_eq!(Plan::new(&everything).canary, Path::new("/"));
+        assert_eq!(Plan::new(&everything, &[]).canary, Path::new("/"));
     }
 }

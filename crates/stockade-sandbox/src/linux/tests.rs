@@ -12,6 +12,7 @@ use std::{env, fs};
 
 use stockade_policy::{AbsPath, Limits, Mode, Network, Policy};
 
+use super::leash::Leash;
 use super::outside;
 use super::plan::{Plan, Walls};
 use super::sys::process_unsafe::{self, Fork};
@@ -75,7 +76,7 @@ fn child() {
     let Some(case) = env::var_os(CASE) else { return };
     let folder = PathBuf::from(env::var_os(FOLDER).unwrap());
     let policy = policy(&folder);
-    let mut plan = Plan::new(&policy);
+    let mut plan = Plan::new(&policy, &[]);
     plan.walls = walls(case.to_str().unwrap());
     let command = Command {
         program: "/bin/bash".into(),
@@ -90,7 +91,7 @@ fn child() {
         }
         Fork::Child => {
             // Standard output is let go of once the command has started.
-            match outside::run(&plan, &command, &policy) {
+            match outside::run(&plan, &command, &policy, &Leash::NONE) {
                 Ok(Outcome::Exited(status)) => eprintln!("exited {status}"),
                 Ok(other) => eprintln!("{other:?}"),
                 Err(error @ SetupError::Canary { .. }) => eprintln!("refused: {error}"),

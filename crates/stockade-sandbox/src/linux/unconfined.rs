@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::leash::Leash;
 use super::sys::process_unsafe::{self, Change, Fork};
 use super::sys::signal_unsafe::{self, SignalSet};
 use super::target;
@@ -20,14 +21,14 @@ const FORWARDED: [i32; 5] =
 /// A terminal sends these to the command as well, which shares the process group.
 const LEFT_TO_COMMAND: [i32; 2] = [libc::SIGINT, libc::SIGQUIT];
 
-/// Runs the command with the user's own rights.
-pub(crate) fn launch(launch: &Launch) -> Result<Outcome, SetupError> {
+/// Runs the command with the user's own rights, until it or `leash` ends.
+pub(crate) fn launch(launch: &Launch, leash: &Leash) -> Result<Outcome, SetupError> {
     let ignored = signal_unsafe::ignored(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT]);
     let mut held = FORWARDED.to_vec();
     held.extend(LEFT_TO_COMMAND);
     held.push(libc::SIGCHLD);
     let set = SignalSet::of(&held);
-    let host = |step| move |error| SetupError::Host(step, error);
+    let host = |step: &'static str| move |error| SetupError::Host(step.into(), error);
     let mask = signal_unsafe::block(&set).map_err(host("block signals"))?;
     process_unsafe::become_subreaper().map_err(host("become the reaper of orphans"))?;
     let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
@@ -52,13 +53,14 @@ pub(crate) fn launch(launch: &Launch) -> Result<Outcome, SetupError> {
             source: io::Error::from_raw_os_error(i32::from_le_bytes(errno)),
         });
     }
-    let outcome = watch(pid, &set, launch.policy.limits.wall_time);
+    leash.started();
+    let outcome = watch(pid, &set, launch.policy.limits.wall_time, leash);
     end_descendants();
     signal_unsafe::set_mask(&mask).map_err(host("restore the signal mask"))?;
     outcome.map_err(host("wait for the command"))
 }
 
-fn watch(pid: i32, set: &SignalSet, limit: Option<Duration>) -> io::Result<Outcome> {
+fn watch(pid: i32, set: &SignalSet, limit: Option<Duration>, leash: &Leash) -> io::Result<Outcome> {
     let signals = signal_unsafe::signalfd(set)?;
     let deadline = limit.map(|limit| (Instant::now() + limit, limit));
     loop {
@@ -80,10 +82,14 @@ fn watch(pid: i32, set: &SignalSet, limit: Option<Duration>) -> io::Result<Outco
                 Some(Timespec { tv_sec: seconds, tv_nsec: left.subsec_nanos().into() })
             }
         };
-        let mut fds = [PollFd::new(&signals, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
+        fds.extend(leash.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
+        }
+        if fds.get(1).is_some_and(|leash| !leash.revents().is_empty()) {
+            return Ok(Outcome::Killed(libc::SIGKILL));
         }
         while let Some(signal) = signal_unsafe::next_signal(signals.as_fd())? {
             if FORWARDED.contains(&signal) {

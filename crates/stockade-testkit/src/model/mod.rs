@@ -1,12 +1,16 @@
 //! A model server that follows a script, on the loopback.
 //!
-//! It speaks what agents speak to a model: the Responses API and the Messages API, streamed.
+//! It speaks what agents speak to a model: the Responses API, the Chat Completions API and the
+//! Messages API, streamed; and it can be told to be a bad server ([`Fault`]).
 //! Where in the script a conversation stands is read from the conversation itself (how many
 //! tool results it holds), so that retries and side questions do not disturb it.
 
+mod chat;
+mod fault;
 mod http;
 mod messages;
 mod responses;
+mod script;
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -16,15 +20,10 @@ use std::thread;
 use serde_json::Value;
 
 use http::Request;
+use script::Turn;
 
-/// What the model does next.
-#[derive(Debug, Clone)]
-pub enum Step {
-    /// Asks for a shell command.
-    Shell(String),
-    /// Says something, and thereby ends its turn.
-    Say(String),
-}
+pub use fault::Fault;
+pub use script::Step;
 
 /// A running server; it ends with the process.
 #[derive(Debug)]
@@ -40,17 +39,26 @@ impl FakeModel {
     ///
     /// When no port or thread is to be had.
     pub fn start(script: Vec<Step>) -> io::Result<Self> {
+        Self::start_faulty(script, Vec::new())
+    }
+
+    /// The same, with what is wrong with the first, the second, … request. Later ones are
+    /// answered properly.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`start`](Self::start).
+    pub fn start_faulty(script: Vec<Step>, faults: Vec<Fault>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&requests);
-        let script = Arc::new(script);
+        let server = Arc::new(Server { script, faults, seen: Arc::clone(&requests) });
         thread::Builder::new().name("model".to_owned()).spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (script, seen) = (Arc::clone(&script), Arc::clone(&seen));
+                let server = Arc::clone(&server);
                 thread::spawn(move || {
                     // A client that goes away in the middle has its reasons.
-                    serve(stream, &script, &seen).ok();
+                    server.serve(stream).ok();
                 });
             }
         })?;
@@ -62,32 +70,64 @@ impl FakeModel {
         self.port
     }
 
-    /// The bodies of all requests so far.
+    /// The bodies of all questions so far.
     pub fn requests(&self) -> Vec<Value> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-fn serve(mut stream: TcpStream, script: &[Step], seen: &Mutex<Vec<Value>>) -> io::Result<()> {
-    while let Some(request) = Request::read(&mut stream)? {
-        let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
-        seen.lock().unwrap_or_else(PoisonError::into_inner).push(body.clone());
-        let path = request.path.split('?').next().unwrap_or_default();
-        let events = match (request.method.as_str(), path) {
-            ("POST", path) if path.ends_with("/responses") => responses::answer(&body, script),
-            ("POST", path) if path.ends_with("/messages") => messages::answer(&body, script),
-            ("POST", path) if path.ends_with("/count_tokens") => {
-                http::reply(&mut stream, "200 OK", "application/json", "{\"input_tokens\":1}")?;
-                continue;
+/// What all connections share.
+#[derive(Debug)]
+struct Server {
+    script: Vec<Step>,
+    faults: Vec<Fault>,
+    seen: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Server {
+    fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        while let Some(request) = Request::read(&mut stream)? {
+            let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
+            let path = request.path.split('?').next().unwrap_or_default();
+            let (turn, events): (Turn, fn(&Value, &Turn) -> String) =
+                match (request.method.as_str(), path) {
+                    ("POST", path) if path.ends_with("/responses") => {
+                        (responses::turn(&body, &self.script), responses::events)
+                    }
+                    ("POST", path) if path.ends_with("/chat/completions") => {
+                        (chat::turn(&body, &self.script), chat::events)
+                    }
+                    ("POST", path) if path.ends_with("/messages") => {
+                        (messages::turn(&body, &self.script), messages::events)
+                    }
+                    ("POST", path) if path.ends_with("/count_tokens") => {
+                        let kind = "application/json";
+                        http::reply(&mut stream, "200 OK", kind, "{\"input_tokens\":1}")?;
+                        continue;
+                    }
+                    _ => {
+                        http::reply(&mut stream, "404 Not Found", "application/json", "{}")?;
+                        continue;
+                    }
+                };
+            let fault = self.note(body.clone());
+            let is_short = matches!(fault, Fault::Short);
+            let events = events(&body, &Turn { is_short, ..turn });
+            if !fault.answer(&mut stream, &events)? {
+                break;
             }
-            _ => {
-                http::reply(&mut stream, "404 Not Found", "application/json", "{}")?;
-                continue;
-            }
-        };
-        http::reply(&mut stream, "200 OK", "text/event-stream", &events)?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Keeps `body`, and says what is wrong with its request.
+    fn note(&self, body: Value) -> Fault {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = self.faults.get(seen.len()).cloned();
+        seen.push(body);
+        fault.unwrap_or(Fault::None)
+    }
 }
 
 /// One server-sent event.

@@ -1,0 +1,34 @@
+//! What an agent at work tells those who watch.
+
+use std::time::Duration;
+
+/// Something that happened, in the order in which it happened.
+///
+/// The calls themselves are not here: whoever implements [`Hands`](crate::Hands) knows of each
+/// of them first, and of the judgement on it too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentEvent {
+    /// A piece of what the model is saying. After [`Retrying`](Self::Retrying) it starts anew.
+    TextDelta(String),
+    /// All that the model said in one turn.
+    Message {
+        /// Its text.
+        text: String,
+    },
+    /// A piece of what the running command printed, as it came.
+    Output(Vec<u8>),
+    /// What one turn cost.
+    Usage {
+        /// Tokens read, those from a cache included.
+        input_tokens: u64,
+        /// Tokens written.
+        output_tokens: u64,
+    },
+    /// A call to the model failed and is made again.
+    Retrying {
+        /// What was wrong.
+        why: String,
+        /// How long the next try waits.
+        after: Duration,
+    },
+}

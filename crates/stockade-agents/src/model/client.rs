@@ -1,0 +1,368 @@
+//! The way to the model server and back: requests, patience, and no more trust than needed.
+//!
+//! The server may be down, slow, overloaded, or not what it says it is. Everything that comes
+//! from it is bounded in size and time; redirects are not followed, because the key would
+//! follow them.
+
+use std::error::Error;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Once;
+use std::time::Duration;
+
+use reqwest::Response;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use serde_json::Value;
+use stockade_policy::{check_endpoint, is_encrypted_endpoint, is_loopback_endpoint};
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+use super::turn::{Answer, Decode, Question, failure, reason, shown};
+use super::{Api, Model, ModelError, Patience, Secret, chat, messages, responses, sse};
+use crate::driver::{AgentError, Stop};
+use crate::event::AgentEvent;
+
+/// The longest single event; the last one of an answer may hold all of it again.
+const EVENT_BYTES: usize = 8 << 20;
+/// The longest answer, with all that is around each piece of it.
+const ANSWER_BYTES: usize = 64 << 20;
+/// The longest explanation of an error.
+const ERROR_BYTES: usize = 64 << 10;
+const CONNECT: Duration = Duration::from_secs(20);
+/// What the server has to end its stream properly, so that the connection can be used again.
+const LEFTOVER: Duration = Duration::from_millis(50);
+
+/// Kinds of failure that the same question would meet again.
+const LASTING: [&str; 9] = [
+    "invalid_request_error",
+    "invalid_prompt",
+    "insufficient_quota",
+    "billing_error",
+    "context_length_exceeded",
+    "authentication_error",
+    "permission_error",
+    "not_found_error",
+    "request_too_large",
+];
+
+/// A client of one model.
+#[derive(Debug)]
+pub(crate) struct Client {
+    runtime: Runtime,
+    http: reqwest::Client,
+    headers: HeaderMap,
+    url: String,
+    model: Model,
+    patience: Patience,
+}
+
+/// Why one try brought no answer.
+enum Trouble {
+    /// Another try would fare no better.
+    Lasting(ModelError),
+    /// It may pass; the server may have said when.
+    Passing(ModelError, Option<Duration>),
+}
+
+impl From<ModelError> for Trouble {
+    fn from(error: ModelError) -> Self {
+        match &error {
+            ModelError::Failed { kind, .. } if LASTING.contains(&kind.as_str()) => {
+                Self::Lasting(error)
+            }
+            ModelError::Silent(_)
+            | ModelError::Failed { .. }
+            | ModelError::Cut
+            | ModelError::Nonsense(_) => Self::Passing(error, None),
+            ModelError::Endpoint { .. }
+            | ModelError::Key
+            | ModelError::Client(_)
+            | ModelError::Unreachable { .. }
+            | ModelError::Slow(_)
+            | ModelError::Status { .. }
+            | ModelError::TooLong { .. } => Self::Lasting(error),
+        }
+    }
+}
+
+impl Client {
+    pub(crate) fn new(model: Model, patience: Patience) -> Result<Self, AgentError> {
+        let base = model.base_url.trim_end_matches('/');
+        check_endpoint(base)
+            .map_err(|source| ModelError::Endpoint { url: model.base_url.clone(), source })?;
+        let path = match model.api {
+            Api::Responses => "/responses",
+            Api::Chat => "/chat/completions",
+            Api::Messages => "/v1/messages",
+        };
+        let client = |error| ModelError::Client(root(&error));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(AgentError::Start)?;
+        Ok(Self {
+            runtime,
+            http: http(base).map_err(client)?,
+            headers: headers(model.api, model.key.as_ref())?,
+            url: format!("{base}{path}"),
+            model,
+            patience,
+        })
+    }
+
+    /// Asks until there is an answer, patience is at its end, or somebody asks to stop.
+    pub(crate) fn ask(
+        &self,
+        question: Question<'_>,
+        events: &mut dyn FnMut(AgentEvent),
+        stop: &Stop,
+    ) -> Result<Answer, AgentError> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = stop.requested() => Err(AgentError::Interrupted),
+                answer = self.patiently(question, events) => Ok(answer?),
+            }
+        })
+    }
+
+    async fn patiently(
+        &self,
+        question: Question<'_>,
+        events: &mut dyn FnMut(AgentEvent),
+    ) -> Result<Answer, ModelError> {
+        let request = match self.model.api {
+            Api::Responses => responses::request(&self.model.name, question),
+            Api::Chat => chat::request(&self.model.name, question),
+            Api::Messages => messages::request(&self.model.name, question),
+        };
+        let body = request.to_string();
+        let mut delay = self.patience.first_delay;
+        let mut tries = 1;
+        loop {
+            let trouble = match timeout(self.patience.answer, self.once(&body, events)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(trouble)) => trouble,
+                Err(_) => ModelError::Slow(self.patience.answer).into(),
+            };
+            let (error, after) = match trouble {
+                Trouble::Lasting(error) => return Err(error),
+                Trouble::Passing(error, asked) => (error, asked.unwrap_or_else(|| jitter(delay))),
+            };
+            if tries >= self.patience.tries || after > self.patience.longest_delay {
+                return Err(error);
+            }
+            events(AgentEvent::Retrying { why: with_causes(&error), after });
+            tokio::time::sleep(after).await;
+            delay = (delay * 2).min(self.patience.longest_delay);
+            tries += 1;
+        }
+    }
+
+    /// One request and its answer.
+    async fn once(
+        &self,
+        body: &str,
+        events: &mut dyn FnMut(AgentEvent),
+    ) -> Result<Answer, Trouble> {
+        let request = self.http.post(&self.url).headers(self.headers.clone()).body(body.to_owned());
+        let response = self.in_time(request.send()).await?.map_err(|error| {
+            let source = root(&error);
+            let is_lasting = source.to_string().contains("certificate");
+            let error = ModelError::Unreachable { url: self.url.clone(), source };
+            if is_lasting { Trouble::Lasting(error) } else { Trouble::Passing(error, None) }
+        })?;
+        let kind = header(response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
+        let is_whole = ["application/json", "text/html"].iter().any(|kinds| kind.contains(kinds));
+        if !response.status().is_success() {
+            return Err(self.refused(response).await);
+        }
+        if is_whole {
+            let what = format!("`{}` instead of a stream of events", shown(&kind));
+            let body = self.explanation(response).await;
+            let error =
+                serde_json::from_slice::<Value>(&body).ok().map(|body| body["error"].clone());
+            return Err(match error {
+                Some(error) if !error.is_null() => self.redacted(failure(&error)).into(),
+                _ => ModelError::Nonsense(what).into(),
+            });
+        }
+        self.listen(response, events).await
+    }
+
+    /// Reads a stream to its end.
+    async fn listen(
+        &self,
+        mut response: Response,
+        events: &mut dyn FnMut(AgentEvent),
+    ) -> Result<Answer, Trouble> {
+        let mut decoder: Box<dyn Decode> = match self.model.api {
+            Api::Responses => Box::<responses::Decoder>::default(),
+            Api::Chat => Box::<chat::Decoder>::default(),
+            Api::Messages => Box::<messages::Decoder>::default(),
+        };
+        let mut stream = sse::Stream::default();
+        let mut has_spoken = false;
+        let mut bytes = 0_usize;
+        while !decoder.is_over() {
+            // A connection that breaks is a stream that was cut.
+            let Ok(Some(piece)) = self.in_time(response.chunk()).await? else { break };
+            bytes += piece.len();
+            let each = |event: sse::Event| {
+                decoder.event(&event.name, &event.data, &mut |text| {
+                    has_spoken = true;
+                    events(AgentEvent::TextDelta(text.to_owned()));
+                })
+            };
+            stream.feed(&piece, each).map_err(|error| self.redacted(error))?;
+            if stream.pending_bytes() > EVENT_BYTES {
+                return Err(ModelError::TooLong { limit_bytes: EVENT_BYTES }.into());
+            }
+            if bytes > ANSWER_BYTES {
+                return Err(ModelError::TooLong { limit_bytes: ANSWER_BYTES }.into());
+            }
+        }
+        let rest = async { while let Ok(Some(_)) = response.chunk().await {} };
+        timeout(LEFTOVER, rest).await.ok();
+        let answer = decoder.answer()?;
+        if answer.text.is_empty() && answer.calls.is_empty() && !answer.is_cut {
+            return Err(ModelError::Nonsense("it holds neither text nor a call".to_owned()).into());
+        }
+        if !has_spoken && !answer.text.is_empty() {
+            events(AgentEvent::TextDelta(answer.text.clone()));
+        }
+        Ok(answer)
+    }
+
+    /// What a status other than success means.
+    async fn refused(&self, response: Response) -> Trouble {
+        let status = response.status().as_u16();
+        let seconds = |name, unit: f64| {
+            let number: f64 = header(response.headers(), name)?.parse().ok()?;
+            Duration::try_from_secs_f64(number * unit).ok()
+        };
+        // The form with a date is not read: it needs clocks that agree.
+        let retry_after = seconds("retry-after-ms", 1e-3).or_else(|| seconds("retry-after", 1.0));
+        let target = header(response.headers(), LOCATION.as_str());
+        let body = self.explanation(response).await;
+        let (kind, said) = explained(&body);
+        let message = match target {
+            Some(target) if (300..400).contains(&status) => shown(&format!("see {target}")),
+            _ => said,
+        };
+        let error = self.redacted(ModelError::Status { status, message, retry_after });
+        let is_passing = matches!(status, 408 | 409 | 425 | 429 | 500..);
+        if is_passing && !LASTING.contains(&kind.as_str()) {
+            Trouble::Passing(error, retry_after)
+        } else {
+            Trouble::Lasting(error)
+        }
+    }
+
+    /// The body of an answer that is no stream, as far as it fits and comes.
+    async fn explanation(&self, mut response: Response) -> Vec<u8> {
+        let mut body = Vec::new();
+        while let Ok(Ok(Some(piece))) = self.in_time(response.chunk()).await {
+            body.extend_from_slice(&piece);
+            if body.len() > ERROR_BYTES {
+                break;
+            }
+        }
+        body.truncate(ERROR_BYTES);
+        body
+    }
+
+    async fn in_time<T>(&self, future: impl Future<Output = T>) -> Result<T, ModelError> {
+        let idle = self.patience.idle;
+        timeout(idle, future).await.map_err(|_elapsed| ModelError::Silent(idle))
+    }
+
+    /// `error` without the key, should the server have repeated it.
+    fn redacted(&self, mut error: ModelError) -> ModelError {
+        if let Some(key) = self.model.key.as_ref().map(Secret::expose).filter(|key| !key.is_empty())
+            && let ModelError::Status { message, .. }
+            | ModelError::Failed { message, .. }
+            | ModelError::Nonsense(message) = &mut error
+        {
+            *message = message.replace(key, "***");
+        }
+        error
+    }
+}
+
+/// The name of a failure and its explanation, from a body in any of the forms in use.
+fn explained(body: &[u8]) -> (String, String) {
+    let Ok(value) = serde_json::from_slice::<Value>(body) else {
+        return (String::new(), shown(String::from_utf8_lossy(body).trim()));
+    };
+    let error = if value["error"].is_null() { &value } else { &value["error"] };
+    reason(error)
+}
+
+fn http(base: &str) -> Result<reqwest::Client, reqwest::Error> {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        // Fails when another part of the process has chosen one, which is then used.
+        rustls::crypto::ring::default_provider().install_default().ok();
+    });
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("stockade/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true);
+    if is_loopback_endpoint(base) {
+        // It is not to be found by the user's proxy.
+        builder = builder.no_proxy();
+    }
+    if !is_encrypted_endpoint(base) {
+        // Needs no certificates, which a small container may not have, and which take time.
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build()
+}
+
+fn headers(api: Api, key: Option<&Secret>) -> Result<HeaderMap, ModelError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if api == Api::Messages {
+        headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+    }
+    let Some(key) = key.map(Secret::expose) else { return Ok(headers) };
+    let (name, value) = match api {
+        Api::Responses | Api::Chat => (AUTHORIZATION.as_str(), format!("Bearer {key}")),
+        Api::Messages => ("x-api-key", key.to_owned()),
+    };
+    let is_visible = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
+    let mut value =
+        HeaderValue::from_str(&value).ok().filter(|_| is_visible).ok_or(ModelError::Key)?;
+    value.set_sensitive(true);
+    headers.insert(name, value);
+    Ok(headers)
+}
+
+fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+/// The last cause of `error`: what the system said, without the layers that passed it on.
+fn root(error: &dyn Error) -> Box<dyn Error + Send + Sync> {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    shown(&last.to_string()).into()
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", with_causes(source)),
+        None => error.to_string(),
+    }
+}
+
+/// Half of `delay` and a random part of the other half, so that many who wait for the same
+/// server do not come back together.
+fn jitter(delay: Duration) -> Duration {
+    let percent = RandomState::new().hash_one(0) % 51 + 50;
+    delay * u32::try_from(percent).unwrap_or(100) / 100
+}

@@ -1,0 +1,129 @@
+//! `stockade local`: an agent at work on these files, inside the boundary.
+
+use std::io::Read as _;
+use std::thread;
+
+use stockade_agents::Stop;
+use stockade_config::{Env, Loaded};
+use stockade_sandbox::Interrupts;
+use stockade_threads::local::{self, Ended, LocalTask};
+use stockade_threads::record::State;
+use stockade_threads::store::Store;
+use stockade_threads::{Bounds, Judge, Watch};
+
+use super::{agent, boundary};
+use crate::cli::LocalArgs;
+use crate::failure::Failure;
+use crate::ui;
+use crate::ui::live::{Json, Text};
+use crate::ui::prompt::Prompt;
+
+/// The longest prompt, in bytes.
+const PROMPT_MAX: u64 = 1024 * 1024;
+
+/// Runs the thread to its end; the value is the exit status.
+pub(crate) fn run(arguments: &LocalArgs) -> Result<u8, Failure> {
+    if arguments.agent != "builtin" {
+        let text = format!("not yet: `--agent {}`", arguments.agent);
+        let hint = "this version has `builtin`; `stockade run -- PROGRAM` runs another agent";
+        return Err(Failure::new(text, hint));
+    }
+    let prompt = prompt(arguments)?;
+    // Before the first thread, so that all of them hold the signals back.
+    let interrupts = Interrupts::hold()
+        .map_err(|error| Failure::new(format!("cannot hold signals: {error}"), ""))?;
+    let env = boundary::surroundings(&arguments.boundary)?;
+    let request = boundary::request(&arguments.boundary)?;
+    let loaded = stockade_config::load_with_rules(&env, &request)?;
+    boundary::announce(&arguments.boundary, &loaded, None, &env);
+    let stop = Stop::default();
+    let task = task(prompt, &loaded, &env)?;
+    let store = store(&env)?;
+    stop_on(interrupts, stop.clone());
+    let ask = Prompt::new(stop.clone());
+    let mut watch = watch(arguments, &env, &stop);
+    let ended = local::run(task, &store, watch.as_mut(), &ask, &stop)?;
+    if !arguments.boundary.quiet {
+        report(&ended);
+    }
+    Ok(ended.exit)
+}
+
+fn prompt(arguments: &LocalArgs) -> Result<String, Failure> {
+    let text = match arguments.prompt.as_deref() {
+        None => {
+            let hint = "give the task: `stockade local \"PROMPT\"`, or `-` to read it";
+            return Err(Failure::new("not yet: `stockade local` without a prompt", hint));
+        }
+        Some("-") => {
+            let mut text = String::new();
+            let read = std::io::stdin().take(PROMPT_MAX).read_to_string(&mut text);
+            read.map_err(|error| Failure::new(format!("cannot read the prompt: {error}"), ""))?;
+            text
+        }
+        Some(text) => text.to_owned(),
+    };
+    if text.trim().is_empty() {
+        return Err(Failure::new("the prompt is empty", "say what is to be done"));
+    }
+    Ok(text)
+}
+
+fn task(prompt: String, loaded: &Loaded, env: &Env) -> Result<LocalTask, Failure> {
+    let policy = loaded.policy.clone();
+    Ok(LocalTask {
+        prompt,
+        model: agent::model(loaded, env)?,
+        judge: Judge { rules: loaded.rule_set(), mode: policy.mode, approval: loaded.approval },
+        bounds: Bounds::new(policy, loaded.unprotected.clone()),
+        environment: loaded.environment.clone(),
+        budget: agent::budget(loaded),
+    })
+}
+
+fn store(env: &Env) -> Result<Store, Failure> {
+    let folder = env.state_folder().ok_or_else(|| {
+        Failure::new("no place for the thread's record: no home is known", "set `HOME`")
+    })?;
+    Ok(Store::open(&folder)?)
+}
+
+/// Ends the thread when the user, or a session manager, asks to.
+fn stop_on(interrupts: Interrupts, stop: Stop) {
+    // Without a thread for it the signals would only be held back; the process can still be
+    // killed, and the sandbox goes with it.
+    thread::Builder::new()
+        .name("interrupts".to_owned())
+        .spawn(move || {
+            while interrupts.next().is_ok() {
+                stop.request();
+            }
+        })
+        .ok();
+}
+
+fn watch(arguments: &LocalArgs, env: &Env, stop: &Stop) -> Box<dyn Watch> {
+    if arguments.json {
+        return Box::new(Json::new(stop.clone()));
+    }
+    let is_plain = env.vars.contains_key(std::ffi::OsStr::new("NO_COLOR"));
+    Box::new(Text::new(arguments.boundary.quiet, is_plain))
+}
+
+fn report(ended: &Ended) {
+    for note in &ended.notes {
+        ui::say("stockade", note);
+    }
+    let kind = if ended.state == State::Failed { "error" } else { "stockade" };
+    let text = match ended.state {
+        State::Completed => "finished".to_owned(),
+        State::Interrupted => "interrupted".to_owned(),
+        State::Queued | State::Running | State::Waiting | State::Failed | State::Cancelled => {
+            ended.summary.clone()
+        }
+    };
+    ui::say(kind, &format!("{text}; thread {}", ended.thread));
+    if let Some(hint) = &ended.hint {
+        ui::hint(hint);
+    }
+}

@@ -1,0 +1,236 @@
+//! A thread at work, before the eyes of those who watch.
+//!
+//! What the agent says is the output; what it does is talk, on standard error. Everything that
+//! comes from a model or a command is escaped: neither may draw on the user's terminal.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+
+use stockade_agents::Stop;
+use stockade_threads::record::{CommandStarted, Decision, Event};
+use stockade_threads::{Live, Watch};
+
+use super::printable;
+
+/// Lines of a change that are shown; the rest is counted.
+const CHANGE_MAX: usize = 40;
+
+/// One JSON object a line, as the record has it.
+#[derive(Debug)]
+pub(crate) struct Json {
+    stop: Stop,
+}
+
+impl Json {
+    /// Stops the thread by `stop` when nobody reads any more.
+    pub(crate) fn new(stop: Stop) -> Self {
+        Self { stop }
+    }
+}
+
+impl Watch for Json {
+    fn see(&mut self, live: &Live<'_>) {
+        if let Live::Event(_, line) = live
+            && writeln!(std::io::stdout().lock(), "{line}").is_err()
+        {
+            self.stop.request();
+        }
+    }
+}
+
+/// Text for a person.
+#[derive(Debug)]
+pub(crate) struct Text {
+    is_coloured: bool,
+    is_quiet: bool,
+    /// Whether the last that was written ended its line.
+    is_fresh: bool,
+    spoken: Pieces,
+    printed: Pieces,
+}
+
+impl Text {
+    /// `is_quiet` leaves out what the agent does.
+    pub(crate) fn new(is_quiet: bool, is_plain: bool) -> Self {
+        Self {
+            is_coloured: !is_plain && std::io::stderr().is_terminal(),
+            is_quiet,
+            is_fresh: true,
+            spoken: Pieces::default(),
+            printed: Pieces::default(),
+        }
+    }
+
+    /// Writes what the agent says.
+    fn speak(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        let mut output = std::io::stdout().lock();
+        // Who closed it does not want to read it.
+        drop((output.write_all(text.as_bytes()), output.flush()));
+        self.is_fresh = text.ends_with('\n');
+    }
+
+    fn end_line(&mut self) {
+        if !self.is_fresh {
+            self.speak("\n");
+        }
+    }
+
+    /// Writes whole lines about what the agent does.
+    fn tell(&mut self, text: &str, colour: &str) {
+        if self.is_quiet {
+            return;
+        }
+        self.end_line();
+        let (on, off) = if self.is_coloured { (colour, "\u{1b}[0m") } else { ("", "") };
+        let mut error = std::io::stderr().lock();
+        for line in text.lines() {
+            writeln!(error, "{on}{line}{off}").ok();
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        if let Event::Message(_) = event {
+            let rest = self.spoken.finish();
+            self.speak(&rest);
+            self.end_line();
+        }
+        if let Event::CommandStarted(started) = event {
+            self.command(started);
+        }
+        if let Event::CommandFinished(finished) = event {
+            let rest = self.printed.finish();
+            self.output(&rest);
+            self.output(if self.is_fresh { "" } else { "\n" });
+            if finished.exit != 0 {
+                self.tell(&format!("[exit status {}]", finished.exit), DIM);
+            }
+        }
+    }
+
+    fn command(&mut self, started: &CommandStarted) {
+        let line = printable(started.line.as_deref().unwrap_or_default());
+        let line = line.trim_end().replace('\n', "\n  ");
+        match started.decision {
+            Decision::Allow | Decision::Ask => self.tell(&format!("$ {line}"), BOLD),
+            Decision::Deny => self.tell(&format!("$ {line}    (not run)"), BOLD),
+        }
+    }
+
+    fn output(&mut self, text: &str) {
+        if self.is_quiet || text.is_empty() {
+            return;
+        }
+        let mut error = std::io::stderr().lock();
+        drop((error.write_all(text.as_bytes()), error.flush()));
+        self.is_fresh = text.ends_with('\n');
+    }
+
+    fn change(&mut self, path: &Path, before: Option<&[u8]>, after: Option<&[u8]>) {
+        let verb = match (before, after) {
+            (_, None) => "deleted",
+            (None, Some(_)) => "created",
+            (Some(_), Some(_)) => "changed",
+        };
+        self.tell(&printable(&format!("{verb} {}", path.display())), BOLD);
+        let text = |bytes: Option<&[u8]>| {
+            std::str::from_utf8(bytes.unwrap_or_default()).ok().map(str::to_owned)
+        };
+        let (Some(before), Some(after)) = (text(before), text(after)) else {
+            return self.tell("  (not text)", DIM);
+        };
+        let diff = similar::TextDiff::from_lines(&before, &after);
+        let diff = diff.unified_diff().context_radius(1).to_string();
+        let lines: Vec<&str> = diff.lines().collect();
+        for line in lines.iter().take(CHANGE_MAX) {
+            let colour = match line.as_bytes().first() {
+                Some(b'+') => GREEN,
+                Some(b'-') => RED,
+                _ => DIM,
+            };
+            self.tell(&format!("  {}", printable(line)), colour);
+        }
+        if let Some(more) = lines.len().checked_sub(CHANGE_MAX).filter(|more| *more > 0) {
+            self.tell(&format!("  … {more} more lines"), DIM);
+        }
+    }
+}
+
+const BOLD: &str = "\u{1b}[1m";
+const DIM: &str = "\u{1b}[2m";
+const RED: &str = "\u{1b}[31m";
+const GREEN: &str = "\u{1b}[32m";
+
+impl Watch for Text {
+    fn see(&mut self, live: &Live<'_>) {
+        match live {
+            Live::Event(event, _) => self.event(event),
+            Live::Text(text) => {
+                let text = self.spoken.add(text.as_bytes());
+                self.speak(&text);
+            }
+            Live::Output(bytes) => {
+                let text = self.printed.add(bytes);
+                self.output(&text);
+            }
+            Live::Change { path, before, after } => self.change(path, *before, *after),
+            Live::Refused(words) => self.tell(&printable(words), RED),
+            Live::Retrying { why, after } => {
+                self.tell(&printable(&format!("{why}; again in {after:?}")), DIM);
+            }
+        }
+    }
+}
+
+/// Text that comes in pieces, which may end in the middle of a character.
+#[derive(Debug, Default)]
+struct Pieces {
+    rest: Vec<u8>,
+}
+
+impl Pieces {
+    /// What can be shown of all so far, escaped.
+    fn add(&mut self, bytes: &[u8]) -> String {
+        self.rest.extend(bytes);
+        let whole = match std::str::from_utf8(&self.rest) {
+            // The start of a character whose end is still to come.
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            Ok(_) | Err(_) => self.rest.len(),
+        };
+        let ready: Vec<u8> = self.rest.drain(..whole).collect();
+        shown(&ready)
+    }
+
+    fn finish(&mut self) -> String {
+        shown(&std::mem::take(&mut self.rest))
+    }
+}
+
+fn shown(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
+    // A tab moves to the right and nothing else.
+    text.split('\t').map(printable).collect::<Vec<_>>().join("\t")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_characters_are_put_together_and_controls_are_not_passed_on() {
+        let mut pieces = Pieces::default();
+        let text = "a\té\u{1b}[2J€\r\n\u{202e}".as_bytes();
+        let mut seen = String::new();
+        for byte in text {
+            seen.push_str(&pieces.add(&[*byte]));
+        }
+        seen.push_str(&pieces.finish());
+        assert_eq!(seen.replace("\\u{d}", ""), "a\té\\u{1b}[2J€\n\\u{202e}");
+        assert_eq!(
+            pieces.add(b"\xff\xfex\xe2\x82") + &pieces.finish(),
+            "\u{fffd}\u{fffd}x\u{fffd}"
+        );
+    }
+}

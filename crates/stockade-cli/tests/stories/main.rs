@@ -1,0 +1,8 @@
+//! The product's stories, from the command line to the files, with a scripted model over HTTP.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod debugging;
+mod ends;
+mod place;
+mod questions;
+mod transcript;

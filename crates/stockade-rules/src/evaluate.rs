@@ -1,0 +1,174 @@
+//! What a set of rules says of a script: each part by itself, the most severe verdict first.
+
+use stockade_policy::Verdict;
+
+use crate::builtin;
+use crate::rule::{Rule, RuleError, RuleRef};
+use crate::shell::{Command, Script, Standing, Step, Word};
+
+/// Rules whose examples hold.
+#[derive(Debug, Clone, Default)]
+pub struct RuleSet {
+    rules: Vec<Rule>,
+}
+
+/// What is said of a script.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Judgement {
+    /// What runs or is written, each with its verdict.
+    pub parts: Vec<Part>,
+    /// Whether a part cannot be known before it runs.
+    pub is_opaque: bool,
+}
+
+/// One part of a script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// What it is.
+    pub kind: PartKind,
+    /// Program and arguments; what is not known as it stands in the script.
+    pub argv: Vec<String>,
+    /// What the rules say; `None` when they say nothing.
+    pub verdict: Option<Verdict>,
+    /// The rule that says it.
+    pub rule: Option<RuleRef>,
+    /// Whether it is known to change nothing.
+    pub reads_only: bool,
+}
+
+/// What a part of a script is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartKind {
+    /// A command.
+    Command,
+    /// A file that a redirection opens for writing.
+    Write,
+    /// Something that only the shell itself will know, and why.
+    Opaque(&'static str),
+}
+
+impl RuleSet {
+    /// Takes the rules when each holds what its examples say.
+    ///
+    /// # Errors
+    ///
+    /// The number of the first rule in `rules` whose examples fail, and how.
+    pub fn new(rules: Vec<Rule>) -> Result<Self, (usize, RuleError)> {
+        for (number, rule) in rules.iter().enumerate() {
+            check(rule).map_err(|error| (number, error))?;
+        }
+        Ok(Self { rules })
+    }
+
+    /// The rules, in the order in which they were given.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// What the rules say of an argument vector.
+    pub fn evaluate_argv(&self, argv: &[String]) -> Judgement {
+        self.evaluate(&Script::of_argv(argv))
+    }
+
+    /// What the rules say of a shell line.
+    pub fn evaluate_line(&self, line: &str) -> Judgement {
+        self.evaluate(&Script::parse(line))
+    }
+
+    /// What the rules say of each part of `script`.
+    pub fn evaluate(&self, script: &Script) -> Judgement {
+        let can_allow = !script.is_redefined();
+        let parts = script.steps().iter().filter_map(|step| match step {
+            Step::Run(command) => self.command(command, can_allow),
+            Step::Write(target) => {
+                Some(Part::unsettled(PartKind::Write, vec![target.shown().to_owned()]))
+            }
+            Step::Opaque { written, why } => {
+                Some(Part::unsettled(PartKind::Opaque(why), vec![written.clone()]))
+            }
+        });
+        Judgement { parts: parts.collect(), is_opaque: script.is_opaque() }
+    }
+
+    /// `None` for a command that no rule speaks of and that need not be settled.
+    fn command(&self, command: &Command, can_allow: bool) -> Option<Part> {
+        let can_allow =
+            can_allow && command.standing == Standing::Sure && builtin::is_plain(command);
+        let matching = self.rules.iter().filter(|rule| match rule.verdict() {
+            Verdict::Allow => can_allow && allows(rule, command),
+            Verdict::Ask | Verdict::Deny => concerns(rule, command),
+        });
+        // Of several that are as severe, the last: it stands in the nearest layer.
+        let rule = matching.max_by_key(|rule| rule.verdict());
+        if rule.is_none() && command.standing != Standing::Sure {
+            return None;
+        }
+        Some(Part {
+            kind: PartKind::Command,
+            argv: command.words.iter().map(|word| word.shown().to_owned()).collect(),
+            verdict: rule.map(Rule::verdict),
+            rule: rule.map(Rule::named),
+            reads_only: can_allow && builtin::reads_only(command),
+        })
+    }
+}
+
+impl Part {
+    fn unsettled(kind: PartKind, argv: Vec<String>) -> Self {
+        Self { kind, argv, verdict: None, rule: None, reads_only: false }
+    }
+}
+
+/// Whether the examples of a rule hold, each a shell line.
+fn check(rule: &Rule) -> Result<(), RuleError> {
+    let matches = |line: &String| {
+        let script = Script::parse(line);
+        let mut commands = script.commands();
+        commands.any(|command| match rule.verdict() {
+            Verdict::Allow => command.standing == Standing::Sure && allows(rule, command),
+            Verdict::Ask | Verdict::Deny => concerns(rule, command),
+        })
+    };
+    if let Some(line) = rule.examples().iter().find(|line| !matches(line)) {
+        return Err(RuleError::Example(line.clone()));
+    }
+    match rule.counterexamples().iter().find(|line| matches(line)) {
+        Some(line) => Err(RuleError::Counterexample(line.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Whether every word of the rule stands in its place, exactly and known.
+fn allows(rule: &Rule, command: &Command) -> bool {
+    rule.prefix().len() <= command.words.len()
+        && rule.prefix().iter().zip(&command.words).all(|(alternatives, word)| {
+            word.known().is_some_and(|word| alternatives.iter().any(|text| text == word))
+        })
+}
+
+/// The same for a rule that asks or denies, which also sees a program that is given by path and
+/// words that stand behind the program's own global options.
+fn concerns(rule: &Rule, command: &Command) -> bool {
+    let (Some((names, rest)), Some(program)) =
+        (rule.prefix().split_first(), command.words.first().and_then(Word::known))
+    else {
+        return false;
+    };
+    let base = base_name(program);
+    if !names.iter().any(|name| name == program || name == base) {
+        return false;
+    }
+    let follows = |from: usize| {
+        let words = command.words.get(from..).unwrap_or_default();
+        rest.len() <= words.len()
+            && rest.iter().zip(words).all(|(alternatives, word)| {
+                word.known().is_some_and(|word| alternatives.iter().any(|text| text == word))
+            })
+    };
+    follows(1) || follows(builtin::after_global_options(base, &command.words))
+}
+
+/// The last component of a path.
+pub(crate) fn base_name(program: &str) -> &str {
+    program.rsplit('/').next().unwrap_or(program)
+}

@@ -1,0 +1,143 @@
+//! Mode and approval policy, on top of what the rules say (DESIGN §7).
+
+use stockade_policy::{ApprovalPolicy, Mode, Reason, Verdict};
+
+use crate::evaluate::{Judgement, Part, PartKind};
+use crate::rule::RuleRef;
+
+/// What happens to a command that an agent proposes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ruling {
+    /// Run it, ask, or refuse it.
+    pub verdict: Verdict,
+    /// Why, in words for a person and for the agent.
+    pub reason: String,
+    /// The rule that decided, if one did.
+    pub rule: Option<RuleRef>,
+    /// What the rules say of each part.
+    pub parts: Vec<Part>,
+    /// Whether a part cannot be known before it runs.
+    pub is_opaque: bool,
+}
+
+impl Ruling {
+    /// The verdict as [`stockade_policy::review`] takes it.
+    pub fn reviewed(&self) -> (Verdict, Reason) {
+        let reason =
+            self.rule.as_ref().map_or(Reason::Mode, |rule| Reason::Rule(rule.source.clone()));
+        (self.verdict, reason)
+    }
+}
+
+/// Decides about a command that an agent proposes, from what the rules say of it: the most
+/// severe decision about any part is the decision about the whole.
+pub fn judge(judgement: &Judgement, mode: Mode, policy: ApprovalPolicy) -> Ruling {
+    let settled = judgement.parts.iter().map(|part| settle(part, mode, policy));
+    // Of several as severe, the first one.
+    let strictest = settled.reduce(
+        |strictest, next| {
+            if next.rank() > strictest.rank() { next } else { strictest }
+        },
+    );
+    let strictest = strictest.unwrap_or_else(|| Settled {
+        verdict: Verdict::Allow,
+        basis: Basis::Reads,
+        reason: "it starts nothing".to_owned(),
+        rule: None,
+    });
+    Ruling {
+        verdict: strictest.verdict,
+        reason: strictest.reason,
+        rule: strictest.rule,
+        parts: judgement.parts.clone(),
+        is_opaque: judgement.is_opaque,
+    }
+}
+
+impl Part {
+    /// What is decided about this part by itself.
+    pub fn decision(&self, mode: Mode, policy: ApprovalPolicy) -> Verdict {
+        settle(self, mode, policy).verdict
+    }
+}
+
+/// What is decided about one part.
+struct Settled {
+    verdict: Verdict,
+    basis: Basis,
+    reason: String,
+    rule: Option<RuleRef>,
+}
+
+/// On what it is decided, in the order in which it is worth telling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Basis {
+    Reads,
+    Allowed,
+    Unsettled,
+    Rule,
+}
+
+impl Settled {
+    fn rank(&self) -> (Verdict, Basis) {
+        (self.verdict, self.basis)
+    }
+}
+
+fn settle(part: &Part, mode: Mode, policy: ApprovalPolicy) -> Settled {
+    let asks_nobody = policy == ApprovalPolicy::Never;
+    let (verdict, basis, reason) = match part.verdict {
+        Some(Verdict::Deny) => (Verdict::Deny, Basis::Rule, said(part, "denies this command", "")),
+        Some(Verdict::Ask) if asks_nobody => {
+            let but = ", and the approval policy `never` asks nobody";
+            (Verdict::Deny, Basis::Rule, said(part, "asks about this command", but))
+        }
+        Some(Verdict::Ask) => {
+            (Verdict::Ask, Basis::Rule, said(part, "asks about this command", ""))
+        }
+        Some(Verdict::Allow) => {
+            (Verdict::Allow, Basis::Allowed, said(part, "allows this command", ""))
+        }
+        None if part.reads_only => (Verdict::Allow, Basis::Reads, "it only reads".to_owned()),
+        None => {
+            let (verdict, by) = match (mode, policy) {
+                (Mode::ReadOnly, ApprovalPolicy::Never) => {
+                    (Verdict::Deny, "the mode `read-only` asks, and `never` asks nobody")
+                }
+                (Mode::ReadOnly, ApprovalPolicy::Untrusted | ApprovalPolicy::OnRequest) => {
+                    (Verdict::Ask, "the mode `read-only` asks")
+                }
+                (_, ApprovalPolicy::Untrusted) => {
+                    (Verdict::Ask, "the approval policy `untrusted` asks")
+                }
+                (Mode::WorkspaceWrite, ApprovalPolicy::OnRequest | ApprovalPolicy::Never) => {
+                    (Verdict::Allow, "it runs inside the boundary")
+                }
+                (Mode::DangerFullAccess, ApprovalPolicy::OnRequest | ApprovalPolicy::Never) => {
+                    (Verdict::Allow, "nothing asks, and there is no boundary")
+                }
+            };
+            (verdict, Basis::Unsettled, format!("{}: {by}", unsettled(part)))
+        }
+    };
+    Settled { verdict, basis, reason, rule: part.rule.clone() }
+}
+
+/// `rule "docker" (config.toml:12) denies this command: reason`.
+fn said(part: &Part, does: &str, but: &str) -> String {
+    let Some(rule) = &part.rule else { return format!("a rule {does}{but}") };
+    let text = format!("rule \"{}\" ({}) {does}{but}", rule.prefix, rule.source);
+    match &rule.reason {
+        Some(reason) => format!("{text}: {reason}"),
+        None => text,
+    }
+}
+
+fn unsettled(part: &Part) -> String {
+    let shown = part.argv.join(" ");
+    match part.kind {
+        PartKind::Command => format!("no rule speaks of `{shown}`"),
+        PartKind::Write => format!("a redirection writes `{shown}`"),
+        PartKind::Opaque(why) => format!("`{shown}` cannot be known before it runs ({why})"),
+    }
+}

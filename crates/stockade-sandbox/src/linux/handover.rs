@@ -1,0 +1,451 @@
+//! What passes between a caller with threads and the process that it spawns to be the parent of
+//! a sandbox.
+//!
+//! Both ends are the same binary, started a moment apart, so a malformed message is a bug of
+//! ours: it ends the run and is never guessed at. Fields are taken apart by name, so that one
+//! that is added and not sent does not compile.
+
+use std::ffi::OsString;
+use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
+use stockade_policy::{AbsPath, Limits, Mode, Network, Policy};
+
+use crate::{Command, Launch, Outcome, SetupError};
+
+/// Longest message: arguments and environment (`execve(2)` takes 6 MiB at most), and the paths of
+/// a policy.
+const MESSAGE_MAX: usize = 64 << 20;
+
+/// What the spawned process tells.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// The command runs.
+    Started,
+    /// The run is over, or nothing of the command has run.
+    Ended(Result<Outcome, SetupError>),
+}
+
+fn malformed(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("malformed message: {what}"))
+}
+
+/// Hands `launch` over, with the descriptors that are to be the command's 0–2.
+pub(crate) fn send_launch(
+    mut to: &UnixStream,
+    launch: &Launch,
+    stdio: &[OwnedFd; 3],
+) -> io::Result<()> {
+    let borrowed = stdio.each_ref().map(OwnedFd::as_fd);
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&borrowed)) {
+        return Err(malformed("descriptors"));
+    }
+    rustix::net::sendmsg(to, &[IoSlice::new(b"l")], &mut control, SendFlags::NOSIGNAL)?;
+    to.write_all(&Writer::framed(|writer| writer.launch(launch)))
+}
+
+/// Takes a launch and its descriptors.
+pub(crate) fn receive_launch(from: &UnixStream) -> io::Result<(Launch, [OwnedFd; 3])> {
+    let mut first = [0];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [IoSliceMut::new(&mut first)];
+    rustix::net::recvmsg(from, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut descriptors = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    let stdio = descriptors.try_into().map_err(|_found: Vec<OwnedFd>| malformed("descriptors"))?;
+    let body = receive_frame(from)?;
+    let mut reader = Reader(&body);
+    let launch = reader.launch()?;
+    reader.end()?;
+    Ok((launch, stdio))
+}
+
+fn receive_frame(mut from: &UnixStream) -> io::Result<Vec<u8>> {
+    let mut length = [0; 8];
+    from.read_exact(&mut length)?;
+    let length = usize::try_from(u64::from_le_bytes(length)).map_err(|_wide| malformed("size"))?;
+    if length > MESSAGE_MAX {
+        return Err(malformed("size"));
+    }
+    let mut body = vec![0; length];
+    from.read_exact(&mut body)?;
+    Ok(body)
+}
+
+impl News {
+    /// Sends the news. `EPIPE` when the other end is gone.
+    pub(crate) fn send(&self, mut to: &UnixStream) -> io::Result<()> {
+        to.write_all(&Writer::framed(|writer| writer.news(self)))
+    }
+
+    /// Takes the next news.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::UnexpectedEof`] when the other end is gone.
+    pub(crate) fn receive(from: &UnixStream) -> io::Result<Self> {
+        let body = receive_frame(from)?;
+        let mut reader = Reader(&body);
+        let news = reader.news()?;
+        reader.end()?;
+        Ok(news)
+    }
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn framed(fill: impl FnOnce(&mut Self)) -> Vec<u8> {
+        let mut writer = Self(vec![0; 8]);
+        fill(&mut writer);
+        let length = (writer.0.len() - 8) as u64;
+        if let Some(head) = writer.0.first_chunk_mut::<8>() {
+            *head = length.to_le_bytes();
+        }
+        writer.0
+    }
+
+    fn number(&mut self, number: u64) {
+        self.0.extend(number.to_le_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.extend(bytes);
+    }
+
+    fn path(&mut self, path: &Path) {
+        self.bytes(path.as_os_str().as_bytes());
+    }
+
+    fn list<T>(&mut self, items: &[T], mut each: impl FnMut(&mut Self, &T)) {
+        self.number(items.len() as u64);
+        for item in items {
+            each(self, item);
+        }
+    }
+
+    fn paths(&mut self, paths: &[AbsPath]) {
+        self.list(paths, |writer, path| writer.path(path.as_path()));
+    }
+
+    fn time(&mut self, time: Duration) {
+        self.number(time.as_secs());
+        self.number(time.subsec_nanos().into());
+    }
+
+    fn launch(&mut self, launch: &Launch) {
+        let Launch { command, policy } = launch;
+        let Command { program, arguments, environment, folder } = command;
+        self.bytes(program.as_bytes());
+        self.list(arguments, |writer, argument| writer.bytes(argument.as_bytes()));
+        self.list(environment, |writer, (name, value)| {
+            writer.bytes(name.as_bytes());
+            writer.bytes(value.as_bytes());
+        });
+        self.path(folder);
+        self.policy(policy);
+    }
+
+    fn policy(&mut self, policy: &Policy) {
+        let Policy {
+            mode,
+            workspace,
+            home,
+            writable,
+            protected,
+            hidden,
+            readable,
+            network,
+            limits,
+        } = policy;
+        self.bytes(mode.as_str().as_bytes());
+        self.path(workspace.as_path());
+        self.list(home.as_slice(), |writer, home| writer.path(home.as_path()));
+        for paths in [writable, protected, hidden, readable] {
+            self.paths(paths);
+        }
+        let Network { host_ports } = network;
+        self.list(host_ports, |writer, port| writer.number((*port).into()));
+        let Limits { processes, tmp_bytes, tmp_inodes, wall_time } = limits;
+        self.number((*processes).into());
+        self.number(*tmp_bytes);
+        self.number(*tmp_inodes);
+        self.list(wall_time.as_slice(), |writer, time| writer.time(*time));
+    }
+
+    fn news(&mut self, news: &News) {
+        match news {
+            News::Started => self.0.push(b's'),
+            News::Ended(Ok(Outcome::Exited(status))) => self.0.extend([b'x', *status]),
+            News::Ended(Ok(Outcome::Killed(signal))) => {
+                self.0.push(b'k');
+                self.0.extend(signal.to_le_bytes());
+            }
+            News::Ended(Ok(Outcome::TimedOut(limit))) => {
+                self.0.push(b't');
+                self.time(*limit);
+            }
+            News::Ended(Err(error)) => self.error(error),
+        }
+    }
+
+    fn error(&mut self, error: &SetupError) {
+        match error {
+            SetupError::Namespaces(cause) => {
+                self.0.push(b'N');
+                self.cause(cause);
+            }
+            SetupError::Step { step, subject, source } => {
+                self.0.push(b'S');
+                self.bytes(step.as_bytes());
+                self.path(subject);
+                self.cause(source);
+            }
+            SetupError::Canary { wall } => {
+                self.0.push(b'C');
+                self.bytes(wall.as_bytes());
+            }
+            SetupError::Lost { how } => {
+                self.0.push(b'L');
+                self.bytes(how.as_bytes());
+            }
+            SetupError::NotRun { program, source } => {
+                self.0.push(b'R');
+                self.path(program);
+                self.cause(source);
+            }
+            SetupError::Host(step, cause) => {
+                self.0.push(b'H');
+                self.bytes(step.as_bytes());
+                self.cause(cause);
+            }
+        }
+    }
+
+    /// The error number, or for an error that has none its words.
+    fn cause(&mut self, cause: &io::Error) {
+        let number = cause.raw_os_error().unwrap_or(0);
+        self.0.extend(number.to_le_bytes());
+        self.bytes(if number == 0 { cause.to_string() } else { String::new() }.as_bytes());
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn end(&self) -> io::Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(malformed("too long")) }
+    }
+
+    fn fixed<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk().ok_or_else(|| malformed("too short"))?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    fn number<T: TryFrom<u64>>(&mut self) -> io::Result<T> {
+        let number = u64::from_le_bytes(self.fixed()?);
+        T::try_from(number).map_err(|_wide| malformed("number"))
+    }
+
+    fn bytes(&mut self) -> io::Result<&'a [u8]> {
+        let length = self.number()?;
+        let (head, rest) = self.0.split_at_checked(length).ok_or_else(|| malformed("too short"))?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    fn os_string(&mut self) -> io::Result<OsString> {
+        Ok(OsString::from_vec(self.bytes()?.to_vec()))
+    }
+
+    fn text(&mut self) -> io::Result<String> {
+        String::from_utf8(self.bytes()?.to_vec()).map_err(|_wrong| malformed("text"))
+    }
+
+    fn path(&mut self) -> io::Result<PathBuf> {
+        self.os_string().map(PathBuf::from)
+    }
+
+    fn abs_path(&mut self) -> io::Result<AbsPath> {
+        AbsPath::new(self.path()?).map_err(|_relative| malformed("path"))
+    }
+
+    fn list<T>(&mut self, mut each: impl FnMut(&mut Self) -> io::Result<T>) -> io::Result<Vec<T>> {
+        let count: usize = self.number()?;
+        (0..count).map(|_| each(self)).collect()
+    }
+
+    fn optional<T>(
+        &mut self,
+        each: impl FnMut(&mut Self) -> io::Result<T>,
+    ) -> io::Result<Option<T>> {
+        let mut found = self.list(each)?;
+        if found.len() > 1 { Err(malformed("option")) } else { Ok(found.pop()) }
+    }
+
+    fn time(&mut self) -> io::Result<Duration> {
+        let seconds = self.number()?;
+        let nanos: u32 = self.number()?;
+        Ok(Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos.into())))
+    }
+
+    fn launch(&mut self) -> io::Result<Launch> {
+        let command = Command {
+            program: self.os_string()?,
+            arguments: self.list(Self::os_string)?,
+            environment: self.list(|reader| Ok((reader.os_string()?, reader.os_string()?)))?,
+            folder: self.path()?,
+        };
+        Ok(Launch { command, policy: self.policy()? })
+    }
+
+    fn policy(&mut self) -> io::Result<Policy> {
+        let mode: Mode = self.text()?.parse().map_err(|_unknown| malformed("mode"))?;
+        Ok(Policy {
+            mode,
+            workspace: self.abs_path()?,
+            home: self.optional(Self::abs_path)?,
+            writable: self.list(Self::abs_path)?,
+            protected: self.list(Self::abs_path)?,
+            hidden: self.list(Self::abs_path)?,
+            readable: self.list(Self::abs_path)?,
+            network: Network { host_ports: self.list(Self::number)? },
+            limits: Limits {
+                processes: self.number()?,
+                tmp_bytes: self.number()?,
+                tmp_inodes: self.number()?,
+                wall_time: self.optional(Self::time)?,
+            },
+        })
+    }
+
+    fn news(&mut self) -> io::Result<News> {
+        let [kind] = self.fixed()?;
+        let result = match kind {
+            b's' => return Ok(News::Started),
+            b'x' => Ok(Outcome::Exited(u8::from_le_bytes(self.fixed()?))),
+            b'k' => Ok(Outcome::Killed(i32::from_le_bytes(self.fixed()?))),
+            b't' => Ok(Outcome::TimedOut(self.time()?)),
+            b'N' => Err(SetupError::Namespaces(self.cause()?)),
+            b'S' => Err(SetupError::Step {
+                step: self.text()?,
+                subject: self.path()?,
+                source: self.cause()?,
+            }),
+            b'C' => Err(SetupError::Canary { wall: self.text()? }),
+            b'L' => Err(SetupError::Lost { how: self.text()? }),
+            b'R' => Err(SetupError::NotRun { program: self.path()?, source: self.cause()? }),
+            b'H' => Err(SetupError::Host(self.text()?.into(), self.cause()?)),
+            _ => return Err(malformed("kind of news")),
+        };
+        Ok(News::Ended(result))
+    }
+
+    fn cause(&mut self) -> io::Result<io::Error> {
+        let number = i32::from_le_bytes(self.fixed()?);
+        let text = self.text()?;
+        let has_number = number != 0;
+        Ok(if has_number { io::Error::from_raw_os_error(number) } else { io::Error::other(text) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(bytes: &[u8]) -> PathBuf {
+        PathBuf::from(OsString::from_vec(bytes.to_vec()))
+    }
+
+    fn launch() -> Launch {
+        let absolute = |bytes: &[u8]| AbsPath::new(path(bytes)).unwrap();
+        Launch {
+            command: Command {
+                program: "sh".into(),
+                arguments: vec![OsString::from_vec(b"\xff\n\0".to_vec()), OsString::new()],
+                environment: vec![("A".into(), "b=c".into())],
+                folder: path(b"/w \xfe"),
+            },
+            policy: Policy {
+                mode: Mode::WorkspaceWrite,
+                workspace: absolute(b"/w \xfe"),
+                home: Some(absolute(b"/h")),
+                writable: vec![absolute(b"/w \xfe"), absolute(b"/x\n")],
+                protected: vec![absolute(b"/w \xfe/.env")],
+                hidden: vec![absolute(b"/h/.ssh")],
+                readable: Vec::new(),
+                network: Network { host_ports: vec![1, u16::MAX] },
+                limits: Limits {
+                    wall_time: Some(Duration::from_millis(1500)),
+                    ..Limits::for_memory(1 << 40)
+                },
+            },
+        }
+    }
+
+    #[test]
+    fn a_launch_survives_the_wire_whatever_its_bytes() {
+        let bytes = Writer::framed(|writer| writer.launch(&launch()));
+        let mut reader = Reader(&bytes[8..]);
+        assert_eq!(reader.launch().unwrap(), launch());
+        reader.end().unwrap();
+    }
+
+    #[test]
+    fn what_is_cut_short_is_malformed_at_every_length() {
+        let bytes = Writer::framed(|writer| writer.launch(&launch()));
+        for end in 8..bytes.len() - 1 {
+            assert!(Reader(&bytes[8..end]).launch().is_err(), "{end}");
+        }
+    }
+
+    #[test]
+    fn news_and_errors_survive_the_wire_with_their_words() {
+        let error = |number| io::Error::from_raw_os_error(number);
+        let news = [
+            News::Started,
+            News::Ended(Ok(Outcome::Exited(255))),
+            News::Ended(Ok(Outcome::Killed(9))),
+            News::Ended(Ok(Outcome::TimedOut(Duration::from_millis(2500)))),
+            News::Ended(Err(SetupError::Namespaces(error(1)))),
+            News::Ended(Err(SetupError::Step {
+                step: "bind".to_owned(),
+                subject: path(b"/a\xff"),
+                source: error(2),
+            })),
+            News::Ended(Err(SetupError::Canary { wall: "mounts".to_owned() })),
+            News::Ended(Err(SetupError::Lost { how: "signal 9".to_owned() })),
+            News::Ended(Err(SetupError::NotRun { program: path(b"x"), source: error(13) })),
+            News::Ended(Err(SetupError::Host("fork".into(), io::Error::other("no number")))),
+        ];
+        let (near, far) = UnixStream::pair().unwrap();
+        for news in news {
+            news.send(&near).unwrap();
+            // An error from a number and one that was parsed print the same.
+            let expected = format!("{news:?}").replace("Custom", "");
+            let found = format!("{:?}", News::receive(&far).unwrap()).replace("Custom", "");
+            assert_eq!(found, expected);
+        }
+        drop(near);
+        let end = News::receive(&far).unwrap_err();
+        assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

@@ -1,0 +1,182 @@
+//! A clone of what is committed, for a place where something hostile works on it.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use super::{Git, GitError, ObjectId, Repository, ended, fields, init_bare, last_words, object};
+
+/// What was cloned, and what was not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Cloned {
+    /// The top of the user's work tree, which paths of the result are relative to.
+    pub top: PathBuf,
+    /// The commit that is checked out.
+    pub commit: ObjectId,
+    /// The tree of that commit.
+    pub tree: ObjectId,
+    /// Its branch; `None` when the user's repository has none checked out.
+    pub branch: Option<String>,
+    /// Submodules, which are empty folders in the clone.
+    pub submodules: Vec<PathBuf>,
+    /// How many files are pointers to large files that are kept elsewhere (git-lfs).
+    pub lfs_pointers: usize,
+    /// Whether older history is missing, as it is in the user's repository.
+    pub is_shallow: bool,
+}
+
+/// There is no clone; what was begun in the target stays there.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloneError {
+    /// The workspace is in no repository.
+    #[error("`{}` is not in a git repository", .0.display())]
+    NoRepository(PathBuf),
+    /// Nothing has been committed.
+    #[error("the repository `{}` has no commit", .0.display())]
+    NoCommit(PathBuf),
+    /// Git could not.
+    #[error("cannot clone `{}`", top.display())]
+    Git {
+        /// The repository.
+        top: PathBuf,
+        /// What it said.
+        source: GitError,
+    },
+    /// A file could not be written.
+    #[error("cannot write `{}`", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// The system call's error.
+        source: io::Error,
+    },
+}
+
+impl CloneError {
+    /// What the user can do about it, if anything.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoRepository(_) => Some("`git init`, and commit what the agent shall see"),
+            Self::NoCommit(_) => Some("commit what the agent shall see"),
+            Self::Git { source, .. } => source.hint(),
+            Self::Io { .. } => None,
+        }
+    }
+}
+
+/// Clones the commit that is checked out in the repository around `workspace` to the folder
+/// `target`, which must not exist.
+///
+/// The clone shares no file with the user's repository, has no remote, no hook, no attribute
+/// or filter of its own, and a configuration of three lines. The user's repository is only
+/// read: as a store of objects, by a git that works for the clone.
+///
+/// # Errors
+///
+/// [`CloneError`]; the user's repository is as it was.
+pub fn clone_head(workspace: &Path, target: &Path) -> Result<Cloned, CloneError> {
+    let failed = |source| CloneError::Git { top: workspace.to_owned(), source };
+    let repository = Repository::discover(workspace).map_err(failed)?;
+    let repository = repository.ok_or_else(|| CloneError::NoRepository(workspace.to_owned()))?;
+    let Some(commit) = repository.head.clone() else {
+        return Err(CloneError::NoCommit(repository.top));
+    };
+    let directory = target.join(".git");
+    let written = |path: &Path| {
+        let path = path.to_owned();
+        move |source| CloneError::Io { path, source }
+    };
+    fs::create_dir_all(target).map_err(written(target))?;
+    init_bare(&directory, &repository.format).map_err(failed)?;
+    let shallow = repository.shallow();
+    if let Some(shallow) = &shallow {
+        let path = directory.join("shallow");
+        fs::write(&path, shallow).map_err(written(&path))?;
+    }
+    let format = if repository.format == "sha1" { "" } else { SHA256_CONFIG };
+    let config = format!("{CONFIG}{format}");
+    let path = directory.join("config");
+    fs::write(&path, config).map_err(written(&path))?;
+    fill(&repository, &commit, target, &directory).map_err(failed)
+}
+
+const CONFIG: &str = "[core]\n\trepositoryformatversion = 1\n\tfilemode = true\n\tbare = false\n";
+const SHA256_CONFIG: &str = "[extensions]\n\tobjectFormat = sha256\n";
+
+fn fill(
+    repository: &Repository,
+    commit: &ObjectId,
+    target: &Path,
+    directory: &Path,
+) -> Result<Cloned, GitError> {
+    let git = Git::bare(directory);
+    copy_history(&git, &repository.objects, commit)?;
+    let branch = repository.branch.as_deref();
+    let reference = branch.map_or_else(|| "HEAD".to_owned(), |name| format!("refs/heads/{name}"));
+    if branch.is_some() {
+        git.run(&["symbolic-ref", "HEAD", &reference])?;
+        git.run(&["update-ref", &reference, commit.as_str()])?;
+    } else {
+        git.run(&["update-ref", "--no-deref", "HEAD", commit.as_str()])?;
+    }
+    // Line ends are the repository's attributes' affair; filters are not there to be run.
+    let work = Git::discovering(target).variable("GIT_DIR", directory);
+    let work = work.variable("GIT_WORK_TREE", target);
+    work.run(&["read-tree", "--reset", "-u", commit.as_str()])?;
+    let listed = work.run(&["ls-files", "-z", "--stage"])?;
+    let submodules = fields(&listed).filter_map(submodule).collect();
+    let magic = work.clone().variable("GIT_LITERAL_PATHSPECS", "0");
+    let large = magic.run(&["ls-files", "-z", "--", ":(attr:filter=lfs)"])?;
+    let tree = git.run(&["rev-parse", "--verify", &format!("{commit}^{{tree}}")])?;
+    Ok(Cloned {
+        top: repository.top.clone(),
+        commit: commit.clone(),
+        tree: object("rev-parse", &tree)?,
+        branch: repository.branch.clone(),
+        submodules,
+        lfs_pointers: fields(&large).count(),
+        is_shallow: directory.join("shallow").exists(),
+    })
+}
+
+/// The path of a line of `ls-files --stage` that is a submodule.
+fn submodule(line: &[u8]) -> Option<PathBuf> {
+    let at = line.iter().position(|byte| *byte == b'\t')?;
+    let path = line.get(at + 1..).filter(|_| line.starts_with(b"160000 "))?;
+    Some(PathBuf::from(std::ffi::OsStr::from_bytes(path)))
+}
+
+/// Copies `commit` and all that it reaches, by a pack from one git to another.
+fn copy_history(git: &Git, objects: &Path, commit: &ObjectId) -> Result<(), GitError> {
+    const PACK: &str = "pack-objects";
+    let words = [PACK, "--revs", "--stdout", "--quiet", "--delta-base-offset"];
+    let mut pack = git.clone().borrowing(objects).command(&words.map(AsRef::as_ref));
+    let mut pack = pack.stdin(Stdio::piped()).spawn().map_err(GitError::Start)?;
+    let mut index = git.command(&["index-pack", "--stdin"].map(AsRef::as_ref));
+    let source = pack.stdout.take().map_or_else(Stdio::null, Stdio::from);
+    let index = index.stdin(source).stdout(Stdio::null()).spawn().map_err(GitError::Start);
+    let mut index = match index {
+        Ok(index) => index,
+        Err(error) => {
+            pack.kill().and_then(|()| pack.wait()).ok();
+            return Err(error);
+        }
+    };
+    if let Some(mut stdin) = pack.stdin.take() {
+        // A git that ends before it has read this says why.
+        io::Write::write_all(&mut stdin, format!("{commit}\n").as_bytes()).ok();
+    }
+    let (packing, indexing) = (pack.stderr.take(), index.stderr.take());
+    let (packing, indexing) = std::thread::scope(|scope| {
+        let packing = scope.spawn(move || last_words(packing));
+        (last_words(indexing), packing.join().unwrap_or_default())
+    });
+    let (packed, indexed) = (pack.wait(), index.wait());
+    // The first of them to fail is the reason of the other.
+    ended(PACK, packed.map_err(GitError::io(PACK))?, &indexing)?;
+    ended("index-pack", indexed.map_err(GitError::io("index-pack"))?, &packing)
+}

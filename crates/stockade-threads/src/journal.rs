@@ -1,0 +1,96 @@
+//! What happened goes two ways: into the record, and before the eyes of those who watch.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::record::Event;
+use crate::store::{StoreError, Thread};
+
+/// Where events are kept.
+pub trait Record: Sync {
+    /// Keeps `event`, and gives the line as it was written.
+    ///
+    /// # Errors
+    ///
+    /// When it is not kept; the thread then ends, because it does nothing unrecorded.
+    fn append(&self, event: &Event) -> Result<String, StoreError>;
+}
+
+impl Record for Thread {
+    fn append(&self, event: &Event) -> Result<String, StoreError> {
+        self.record(event)
+    }
+}
+
+/// Something to be seen while a thread is at work.
+#[derive(Debug)]
+pub enum Live<'a> {
+    /// All that is recorded, and the line of the record.
+    Event(&'a Event, &'a str),
+    /// A piece of what the agent is saying.
+    Text(&'a str),
+    /// A piece of what the running command printed: hostile bytes.
+    Output(&'a [u8]),
+    /// What an edit changed; `None` for a file that was not, or is no longer there.
+    Change {
+        /// Relative to the workspace.
+        path: &'a Path,
+        /// The content before.
+        before: Option<&'a [u8]>,
+        /// The content after.
+        after: Option<&'a [u8]>,
+    },
+    /// What the agent is told of a refusal.
+    Refused(&'a str),
+    /// The model is asked again.
+    Retrying {
+        /// What was wrong.
+        why: &'a str,
+        /// How long the next try waits.
+        after: Duration,
+    },
+}
+
+/// Watches a thread at work.
+pub trait Watch: Send {
+    /// Takes what there is to be seen.
+    fn see(&mut self, live: &Live<'_>);
+}
+
+/// Both ways at once, for several threads of this process.
+pub struct Journal<'a> {
+    record: &'a dyn Record,
+    watch: Mutex<&'a mut dyn Watch>,
+}
+
+impl std::fmt::Debug for Journal<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Journal")
+    }
+}
+
+impl<'a> Journal<'a> {
+    /// A journal that is kept in `record` and shown to `watch`.
+    pub fn new(record: &'a dyn Record, watch: &'a mut dyn Watch) -> Self {
+        Self { record, watch: Mutex::new(watch) }
+    }
+
+    /// Records `event`, and then shows it.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be recorded.
+    pub fn record(&self, event: &Event) -> Result<(), StoreError> {
+        // Under one lock, so that those who watch see the order of the record.
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = self.record.append(event)?;
+        watch.see(&Live::Event(event, &line));
+        Ok(())
+    }
+
+    /// Shows what is not recorded by this journal.
+    pub fn show(&self, live: &Live<'_>) {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).see(live);
+    }
+}

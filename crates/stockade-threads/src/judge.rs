@@ -1,0 +1,39 @@
+//! What an agent may do, decided before it is done.
+
+use stockade_policy::{ApprovalPolicy, Mode, Verdict};
+use stockade_rules::{RuleSet, Ruling, judge};
+
+/// What is told with every refusal.
+const NO_DETOUR: &str = "do not work around it";
+
+/// The rules, the mode and the approval policy of one thread.
+#[derive(Debug, Clone)]
+pub struct Judge {
+    /// The rules of all layers.
+    pub rules: RuleSet,
+    /// How much may be written.
+    pub mode: Mode,
+    /// When a person is asked.
+    pub approval: ApprovalPolicy,
+}
+
+impl Judge {
+    /// Judges a shell line that the agent proposes.
+    pub fn line(&self, line: &str) -> Ruling {
+        judge(&self.rules.evaluate_line(line), self.mode, self.approval)
+    }
+
+    /// Judges an edit inside the writable roots by the agent's own tool, as a command that
+    /// writes would be: under `untrusted` it asks.
+    pub fn edit(&self) -> Verdict {
+        match self.approval {
+            ApprovalPolicy::Untrusted => Verdict::Ask,
+            ApprovalPolicy::OnRequest | ApprovalPolicy::Never => Verdict::Allow,
+        }
+    }
+}
+
+/// A refusal in the words of the agent (DESIGN §10).
+pub(crate) fn refused(words: &str) -> String {
+    format!("refused: {words}; {NO_DETOUR}")
+}

@@ -1,0 +1,40 @@
+//! Threads: one task each, with its record and its changes.
+//!
+//! [`Store`](store::Store) keeps one folder a thread. What happened is in `events.jsonl`
+//! ([`record`]), chained by hash and written by the supervising process alone; what changed is a
+//! pair of trees in a repository of the thread's own. The index beside the folders is a cache.
+//!
+//! [`Session`] is what an agent's loop has for hands: it judges each call, asks, records, and has
+//! it done in a [`place`](place::Place). [`local`] puts a thread on the user's own files together.
+//!
+//! Invariants:
+//! - the user's `.git` is read and never written;
+//! - no git is run in anything that a guest wrote;
+//! - what a thread changed is data: nothing in it is executed by looking at it.
+
+pub mod apply;
+mod base64;
+mod bounds;
+pub mod changes;
+pub mod flags;
+pub mod git;
+mod id;
+mod journal;
+mod judge;
+pub mod local;
+pub mod patch;
+pub mod place;
+mod question;
+mod quote;
+pub mod record;
+mod session;
+pub mod store;
+mod surroundings;
+
+pub use bounds::{Bounds, Refusal};
+pub use id::{IdError, ThreadId};
+pub use journal::{Journal, Live, Record, Watch};
+pub use judge::Judge;
+pub use question::{Ask, Asked, Nobody, Reply};
+pub use quote::{json_for_terminals, quoted};
+pub use session::{Parts, Session};

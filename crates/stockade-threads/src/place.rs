@@ -1,0 +1,24 @@
+//! Where a thread's commands run, and its files are read and written.
+//!
+//! The boundary is put up once and stays up; a further command costs a fork and an execve inside
+//! it. What a place does is decided before it is asked: it judges nothing, it holds.
+
+mod local;
+
+use std::path::Path;
+
+use stockade_guest::Client;
+
+pub use local::{Local, PlaceError, enter_if_hands};
+
+/// A boundary that is up, with hands inside.
+pub trait Place: Send + Sync {
+    /// The channel to the hands. What comes back over it is hostile.
+    fn client(&self) -> &Client;
+
+    /// The shell that reads command lines there.
+    fn shell(&self) -> &Path;
+
+    /// The walls that are up, for the record.
+    fn enforcement(&self) -> &[&'static str];
+}

@@ -1,0 +1,136 @@
+//! A place on this machine: the user's own files, behind the walls of `stockade-sandbox`.
+//!
+//! The command inside the boundary is this very binary again, as `stockade_guest::serve` on a
+//! socket that is its standard input. It is started through [`OWN_PROGRAM`], so that it may lie in
+//! a folder that is hidden or private inside.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use stockade_guest::{ChannelError, Client, ServeOptions};
+use stockade_policy::{Mode, Policy, Reason, Review, Verdict, review};
+use stockade_sandbox::{Command, Launch, OWN_PROGRAM, Running, SetupError, Stdio};
+
+use super::Place;
+
+/// The first of the two arguments of the hands; no verb begins so. The second is the folder.
+const MARK: &str = "#hands";
+
+/// The place could not be put up; nothing has run in it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlaceError {
+    /// The boundary could not be put up.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The hands inside do not answer.
+    #[error("the place does not answer")]
+    Channel(#[from] ChannelError),
+    /// Something outside is lacking.
+    #[error("cannot make a socket for the place")]
+    Host(#[from] io::Error),
+}
+
+impl PlaceError {
+    /// What the user can do about it, if anything.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Setup(error) => error.hint(),
+            Self::Channel(_) | Self::Host(_) => None,
+        }
+    }
+}
+
+/// The boundary on this machine. It comes down, with everything inside, when this is dropped.
+#[derive(Debug)]
+pub struct Local {
+    // Before the boundary: dropping it lets the hands end by themselves.
+    client: Client,
+    _running: Running,
+    shell: PathBuf,
+    enforcement: &'static [&'static str],
+}
+
+impl Local {
+    /// Puts up the boundary of `policy`; commands inside start with `environment`.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaceError`]; nothing has run then.
+    pub fn start(
+        policy: Policy,
+        environment: Vec<(OsString, OsString)>,
+    ) -> Result<Self, PlaceError> {
+        let enforcement: &[_] = match policy.mode {
+            Mode::ReadOnly | Mode::WorkspaceWrite => &["mounts", "landlock", "seccomp", "network"],
+            Mode::DangerFullAccess => &[],
+        };
+        let folder = policy.workspace.as_path().to_owned();
+        let command = Command {
+            program: OWN_PROGRAM.into(),
+            arguments: vec![MARK.into(), folder.clone().into()],
+            environment,
+            folder,
+        };
+        let launch = match review(Launch { command, policy }, &[(Verdict::Allow, Reason::Own)]) {
+            Review::Allowed(launch) => launch,
+            Review::Ask(_) | Review::Denied(_) => {
+                unreachable!("Stockade's own hands have one verdict, which allows them")
+            }
+        };
+        let (near, far) = UnixStream::pair()?;
+        let stdio = Stdio { stdin: OwnedFd::from(far), ..Stdio::null()? };
+        let running = stockade_sandbox::spawn(launch, stdio)?;
+        let client = Client::connect(near.try_clone()?, near)?;
+        let bash = Path::new("/bin/bash");
+        let shell = if bash.exists() { bash } else { Path::new("/bin/sh") };
+        Ok(Self { client, _running: running, shell: shell.to_owned(), enforcement })
+    }
+}
+
+impl Place for Local {
+    fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn shell(&self) -> &Path {
+        &self.shell
+    }
+
+    fn enforcement(&self) -> &[&'static str] {
+        self.enforcement
+    }
+}
+
+/// Called first in `main`: when this process was started to be the hands of a [`Local`] place,
+/// serves and returns the status to end with.
+///
+/// A command inside that starts such a process, with a socket of its own, serves itself: the
+/// hands have no right that it does not have.
+pub fn enter_if_hands() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().as_deref() != Some(OsStr::new(MARK)) {
+        return None;
+    }
+    let folder = PathBuf::from(arguments.next()?);
+    if arguments.next().is_some() {
+        return None;
+    }
+    Some(serve(folder).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS))
+}
+
+fn serve(folder: PathBuf) -> io::Result<()> {
+    // Before anything else is started: a command inside has the same user and could otherwise
+    // trace the hands, or open the channel through `/proc/PID/fd`, and answer in their stead.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    let channel = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    // The number that commands inherit unless they are given another must not be the channel.
+    let null = std::fs::File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    stockade_guest::serve(channel.try_clone()?, channel, ServeOptions { folder })
+}

@@ -1,0 +1,498 @@
+//! What a thread's record says: the events of `events.jsonl`, which are also the lines that
+//! `--json` prints. Scripts rely on these names (docs/reference/threads.md).
+//!
+//! The types here are the format and nothing else. A reader of this version takes events and
+//! keys that it does not know ([`Event::Unknown`]); a key that is gone, or means something
+//! else, is a new [`SCHEMA`].
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base64;
+
+/// The version of the format, in the first record of a thread.
+pub const SCHEMA: u32 = 1;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+#[non_exhaustive]
+pub enum Event {
+    /// Always the first record.
+    #[serde(rename = "thread.started")]
+    ThreadStarted(ThreadStarted),
+    /// The thread goes on: a follow-up, or after an interruption.
+    #[serde(rename = "thread.resumed")]
+    ThreadResumed(ThreadResumed),
+    /// A phase began, ended or failed.
+    #[serde(rename = "phase")]
+    Phase(Phase),
+    /// What was said, by the user or the agent.
+    #[serde(rename = "message")]
+    Message(Message),
+    /// A command was decided about; it starts unless the decision is [`Decision::Deny`].
+    #[serde(rename = "command.started")]
+    CommandStarted(CommandStarted),
+    /// A command ended.
+    #[serde(rename = "command.finished")]
+    CommandFinished(CommandFinished),
+    /// The agent wrote a file by its own tool.
+    #[serde(rename = "edit")]
+    Edit(Edit),
+    /// Something waits for an answer.
+    #[serde(rename = "question")]
+    Question(Question),
+    /// The answer to a question.
+    #[serde(rename = "answer")]
+    Answer(Answer),
+    /// Something was refused.
+    #[serde(rename = "denial")]
+    Denial(Denial),
+    /// A connection was made, or refused.
+    #[serde(rename = "connection")]
+    Connection(Connection),
+    /// Tokens used since the event of this type before.
+    #[serde(rename = "usage")]
+    Usage(Usage),
+    /// A check of `[cloud] checks` ended.
+    #[serde(rename = "check")]
+    Check(Check),
+    /// What the thread changed, as trees in its own repository.
+    #[serde(rename = "changes")]
+    Changes(Changes),
+    /// Changes were applied to the user's files.
+    #[serde(rename = "applied")]
+    Applied(Applied),
+    /// A torn end of the record was cut off and kept aside.
+    #[serde(rename = "record.recovered")]
+    Recovered(Recovered),
+    /// The end of the task. What is recorded later is what the user does with the thread.
+    #[serde(rename = "thread.finished")]
+    ThreadFinished(ThreadFinished),
+    /// An event of a later version.
+    #[serde(other, skip_serializing)]
+    Unknown,
+}
+
+/// How a thread runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// On the user's own files.
+    Local,
+    /// On a clone in a microVM.
+    Cloud,
+    /// One command of `stockade run`.
+    Run,
+}
+
+/// Where a thread stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Waits for a place.
+    Queued,
+    /// At work.
+    Running,
+    /// A question is open.
+    Waiting,
+    /// The task ended well.
+    Completed,
+    /// The task ended badly.
+    Failed,
+    /// Its process is gone, or a signal ended it.
+    Interrupted,
+    /// The user ended it.
+    Cancelled,
+}
+
+impl State {
+    /// Whether nothing more is to come.
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Queued | Self::Running | Self::Waiting => false,
+            Self::Completed | Self::Failed | Self::Interrupted | Self::Cancelled => true,
+        }
+    }
+
+    /// As scripts read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl Kind {
+    /// As scripts read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Cloud => "cloud",
+            Self::Run => "run",
+        }
+    }
+}
+
+/// A path in a record: `path`, lossy where it is not UTF-8, and then its bytes as `path_b64`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathText {
+    path: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path_b64: Option<String>,
+}
+
+impl PathText {
+    /// The path as it was.
+    pub fn to_path(&self) -> PathBuf {
+        Self::whole(&self.path, self.path_b64.as_deref())
+    }
+
+    /// The path that stands in a record as `text` and, where it is not UTF-8, as `base64`.
+    pub(crate) fn whole(text: &str, base64: Option<&str>) -> PathBuf {
+        let bytes = base64.and_then(base64::decode);
+        bytes.map_or_else(|| PathBuf::from(text), |bytes| OsString::from_vec(bytes).into())
+    }
+}
+
+impl From<&Path> for PathText {
+    fn from(path: &Path) -> Self {
+        Self {
+            path: path.to_string_lossy().into_owned(),
+            path_b64: path.to_str().is_none().then(|| base64::encode(path.as_os_str().as_bytes())),
+        }
+    }
+}
+
+/// The beginning of a thread.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadStarted {
+    /// The thread's ID.
+    pub thread: String,
+    /// How it runs.
+    pub kind: Kind,
+    /// The folder given to the agent.
+    pub workspace: String,
+    /// Its bytes, when they are not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace_b64: Option<String>,
+    /// What it is about, in one line: the start of the prompt, or the command.
+    #[serde(default)]
+    pub title: String,
+    /// Sandbox mode: `read-only`, `workspace-write`, `danger-full-access`.
+    pub mode: String,
+    /// Approval policy: `untrusted`, `on-request`, `never`.
+    pub policy: String,
+    /// The walls that are up: `mounts`, `landlock`, `seccomp`, ….
+    pub enforcement: Vec<String>,
+}
+
+impl ThreadStarted {
+    /// The workspace as it was.
+    pub fn workspace(&self) -> PathBuf {
+        PathText::whole(&self.workspace, self.workspace_b64.as_deref())
+    }
+
+    /// Sets the workspace, with its bytes where they are needed.
+    pub(crate) fn set_workspace(&mut self, path: &Path) {
+        let PathText { path, path_b64 } = PathText::from(path);
+        (self.workspace, self.workspace_b64) = (path, path_b64);
+    }
+}
+
+/// A thread goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadResumed {
+    /// Where it stood.
+    pub from: State,
+}
+
+/// One step in a phase: `queue`, `image`, `boot`, `clone`, `setup`, `agent`, `checks`, `diff`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Phase {
+    /// Which.
+    pub name: String,
+    /// What became of it.
+    pub state: PhaseState,
+    /// How long it took, in seconds; missing while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+}
+
+/// Where a phase stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PhaseState {
+    /// It began.
+    Started,
+    /// It ended well.
+    Finished,
+    /// It ended badly.
+    Failed,
+    /// There was nothing to do.
+    Skipped,
+}
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The user.
+    User,
+    /// The agent.
+    Assistant,
+}
+
+/// Something said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// By whom.
+    pub role: Role,
+    /// All of it.
+    pub text: String,
+}
+
+/// What was decided about an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decision {
+    /// It may happen.
+    Allow,
+    /// It was asked about.
+    Ask,
+    /// It may not.
+    Deny,
+}
+
+/// A command before it starts: either words, or a line for the shell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandStarted {
+    /// Ties `command.finished` to this.
+    pub id: String,
+    /// The words, lossy where they are not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub argv: Option<Vec<String>>,
+    /// The line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<String>,
+    /// What was decided.
+    pub decision: Decision,
+    /// The rule that decided: `config.toml:12`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+}
+
+/// A command after its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandFinished {
+    /// That of `command.started`.
+    pub id: String,
+    /// As a shell has it: the command's own, 128+N for a signal, 124 for the time limit.
+    pub exit: u8,
+    /// Both streams as they came, lossy where they are not UTF-8.
+    pub output: String,
+    /// Whether a part of the output is missing.
+    pub truncated: bool,
+    /// What was refused to it.
+    #[serde(default)]
+    pub denials: Vec<Denial>,
+}
+
+/// A file that the agent's own tool wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edit {
+    /// Which, relative to the workspace.
+    #[serde(flatten)]
+    pub path: PathText,
+    /// How.
+    pub kind: EditKind,
+}
+
+/// How a file changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EditKind {
+    /// It is new.
+    Created,
+    /// Its content changed.
+    Modified,
+    /// It is gone.
+    Deleted,
+}
+
+/// A question to the user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// Ties `answer` to this.
+    pub id: String,
+    /// What would happen, in words.
+    pub effect: String,
+    /// What can be answered: `once`, `thread`, `project`, `deny`.
+    pub choices: Vec<String>,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// That of the question.
+    pub id: String,
+    /// One of its choices.
+    pub answer: String,
+    /// Who or what answered: `terminal`, `client`, `timeout`, `no-terminal`.
+    pub by: String,
+}
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denial {
+    /// `write`, `read`, `connect`, `exec`, `resolve`, `question`.
+    pub op: String,
+    /// The path, host or command.
+    pub target: String,
+    /// Its bytes, when they are not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_b64: Option<String>,
+    /// The line of policy or the rule.
+    pub decided_by: String,
+    /// What would be possible instead.
+    #[serde(default)]
+    pub alternatives: Vec<String>,
+}
+
+impl Denial {
+    /// A refusal of `target`, which need not be UTF-8.
+    pub fn new(op: &str, target: &OsStr, decided_by: &str) -> Self {
+        let PathText { path, path_b64 } = PathText::from(Path::new(target));
+        Self {
+            op: op.to_owned(),
+            target: path,
+            target_b64: path_b64,
+            decided_by: decided_by.to_owned(),
+            alternatives: Vec::new(),
+        }
+    }
+}
+
+/// A connection through the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// The name or address that was asked for.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Whether it was made.
+    pub decision: Decision,
+    /// The entry that decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+}
+
+/// Tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Read by the model.
+    pub input_tokens: u64,
+    /// Written by it.
+    pub output_tokens: u64,
+}
+
+/// The result of a check.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// The command line.
+    pub name: String,
+    /// As a shell has it.
+    pub exit: u8,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// What changed: two trees in the thread's repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// The folder that the trees are of, which the paths are relative to.
+    #[serde(flatten)]
+    pub root: PathText,
+    /// The tree before, as a hexadecimal object name.
+    pub base: String,
+    /// The tree after.
+    pub result: String,
+    /// How many files differ.
+    pub files: u64,
+    /// What was not compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Something that a diff does not have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Relative to the folder that the changes are of.
+    #[serde(flatten)]
+    pub path: PathText,
+    /// What it is: `a large file`, `a repository of its own`, ….
+    pub why: String,
+}
+
+/// What became of changes that were applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// Files that changed.
+    pub applied: Vec<PathText>,
+    /// Files that were left as they are: in conflict, held or refused.
+    pub left: Vec<PathText>,
+}
+
+/// A repaired record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovered {
+    /// How many bytes were cut off.
+    pub bytes: u64,
+    /// The file in the thread's folder that has them now.
+    pub kept: String,
+}
+
+/// The end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadFinished {
+    /// How.
+    pub state: State,
+    /// Stockade's exit status.
+    pub exit: u8,
+    /// In one line, for a person.
+    pub summary: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_no_utf_8_survives() {
+        let odd = Path::new(OsStr::from_bytes(b"a\xffb"));
+        let text = serde_json::to_string(&PathText::from(odd)).unwrap();
+        assert_eq!(text, r#"{"path":"a\ufffdb","path_b64":"Yf9i"}"#.replace("\\ufffd", "\u{fffd}"));
+        assert_eq!(serde_json::from_str::<PathText>(&text).unwrap().to_path(), odd);
+        let plain = serde_json::to_string(&PathText::from(Path::new("a/b"))).unwrap();
+        assert_eq!(plain, r#"{"path":"a/b"}"#);
+    }
+
+    #[test]
+    fn events_carry_their_type_and_later_ones_are_taken() {
+        let edit = Event::Edit(Edit { path: Path::new("a").into(), kind: EditKind::Created });
+        let text = serde_json::to_string(&edit).unwrap();
+        assert_eq!(text, r#"{"type":"edit","path":"a","kind":"created"}"#);
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), edit);
+        let later = r#"{"type":"teleported","to":"moon"}"#;
+        assert_eq!(serde_json::from_str::<Event>(later).unwrap(), Event::Unknown);
+    }
+}

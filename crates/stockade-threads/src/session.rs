@@ -1,0 +1,249 @@
+//! A thread's hands: each call is judged, asked about where the policy says so, recorded, and
+//! then carried out in the thread's place.
+//!
+//! Nothing here knows which kind of place it is. What the place refuses by itself (its kernel
+//! knows more than any list) is told in the same words as what was judged here.
+//!
+//! Invariants:
+//! - a command is recorded before it starts, an edit as soon as it happened;
+//! - a refused call has not reached the place;
+//! - what comes back is kept in bounded memory.
+
+mod capture;
+mod edit;
+mod shell;
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use stockade_agents::{
+    AgentEvent, Entry, EntryKind, Hands, HandsError, Match, Search, ShellCall, ShellOutcome, Stop,
+};
+use stockade_guest::CallError;
+use stockade_policy::{Approved, Review};
+
+use crate::bounds::{Bounds, Refusal};
+use crate::journal::{Journal, Live};
+use crate::judge::{Judge, refused};
+use crate::place::Place;
+use crate::question::{Ask, Asked, Reply};
+use crate::record::{Answer, Denial, Event, Message, Question, Role, Usage};
+
+/// The largest file that a tool reads, in bytes; what the model sees of it is less.
+const READ_MAX: u64 = 8 * 1024 * 1024;
+
+/// What a session is put together from.
+#[derive(Clone)]
+pub struct Parts<'a> {
+    /// Where things are done.
+    pub place: &'a dyn Place,
+    /// Which commands run, ask or are refused.
+    pub judge: Judge,
+    /// Which paths are within reach; without, the place alone says so.
+    pub bounds: Option<Bounds>,
+    /// Who asks a person.
+    pub ask: &'a dyn Ask,
+    /// Where it is recorded and shown.
+    pub journal: &'a Journal<'a>,
+    /// The user's wish to stop.
+    pub stop: &'a Stop,
+}
+
+/// One thread at work in its place.
+pub struct Session<'a> {
+    parts: Parts<'a>,
+    commands: AtomicU64,
+    questions: AtomicU64,
+    /// Actions that a person has allowed for the rest of the thread.
+    granted: Mutex<HashSet<String>>,
+}
+
+impl std::fmt::Debug for Parts<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("judge", &self.judge).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Session<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("parts", &self.parts).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Session<'a> {
+    /// A session in which nothing has happened yet.
+    pub fn new(parts: Parts<'a>) -> Self {
+        Self {
+            parts,
+            commands: AtomicU64::new(0),
+            questions: AtomicU64::new(0),
+            granted: Mutex::default(),
+        }
+    }
+
+    /// Takes what the agent's loop tells: what counts is recorded, the rest is shown.
+    pub fn heard(&self, event: AgentEvent) {
+        let recorded = match event {
+            AgentEvent::TextDelta(text) => return self.parts.journal.show(&Live::Text(&text)),
+            AgentEvent::Retrying { why, after } => {
+                return self.parts.journal.show(&Live::Retrying { why: &why, after });
+            }
+            // Shown as it came, by `shell`.
+            AgentEvent::Output(_) => return,
+            AgentEvent::Message { text } => Event::Message(Message { role: Role::Assistant, text }),
+            AgentEvent::Usage { input_tokens, output_tokens } => {
+                Event::Usage(Usage { input_tokens, output_tokens })
+            }
+        };
+        if self.parts.journal.record(&recorded).is_err() {
+            // The next call meets the same error, and ends the thread with it.
+            self.parts.stop.request();
+        }
+    }
+
+    fn record(&self, event: &Event) -> Result<(), HandsError> {
+        let lost = |error| HandsError::Lost(format!("the record cannot be kept: {error}"));
+        self.parts.journal.record(event).map_err(lost)
+    }
+
+    fn not_stopped(&self) -> Result<(), HandsError> {
+        if self.parts.stop.is_requested() { Err(HandsError::Interrupted) } else { Ok(()) }
+    }
+
+    /// Records and words a refusal.
+    fn refuse(&self, refusal: &Refusal) -> HandsError {
+        let denial = Denial::new(refusal.op, refusal.target.as_os_str(), refusal.decided_by);
+        self.deny(denial, &refusal.words)
+    }
+
+    fn deny(&self, denial: Denial, words: &str) -> HandsError {
+        if let Err(lost) = self.record(&Event::Denial(denial)) {
+            return lost;
+        }
+        let words = refused(words);
+        self.parts.journal.show(&Live::Refused(&words));
+        HandsError::Refused(words)
+    }
+
+    /// Turns a review into an approval, asking a person where it must. `Err` holds why not, in
+    /// words that follow the name of the action.
+    fn approve<A>(&self, review: Review<A>, asked: &Asked) -> Result<Approved<A>, Declined> {
+        let pending = match review {
+            Review::Allowed(approved) => return Ok(approved),
+            Review::Denied(_) => return Err(Declined::No(String::new())),
+            Review::Ask(pending) => pending,
+        };
+        let granted = || self.granted.lock().unwrap_or_else(PoisonError::into_inner);
+        if granted().contains(&asked.action) {
+            return Ok(pending.grant());
+        }
+        let id = format!("q{}", self.questions.fetch_add(1, Ordering::Relaxed) + 1);
+        let choices = ["once", "thread", "deny"].map(str::to_owned).to_vec();
+        let question = Question { id: id.clone(), effect: asked.effect.clone(), choices };
+        self.record(&Event::Question(question)).map_err(Declined::Lost)?;
+        let reply = self.parts.ask.ask(asked);
+        let (answer, by) = match &reply {
+            Reply::Once => ("once", "terminal"),
+            Reply::Thread => ("thread", "terminal"),
+            Reply::Deny(_) | Reply::Stop => ("deny", "terminal"),
+            Reply::Nobody => ("deny", "no-terminal"),
+        };
+        let answer = Answer { id, answer: answer.to_owned(), by: by.to_owned() };
+        self.record(&Event::Answer(answer)).map_err(Declined::Lost)?;
+        match reply {
+            Reply::Once => {}
+            Reply::Thread => drop(granted().insert(asked.action.clone())),
+            Reply::Deny(word) if word.is_empty() => {
+                return Err(Declined::No("the user said no".to_owned()));
+            }
+            Reply::Deny(word) => return Err(Declined::No(format!("the user said no: {word}"))),
+            Reply::Nobody => {
+                return Err(Declined::No("there is nobody here to ask".to_owned()));
+            }
+            Reply::Stop => {
+                self.parts.stop.request();
+                return Err(Declined::Lost(HandsError::Interrupted));
+            }
+        }
+        Ok(pending.grant())
+    }
+}
+
+/// Why an action is not approved.
+enum Declined {
+    /// It was judged, or a person said so.
+    No(String),
+    /// The thread cannot go on.
+    Lost(HandsError),
+}
+
+/// What a failed call means to the agent.
+fn failed(error: CallError) -> HandsError {
+    match error {
+        CallError::Refused { text, .. } => HandsError::Failed(text),
+        lost @ (CallError::Lost | CallError::Malformed(_) | _) => {
+            HandsError::Lost(lost.to_string())
+        }
+    }
+}
+
+impl Hands for Session<'_> {
+    fn shell(
+        &self,
+        call: &ShellCall,
+        output: &mut dyn FnMut(&[u8]),
+    ) -> Result<ShellOutcome, HandsError> {
+        self.not_stopped()?;
+        self.run_line(call, output)
+    }
+
+    fn read(&self, path: &Path) -> Result<Vec<u8>, HandsError> {
+        self.within_reach(path)?;
+        self.parts.place.client().read_file(path, READ_MAX).map_err(failed)
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<Entry>, HandsError> {
+        self.within_reach(path)?;
+        let found = self.parts.place.client().list(path).map_err(failed)?;
+        Ok(found.into_iter().map(entry).collect())
+    }
+
+    fn search(&self, query: &Search) -> Result<Vec<Match>, HandsError> {
+        let path = query.path.as_deref().unwrap_or(Path::new("."));
+        self.within_reach(path)?;
+        let client = self.parts.place.client();
+        let found = client.search(&query.pattern, path, query.max).map_err(failed)?;
+        let matches = found.into_iter().map(|found| Match {
+            path: found.path,
+            line: found.line,
+            text: String::from_utf8_lossy(&found.text).into_owned(),
+        });
+        Ok(matches.collect())
+    }
+
+    fn write(&self, path: &Path, content: Option<&[u8]>) -> Result<(), HandsError> {
+        self.not_stopped()?;
+        self.edit(path, content)
+    }
+}
+
+impl Session<'_> {
+    /// Whether `path` may be read, in words if not.
+    fn within_reach(&self, path: &Path) -> Result<(), HandsError> {
+        self.not_stopped()?;
+        let judged = self.parts.bounds.as_ref().map_or(Ok(()), |bounds| bounds.read(path));
+        judged.map_err(|refusal| self.refuse(&refusal))
+    }
+}
+
+fn entry(found: stockade_guest::Entry) -> Entry {
+    let kind = match found.kind {
+        stockade_guest::EntryKind::File => EntryKind::File,
+        stockade_guest::EntryKind::Folder => EntryKind::Folder,
+        stockade_guest::EntryKind::Link => EntryKind::Link,
+        stockade_guest::EntryKind::Other => EntryKind::Other,
+    };
+    Entry { name: found.name, kind, bytes: found.bytes }
+}

@@ -1,0 +1,113 @@
+//! What an agent is told about where it is, and the policy of its thread as text to be kept.
+
+use std::fmt::Write as _;
+
+use stockade_policy::{ApprovalPolicy, Mode, Verdict};
+
+use crate::bounds::{Bounds, shown};
+use crate::judge::Judge;
+
+/// Rules that an agent is told of; more would be read by nobody.
+const RULES_MAX: usize = 40;
+
+/// Tells an agent its surroundings, so that it need not find them by being refused.
+pub(crate) fn describe(judge: &Judge, bounds: &Bounds, instructions: &str) -> String {
+    let policy = bounds.policy();
+    let mut text = format!(
+        "You work on the user's own files in {}. Your commands run inside a boundary that the \
+         operating system holds.\n",
+        shown(policy.workspace.as_path())
+    );
+    let may = match judge.mode {
+        Mode::ReadOnly => "Nothing can be written except below /tmp.".to_owned(),
+        Mode::WorkspaceWrite => format!(
+            "Writable: {}. Everything else is read-only; a write to it fails with \"Read-only \
+             file system\".",
+            bounds.writable_here()
+        ),
+        Mode::DangerFullAccess => {
+            "There is no boundary this time: be careful with what is not yours.".to_owned()
+        }
+    };
+    text.push_str(&may);
+    if judge.mode != Mode::DangerFullAccess {
+        text.push_str(" There is no network except the boundary's own loopback.");
+    }
+    text.push('\n');
+    text.push_str(match judge.approval {
+        ApprovalPolicy::Untrusted => {
+            "The user is asked about every command that may change something.\n"
+        }
+        ApprovalPolicy::OnRequest => "Commands run unasked unless a rule asks the user.\n",
+        ApprovalPolicy::Never => "The user is not asked: what would have to be asked is refused.\n",
+    });
+    let rules = judge.rules.rules();
+    if !rules.is_empty() {
+        text.push_str("Rules for commands:\n");
+    }
+    for rule in rules.iter().take(RULES_MAX) {
+        let named = rule.named();
+        let does = match rule.verdict() {
+            Verdict::Allow => "runs",
+            Verdict::Ask => "asks the user",
+            Verdict::Deny => "is refused",
+        };
+        let reason = named.reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        // A string cannot refuse to be written to.
+        writeln!(text, "- `{}` {does}{reason}", named.prefix).ok();
+    }
+    text.push_str(
+        "When something is refused, do not try to reach the same by another way. Say what you \
+         could not do, and why, and go on with what is possible.\n",
+    );
+    if !instructions.is_empty() {
+        text.push_str("\nThe project's own instructions (AGENTS.md):\n");
+        text.push_str(instructions);
+    }
+    text
+}
+
+/// The resolved policy as TOML, for the thread's folder.
+pub(crate) fn pinned(judge: &Judge, bounds: &Bounds) -> String {
+    let policy = bounds.policy();
+    let mut text = String::new();
+    // JSON's strings are among TOML's.
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let mut line = |key: &str, value: String| {
+        writeln!(text, "{key} = {value}").ok();
+    };
+    line("sandbox_mode", quoted(policy.mode.as_str()));
+    line("approval_policy", quoted(judge.approval.as_str()));
+    line("workspace", quoted(&policy.workspace.as_path().to_string_lossy()));
+    let lists = [
+        ("writable", &policy.writable),
+        ("protected", &policy.protected),
+        ("hidden", &policy.hidden),
+        ("readable", &policy.readable),
+    ];
+    for (key, paths) in lists {
+        let paths = paths.iter().map(|path| quoted(&path.as_path().to_string_lossy()));
+        line(key, format!("[{}]", paths.collect::<Vec<_>>().join(", ")));
+    }
+    line("host_ports", format!("{:?}", policy.network.host_ports));
+    line("processes", policy.limits.processes.to_string());
+    line("tmp_bytes", policy.limits.tmp_bytes.to_string());
+    if let Some(limit) = policy.limits.wall_time {
+        line("wall_time_ms", limit.as_millis().to_string());
+    }
+    for rule in judge.rules.rules() {
+        let named = rule.named();
+        let decision = match rule.verdict() {
+            Verdict::Allow => "allow",
+            Verdict::Ask => "ask",
+            Verdict::Deny => "deny",
+        };
+        let table =
+            [("prefix", named.prefix), ("decision", decision.to_owned()), ("source", named.source)];
+        writeln!(text, "\n[[rules]]").ok();
+        for (key, value) in table {
+            writeln!(text, "{key} = {}", quoted(&value)).ok();
+        }
+    }
+    text
+}
