@@ -6,6 +6,7 @@
 //! textconv, external diff, credential helper or remote can run, whatever a file says.
 
 mod clone;
+mod objects;
 mod repository;
 mod snapshot;
 pub(crate) mod trees;
@@ -17,6 +18,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::str::FromStr;
 
 pub use clone::{CloneError, Cloned, clone_head};
+pub(crate) use objects::Objects;
 pub use repository::Repository;
 pub use snapshot::{LeftOut, LocalChanges, Outcome, SnapshotError};
 
@@ -273,7 +275,33 @@ impl Git {
     ) -> Result<(), GitError> {
         let arguments: Vec<&OsStr> = arguments.iter().map(AsRef::as_ref).collect();
         let verb = verb(&arguments);
-        let mut command = self.command(&arguments);
+        let (status, words) = self.finish(&arguments, input, limit, output)?;
+        ended(&verb, status, &words)
+    }
+
+    /// Runs it whatever its exit status, which it gives with all that it prints.
+    pub(crate) fn status_of<A: AsRef<OsStr>>(
+        &self,
+        arguments: &[A],
+    ) -> Result<(Option<i32>, Vec<u8>), GitError> {
+        let arguments: Vec<&OsStr> = arguments.iter().map(AsRef::as_ref).collect();
+        let mut output = Vec::new();
+        let (status, _) = self.finish(&arguments, &[], OUTPUT_MAX, &mut |part| {
+            output.extend_from_slice(part);
+            Ok(())
+        })?;
+        Ok((status.code(), output))
+    }
+
+    fn finish(
+        &self,
+        arguments: &[&OsStr],
+        input: &[u8],
+        limit: u64,
+        output: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(ExitStatus, String), GitError> {
+        let verb = verb(arguments);
+        let mut command = self.command(arguments);
         if !input.is_empty() {
             command.stdin(Stdio::piped());
         }
@@ -295,7 +323,7 @@ impl Git {
         });
         let status = child.wait().map_err(GitError::io(&verb))?;
         match words {
-            Ok(words) => ended(&verb, status, &words),
+            Ok(words) => Ok((status, words)),
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                 Err(GitError::TooLong { verb, limit })
             }

@@ -14,13 +14,17 @@
 
 mod base64;
 mod bounds;
+pub mod changes;
+pub mod flags;
 pub mod git;
 mod id;
 mod journal;
 mod judge;
 pub mod local;
+pub mod patch;
 pub mod place;
 mod question;
+mod quote;
 pub mod record;
 mod session;
 pub mod store;
@@ -31,4 +35,5 @@ pub use id::{IdError, ThreadId};
 pub use journal::{Journal, Live, Record, Watch};
 pub use judge::Judge;
 pub use question::{Ask, Asked, Nobody, Reply};
+pub use quote::quoted;
 pub use session::{Parts, Session};

@@ -20,8 +20,8 @@ pub struct Repository {
     pub(super) directory: PathBuf,
     pub(super) common: PathBuf,
     pub(super) index: PathBuf,
-    pub(super) objects: PathBuf,
-    pub(super) format: String,
+    pub(crate) objects: PathBuf,
+    pub(crate) format: String,
 }
 
 /// What the user's configuration says about files, and nothing that runs.

@@ -112,10 +112,19 @@ impl LocalChanges {
         let git = git(repository.as_ref(), &top, &directory);
         let (base, left_out) = (Listing::new(), Vec::new());
         let mut changes = Self { top, inner, directory, repository, git, base, left_out };
-        changes.copy_index()?;
-        changes.pin_attributes().map_err(failed)?;
-        changes.base = changes.look()?;
+        if let Err(error) = changes.look_first() {
+            // The error that is told is the one that made it useless.
+            fs::remove_dir_all(&changes.directory).ok();
+            return Err(error);
+        }
         Ok(changes)
+    }
+
+    fn look_first(&mut self) -> Result<(), SnapshotError> {
+        self.copy_index()?;
+        self.pin_attributes().map_err(|source| self.failed(source))?;
+        self.base = self.look()?;
+        Ok(())
     }
 
     /// Looks again, and keeps what differs.
@@ -340,7 +349,7 @@ impl<'a> Sorting<'a> {
 /// Git for looking at the files of `top`, with all that it writes in `directory`.
 fn git(repository: Option<&Repository>, top: &Path, directory: &Path) -> Git {
     let mut git = Git::bare(directory).setting("core.bare", OsStr::new("false"));
-    git.folder = top.to_owned();
+    top.clone_into(&mut git.folder);
     git = git.variable("GIT_WORK_TREE", top);
     let settings = file_settings(repository, top);
     if let Some(excludes) = settings.excludes {

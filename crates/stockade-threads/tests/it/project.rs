@@ -73,7 +73,7 @@ pub(crate) fn git(folder: &Path, words: &[&str]) -> String {
         .output()
         .unwrap();
     assert!(output.status.success(), "git {words:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 pub(crate) type Everything = BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)>;
