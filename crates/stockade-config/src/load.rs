@@ -12,6 +12,7 @@ use crate::git::{self, Repository, User};
 use crate::hidden::{self, Hidden};
 use crate::layer::{Files, read_file, read_option};
 use crate::locate;
+use crate::machine::CloudText;
 use crate::model::{AgentLimits, ModelText};
 use crate::own::Own;
 use crate::roots::{Ground, Roots, Wanted, roots};
@@ -88,6 +89,8 @@ pub struct Loaded {
     pub model: ModelText,
     /// What one of its tasks may use up.
     pub agent: AgentLimits,
+    /// The machine of a cloud thread.
+    pub cloud: CloudText,
     /// Command rules, lowest layer first. Empty from [`load`], which refuses them.
     pub rules: Vec<RuleText>,
 }
@@ -163,6 +166,7 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
         unprotected: settings.unprotected.iter().map(|entry| entry.value.clone()).collect(),
         model: settings.agent.model(),
         agent: settings.agent.limits(),
+        cloud: settings.cloud.text(),
         rules: settings.rules,
         policy,
         warnings,

@@ -159,7 +159,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn count<T: TryFrom<u64>>(&self, value: &Value<'_>) -> Result<Placed<T>, ConfigError> {
+    pub(crate) fn count<T: TryFrom<u64>>(&self, value: &Value<'_>) -> Result<Placed<T>, ConfigError> {
         let expected = || self.wrong_value(value, "a number above 0");
         let DeValue::Integer(number) = value.get_ref() else { return Err(expected()) };
         let number = u64::from_str_radix(number.as_str(), number.radix()).ok();
