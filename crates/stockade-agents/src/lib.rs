@@ -28,5 +28,5 @@ pub use event::AgentEvent;
 pub use hands::{
     Entry, EntryKind, Exit, Hands, HandsError, Match, Search, ShellCall, ShellOutcome,
 };
-pub use model::{Api, Model, ModelError, Patience, Secret};
+pub use model::{Api, KeyError, Model, ModelError, Patience, Secret};
 pub use recipe::{Kind, Recipe, State, recipes, recognise};

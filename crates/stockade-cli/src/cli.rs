@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::commands::cloud::CloudArgs;
+use crate::commands::threads::{LogArgs, ThreadsArgs};
 use crate::failure::STOCKADE_FAILED;
 
 /// A bounded place for a coding agent to work in.
@@ -22,6 +24,12 @@ enum Command {
     Run(Box<RunArgs>),
     /// Put an agent to work on these files, inside the boundary
     Local(Box<LocalArgs>),
+    /// Put an agent, or a command, to work on a clone in a machine of its own; ends in a diff
+    Cloud(Box<CloudArgs>),
+    /// Threads: list, show, log, diff, apply, rm
+    Threads(ThreadsArgs),
+    /// The record of a thread: commands, refusals, answers
+    Log(LogArgs),
     #[command(external_subcommand)]
     Other(Vec<OsString>),
 }
@@ -33,14 +41,18 @@ pub(crate) enum Verb {
     Run(Box<RunArgs>),
     /// `stockade local`.
     Local(Box<LocalArgs>),
+    /// `stockade cloud`.
+    Cloud(Box<CloudArgs>),
+    /// `stockade threads`.
+    Threads(ThreadsArgs),
+    /// `stockade log`.
+    Log(LogArgs),
     /// A verb of the fixed command line that this version does not have.
     NotYet(String),
 }
 
 /// Verbs that scripts may depend on, and that are still to come.
-const PLANNED: [&str; 15] = [
-    "cloud",
-    "threads",
+const PLANNED: [&str; 12] = [
     "undo",
     "approvals",
     "rules",
@@ -48,7 +60,6 @@ const PLANNED: [&str; 15] = [
     "explain",
     "agents",
     "config",
-    "log",
     "clean",
     "doctor",
     "completions",
@@ -183,20 +194,24 @@ impl Shown {
 pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, Shown> {
     let arguments: Vec<OsString> = arguments.collect();
     // Scripts tell from 125 that nothing of their command has run.
-    let runs = arguments.get(1).is_some_and(|verb| ["run", "local"].iter().any(|run| verb == run));
+    let runs = arguments.get(1).is_some_and(|verb| ["run", "local", "cloud"].iter().any(|run| verb == run));
     match Cli::try_parse_from(&arguments) {
         Ok(Cli { verb: Command::Run(run) }) => match mistaken_flag(&arguments, &run.command) {
             Some(error) => Err(Shown { error, status: STOCKADE_FAILED }),
             None => Ok(Verb::Run(run)),
         },
         Ok(Cli { verb: Command::Local(local) }) => Ok(Verb::Local(local)),
+        Ok(Cli { verb: Command::Cloud(cloud) }) => Ok(Verb::Cloud(cloud)),
+        Ok(Cli { verb: Command::Threads(threads) }) => Ok(Verb::Threads(threads)),
+        Ok(Cli { verb: Command::Log(log) }) => Ok(Verb::Log(log)),
         Ok(Cli { verb: Command::Other(words) }) => {
             let verb = words.first().map(|verb| verb.to_string_lossy().into_owned());
             let verb = verb.unwrap_or_default();
             if PLANNED.contains(&verb.as_str()) {
                 return Ok(Verb::NotYet(verb));
             }
-            let message = format!("unknown verb `{verb}`; there are `run` and `local`");
+            let message =
+                format!("unknown verb `{verb}`; there are `run`, `local`, `cloud`, `threads` and `log`");
             let error = clap::Error::raw(clap::error::ErrorKind::InvalidSubcommand, message + "\n");
             Err(Shown { error, status: 2 })
         }

@@ -4,8 +4,10 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
+use stockade_agents::KeyError;
 use stockade_config::ConfigError;
 use stockade_sandbox::SetupError;
+use stockade_threads::cloud::CloudError;
 use stockade_threads::local::LocalError;
 use stockade_threads::store::StoreError;
 
@@ -41,13 +43,19 @@ impl Failure {
     pub(crate) fn not_yet_verb(verb: &str) -> Self {
         let mut failure = Self::new(
             format!("not yet: `stockade {verb}`"),
-            "this version has `stockade run` and `stockade local`",
+            "this version has `stockade run`, `local`, `cloud`, `threads` and `log`",
         );
         failure.status = 1;
         failure
     }
 
-    fn of(error: &dyn Error, status: u8, hint: Option<&str>) -> Self {
+    /// The same with another exit status: only `run`, `local` and `cloud` fail with 125.
+    pub(crate) fn with_status(mut self, status: u8) -> Self {
+        self.status = status;
+        self
+    }
+
+    pub(crate) fn of(error: &dyn Error, status: u8, hint: Option<&str>) -> Self {
         let mut causes = Vec::new();
         let mut cause = error.source();
         while let Some(error) = cause {
@@ -76,6 +84,12 @@ impl From<ConfigError> for Failure {
     }
 }
 
+impl From<KeyError> for Failure {
+    fn from(error: KeyError) -> Self {
+        Self::of(&error, STOCKADE_FAILED, None)
+    }
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::of(&error, STOCKADE_FAILED, error.hint())
@@ -84,6 +98,12 @@ impl From<StoreError> for Failure {
 
 impl From<LocalError> for Failure {
     fn from(error: LocalError) -> Self {
+        Self::of(&error, STOCKADE_FAILED, error.hint().as_deref())
+    }
+}
+
+impl From<CloudError> for Failure {
+    fn from(error: CloudError) -> Self {
         Self::of(&error, STOCKADE_FAILED, error.hint().as_deref())
     }
 }

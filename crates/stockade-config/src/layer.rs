@@ -162,6 +162,7 @@ impl Settings {
         self.tmp_bytes = above.tmp_bytes.or(self.tmp_bytes);
         self.processes = above.processes.or(self.processes);
         self.wall_time = above.wall_time.or(self.wall_time);
+        self.model = self.model.overlay(above.model);
         self.agent = self.agent.overlay(above.agent);
         self.cloud = self.cloud.overlay(above.cloud);
         self
@@ -211,14 +212,20 @@ impl Settings {
                 self.rules.push(rule);
             }
         }
-        for place in project.agent.of_model() {
-            leave_out(place, "choose the model");
+        let model = &project.model;
+        for (place, what) in [
+            (model.api.as_ref().map(|api| &api.place), "choose the model's API"),
+            (model.base_url.as_ref().map(|url| &url.place), "choose the model's server"),
+            (model.key.as_ref().map(|key| &key.place), "choose the model's key"),
+        ] {
+            if let Some(place) = place {
+                leave_out(place, what);
+            }
         }
         let mut raised = Vec::new();
-        let (agent, wanted) = (&mut self.agent, project.agent);
-        lower(&mut agent.command_timeout, wanted.command_timeout, &mut raised);
-        lower(&mut agent.max_turns, wanted.max_turns, &mut raised);
-        lower(&mut agent.max_tokens, wanted.max_tokens, &mut raised);
+        lower(&mut self.agent.command_timeout, project.agent.command_timeout, &mut raised);
+        lower(&mut self.agent.max_turns, project.agent.max_turns, &mut raised);
+        lower(&mut self.agent.max_tokens, project.agent.max_tokens, &mut raised);
         lower(&mut self.tmp_bytes, project.tmp_bytes, &mut raised);
         lower(&mut self.processes, project.processes, &mut raised);
         lower(&mut self.wall_time, project.wall_time, &mut raised);
@@ -226,6 +233,7 @@ impl Settings {
         for place in raised {
             leave_out(&place, "raise a limit");
         }
+        self.model.name = project.model.name.or(self.model.name);
         self.project_roots = project.writable_roots.unwrap_or_default();
         self.project_hidden.extend(project.hidden);
         self.warnings.extend(project.warnings);

@@ -13,7 +13,9 @@ use crate::hidden::{self, Hidden};
 use crate::layer::{Files, read_file, read_option};
 use crate::locate;
 use crate::machine::CloudText;
-use crate::model::{AgentLimits, ModelText};
+use crate::model_text::{
+    AgentSettings, AgentText, COMMAND_TIMEOUT, MAX_TURNS, ModelSettings, ModelText,
+};
 use crate::own::Own;
 use crate::roots::{Ground, Roots, Wanted, roots};
 use crate::rule_text::RuleText;
@@ -85,14 +87,24 @@ pub struct Loaded {
     pub provenance: Vec<(&'static str, String)>,
     /// Protected names that the user has lifted.
     pub unprotected: Vec<String>,
-    /// The model of the built-in agent.
-    pub model: ModelText,
-    /// What one of its tasks may use up.
-    pub agent: AgentLimits,
     /// The machine of a cloud thread.
     pub cloud: CloudText,
     /// Command rules, lowest layer first. Empty from [`load`], which refuses them.
     pub rules: Vec<RuleText>,
+    /// Limits of a task of the built-in agent.
+    pub agent: AgentText,
+    model: ModelSettings,
+}
+
+impl Loaded {
+    /// The model of the built-in agent.
+    ///
+    /// # Errors
+    ///
+    /// When a part of it is configured nowhere.
+    pub fn model(&self) -> Result<ModelText, ConfigError> {
+        self.model.whole()
+    }
 }
 
 /// Reads the layers and the disk, and decides, for a caller that judges no commands.
@@ -164,10 +176,10 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
         environment: environment(env, request, &settings, &policy),
         provenance: provenance(&settings),
         unprotected: settings.unprotected.iter().map(|entry| entry.value.clone()).collect(),
-        model: settings.agent.model(),
-        agent: settings.agent.limits(),
         cloud: settings.cloud.text(),
         rules: settings.rules,
+        agent: settings.agent.whole(),
+        model: settings.model,
         policy,
         warnings,
     })
@@ -220,6 +232,9 @@ impl Settings {
         let built_in = || BUILT_IN.to_owned();
         self.tmp_bytes.get_or_insert_with(|| Placed { value: limits.tmp_bytes, place: built_in() });
         self.processes.get_or_insert_with(|| Placed { value: limits.processes, place: built_in() });
+        let AgentSettings { command_timeout, max_turns, .. } = &mut self.agent;
+        command_timeout.get_or_insert_with(|| Placed { value: COMMAND_TIMEOUT, place: built_in() });
+        max_turns.get_or_insert_with(|| Placed { value: MAX_TURNS, place: built_in() });
         self
     }
 }
@@ -396,6 +411,15 @@ fn provenance(settings: &Settings) -> Vec<(&'static str, String)> {
     single("limits.tmp_size", settings.tmp_bytes.as_ref().map(|value| &value.place));
     single("limits.processes", settings.processes.as_ref().map(|value| &value.place));
     single("limits.wall_time", settings.wall_time.as_ref().map(|value| &value.place));
+    let ModelSettings { api, base_url, name, key } = &settings.model;
+    single("model.api", api.as_ref().map(|value| &value.place));
+    single("model.base_url", base_url.as_ref().map(|value| &value.place));
+    single("model.name", name.as_ref().map(|value| &value.place));
+    single("model.key", key.as_ref().map(|value| &value.place));
+    let AgentSettings { command_timeout, max_turns, max_tokens } = &settings.agent;
+    single("agent.command_timeout", command_timeout.as_ref().map(|value| &value.place));
+    single("agent.max_turns", max_turns.as_ref().map(|value| &value.place));
+    single("agent.max_tokens", max_tokens.as_ref().map(|value| &value.place));
     for entry in &settings.env_set {
         note("env.set", &entry.place);
     }

@@ -85,7 +85,11 @@ impl Reader<'_> {
         match key.get_ref().as_ref() {
             "memory" => self.settings.cloud.memory = size(self)?,
             "disk" => self.settings.cloud.disk = size(self)?,
-            "cpus" => self.settings.cloud.cpus = Some(self.count(value)?),
+            "cpus" => {
+                let number = self.whole_number(value, 255, "a number of processors, at least 1")?;
+                let number = u32::try_from(number).unwrap_or(u32::MAX);
+                self.settings.cloud.cpus = Some(self.placed(value.span(), number));
+            }
             "wall_time" => {
                 let time = parse_time(&self.string(value)?);
                 let time = time.map_err(|error| self.wrong_value(value, error.expected))?;

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::diagnose::{ConfigError, Layer, Source, nearest};
 use crate::machine::CloudSettings;
-use crate::model::AgentSettings;
+use crate::model_text::{AgentSettings, ModelSettings};
 use crate::rule_text::RuleText;
 
 /// A value and where it stands.
@@ -42,6 +42,7 @@ pub(crate) struct Settings {
     pub(crate) processes: Option<Placed<u32>>,
     pub(crate) wall_time: Option<Placed<Duration>>,
     pub(crate) rules: Vec<RuleText>,
+    pub(crate) model: ModelSettings,
     pub(crate) agent: AgentSettings,
     pub(crate) cloud: CloudSettings,
     /// Said once at the start.
@@ -247,7 +248,7 @@ impl Reader<'_> {
 
     /// Whether a value that would widen stands in a project's file, where it is left out with
     /// a warning, whether or not this version could enforce it.
-    fn is_ignored(&mut self, value: &Value<'_>, what: &str) -> bool {
+    pub(crate) fn is_ignored(&mut self, value: &Value<'_>, what: &str) -> bool {
         let is_project = self.source.layer == Layer::Project;
         if is_project {
             let place = self.source.place(value.span().start);

@@ -6,6 +6,7 @@
 
 mod chat;
 mod client;
+mod key;
 mod messages;
 mod responses;
 mod sse;
@@ -16,6 +17,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub(crate) use client::Client;
+pub use key::KeyError;
 pub(crate) use turn::{Answer, Call, CallResult, Question, Tool, Turn};
 
 /// Where the model is and how it is spoken to.

@@ -1,20 +1,20 @@
 //! From configuration to what an agent and its judge are given.
 
-use std::ffi::OsStr;
-use std::process::{Command, Stdio};
-use std::time::Duration;
-
 use stockade_agents::{Api, Model, Secret};
-use stockade_config::{Env, KeySource, Loaded, Prefix, RuleText};
+use stockade_config::{AgentText, Env, KeySource, Loaded, ModelApi, Prefix, RuleText};
 use stockade_rules::{Rule, RuleError, RuleSet, split_words};
 use stockade_threads::local::Budget;
 
 use crate::failure::Failure;
 
-/// Calls to the model, when the configuration says nothing.
-const MAX_TURNS: u32 = 100;
-/// What one command has, when the configuration says nothing.
-const COMMAND_TIMEOUT: Duration = Duration::from_mins(10);
+/// Refuses an agent that a thread cannot have yet.
+pub(super) fn only_builtin(name: &str) -> Result<(), Failure> {
+    if name == "builtin" {
+        return Ok(());
+    }
+    let hint = "this version has `builtin`; `stockade run -- PROGRAM` runs another agent";
+    Err(Failure::new(format!("not yet: `--agent {name}`"), hint))
+}
 
 /// The rules of all layers, with their examples checked.
 pub(super) fn rules(texts: &[RuleText]) -> Result<RuleSet, Failure> {
@@ -38,55 +38,22 @@ fn rule(text: &RuleText) -> Result<Rule, RuleError> {
 
 /// The model that is configured, with its key.
 pub(super) fn model(loaded: &Loaded, env: &Env) -> Result<Model, Failure> {
-    let text = &loaded.model;
-    let missing = |key: &str| {
-        let hint = "write `[model]` with `api`, `base_url` and `name` into \
-                    `~/.config/stockade/config.toml`";
-        Failure::new(format!("no model is configured: `model.{key}` is missing"), hint)
+    let text = loaded.model()?;
+    let key = match &text.key {
+        None => None,
+        Some(KeySource::Environment(name)) => Some(Secret::new(&env.key(name)?)),
+        Some(KeySource::Command(argv)) => Some(Secret::from_command(argv)?),
     };
-    let api = match text.api.as_deref() {
-        Some("chat") => Api::Chat,
-        Some("messages") => Api::Messages,
-        Some(_) => Api::Responses,
-        None => return Err(missing("api")),
+    let api = match text.api {
+        ModelApi::Responses => Api::Responses,
+        ModelApi::Chat => Api::Chat,
+        ModelApi::Messages => Api::Messages,
     };
-    Ok(Model {
-        api,
-        base_url: text.base_url.clone().ok_or_else(|| missing("base_url"))?,
-        name: text.name.clone().ok_or_else(|| missing("name"))?,
-        key: text.key.as_ref().map(|source| key(source, env)).transpose()?,
-    })
-}
-
-/// Fetches a key from where the user keeps it. It is in no message.
-fn key(source: &KeySource, env: &Env) -> Result<Secret, Failure> {
-    let wrong = |why: String| Failure::new(format!("no key for the model: {why}"), "");
-    let text = match source {
-        KeySource::Variable(name) => {
-            let value = env.vars.get(OsStr::new(name)).filter(|value| !value.is_empty());
-            let value = value.ok_or_else(|| wrong(format!("`{name}` is not set")))?;
-            value.to_str().ok_or_else(|| wrong(format!("`{name}` is not text")))?.to_owned()
-        }
-        KeySource::Program(words) => {
-            let (program, arguments) = words.split_first().ok_or_else(|| wrong(String::new()))?;
-            let output = Command::new(program).args(arguments).stderr(Stdio::inherit()).output();
-            let output = output.map_err(|error| wrong(format!("`{program}`: {error}")))?;
-            if !output.status.success() {
-                return Err(wrong(format!("`{program}`: {}", output.status)));
-            }
-            String::from_utf8(output.stdout)
-                .map_err(|_bytes| wrong(format!("`{program}` prints no text")))?
-        }
-    };
-    Ok(Secret::new(&text))
+    Ok(Model { api, base_url: text.base_url, name: text.name, key })
 }
 
 /// What a task may use up.
 pub(super) fn budget(loaded: &Loaded) -> Budget {
-    let limits = &loaded.agent;
-    Budget {
-        max_turns: limits.max_turns.unwrap_or(MAX_TURNS),
-        max_tokens: limits.max_tokens,
-        command_timeout: limits.command_timeout.unwrap_or(COMMAND_TIMEOUT),
-    }
+    let AgentText { command_timeout, max_turns, max_tokens } = loaded.agent;
+    Budget { max_turns, max_tokens, command_timeout }
 }

@@ -2,6 +2,8 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use serde_json::{Value, json};
 use stockade_testkit::model::{FakeModel, Fault, Step};
@@ -119,4 +121,32 @@ fn a_wall_time_limit_ends_the_command_and_the_wait_for_the_model() {
         assert_eq!(output.status.code(), Some(124), "{}", text(&output));
         assert!(text(&output).contains("wall-time limit of 1s"), "{}", text(&output));
     }
+}
+
+#[test]
+fn a_kill_takes_everything_inside_along_and_leaves_a_record_that_reads() {
+    let place = place();
+    let line = "(setsid sh -c 'sleep 2; echo x > src/late' &); echo > src/up; sleep 60";
+    let model = FakeModel::start(vec![Step::Shell(line.to_owned())]).unwrap();
+    let mut child = place.start(&model, &["local", "--json", "x"]);
+    let up = place.work().join("src/up");
+    let began = Instant::now();
+    while !up.exists() && began.elapsed() < Duration::from_secs(30) {
+        thread::yield_now();
+    }
+    assert!(up.exists());
+    // The child of timeout(1).
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let stockade = fs::read_to_string(children).unwrap();
+    assert!(Command::new("kill").args(["-KILL", stockade.trim()]).status().unwrap().success());
+    let mut lines = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut lines).unwrap();
+    child.wait().unwrap();
+    Command::new("sleep").arg("3").status().unwrap();
+    assert!(!place.work().join("src/late").exists(), "the boundary came down with its owner");
+    let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    let threads = place.home().join(".local/state/stockade/threads");
+    let record = threads.join(first["thread"].as_str().unwrap()).join("events.jsonl");
+    assert_eq!(fs::read_to_string(record).unwrap(), lines);
+    assert!(lines.lines().last().unwrap().contains("command.started"), "{lines}");
 }

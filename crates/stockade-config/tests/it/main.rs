@@ -5,5 +5,6 @@ mod hiding;
 mod lab;
 mod laws;
 mod layers;
+mod model;
 mod roots;
 mod surroundings;

@@ -95,12 +95,8 @@ impl Fault {
                 }
             }
             Self::Status { code, head, body } => {
-                let length = body.len();
-                write!(
-                    stream,
-                    "HTTP/1.1 {code} Scripted\r\nContent-Type: application/json\r\n{head}\
-                     Content-Length: {length}\r\n\r\n{body}"
-                )?;
+                let status = format!("{code} Scripted\r\n{}", head.trim_end());
+                super::http::reply(stream, status.trim_end(), "application/json", body)?;
             }
             Self::Body { kind, body } => whole(stream, kind, body)?,
             Self::Pieces { bytes, line_end } => {
@@ -121,9 +117,8 @@ fn whole(stream: &mut TcpStream, kind: &str, body: &str) -> io::Result<()> {
 }
 
 fn open(stream: &mut TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked";
-    write!(stream, "{head}\r\n\r\n")
+    stream.write_all(format!("{head}\r\n\r\n").as_bytes())
 }
 
 /// One chunk; an empty one is the last.

@@ -94,9 +94,8 @@ pub(super) fn reply(
     body: &str,
 ) -> io::Result<()> {
     let length = body.len();
-    write!(
-        stream,
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}"
-    )?;
+    let head =
+        format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all([head.as_bytes(), body.as_bytes()].concat().as_slice())?;
     stream.flush()
 }

@@ -86,6 +86,7 @@ struct Server {
 
 impl Server {
     fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
         while let Some(request) = Request::read(&mut stream)? {
             let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
             let path = request.path.split('?').next().unwrap_or_default();

@@ -1,0 +1,104 @@
+//! A key that a program of the user's prints: a password store, a cloud's log-in.
+
+use std::io::{self, Read as _};
+use std::process::{Command, ExitStatus, Stdio};
+
+use super::Secret;
+
+/// Longer than any key, in bytes.
+const KEY_BYTES: u64 = 64 << 10;
+
+/// Why a program gave no key. What it printed is not repeated: it may be one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// There is no word of a command.
+    #[error("the command for the model's key is empty")]
+    Empty,
+    /// It could not be started or read.
+    #[error("cannot run `{program}` for the model's key")]
+    Run {
+        /// The program.
+        program: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// It failed.
+    #[error("`{program}` gave no key for the model ({status})")]
+    Failed {
+        /// The program.
+        program: String,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// It printed nothing, or no text.
+    #[error("`{program}` printed no key for the model")]
+    Nothing {
+        /// The program.
+        program: String,
+    },
+}
+
+impl Secret {
+    /// Runs `argv`, without a shell, and takes the first line that it prints. It may talk to the
+    /// user on standard error and on its terminal; it gets no standard input.
+    ///
+    /// Runs outside of every boundary: only for a command that the user has configured.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run, fails, or prints no key.
+    pub fn from_command(argv: &[String]) -> Result<Self, KeyError> {
+        let (program, arguments) = argv.split_first().ok_or(KeyError::Empty)?;
+        let program = program.clone();
+        let run = |source| KeyError::Run { program: program.clone(), source };
+        let mut child = Command::new(&program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(run)?;
+        let mut printed = Vec::new();
+        // Dropped after the first bytes, so that a program that prints for ever ends.
+        if let Some(output) = child.stdout.take() {
+            output.take(KEY_BYTES).read_to_end(&mut printed).map_err(run)?;
+        }
+        let status = child.wait().map_err(run)?;
+        if !status.success() {
+            return Err(KeyError::Failed { program, status });
+        }
+        let text = String::from_utf8(printed).unwrap_or_default();
+        match text.lines().next().map(str::trim) {
+            Some(line) if !line.is_empty() => Ok(Self::new(line)),
+            _ => Err(KeyError::Nothing { program }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(argv: &[&str]) -> Result<String, String> {
+        let argv: Vec<String> = argv.iter().map(|&word| word.to_owned()).collect();
+        let key = Secret::from_command(&argv);
+        key.map(|key| key.expose().to_owned()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_first_line_that_a_program_prints_is_the_key() {
+        assert_eq!(key(&["printf", "sk-1\nuser: me\n"]).unwrap(), "sk-1");
+        assert_eq!(key(&["printf", "%s", "$(id) `id`"]).unwrap(), "$(id) `id`", "no shell");
+    }
+
+    #[test]
+    fn a_program_without_a_key_is_named_and_what_it_printed_is_not() {
+        let said = key(&["sh", "-c", "echo sk-secret; exit 3"]).unwrap_err();
+        assert_eq!(said, "`sh` gave no key for the model (exit status: 3)");
+        assert_eq!(key(&["true"]).unwrap_err(), "`true` printed no key for the model");
+        assert_eq!(key(&[]).unwrap_err(), "the command for the model's key is empty");
+        let said = key(&["/nonexistent/pass"]).unwrap_err();
+        assert_eq!(said, "cannot run `/nonexistent/pass` for the model's key");
+        assert!(key(&["yes", "sk-1"]).is_err(), "it is ended by the pipe");
+    }
+}
