@@ -194,7 +194,9 @@ impl Shown {
 pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, Shown> {
     let arguments: Vec<OsString> = arguments.collect();
     // Scripts tell from 125 that nothing of their command has run.
-    let runs = arguments.get(1).is_some_and(|verb| ["run", "local", "cloud"].iter().any(|run| verb == run));
+    let runs = arguments
+        .get(1)
+        .is_some_and(|verb| ["run", "local", "cloud"].iter().any(|run| verb == run));
     match Cli::try_parse_from(&arguments) {
         Ok(Cli { verb: Command::Run(run) }) => match mistaken_flag(&arguments, &run.command) {
             Some(error) => Err(Shown { error, status: STOCKADE_FAILED }),
@@ -210,8 +212,9 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
             if PLANNED.contains(&verb.as_str()) {
                 return Ok(Verb::NotYet(verb));
             }
-            let message =
-                format!("unknown verb `{verb}`; there are `run`, `local`, `cloud`, `threads` and `log`");
+            let message = format!(
+                "unknown verb `{verb}`; there are `run`, `local`, `cloud`, `threads` and `log`"
+            );
             let error = clap::Error::raw(clap::error::ErrorKind::InvalidSubcommand, message + "\n");
             Err(Shown { error, status: 2 })
         }

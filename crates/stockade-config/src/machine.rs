@@ -61,15 +61,15 @@ impl CloudSettings {
     }
 
     pub(crate) fn text(&self) -> CloudText {
-        fn value<T: Clone>(setting: &Option<Placed<T>>) -> Option<T> {
-            setting.as_ref().map(|setting| setting.value.clone())
+        fn value<T: Clone>(setting: Option<&Placed<T>>) -> Option<T> {
+            setting.map(|setting| setting.value.clone())
         }
         let not_yet = self.not_yet.as_ref();
         CloudText {
-            memory: value(&self.memory),
-            cpus: value(&self.cpus),
-            disk: value(&self.disk),
-            wall_time: value(&self.wall_time),
+            memory: value(self.memory.as_ref()),
+            cpus: value(self.cpus.as_ref()),
+            disk: value(self.disk.as_ref()),
+            wall_time: value(self.wall_time.as_ref()),
             not_yet: not_yet.map(|key| format!("{}: cloud.{}", key.place, key.value)),
         }
     }

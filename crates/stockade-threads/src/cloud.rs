@@ -179,7 +179,9 @@ pub fn run(
             (Ended::of_agent(&thread, Err(AgentError::Interrupted)), None)
         }
         Err(error) => {
-            running.ended(State::Failed, NOTHING_RAN, with_causes(&error)).record(&thread, &journal);
+            running
+                .ended(State::Failed, NOTHING_RAN, with_causes(&error))
+                .record(&thread, &journal);
             return Err(error);
         }
     };
@@ -370,12 +372,7 @@ impl Running<'_> {
     }
 
     /// What the result means for the end, and records it.
-    fn settle(
-        &self,
-        mut ended: Ended,
-        harvest: &Result<Harvest, HarvestError>,
-        vm: &Vm,
-    ) -> Ended {
+    fn settle(&self, mut ended: Ended, harvest: &Result<Harvest, HarvestError>, vm: &Vm) -> Ended {
         let failure = match harvest {
             Ok(harvest) => {
                 let recorded = self.journal.record(&Event::Changes(harvest.changes.clone()));

@@ -17,7 +17,6 @@ use crate::session::{Parts, Session};
 use crate::store::{NewThread, Store, StoreError};
 use crate::surroundings;
 
-
 /// What a local thread is to do, and within what.
 #[derive(Debug, Clone)]
 pub struct LocalTask {

@@ -169,7 +169,8 @@ fn report(outcome: &Outcome, store: &Store) {
         }
     };
     let kind = if ended.state == State::Failed { "error" } else { "stockade" };
-    let (count, id) = (outcome.harvest.as_ref().map(|harvest| harvest.changes.files), &ended.thread);
+    let (count, id) =
+        (outcome.harvest.as_ref().map(|harvest| harvest.changes.files), &ended.thread);
     let changed = match count {
         None => String::new(),
         Some(1) => "; 1 file changed".to_owned(),

@@ -43,7 +43,6 @@ impl Watch for Json {
 #[derive(Debug)]
 pub(crate) struct Text {
     is_coloured: bool,
-    is_terminal: bool,
     is_quiet: bool,
     /// Whether the last that was written ended its line.
     is_fresh: bool,
@@ -56,7 +55,6 @@ impl Text {
     pub(crate) fn new(is_quiet: bool, is_plain: bool) -> Self {
         Self {
             is_coloured: !is_plain && std::io::stderr().is_terminal(),
-            is_terminal: std::io::stderr().is_terminal(),
             is_quiet,
             is_fresh: true,
             spoken: Pieces::default(),
@@ -122,7 +120,7 @@ impl Text {
         let name = printable(&phase.name);
         let took = phase.seconds.map_or_else(String::new, |seconds| format!(" {seconds:.1} s"));
         match phase.state {
-            PhaseState::Started if !self.is_terminal || name == "agent" => {}
+            PhaseState::Started if !std::io::stderr().is_terminal() || name == "agent" => {}
             PhaseState::Started => self.tell(&format!("{name} …"), DIM),
             PhaseState::Finished => self.tell(&format!("{name}{took}"), DIM),
             PhaseState::Failed => self.tell(&format!("{name} failed{took}"), DIM),

@@ -109,15 +109,16 @@ impl Inside<'_> {
             paths.extend([b":(top,exclude,literal)", path.as_slice(), b"\0"].concat());
         }
         let add = ["add", "--all", "--ignore-errors", "--pathspec-from-file=-"];
-        let added = self.run(self.git(&[&add[..], &["--pathspec-file-nul"]].concat(), paths), 0)?;
+        let added =
+            self.run(&self.git(&[&add[..], &["--pathspec-file-nul"]].concat(), paths), 0)?;
         // 1: some of it could not be added, and the rest was.
         if added.status > 1 {
             return Err(added.failed("git add"));
         }
         let diff = [&GUEST_DIFF[..], &[cloned.commit.as_str(), "--"]].concat();
-        let diff = self.done(self.git(&diff, Vec::new()), TEXT_MAX)?;
+        let diff = self.done(&self.git(&diff, Vec::new()), TEXT_MAX)?;
         let ignored = ["ls-files", "-z", "--others", "--ignored", "--exclude-standard"];
-        let ignored = self.done(self.git(&ignored, Vec::new()), NAMES_MAX)?;
+        let ignored = self.done(&self.git(&ignored, Vec::new()), NAMES_MAX)?;
         Ok(Harvest {
             changes: take_in(&diff, cloned, self.thread)?,
             ignored: fields(&ignored).count(),
@@ -129,28 +130,27 @@ impl Inside<'_> {
     /// A copy of the machine's index, which knows what is unchanged; without one, the commit.
     fn take_index(&self, cloned: &Cloned) -> Result<(), HarvestError> {
         let words = ["cp", "--", ".git/index", INDEX].map(OsString::from);
-        if self.run(self.exec(words.into()), 0)?.status == 0 {
+        if self.run(&self.exec(words.into()), 0)?.status == 0 {
             return Ok(());
         }
-        self.done(self.git(&["read-tree", cloned.commit.as_str()], Vec::new()), 0).map(drop)
+        self.done(&self.git(&["read-tree", cloned.commit.as_str()], Vec::new()), 0).map(drop)
     }
 
     /// Files that are larger than is taken, without those that git ignores.
     fn large(&self) -> Result<Vec<Vec<u8>>, HarvestError> {
         let size = format!("+{}k", FILE_MAX >> 10);
-        let words =
-            ["find", ".", "-path", "./.git", "-prune", "-o", "-type", "f", "-size", &size];
+        let words = ["find", ".", "-path", "./.git", "-prune", "-o", "-type", "f", "-size", &size];
         let mut words: Vec<OsString> = words.map(OsString::from).into();
         words.push("-print0".into());
         // A folder that may not be entered is nothing that git could enter.
-        let found = self.run(self.exec(words), NAMES_MAX)?.text;
+        let found = self.run(&self.exec(words), NAMES_MAX)?.text;
         let found: BTreeSet<&[u8]> =
             fields(&found).filter_map(|path| path.strip_prefix(b"./")).collect();
         if found.is_empty() {
             return Ok(Vec::new());
         }
         let listed = ["ls-files", "-z", "--modified", "--others", "--exclude-standard"];
-        let listed = self.done(self.git(&listed, Vec::new()), NAMES_MAX)?;
+        let listed = self.done(&self.git(&listed, Vec::new()), NAMES_MAX)?;
         let large = fields(&listed).filter(|path| found.contains(path));
         Ok(large.take(LARGE_MAX).map(<[u8]>::to_vec).collect())
     }
@@ -174,19 +174,19 @@ impl Inside<'_> {
     }
 
     /// Runs it; anything but success is an error.
-    fn done(&self, exec: Exec, limit: usize) -> Result<Vec<u8>, HarvestError> {
-        let name = program(&exec);
+    fn done(&self, exec: &Exec, limit: usize) -> Result<Vec<u8>, HarvestError> {
+        let name = program(exec);
         let answer = self.run(exec, limit)?;
         if answer.status == 0 { Ok(answer.text) } else { Err(answer.failed(&name)) }
     }
 
     /// Runs it, and keeps up to `limit` bytes of its answer; with a limit of 0 there is none.
-    fn run(&self, exec: Exec, limit: usize) -> Result<Answer, HarvestError> {
-        let program = program(&exec);
+    fn run(&self, exec: &Exec, limit: usize) -> Result<Answer, HarvestError> {
+        let program = program(exec);
         let (mut text, mut words) = (Vec::new(), Vec::new());
         let is_too_long = std::cell::Cell::new(false);
         let stop = || is_too_long.get() || (self.stop)();
-        let outcome = self.client.exec(&exec, &stop, &mut |stream, bytes| match stream {
+        let outcome = self.client.exec(exec, &stop, &mut |stream, bytes| match stream {
             Stream::Stdout if limit == 0 || is_too_long.get() => {}
             Stream::Stdout if text.len() + bytes.len() > limit => is_too_long.set(true),
             Stream::Stdout => text.extend_from_slice(bytes),
