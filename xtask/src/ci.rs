@@ -40,6 +40,7 @@ const STAGES: &[Stage] = &[
             &[
                 "shellcheck",
                 ".ci/run",
+                "bench/vm",
                 "scripts/demo",
                 "scripts/install-agents",
                 "scripts/share-toolchain",

@@ -292,6 +292,12 @@ impl Client {
         self.answer(Request::Ping, &[], 0).map(drop)
     }
 
+    /// Closes the channel, also for the clones of this client: what runs in the place is ended, and
+    /// every call fails from now on.
+    pub fn close(&self) {
+        self.0.close();
+    }
+
     /// A call whose answer is kept whole.
     fn answer(&self, request: Request, input: &[u8], max: usize) -> Result<Vec<u8>, CallError> {
         let mut answer = Vec::new();

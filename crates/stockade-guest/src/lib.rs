@@ -16,11 +16,14 @@
 mod call;
 mod client;
 mod command;
+#[cfg(target_arch = "x86_64")]
+mod counter;
 mod files;
 mod frame;
 mod inbox;
 mod link;
 mod message;
+mod parameters;
 mod search;
 mod serve;
 mod sys;
@@ -29,8 +32,14 @@ mod version;
 pub use client::{
     CallError, ChannelError, Client, End, Entry, EntryKind, Exec, ExecOutcome, Found,
 };
+#[cfg(target_arch = "x86_64")]
+pub use counter::counter_khz;
 pub use frame::Malformed;
 pub use message::Stream;
+pub use parameters::{
+    MODULES_FOLDER, PORT_NAME, Parameters, REPOSITORY_DISK, SYSTEM_DISK, TRIAL, TRIAL_PASSED,
+    USER_NAME,
+};
 pub use serve::{ServeOptions, serve};
 pub use version::Generation;
 

@@ -28,10 +28,7 @@ pub(crate) struct Channel(Arc<Link>);
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        if let Some(close) = Message::Close.encode(0) {
-            self.0.outbox.put(close);
-        }
-        self.0.outbox.close();
+        self.close();
     }
 }
 
@@ -163,6 +160,14 @@ pub(crate) struct Call<'a> {
 }
 
 impl Channel {
+    /// Tells the other side, and lets nothing more in or out.
+    pub(crate) fn close(&self) {
+        if let Some(close) = Message::Close.encode(0) {
+            self.0.outbox.put(close);
+        }
+        self.0.break_off(&Broken::Lost);
+    }
+
     /// Starts the channel's two threads and waits for the greeting of the other side.
     pub(crate) fn open(
         reader: impl Read + Send + 'static,

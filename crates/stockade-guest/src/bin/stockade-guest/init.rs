@@ -1,0 +1,119 @@
+//! PID 1: brings the machine up, keeps it going while the channel is served, ends it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, WaitOptions, wait};
+use rustix::system::{RebootCommand, reboot};
+use stockade_guest::{PORT_NAME, Parameters, TRIAL, TRIAL_PASSED, USER_NAME};
+
+use super::{Failure, machine, mounts, say};
+
+/// How long the host's end of the port may take to be seen, after which it has hung up.
+const PORT_WAIT: Duration = Duration::from_secs(10);
+
+/// The life of the machine; when it returns, that is over.
+pub(super) fn run() -> ExitCode {
+    if let Err(failure) = live() {
+        say(&failure);
+    }
+    end()
+}
+
+fn live() -> Result<(), Failure> {
+    mounts::early()?;
+    let words = fs::read_to_string("/proc/cmdline")
+        .map_err(|error| Failure::because("read", "the kernel's command line", &error))?;
+    if words.split_ascii_whitespace().any(|word| word == TRIAL) {
+        say(&TRIAL_PASSED);
+        return Ok(());
+    }
+    machine::load_modules()?;
+    let parameters = Parameters::from_words(&words)
+        .map_err(|name| Failure::new("find", format!("`{name}` on the kernel's command line")))?;
+    machine::set_clock(parameters.clock)?;
+    mounts::root(&parameters)?;
+    machine::set_up()?;
+    let serving = start_serving(&parameters, open_port()?)?;
+    reap_until(serving)
+}
+
+/// The channel's port, once the host's end of it is there: a port without one reads as ended.
+fn open_port() -> Result<File, Failure> {
+    let deadline = Instant::now() + PORT_WAIT;
+    let path = machine::wait_for(deadline, find_port)
+        .ok_or_else(|| Failure::new("find", format!("the port `{PORT_NAME}`")))?;
+    let failed = |error: io::Error| Failure::because("open", path.display(), &error);
+    let port = OpenOptions::new().read(true).write(true).open(&path).map_err(failed)?;
+    let is_connected = || {
+        let mut waited = [PollFd::new(&port, PollFlags::OUT)];
+        poll(&mut waited, Some(&rustix::event::Timespec::default())).ok()?;
+        (!waited.first()?.revents().contains(PollFlags::HUP)).then_some(())
+    };
+    machine::wait_for(deadline, is_connected)
+        .ok_or_else(|| Failure::new("reach", "the host at the other end of the port"))?;
+    Ok(port)
+}
+
+fn find_port() -> Option<PathBuf> {
+    let ports = fs::read_dir("/sys/class/virtio-ports").ok()?;
+    let is_ours = |port: &fs::DirEntry| {
+        let name = fs::read_to_string(port.path().join("name"));
+        name.is_ok_and(|name| name.trim_end() == PORT_NAME)
+    };
+    let port = ports.flatten().find(is_ours)?;
+    let device = Path::new("/dev").join(port.file_name());
+    device.exists().then_some(device)
+}
+
+/// Starts the second form of this program as the ordinary user.
+fn start_serving(parameters: &Parameters, port: File) -> Result<Pid, Failure> {
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg("serve")
+        .arg(&parameters.folder)
+        .uid(parameters.uid)
+        .gid(parameters.gid)
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("HOME", format!("/home/{USER_NAME}"))
+        .env("USER", USER_NAME)
+        .env("LOGNAME", USER_NAME)
+        .env("SHELL", "/bin/sh")
+        .env("LANG", "C.UTF-8")
+        .env("TERM", "dumb")
+        .current_dir(&parameters.folder)
+        .stdin(Stdio::from(port));
+    let child = command
+        .spawn()
+        .map_err(|error| Failure::because("start", "what serves the channel", &error))?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    pid.ok_or_else(|| Failure::new("start", "what serves the channel"))
+}
+
+/// Takes in what ends, until that is the one that serves.
+fn reap_until(serving: Pid) -> Result<(), Failure> {
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, _))) if pid == serving => return Ok(()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(Failure::because("wait for", "processes", &error)),
+        }
+    }
+}
+
+/// Ends the machine. The emulator is told not to start it again (`-no-reboot`), and a restart is
+/// what every machine without power management can do.
+fn end() -> ExitCode {
+    rustix::fs::sync();
+    if let Err(error) = reboot(RebootCommand::Restart) {
+        say(&Failure::because("switch off", "the machine", &error));
+    }
+    // The kernel panics when PID 1 ends, and restarts after that (`panic=-1`).
+    ExitCode::FAILURE
+}

@@ -1,0 +1,134 @@
+//! The tree that commands see: the system read-only from its disk, below an overlay in memory,
+//! and the repository on a disk of its own.
+
+use std::ffi::CStr;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::mount::{MountFlags, mount, mount_move};
+use stockade_guest::{Parameters, REPOSITORY_DISK, SYSTEM_DISK, USER_NAME};
+
+use super::{Failure, machine};
+
+/// How long a disk may take to show up after its driver was loaded.
+const DISK_WAIT: Duration = Duration::from_secs(10);
+
+const NO_TRUST: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+
+/// One mount: what, where, as which file system, how.
+struct Mount<'a> {
+    source: &'a Path,
+    target: &'a str,
+    kind: &'a str,
+    flags: MountFlags,
+    data: Option<&'a CStr>,
+}
+
+impl Mount<'_> {
+    fn put_up(&self) -> Result<(), Failure> {
+        let failed = |error: io::Error| Failure::because("mount", self.target, &error);
+        fs::create_dir_all(self.target).map_err(failed)?;
+        mount(self.source, self.target, self.kind, self.flags, self.data)
+            .map_err(|error| failed(error.into()))
+    }
+}
+
+/// A file system of the kernel's own.
+fn kernel(kind: &'static str, target: &'static str, flags: MountFlags) -> Result<(), Failure> {
+    Mount { source: kind.as_ref(), target, kind, flags, data: None }.put_up()
+}
+
+/// What everything else needs: devices, processes, the kernel's own view.
+pub(super) fn early() -> Result<(), Failure> {
+    kernel("devtmpfs", "/dev", MountFlags::NOSUID)?;
+    kernel("proc", "/proc", NO_TRUST | MountFlags::NOEXEC)?;
+    kernel("sysfs", "/sys", NO_TRUST | MountFlags::NOEXEC)
+}
+
+/// Builds the tree and makes it the root.
+pub(super) fn root(parameters: &Parameters) -> Result<(), Failure> {
+    let system = disk(SYSTEM_DISK)?;
+    let flags = MountFlags::RDONLY | NO_TRUST;
+    Mount { source: &system, target: "/system", kind: "erofs", flags, data: None }.put_up()?;
+    kernel("tmpfs", "/private", NO_TRUST)?;
+    for folder in ["/private/upper", "/private/work"] {
+        fs::create_dir(folder).map_err(|error| Failure::because("make", folder, &error))?;
+    }
+    let data = c"lowerdir=/system,upperdir=/private/upper,workdir=/private/work";
+    let (source, flags) = ("overlay".as_ref(), NO_TRUST);
+    Mount { source, target: "/root", kind: "overlay", flags, data: Some(data) }.put_up()?;
+    repository(parameters)?;
+    for folder in ["dev", "proc", "sys"] {
+        let target = Path::new("/root").join(folder);
+        fs::create_dir_all(&target)
+            .and_then(|()| mount_move(Path::new("/").join(folder), &target).map_err(Into::into))
+            .map_err(|error| Failure::because("move", format!("/{folder}"), &error))?;
+    }
+    enter()?;
+    let (source, flags) = ("devpts".as_ref(), MountFlags::NOSUID | MountFlags::NOEXEC);
+    let data = Some(c"ptmxmode=666,mode=620");
+    Mount { source, target: "/dev/pts", kind: "devpts", flags, data }.put_up()?;
+    kernel("tmpfs", "/dev/shm", NO_TRUST)?;
+    kernel("tmpfs", "/run", NO_TRUST)?;
+    own_folders(parameters)
+}
+
+/// The repository's disk, where relative paths start.
+fn repository(parameters: &Parameters) -> Result<(), Failure> {
+    let path = &parameters.folder;
+    let is_plain = path.is_absolute()
+        && path.components().skip(1).all(|part| matches!(part, std::path::Component::Normal(_)));
+    let target = format!("/root{}", path.display());
+    if !is_plain || path.to_str().is_none() {
+        return Err(Failure::new("mount the repository at", path.display()));
+    }
+    let disk = disk(REPOSITORY_DISK)?;
+    Mount { source: &disk, target: &target, kind: "ext4", flags: NO_TRUST, data: None }.put_up()?;
+    // Of the file system's own making: no file of the repository's, and git would name it.
+    fs::remove_dir(Path::new(&target).join("lost+found"))
+        .map_err(|error| Failure::because("clear", &target, &error))
+}
+
+/// Makes `/root` the root. The initial file system cannot be pivoted away from; what it held is
+/// covered.
+fn enter() -> Result<(), Failure> {
+    let failed = |error: rustix::io::Errno| Failure::because("enter", "the root", &error);
+    rustix::process::chdir("/root").map_err(failed)?;
+    mount_move(".", "/").map_err(failed)?;
+    rustix::process::chroot(".").map_err(failed)?;
+    rustix::process::chdir("/").map_err(failed)
+}
+
+/// The user's home, and temporary folders for everybody.
+fn own_folders(parameters: &Parameters) -> Result<(), Failure> {
+    let home = PathBuf::from(format!("/home/{USER_NAME}"));
+    let make = |path: &Path, mode: u32| {
+        fs::create_dir_all(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    };
+    make(&home, 0o755)
+        .and_then(|()| chown(&home, Some(parameters.uid), Some(parameters.gid)))
+        .map_err(|error| Failure::because("make", home.display(), &error))?;
+    for path in ["/tmp", "/var/tmp", "/dev/shm"] {
+        make(path.as_ref(), 0o1777).map_err(|error| Failure::because("make", path, &error))?;
+    }
+    Ok(())
+}
+
+/// The block device with this serial number: their order is the machine's own affair.
+fn disk(serial: &str) -> Result<PathBuf, Failure> {
+    let find = || {
+        let has_serial = |device: &fs::DirEntry| {
+            let text = fs::read_to_string(device.path().join("serial"));
+            text.is_ok_and(|text| text.trim_end() == serial)
+        };
+        let device = fs::read_dir("/sys/block").ok()?.flatten().find(has_serial)?;
+        let node = Path::new("/dev").join(device.file_name());
+        node.exists().then_some(node)
+    };
+    machine::wait_for(Instant::now() + DISK_WAIT, find)
+        .ok_or_else(|| Failure::new("find", format!("the disk `{serial}`")))
+}

@@ -1,0 +1,192 @@
+//! `bench/vm`: what a machine costs, beside a plain QEMU boot of the same kernel, interleaved in
+//! one run. Emulated, as that is what every machine has; `--kvm` where KVM works.
+//!
+//! "Plain" is the same machine and kernel without disks, until the first line of its PID 1: what no
+//! product could be faster than. Read medians and ratios; milliseconds are this machine's.
+
+use std::error::Error;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use stockade_guest::{Client, End, Exec, TRIAL, TRIAL_PASSED, counter_khz};
+use stockade_vm::{Accelerator, Vm, VmSpec};
+
+const ROUNDS: usize = 9;
+const CALLS: usize = 200;
+/// DESIGN §13: a microVM at most so many times the bare boot of the same kernel.
+const BOOT_BUDGET: f64 = 1.3;
+/// Milliseconds that a command's way through the channel may add.
+const CALL_BUDGET: f64 = 1.0;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+fn main() -> Outcome<()> {
+    let is_kvm = std::env::args().any(|argument| argument == "--kvm");
+    let accelerator = if is_kvm { Accelerator::Kvm } else { Accelerator::Emulation };
+    let bench = Bench {
+        cache: Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/vm-cache"),
+        accelerator,
+    };
+    // What is built once is built before anything is measured.
+    bench.machine()?.vm.stop()?;
+    let (mut plain, mut booted, mut ready) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        plain.push(bench.plain()?);
+        let started = Instant::now();
+        let machine = bench.machine()?;
+        run(machine.vm.client(), &["true"])?;
+        ready.push(started.elapsed());
+        booted.push(machine.boot);
+        machine.vm.stop()?;
+    }
+    let (plain, booted, ready) = (median(plain), median(booted), median(ready));
+    let ratio = booted / plain;
+    let mut out = std::io::stdout();
+    writeln!(out, "| what | median ms | beside | budget | |\n|---|---|---|---|---|")?;
+    writeln!(out, "| plain boot of the kernel to PID 1 | {plain:.0} | | | |")?;
+    let verdict = if ratio <= BOOT_BUDGET { "held" } else { "**over**" };
+    writeln!(
+        out,
+        "| boot to the agent's greeting | {booted:.0} | {ratio:.2} × plain | {BOOT_BUDGET} × | {verdict} |"
+    )?;
+    writeln!(
+        out,
+        "| all of it, to the end of a first command | {ready:.0} | {:.2} × plain | | |",
+        ready / plain
+    )?;
+    bench.calls(&mut out)
+}
+
+struct Bench {
+    cache: PathBuf,
+    accelerator: Accelerator,
+}
+
+struct Machine {
+    vm: Vm,
+    boot: Duration,
+    /// Removed with it.
+    _state: tempfile::TempDir,
+}
+
+impl Bench {
+    fn machine(&self) -> Outcome<Machine> {
+        let state = tempfile::tempdir()?;
+        let repository = state.path().join("clone");
+        fs::create_dir(&repository)?;
+        fs::write(repository.join("file"), "content")?;
+        let spec = VmSpec {
+            cache: self.cache.clone(),
+            state: state.path().to_owned(),
+            repository,
+            folder: "/work".into(),
+            toolchains: Vec::new(),
+            memory_bytes: 1 << 30,
+            cpus: 1,
+            disk_bytes: 1 << 30,
+            accelerator: Some(self.accelerator),
+        };
+        let mut boot = Duration::ZERO;
+        let vm = Vm::boot(&spec, &|| false, &mut |step| {
+            if let stockade_vm::Progress::Finished(stockade_vm::Phase::Boot, took) = step {
+                boot = took;
+            }
+        })?;
+        Ok(Machine { vm, boot, _state: state })
+    }
+
+    /// The file of the cache that was used last.
+    fn cached(&self, stem: &str) -> Outcome<PathBuf> {
+        let is_one = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(stem))
+        };
+        let files = fs::read_dir(&self.cache)?.flatten().map(|entry| entry.path()).filter(is_one);
+        let latest =
+            files.max_by_key(|path| fs::metadata(path).and_then(|data| data.modified()).ok());
+        Ok(latest.ok_or("nothing is cached")?)
+    }
+
+    /// Starts the kernel with nothing but a PID 1, until that has said a line.
+    fn plain(&self) -> Outcome<Duration> {
+        let (accelerator, cpu) = match self.accelerator {
+            Accelerator::Kvm => ("kvm", "host"),
+            Accelerator::Emulation => ("tcg", "max"),
+        };
+        let words = format!(
+            "quiet loglevel=3 console=ttyS0 panic=-1 reboot=t random.trust_cpu=on \
+             no_timer_check tsc_early_khz={} {TRIAL}",
+            counter_khz()
+        );
+        let started = Instant::now();
+        let mut child = Command::new("qemu-system-x86_64")
+            .args(["-M", "microvm,x-option-roms=off,pit=off,pic=off,rtc=on", "-bios", "qboot.rom"])
+            .args(["-accel", accelerator, "-cpu", cpu, "-m", "1024M", "-smp", "1"])
+            .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+            .args(["-serial", "stdio", "-append", &words, "-kernel"])
+            .arg(self.cached("kernel-")?)
+            .arg("-initrd")
+            .arg(self.cached("initramfs-")?)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let out = BufReader::new(child.stdout.take().ok_or("no output")?);
+        let passed = out.lines().map_while(Result::ok).any(|line| line.contains(TRIAL_PASSED));
+        let took = started.elapsed();
+        child.kill()?;
+        child.wait()?;
+        if passed { Ok(took) } else { Err("the plain boot failed".into()) }
+    }
+
+    fn calls(&self, out: &mut impl std::io::Write) -> Outcome<()> {
+        let machine = self.machine()?;
+        let client = machine.vm.client();
+        let mut pings = Vec::new();
+        let mut commands = Vec::new();
+        for _ in 0..CALLS {
+            let started = Instant::now();
+            client.ping()?;
+            pings.push(started.elapsed());
+            let started = Instant::now();
+            run(client, &["/bin/true"])?;
+            commands.push(started.elapsed());
+        }
+        let line = format!("i=0; while [ $i -lt {CALLS} ]; do /bin/true; i=$((i+1)); done");
+        let started = Instant::now();
+        run(client, &["sh", "-c", &line])?;
+        let inside = started.elapsed().as_secs_f64() * 1000.0 / f64::from(u32::try_from(CALLS)?);
+        let (ping, command) = (median(pings), median(commands));
+        let added = command - inside;
+        let verdict = if added <= CALL_BUDGET { "held" } else { "**over**" };
+        writeln!(out, "| ping | {ping:.2} | | | |")?;
+        writeln!(out, "| fork and exec of `true` by a shell inside | {inside:.2} | | | |")?;
+        writeln!(
+            out,
+            "| the same by a call | {command:.2} | {added:+.2} ms | {CALL_BUDGET} ms | {verdict} |"
+        )?;
+        run(client, &["sh", "-c", "head -c 67108864 /dev/zero > much"])?;
+        let started = Instant::now();
+        let length = client.read_file("much".as_ref(), u64::MAX)?.len();
+        let rate = f64::from(u32::try_from(length >> 20)?) / started.elapsed().as_secs_f64();
+        writeln!(out, "| a file of 64 MiB out of it | | {rate:.0} MiB/s | | |")?;
+        Ok(machine.vm.stop()?)
+    }
+}
+
+fn run(client: &Client, argv: &[&str]) -> Outcome<()> {
+    let exec = Exec { argv: argv.iter().map(Into::into).collect(), ..Exec::default() };
+    let outcome = client.exec(&exec, &|| false, &mut |_, _| {})?;
+    if outcome.end == End::Exited(0) {
+        Ok(())
+    } else {
+        Err(format!("{argv:?}: {outcome:?}").into())
+    }
+}
+
+/// In milliseconds.
+fn median(mut durations: Vec<Duration>) -> f64 {
+    durations.sort();
+    durations.get(durations.len() / 2).map_or(0.0, |middle| middle.as_secs_f64() * 1000.0)
+}

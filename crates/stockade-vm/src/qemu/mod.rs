@@ -1,0 +1,4 @@
+//! QEMU: the only part of the product that knows it.
+
+pub(crate) mod args;
+pub(crate) mod process;
