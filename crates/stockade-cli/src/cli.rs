@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::check::CheckArgs;
+use crate::commands::cloud::CloudArgs;
 use crate::commands::threads::{LogArgs, ThreadsArgs};
 use crate::failure::STOCKADE_FAILED;
 
@@ -26,6 +27,8 @@ enum Command {
     Local(Box<LocalArgs>),
     /// Say what would be decided about a command, and by which rule
     Check(Box<CheckArgs>),
+    /// Put an agent, or a command, to work on a clone in a machine of its own; ends in a diff
+    Cloud(Box<CloudArgs>),
     /// Threads: list, show, log, diff, apply, rm
     Threads(ThreadsArgs),
     /// The record of a thread: commands, refusals, answers
@@ -43,6 +46,8 @@ pub(crate) enum Verb {
     Local(Box<LocalArgs>),
     /// `stockade check`.
     Check(Box<CheckArgs>),
+    /// `stockade cloud`.
+    Cloud(Box<CloudArgs>),
     /// `stockade threads`.
     Threads(ThreadsArgs),
     /// `stockade log`.
@@ -52,8 +57,7 @@ pub(crate) enum Verb {
 }
 
 /// Verbs that scripts may depend on, and that are still to come.
-const PLANNED: [&str; 12] = [
-    "cloud",
+const PLANNED: [&str; 11] = [
     "undo",
     "approvals",
     "rules",
@@ -194,7 +198,9 @@ impl Shown {
 pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, Shown> {
     let arguments: Vec<OsString> = arguments.collect();
     // Scripts tell from 125 that nothing of their command has run.
-    let runs = arguments.get(1).is_some_and(|verb| ["run", "local"].iter().any(|run| verb == run));
+    let runs = arguments
+        .get(1)
+        .is_some_and(|verb| ["run", "local", "cloud"].iter().any(|run| verb == run));
     match Cli::try_parse_from(&arguments) {
         Ok(Cli { verb: Command::Run(run) }) => match mistaken_flag(&arguments, &run.command) {
             Some(error) => Err(Shown { error, status: STOCKADE_FAILED }),
@@ -207,6 +213,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
             }
         }
         Ok(Cli { verb: Command::Local(local) }) => Ok(Verb::Local(local)),
+        Ok(Cli { verb: Command::Cloud(cloud) }) => Ok(Verb::Cloud(cloud)),
         Ok(Cli { verb: Command::Threads(threads) }) => Ok(Verb::Threads(threads)),
         Ok(Cli { verb: Command::Log(log) }) => Ok(Verb::Log(log)),
         Ok(Cli { verb: Command::Other(words) }) => {
@@ -216,7 +223,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
                 return Ok(Verb::NotYet(verb));
             }
             let message = format!(
-                "unknown verb `{verb}`; there are `run`, `local`, `check`, `threads` and `log`"
+                "unknown verb `{verb}`; there are `run`, `local`, `cloud`, `check`, `threads` and `log`"
             );
             let error = clap::Error::raw(clap::error::ErrorKind::InvalidSubcommand, message + "\n");
             Err(Shown { error, status: 2 })

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use stockade_agents::KeyError;
 use stockade_config::ConfigError;
 use stockade_sandbox::SetupError;
+use stockade_threads::cloud::CloudError;
 use stockade_threads::local::LocalError;
 use stockade_threads::store::StoreError;
 
@@ -42,7 +43,7 @@ impl Failure {
     pub(crate) fn not_yet_verb(verb: &str) -> Self {
         let mut failure = Self::new(
             format!("not yet: `stockade {verb}`"),
-            "this version has `stockade run`, `local`, `check`, `threads` and `log`",
+            "this version has `stockade run`, `local`, `cloud`, `check`, `threads` and `log`",
         );
         failure.status = 1;
         failure
@@ -97,6 +98,12 @@ impl From<KeyError> for Failure {
 
 impl From<LocalError> for Failure {
     fn from(error: LocalError) -> Self {
+        Self::of(&error, STOCKADE_FAILED, error.hint().as_deref())
+    }
+}
+
+impl From<CloudError> for Failure {
+    fn from(error: CloudError) -> Self {
         Self::of(&error, STOCKADE_FAILED, error.hint().as_deref())
     }
 }

@@ -67,6 +67,16 @@ impl Env {
         Some(base.join("stockade"))
     }
 
+    /// Where things are kept that can be made again: `$XDG_CACHE_HOME/stockade` or
+    /// `~/.cache/stockade`.
+    pub fn cache_folder(&self) -> Option<PathBuf> {
+        let base = match self.folder_variable("XDG_CACHE_HOME") {
+            Some(path) => path,
+            None => self.home.as_ref()?.join(".cache"),
+        };
+        Some(base.join("stockade"))
+    }
+
     /// The folder that variable `name` holds, when it is absolute: the XDG specification has
     /// relative ones ignored.
     pub(crate) fn folder_variable(&self, name: &str) -> Option<PathBuf> {

@@ -164,6 +164,7 @@ impl Settings {
         self.wall_time = above.wall_time.or(self.wall_time);
         self.model = self.model.overlay(above.model);
         self.agent = self.agent.overlay(above.agent);
+        self.cloud = self.cloud.overlay(above.cloud);
         self
     }
 
@@ -221,6 +222,7 @@ impl Settings {
         lower(&mut self.tmp_bytes, project.tmp_bytes, &mut raised);
         lower(&mut self.processes, project.processes, &mut raised);
         lower(&mut self.wall_time, project.wall_time, &mut raised);
+        self.cloud.narrow(project.cloud, &mut raised);
         for place in raised {
             leave_out(&place, "raise a limit");
         }
@@ -232,7 +234,7 @@ impl Settings {
 }
 
 /// Takes `new` when it is not above `old`; otherwise its place goes to `raised`.
-fn lower<T: PartialOrd>(
+pub(crate) fn lower<T: PartialOrd>(
     old: &mut Option<Placed<T>>,
     new: Option<Placed<T>>,
     raised: &mut Vec<String>,

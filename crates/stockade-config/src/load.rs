@@ -13,6 +13,7 @@ use crate::git::{self, Repository, User};
 use crate::hidden::{self, Hidden};
 use crate::layer::{Files, read_file, read_option};
 use crate::locate;
+use crate::machine::CloudText;
 use crate::model::{
     AgentLimits, AgentSettings, COMMAND_TIMEOUT, MAX_TURNS, ModelSettings, ModelText,
 };
@@ -87,6 +88,8 @@ pub struct Loaded {
     pub provenance: Vec<(&'static str, String)>,
     /// Protected names that the user has lifted.
     pub unprotected: Vec<String>,
+    /// The machine of a cloud thread.
+    pub cloud: CloudText,
     /// Command rules, lowest layer first. From [`load`] there are only those that allow.
     pub rules: Vec<RuleText>,
     /// Limits of a task of the built-in agent.
@@ -186,6 +189,7 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
         environment: environment(env, request, &settings, &policy),
         provenance: provenance(&settings),
         unprotected: settings.unprotected.iter().map(|entry| entry.value.clone()).collect(),
+        cloud: settings.cloud.text(),
         rules: settings.rules,
         agent: settings.agent.whole(),
         model: settings.model,

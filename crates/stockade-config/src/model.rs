@@ -275,7 +275,7 @@ impl Reader<'_> {
     }
 
     /// A number from 1 to `max`.
-    fn whole_number(
+    pub(crate) fn whole_number(
         &self,
         value: &Value<'_>,
         max: u64,

@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnose::{ConfigError, Layer, Source, nearest};
+use crate::machine::CloudSettings;
 use crate::model::{AgentSettings, ModelSettings};
 use crate::rule_text::RuleText;
 
@@ -43,6 +44,7 @@ pub(crate) struct Settings {
     pub(crate) rules: Vec<RuleText>,
     pub(crate) model: ModelSettings,
     pub(crate) agent: AgentSettings,
+    pub(crate) cloud: CloudSettings,
     /// Said once at the start.
     pub(crate) warnings: Vec<String>,
 }
@@ -64,9 +66,6 @@ const TOP: &[&str] = &[
     "cloud",
     "log",
 ];
-
-const CLOUD: &[&str] =
-    &["memory", "cpus", "disk", "wall_time", "parallel", "setup", "setup_network", "checks"];
 
 /// A key with its value.
 pub(crate) type Entry<'a> = (&'a Key<'a>, &'a Value<'a>);
@@ -122,8 +121,7 @@ impl Reader<'_> {
             "rules" => self.rules(value)?,
             "model" => self.each(value, Self::model)?,
             "agent" => self.each(value, Self::agent)?,
-            // Of a part that is not there yet and that a plain run does not touch.
-            "cloud" => self.names(value, CLOUD)?,
+            "cloud" => self.each(value, Self::cloud)?,
             "log" => self.each(value, Self::log)?,
             _ => return Err(self.unknown(key, TOP)),
         }
@@ -246,17 +244,6 @@ impl Reader<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Checks the keys of a table whose values another part reads.
-    fn names(&mut self, value: &Value<'_>, known: &[&str]) -> Result<(), ConfigError> {
-        self.each(value, |reader, (key, _)| {
-            if known.contains(&key.get_ref().as_ref()) {
-                Ok(())
-            } else {
-                Err(reader.unknown(key, known))
-            }
-        })
     }
 
     /// Whether a value that would widen stands in a project's file, where it is left out with

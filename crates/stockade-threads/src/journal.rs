@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::record::Event;
-use crate::store::{StoreError, Thread};
+use crate::store::{Store, StoreError, Thread};
 
 /// Where events are kept.
 pub trait Record: Sync {
@@ -32,6 +32,10 @@ pub enum Live<'a> {
     Text(&'a str),
     /// A piece of what the running command printed: hostile bytes.
     Output(&'a [u8]),
+    /// A piece of what a command printed that is the whole task: its answer, hostile bytes.
+    Answer(&'a [u8]),
+    /// Something that a person should know.
+    Note(&'a str),
     /// What an edit changed; `None` for a file that was not, or is no longer there.
     Change {
         /// Relative to the workspace.
@@ -61,7 +65,19 @@ pub trait Watch: Send {
 /// Both ways at once, for several threads of this process.
 pub struct Journal<'a> {
     record: &'a dyn Record,
-    watch: Mutex<&'a mut dyn Watch>,
+    watch: Box<dyn Turns + 'a>,
+}
+
+/// Lets one at a time use the one who watches. A trait, because a [`Mutex`] in its place would
+/// tie everything that has the journal to the very lifetime of who watches.
+trait Turns: Send + Sync {
+    fn take(&self, turn: &mut dyn FnMut(&mut dyn Watch));
+}
+
+impl Turns for Mutex<&mut dyn Watch> {
+    fn take(&self, turn: &mut dyn FnMut(&mut dyn Watch)) {
+        turn(*self.lock().unwrap_or_else(PoisonError::into_inner));
+    }
 }
 
 impl std::fmt::Debug for Journal<'_> {
@@ -73,7 +89,20 @@ impl std::fmt::Debug for Journal<'_> {
 impl<'a> Journal<'a> {
     /// A journal that is kept in `record` and shown to `watch`.
     pub fn new(record: &'a dyn Record, watch: &'a mut dyn Watch) -> Self {
-        Self { record, watch: Mutex::new(watch) }
+        Self { record, watch: Box::new(Mutex::new(watch)) }
+    }
+
+    /// The journal of a thread that was just made: what its record begins with is shown.
+    pub(crate) fn begin(
+        store: &Store,
+        thread: &'a Thread,
+        watch: &'a mut dyn Watch,
+    ) -> Result<Self, StoreError> {
+        for record in store.records(thread.id())? {
+            let record = record?;
+            watch.see(&Live::Event(&record.event, &record.line));
+        }
+        Ok(Self::new(thread, watch))
     }
 
     /// Records `event`, and then shows it.
@@ -82,15 +111,16 @@ impl<'a> Journal<'a> {
     ///
     /// When it could not be recorded.
     pub fn record(&self, event: &Event) -> Result<(), StoreError> {
-        // Under one lock, so that those who watch see the order of the record.
-        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = self.record.append(event)?;
-        watch.see(&Live::Event(event, &line));
-        Ok(())
+        // In one turn, so that those who watch see the order of the record.
+        let mut recorded = Ok(());
+        self.watch.take(&mut |watch| {
+            recorded = self.record.append(event).map(|line| watch.see(&Live::Event(event, &line)));
+        });
+        recorded
     }
 
     /// Shows what is not recorded by this journal.
     pub fn show(&self, live: &Live<'_>) {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner).see(live);
+        self.watch.take(&mut |watch| watch.see(live));
     }
 }

@@ -23,6 +23,16 @@ impl Judge {
         judge(&self.rules.evaluate_line(line), self.mode, self.approval)
     }
 
+    /// Judges a command that the user typed: it is not questioned, but a rule that denies it holds.
+    pub fn typed(&self, argv: &[String]) -> Ruling {
+        let mut ruling =
+            judge(&self.rules.evaluate_argv(argv), self.mode, ApprovalPolicy::OnRequest);
+        if ruling.verdict == Verdict::Ask {
+            ruling.verdict = Verdict::Allow;
+        }
+        ruling
+    }
+
     /// Judges an edit inside the writable roots by the agent's own tool, as a command that
     /// writes would be: under `untrusted` it asks.
     pub fn edit(&self) -> Verdict {

@@ -5,7 +5,8 @@
 //! pair of trees in a repository of the thread's own. The index beside the folders is a cache.
 //!
 //! [`Session`] is what an agent's loop has for hands: it judges each call, asks, records, and has
-//! it done in a [`place`](place::Place). [`local`] puts a thread on the user's own files together.
+//! it done in a [`place`](place::Place). [`local`] puts a thread on the user's own files together,
+//! [`cloud`] one on a clone in a machine.
 //!
 //! Invariants:
 //! - the user's `.git` is read and never written;
@@ -16,6 +17,8 @@ pub mod apply;
 mod base64;
 mod bounds;
 pub mod changes;
+pub mod cloud;
+mod ended;
 pub mod flags;
 pub mod git;
 mod id;

@@ -1,33 +1,24 @@
 //! A local thread: the built-in agent at work on the user's own files.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
-use std::thread;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use stockade_agents::{AgentError, Builtin, Hands as _, Model, Stop, Task};
+use stockade_agents::{AgentError, Builtin, Model, Stop, Task};
 
 use crate::bounds::Bounds;
+pub use crate::ended::Ended;
+use crate::ended::{Deadline, title, with_causes};
 use crate::git::{LocalChanges, SnapshotError};
-use crate::journal::{Journal, Live, Watch};
+use crate::journal::{Journal, Watch};
 use crate::judge::Judge;
 use crate::place::{Local, Place as _, PlaceError};
 use crate::question::Ask;
 use crate::quoted;
-use crate::record::{Event, Kind, LeftOut, Message, Phase, PhaseState, Role, State};
+use crate::record::{Event, Kind, LeftOut, Message, Phase, PhaseState, Role};
 use crate::session::{Parts, Session};
 use crate::store::{NewThread, Store, StoreError};
 use crate::surroundings;
-
-/// The longest title, in characters.
-const TITLE_MAX: usize = 72;
-/// What is read of the project's own instructions, in bytes.
-const INSTRUCTIONS_MAX: usize = 32 * 1024;
-
-/// As a shell tells a time limit, timeout(1).
-const TIMED_OUT: u8 = 124;
 
 /// What a local thread is to do, and within what.
 #[derive(Debug, Clone)]
@@ -83,53 +74,6 @@ impl LocalError {
     }
 }
 
-/// Ends a thread at its wall-time limit.
-struct Deadline {
-    limit: Option<Duration>,
-    has_passed: Arc<AtomicBool>,
-    /// Dropped with the deadline, which the waiting thread sees.
-    _done: mpsc::Sender<()>,
-}
-
-impl Deadline {
-    fn set(limit: Option<Duration>, stop: &Stop) -> Self {
-        let (done, waiting) = mpsc::channel();
-        let has_passed = Arc::new(AtomicBool::new(false));
-        if let Some(limit) = limit {
-            let (stop, has_passed) = (stop.clone(), Arc::clone(&has_passed));
-            thread::spawn(move || {
-                if waiting.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
-                    has_passed.store(true, Ordering::SeqCst);
-                    stop.request();
-                }
-            });
-        }
-        Self { limit, has_passed, _done: done }
-    }
-
-    /// The limit, when it was reached.
-    fn passed(&self) -> Option<Duration> {
-        self.limit.filter(|_| self.has_passed.load(Ordering::SeqCst))
-    }
-}
-
-/// How a thread ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
-    /// The thread's name.
-    pub thread: String,
-    /// Where it stands.
-    pub state: State,
-    /// The exit status: 0 finished, 1 failed, 124 time limit, 130 interrupted.
-    pub exit: u8,
-    /// In one line, for a person.
-    pub summary: String,
-    /// What the user can do about a failure, if anything.
-    pub hint: Option<String>,
-    /// What its diff does not have.
-    pub notes: Vec<String>,
-}
-
 /// Runs a local thread to its end, and records it in `store`.
 ///
 /// # Errors
@@ -158,12 +102,8 @@ pub fn run(
         enforcement: place.enforcement().iter().map(|&wall| wall.to_owned()).collect(),
         policy: surroundings::pinned(&task.judge, &task.bounds),
     })?;
-    for record in store.records(thread.id())? {
-        let record = record?;
-        watch.see(&Live::Event(&record.event, &record.line));
-    }
     let looked = LocalChanges::begin(&workspace, thread.folder(), &hidden);
-    let journal = Journal::new(&thread, watch);
+    let journal = Journal::begin(store, &thread, watch)?;
     journal.record(&Event::Message(Message { role: Role::User, text: task.prompt.clone() }))?;
     let session = Session::new(Parts {
         place: &place,
@@ -173,10 +113,7 @@ pub fn run(
         journal: &journal,
         stop,
     });
-    // Read inside, so that a link in the project cannot show the model what is hidden.
-    let instructions = session.read(Path::new("AGENTS.md")).unwrap_or_default();
-    let instructions = instructions.get(..INSTRUCTIONS_MAX).unwrap_or(&instructions);
-    let instructions = String::from_utf8_lossy(instructions);
+    let instructions = surroundings::instructions(&session);
     let work = Task {
         prompt: task.prompt,
         system: surroundings::describe(&task.judge, &task.bounds, &instructions),
@@ -185,33 +122,12 @@ pub fn run(
         command_timeout: task.budget.command_timeout,
     };
     let result = agent.run(&work, &session, &mut |event| session.heard(event), stop);
-    let mut ended = ended(thread.id().to_string(), result);
-    if let Some(limit) = deadline.passed()
-        && ended.state != State::Completed
-    {
-        ended.state = State::Failed;
-        ended.exit = TIMED_OUT;
-        ended.summary = format!("the thread reached its wall-time limit of {limit:?}");
-    }
+    let mut ended = Ended::of_agent(&thread, result).within(&deadline);
     // The boundary comes down before the end is recorded: nothing happens after it.
     drop(place);
-    ended.notes = look_again(looked, &Journal::new(&thread, &mut *watch))
+    ended.notes = look_again(looked, &journal)
         .unwrap_or_else(|error| vec![format!("its changes could not be recorded: {error}")]);
-    match thread.finish(ended.state, ended.exit, &ended.summary) {
-        Ok(line) => {
-            let finished = crate::record::ThreadFinished {
-                state: ended.state,
-                exit: ended.exit,
-                summary: ended.summary.clone(),
-            };
-            watch.see(&Live::Event(&Event::ThreadFinished(finished), &line));
-        }
-        Err(error) => {
-            (ended.state, ended.exit) = (State::Failed, 1);
-            ended.summary = format!("{}; its end could not be recorded: {error}", ended.summary);
-        }
-    }
-    Ok(ended)
+    Ok(ended.record(&thread, &journal))
 }
 
 /// Records what the thread changed; what its diff does not have is in the notes.
@@ -232,37 +148,7 @@ fn look_again(
         Err(error) => {
             let (name, state) = ("diff".to_owned(), PhaseState::Failed);
             journal.record(&Event::Phase(Phase { name, state, seconds: None }))?;
-            let mut text = format!("no diff of this thread: {error}");
-            if let Some(cause) = std::error::Error::source(&error) {
-                text = format!("{text}: {cause}");
-            }
-            Ok(vec![text])
+            Ok(vec![format!("no diff of this thread: {}", with_causes(&error))])
         }
-    }
-}
-
-fn ended(thread: String, result: Result<stockade_agents::Finished, AgentError>) -> Ended {
-    let (state, exit, summary, hint) = match result {
-        Ok(finished) => (State::Completed, 0, title(&finished.text), None),
-        Err(error @ AgentError::Interrupted) => (State::Interrupted, 130, error.to_string(), None),
-        Err(error) => {
-            let mut summary = error.to_string();
-            let mut cause = std::error::Error::source(&error);
-            while let Some(error) = cause {
-                summary = format!("{summary}: {error}");
-                cause = error.source();
-            }
-            (State::Failed, 1, summary, error.hint())
-        }
-    };
-    Ended { thread, state, exit, summary, hint, notes: Vec::new() }
-}
-
-/// The first line of `text`, shortened.
-fn title(text: &str) -> String {
-    let line = text.trim().lines().next().unwrap_or_default();
-    match line.char_indices().nth(TITLE_MAX) {
-        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
-        None => line.to_owned(),
     }
 }

@@ -4,12 +4,14 @@
 //! it. What a place does is decided before it is asked: it judges nothing, it holds.
 
 mod local;
+mod vm;
 
 use std::path::Path;
 
 use stockade_guest::Client;
 
 pub use local::{Local, PlaceError, enter_if_hands};
+pub use vm::Vm;
 
 /// A boundary that is up, with hands inside.
 pub trait Place: Send + Sync {
@@ -21,4 +23,10 @@ pub trait Place: Send + Sync {
 
     /// The walls that are up, for the record.
     fn enforcement(&self) -> &[&'static str];
+}
+
+/// What reads command lines here, and in a machine that has this system's files.
+fn shell() -> &'static Path {
+    let bash = Path::new("/bin/bash");
+    if bash.exists() { bash } else { Path::new("/bin/sh") }
 }

@@ -12,6 +12,7 @@
 mod capture;
 mod edit;
 mod shell;
+mod typed;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -33,6 +34,9 @@ use crate::record::{Answer, Denial, Event, Message, Question, Role, Usage};
 
 /// The largest file that a tool reads, in bytes; what the model sees of it is less.
 const READ_MAX: u64 = 8 * 1024 * 1024;
+
+/// `ENOENT`, errno(3).
+const NO_ENTRY: i32 = 2;
 
 /// What a session is put together from.
 #[derive(Clone)]

@@ -1,11 +1,17 @@
 //! What an agent is told about where it is, and the policy of its thread as text to be kept.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
+use stockade_agents::Hands as _;
 use stockade_policy::{ApprovalPolicy, Mode, Verdict};
 
 use crate::bounds::{Bounds, shown};
 use crate::judge::Judge;
+use crate::session::Session;
+
+/// What is read of the project's own instructions, in bytes.
+const INSTRUCTIONS_MAX: usize = 32 * 1024;
 
 /// Rules that an agent is told of; more would be read by nobody.
 const RULES_MAX: usize = 40;
@@ -34,6 +40,42 @@ pub(crate) fn describe(judge: &Judge, bounds: &Bounds, instructions: &str) -> St
         text.push_str(" There is no network except the boundary's own loopback.");
     }
     text.push('\n');
+    text.push_str(&judged(judge, instructions));
+    text
+}
+
+/// The same for a thread in a machine of its own, with the repository in `folder`.
+pub(crate) fn describe_machine(
+    judge: &Judge,
+    (folder, inner): (&Path, &Path),
+    instructions: &str,
+) -> String {
+    let mut text = format!(
+        "You work on a clone of the user's repository in {}, in a virtual machine of its own \
+         that is thrown away afterwards. What of the work tree differs from the commit at the \
+         end is the result, committed or not; files that git ignores are no part of it. \
+         Everything in the machine is yours to change. There is no network except its own \
+         loopback, so nothing can be installed from outside.\n",
+        shown(folder)
+    );
+    if !inner.as_os_str().is_empty() {
+        writeln!(text, "The user stands in the folder {} of it.", shown(inner)).ok();
+    }
+    text.push_str(&judged(judge, instructions));
+    text
+}
+
+/// The project's own instructions, read by the hands, so that a link in the project cannot show
+/// the model what they do not reach.
+pub(crate) fn instructions(session: &Session<'_>) -> String {
+    let text = session.read(Path::new("AGENTS.md")).unwrap_or_default();
+    let text = text.get(..INSTRUCTIONS_MAX).unwrap_or(&text);
+    String::from_utf8_lossy(text).into_owned()
+}
+
+/// Who decides about commands, and how, and what the project says.
+fn judged(judge: &Judge, instructions: &str) -> String {
+    let mut text = String::new();
     text.push_str(match judge.approval {
         ApprovalPolicy::Untrusted => {
             "The user is asked about every command that may change something.\n"
@@ -95,6 +137,27 @@ pub(crate) fn pinned(judge: &Judge, bounds: &Bounds) -> String {
     if let Some(limit) = policy.limits.wall_time {
         line("wall_time_ms", limit.as_millis().to_string());
     }
+    text.push_str(&pinned_rules(judge));
+    text
+}
+
+/// The same for a thread in a machine of its own.
+pub(crate) fn pinned_machine(judge: &Judge, workspace: &Path, machine: &[(&str, u64)]) -> String {
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let mut text = String::new();
+    writeln!(text, "approval_policy = {}", quoted(judge.approval.as_str())).ok();
+    writeln!(text, "workspace = {}", quoted(&workspace.to_string_lossy())).ok();
+    writeln!(text, "\n[machine]").ok();
+    for (key, value) in machine {
+        writeln!(text, "{key} = {value}").ok();
+    }
+    text.push_str(&pinned_rules(judge));
+    text
+}
+
+fn pinned_rules(judge: &Judge) -> String {
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let mut text = String::new();
     for rule in judge.rules.rules() {
         let named = rule.named();
         let decision = match rule.verdict() {

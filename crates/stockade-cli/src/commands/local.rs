@@ -23,12 +23,12 @@ const PROMPT_MAX: u64 = 1024 * 1024;
 
 /// Runs the thread to its end; the value is the exit status.
 pub(crate) fn run(arguments: &LocalArgs) -> Result<u8, Failure> {
-    if arguments.agent != "builtin" {
-        let text = format!("not yet: `--agent {}`", arguments.agent);
-        let hint = "this version has `builtin`; `stockade run -- PROGRAM` runs another agent";
-        return Err(Failure::new(text, hint));
-    }
-    let prompt = prompt(arguments)?;
+    agent::only_builtin(&arguments.agent)?;
+    let Some(prompt) = &arguments.prompt else {
+        let hint = "give the task: `stockade local \"PROMPT\"`, or `-` to read it";
+        return Err(Failure::new("not yet: `stockade local` without a prompt", hint));
+    };
+    let prompt = read_prompt(prompt)?;
     // Before the first thread, so that all of them hold the signals back.
     let interrupts = Interrupts::hold()
         .map_err(|error| Failure::new(format!("cannot hold signals: {error}"), ""))?;
@@ -39,9 +39,10 @@ pub(crate) fn run(arguments: &LocalArgs) -> Result<u8, Failure> {
     let stop = Stop::default();
     let task = task(prompt, &loaded, &env)?;
     let store = store(&env)?;
-    stop_on(interrupts, stop.clone());
+    let wish = stop.clone();
+    on_interrupt(interrupts, move || wish.request());
     let ask = Prompt::new(stop.clone());
-    let mut watch = watch(arguments, &env, &stop);
+    let mut watch = watch((arguments.json, arguments.boundary.quiet), &env, &stop);
     let ended = local::run(task, &store, watch.as_mut(), &ask, &stop)?;
     if !arguments.boundary.quiet {
         report(&ended);
@@ -49,20 +50,14 @@ pub(crate) fn run(arguments: &LocalArgs) -> Result<u8, Failure> {
     Ok(ended.exit)
 }
 
-fn prompt(arguments: &LocalArgs) -> Result<String, Failure> {
-    let text = match arguments.prompt.as_deref() {
-        None => {
-            let hint = "give the task: `stockade local \"PROMPT\"`, or `-` to read it";
-            return Err(Failure::new("not yet: `stockade local` without a prompt", hint));
-        }
-        Some("-") => {
-            let mut text = String::new();
-            let read = std::io::stdin().take(PROMPT_MAX).read_to_string(&mut text);
-            read.map_err(|error| Failure::new(format!("cannot read the prompt: {error}"), ""))?;
-            text
-        }
-        Some(text) => text.to_owned(),
-    };
+/// The task, from standard input when it is `-`.
+pub(super) fn read_prompt(prompt: &str) -> Result<String, Failure> {
+    let mut text = prompt.to_owned();
+    if prompt == "-" {
+        text.clear();
+        let read = std::io::stdin().take(PROMPT_MAX).read_to_string(&mut text);
+        read.map_err(|error| Failure::new(format!("cannot read the prompt: {error}"), ""))?;
+    }
     if text.trim().is_empty() {
         return Err(Failure::new("the prompt is empty", "say what is to be done"));
     }
@@ -81,33 +76,35 @@ fn task(prompt: String, loaded: &Loaded, env: &Env) -> Result<LocalTask, Failure
     })
 }
 
-fn store(env: &Env) -> Result<Store, Failure> {
+/// Where threads are kept.
+pub(super) fn store(env: &Env) -> Result<Store, Failure> {
     let folder = env.state_folder().ok_or_else(|| {
         Failure::new("no place for the thread's record: no home is known", "set `HOME`")
     })?;
     Ok(Store::open(&folder)?)
 }
 
-/// Ends the thread when the user, or a session manager, asks to.
-fn stop_on(interrupts: Interrupts, stop: Stop) {
+/// Calls `wish` for each signal by which the user, or a session manager, asks to end.
+pub(super) fn on_interrupt(interrupts: Interrupts, mut wish: impl FnMut() + Send + 'static) {
     // Without a thread for it the signals would only be held back; the process can still be
-    // killed, and the sandbox goes with it.
+    // killed, and the place goes with it.
     thread::Builder::new()
         .name("interrupts".to_owned())
         .spawn(move || {
             while interrupts.next().is_ok() {
-                stop.request();
+                wish();
             }
         })
         .ok();
 }
 
-fn watch(arguments: &LocalArgs, env: &Env, stop: &Stop) -> Box<dyn Watch> {
-    if arguments.json {
+/// Who watches: a script, or a person.
+pub(super) fn watch((json, quiet): (bool, bool), env: &Env, stop: &Stop) -> Box<dyn Watch> {
+    if json {
         return Box::new(Json::new(stop.clone()));
     }
     let is_plain = env.vars.contains_key(std::ffi::OsStr::new("NO_COLOR"));
-    Box::new(Text::new(arguments.boundary.quiet, is_plain))
+    Box::new(Text::new(quiet, is_plain))
 }
 
 fn report(ended: &Ended) {

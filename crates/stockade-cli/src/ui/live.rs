@@ -7,10 +7,11 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 
 use stockade_agents::Stop;
-use stockade_threads::record::{CommandStarted, Decision, Event};
+use stockade_threads::record::{CommandStarted, Decision, Event, Phase, PhaseState};
 use stockade_threads::{Live, Watch};
 
 use super::printable;
+use crate::ui;
 
 /// Lines of a change that are shown; the rest is counted.
 const CHANGE_MAX: usize = 40;
@@ -100,6 +101,9 @@ impl Text {
         if let Event::CommandStarted(started) = event {
             self.command(started);
         }
+        if let Event::Phase(phase) = event {
+            self.phase(phase);
+        }
         if let Event::CommandFinished(finished) = event {
             let rest = self.printed.finish();
             self.output(&rest);
@@ -110,8 +114,23 @@ impl Text {
         }
     }
 
+    /// The time of each phase, and on a terminal also that it began. The agent's own begins with
+    /// what it does.
+    fn phase(&mut self, phase: &Phase) {
+        let name = printable(&phase.name);
+        let took = phase.seconds.map_or_else(String::new, |seconds| format!(" {seconds:.1} s"));
+        match phase.state {
+            PhaseState::Started if !std::io::stderr().is_terminal() || name == "agent" => {}
+            PhaseState::Started => self.tell(&format!("{name} …"), DIM),
+            PhaseState::Finished => self.tell(&format!("{name}{took}"), DIM),
+            PhaseState::Failed => self.tell(&format!("{name} failed{took}"), DIM),
+            PhaseState::Skipped => {}
+        }
+    }
+
     fn command(&mut self, started: &CommandStarted) {
-        let line = printable(started.line.as_deref().unwrap_or_default());
+        let words = started.argv.as_ref().map(|argv| argv.join(" "));
+        let line = printable(started.line.as_deref().or(words.as_deref()).unwrap_or_default());
         let line = line.trim_end().replace('\n', "\n  ");
         match started.decision {
             Decision::Allow | Decision::Ask => self.tell(&format!("$ {line}"), BOLD),
@@ -175,6 +194,9 @@ impl Watch for Text {
                 let text = self.printed.add(bytes);
                 self.output(&text);
             }
+            // Of a command that is the whole task: data, as it came.
+            Live::Answer(bytes) => drop(ui::bytes(bytes)),
+            Live::Note(text) => self.tell(&printable(&format!("stockade: {text}")), DIM),
             Live::Change { path, before, after } => self.change(path, *before, *after),
             Live::Refused(words) => self.tell(&printable(words), RED),
             Live::Retrying { why, after } => {

@@ -87,9 +87,7 @@ impl Local {
         let stdio = Stdio { stdin: OwnedFd::from(far), ..Stdio::null()? };
         let running = stockade_sandbox::spawn(launch, stdio)?;
         let client = Client::connect(near.try_clone()?, near)?;
-        let bash = Path::new("/bin/bash");
-        let shell = if bash.exists() { bash } else { Path::new("/bin/sh") };
-        Ok(Self { client, _running: running, shell: shell.to_owned(), enforcement })
+        Ok(Self { client, _running: running, shell: super::shell().to_owned(), enforcement })
     }
 }
 

@@ -6,7 +6,7 @@ use stockade_agents::HandsError;
 use stockade_guest::CallError;
 use stockade_policy::{Reason, review};
 
-use super::{Declined, READ_MAX, Session, failed};
+use super::{Declined, NO_ENTRY, READ_MAX, Session, failed};
 use crate::bounds::Refusal;
 use crate::journal::Live;
 use crate::question::Asked;
@@ -14,7 +14,6 @@ use crate::record::{Edit, EditKind, Event};
 
 // errno(3), x86-64 and aarch64 alike.
 const NOT_PERMITTED: i32 = 1;
-const NO_ENTRY: i32 = 2;
 const NO_ACCESS: i32 = 13;
 const READ_ONLY: i32 = 30;
 

@@ -3,12 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use stockade_agents::{Exit, HandsError, ShellCall, ShellOutcome};
-use stockade_guest::{End, Exec};
+use stockade_guest::{CallError, End, Exec, Stream};
 use stockade_policy::{Approved, Verdict, review};
 use stockade_rules::Ruling;
 
 use super::capture::Capture;
-use super::{Declined, Session, failed};
+use super::{Declined, NO_ENTRY, Session, failed};
 use crate::journal::Live;
 use crate::judge::refused;
 use crate::question::Asked;
@@ -16,17 +16,33 @@ use crate::record::{CommandFinished, CommandStarted, Decision, Denial, Event};
 
 /// As a shell tells a time limit, timeout(1).
 const TIMED_OUT: u8 = 124;
+/// As a shell tells that a program cannot be run, or is not there.
+pub(super) const NOT_EXECUTABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
 
 /// What programs print when the boundary, or the owner of a file, refuses a write.
 const REFUSED_BY_KERNEL: &str = "Read-only file system";
 
+/// What came of a command.
+pub(super) struct Ran {
+    pub(super) end: Result<End, CallError>,
+    /// As a shell has it.
+    pub(super) status: u8,
+    printed: Vec<u8>,
+    is_truncated: bool,
+}
+
 impl Session<'_> {
+    pub(super) fn next_command(&self) -> String {
+        format!("c{}", self.commands.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
     pub(super) fn run_line(
         &self,
         call: &ShellCall,
         output: &mut dyn FnMut(&[u8]),
     ) -> Result<ShellOutcome, HandsError> {
-        let id = format!("c{}", self.commands.fetch_add(1, Ordering::Relaxed) + 1);
+        let id = self.next_command();
         let ruling = self.parts.judge.line(&call.line);
         let exec = Exec {
             argv: vec![self.parts.place.shell().into(), "-c".into(), (&call.line).into()],
@@ -68,11 +84,12 @@ impl Session<'_> {
             .as_ref()
             .map_or_else(String::new, |folder| format!(" in {}", folder.display()));
         let action = format!("run{place}: {}", call.line);
-        let mode = self.parts.judge.mode;
-        let effect = format!(
-            "{action}\n{}\nA yes runs it inside the boundary ({mode}), and opens nothing else.",
-            ruling.reason
-        );
+        let inside = match self.parts.bounds {
+            Some(_) => format!("inside the boundary ({})", self.parts.judge.mode),
+            None => "in the thread's machine".to_owned(),
+        };
+        let reason = &ruling.reason;
+        let effect = format!("{action}\n{reason}\nA yes runs it {inside}, and opens nothing else.");
         Asked { action, effect }
     }
 
@@ -93,22 +110,47 @@ impl Session<'_> {
         id: String,
         output: &mut dyn FnMut(&[u8]),
     ) -> Result<ShellOutcome, HandsError> {
+        let ran = self.carry_out(exec, id, &mut |_stream, bytes| {
+            self.parts.journal.show(&Live::Output(bytes));
+            output(bytes);
+        })?;
+        let exit = match ran.end {
+            Ok(End::Exited(status)) => Exit::Status(status),
+            Ok(End::Killed(signal)) => Exit::Signal(signal),
+            Ok(End::TimedOut) => Exit::TimedOut,
+            Ok(End::Stopped) => return Err(HandsError::Interrupted),
+            Err(error) => return Err(failed(error)),
+        };
+        let Ran { mut printed, is_truncated, .. } = ran;
+        printed.extend(self.remark(&printed, exit).bytes());
+        Ok(ShellOutcome { exit, output: printed, is_truncated })
+    }
+
+    /// Has it run, and records its end.
+    pub(super) fn carry_out(
+        &self,
+        exec: Approved<Exec>,
+        id: String,
+        output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Ran, HandsError> {
         let mut capture = Capture::default();
-        let result = self.parts.place.client().exec(
+        let outcome = self.parts.place.client().exec(
             &exec.into_action(),
             &|| self.parts.stop.is_requested(),
-            &mut |_stream, bytes| {
+            &mut |stream, bytes| {
                 capture.add(bytes);
-                self.parts.journal.show(&Live::Output(bytes));
-                output(bytes);
+                output(stream, bytes);
             },
         );
-        let (mut printed, is_truncated) = capture.finish();
-        let (exit, status) = match result.as_ref().map(|outcome| outcome.end) {
-            Ok(End::Exited(status)) => (Exit::Status(status), status),
-            Ok(End::Killed(signal)) => (Exit::Signal(signal), of_signal(signal)),
-            Ok(End::TimedOut) => (Exit::TimedOut, TIMED_OUT),
-            Ok(End::Stopped) | Err(_) => (Exit::Signal(9), of_signal(9)),
+        let (printed, is_truncated) = capture.finish();
+        let end = outcome.map(|outcome| outcome.end);
+        let status = match &end {
+            Ok(End::Exited(status)) => *status,
+            Ok(End::Killed(signal)) => of_signal(*signal),
+            Ok(End::TimedOut) => TIMED_OUT,
+            Err(CallError::Refused { errno: NO_ENTRY, .. }) => NOT_FOUND,
+            Err(CallError::Refused { .. }) => NOT_EXECUTABLE,
+            Ok(End::Stopped) | Err(_) => of_signal(9),
         };
         self.record(&Event::CommandFinished(CommandFinished {
             id,
@@ -117,14 +159,7 @@ impl Session<'_> {
             truncated: is_truncated,
             denials: Vec::new(),
         }))?;
-        match result {
-            Ok(outcome) if outcome.end == End::Stopped => Err(HandsError::Interrupted),
-            Ok(_) => {
-                printed.extend(self.remark(&printed, exit).bytes());
-                Ok(ShellOutcome { exit, output: printed, is_truncated })
-            }
-            Err(error) => Err(failed(error)),
-        }
+        Ok(Ran { end, status, printed, is_truncated })
     }
 
     /// What is added for the agent when a command failed on something that is read-only.

@@ -151,6 +151,7 @@ impl Lab {
         };
         let bounds = Some(Bounds::new(self.policy(), Vec::new()));
         work(&Session::new(Parts { place: &place, judge, bounds, ask, journal: &journal, stop }));
+        drop(journal);
         kept.0.into_inner().unwrap()
     }
 }

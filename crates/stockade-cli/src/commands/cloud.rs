@@ -1,0 +1,219 @@
+//! `stockade cloud`: an agent, or one command, at work on a clone in a machine of its own.
+
+use std::ffi::OsString;
+use std::thread;
+
+use clap::Args;
+use stockade_config::{Env, Loaded, Request};
+use stockade_policy::Mode;
+use stockade_sandbox::Interrupts;
+use stockade_threads::changes::ChangeSet;
+use stockade_threads::cloud::{self, CloudTask, Harvest, Machine, Outcome, Wishes, Work};
+use stockade_threads::flags::{Weight, flags};
+use stockade_threads::record::State;
+use stockade_threads::store::Store;
+use stockade_threads::{Judge, ThreadId, quoted};
+
+use super::{agent, boundary, local};
+use crate::cli::BoundaryArgs;
+use crate::failure::Failure;
+use crate::ui;
+use crate::ui::prompt::Prompt;
+
+/// The machine, when the configuration says nothing: half of the host's memory at most.
+const MEMORY: u64 = 2 << 30;
+const CPUS: usize = 4;
+const DISK: u64 = 10 << 30;
+
+/// Flags of `stockade cloud`.
+#[derive(Debug, Args)]
+pub(crate) struct CloudArgs {
+    #[command(flatten)]
+    boundary: BoundaryArgs,
+    /// Who works: `builtin`
+    #[arg(long, value_name = "NAME", default_value = "builtin")]
+    agent: String,
+    /// Print one JSON object a line for everything that happens
+    #[arg(long)]
+    json: bool,
+    #[arg(long, hide = true, value_name = "N")]
+    attempts: Option<u32>,
+    #[arg(long, hide = true)]
+    with_changes: bool,
+    /// The task; `-` reads it from standard input
+    #[arg(value_name = "PROMPT")]
+    prompt: Option<String>,
+    /// Instead of a task: a command and its arguments
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// Runs the thread to its end; the value is the exit status.
+pub(crate) fn run(arguments: &CloudArgs) -> Result<u8, Failure> {
+    refuse(arguments)?;
+    // Before the first thread, so that all of them hold the signals back.
+    let interrupts = Interrupts::hold()
+        .map_err(|error| Failure::new(format!("cannot hold signals: {error}"), ""))?;
+    let env = boundary::surroundings(&arguments.boundary)?;
+    let request = boundary::request(&arguments.boundary)?;
+    let loaded = stockade_config::load_with_rules(&env, &request)?;
+    let is_quiet = arguments.boundary.quiet;
+    if !is_quiet {
+        loaded.warnings.iter().for_each(|warning| ui::say("warning", warning));
+    }
+    let task = task(arguments, &loaded, &request, &env)?;
+    let store = local::store(&env)?;
+    let wishes = Wishes::default();
+    let wish = wishes.clone();
+    local::on_interrupt(interrupts, move || {
+        let wanted = if wish.stop.is_requested() { &wish.abandon } else { &wish.stop };
+        wanted.request();
+    });
+    let ask = Prompt::new(wishes.stop.clone());
+    let mut watch = local::watch((arguments.json, is_quiet), &env, &wishes.stop);
+    let outcome = cloud::run(&task, &store, watch.as_mut(), &ask, &wishes)?;
+    if !is_quiet {
+        report(&outcome, &store);
+    }
+    Ok(outcome.ended.exit)
+}
+
+/// Refuses what a cloud thread cannot do, or not yet.
+fn refuse(arguments: &CloudArgs) -> Result<(), Failure> {
+    agent::only_builtin(&arguments.agent)?;
+    let flags = &arguments.boundary;
+    let not_yet = [
+        (arguments.attempts.is_some(), "--attempts"),
+        (arguments.with_changes, "--with-changes"),
+        (!flags.env.is_empty(), "--env"),
+        (!flags.allow_host.is_empty(), "--allow-host"),
+    ];
+    if let Some((_, flag)) = not_yet.iter().find(|(used, _)| *used) {
+        let text = format!("not yet: `{flag}` of `stockade cloud`");
+        return Err(Failure::new(text, "nothing was run; leave the flag out"));
+    }
+    let walls = [
+        (flags.sandbox.is_some(), "--sandbox"),
+        (!flags.add_dir.is_empty(), "--add-dir"),
+        (!flags.hide.is_empty(), "--hide"),
+    ];
+    match walls.iter().find(|(used, _)| *used) {
+        Some((_, flag)) => {
+            let hint = "the machine is the boundary, and nothing of your files is in it but what \
+                        is committed";
+            Err(Failure::new(format!("`{flag}` says nothing to `stockade cloud`"), hint))
+        }
+        None => Ok(()),
+    }
+}
+
+fn task(
+    arguments: &CloudArgs,
+    loaded: &Loaded,
+    request: &Request,
+    env: &Env,
+) -> Result<CloudTask, Failure> {
+    let config = &loaded.cloud;
+    if let Some(place) = &config.not_yet {
+        return Err(Failure::new(format!("not yet: {place}"), "nothing was run; take the key out"));
+    }
+    let work = match (&arguments.prompt, arguments.command.as_slice()) {
+        (Some(prompt), []) => Work::Agent {
+            prompt: local::read_prompt(prompt)?,
+            model: agent::model(loaded, env)?,
+            budget: agent::budget(loaded),
+        },
+        (None, []) => {
+            let hint = "`stockade cloud \"PROMPT\"`, or `stockade cloud -- CMD ARG…`";
+            return Err(Failure::new("a cloud thread needs a task or a command", hint));
+        }
+        (None, command) => Work::Command(command.to_vec()),
+        (Some(_), _) => {
+            let text = "either a task or a command";
+            return Err(Failure::new(text, "what stands after `--` is the command"));
+        }
+    };
+    let cache = env.cache_folder().ok_or_else(|| {
+        Failure::new("no place for the machine's system: no home is known", "set `HOME`")
+    })?;
+    let cpus = thread::available_parallelism().map_or(1, |cpus| cpus.get().min(CPUS));
+    Ok(CloudTask {
+        work,
+        judge: Judge {
+            rules: loaded.rule_set(),
+            mode: Mode::DangerFullAccess,
+            approval: loaded.approval,
+        },
+        workspace: loaded.policy.workspace.as_path().to_owned(),
+        machine: Machine {
+            cache,
+            memory_bytes: config.memory.unwrap_or(MEMORY.min(env.memory_bytes / 2)),
+            cpus: config.cpus.unwrap_or(u32::try_from(cpus).unwrap_or(1)),
+            disk_bytes: config.disk.unwrap_or(DISK),
+        },
+        wall_time: match request.timeout {
+            Some(timeout) => Some(timeout),
+            None => config.wall_time.or(loaded.policy.limits.wall_time),
+        },
+    })
+}
+
+/// How it ended, what came out, and what the user can do with it.
+fn report(outcome: &Outcome, store: &Store) {
+    let ended = &outcome.ended;
+    let text = match ended.state {
+        State::Completed => "finished",
+        State::Interrupted => "interrupted",
+        State::Queued | State::Running | State::Waiting | State::Failed | State::Cancelled => {
+            &ended.summary
+        }
+    };
+    let kind = if ended.state == State::Failed { "error" } else { "stockade" };
+    let (count, id) =
+        (outcome.harvest.as_ref().map(|harvest| harvest.changes.files), &ended.thread);
+    let changed = match count {
+        None => String::new(),
+        Some(1) => "; 1 file changed".to_owned(),
+        Some(count) => format!("; {count} files changed"),
+    };
+    ui::say(kind, &format!("{text}{changed}; thread {id}"));
+    if let Some(harvest) = &outcome.harvest {
+        remarks(harvest, id, store);
+    }
+    match &ended.hint {
+        Some(hint) => ui::hint(hint),
+        None if count.is_some_and(|count| count > 0) => ui::hint(&format!(
+            "`stockade threads diff {id}` shows the changes, `stockade threads apply {id}` takes \
+             them into your files"
+        )),
+        None => {}
+    }
+}
+
+/// What is not in the result, and what in it deserves a look.
+fn remarks(harvest: &Harvest, id: &str, store: &Store) {
+    let say = |text: &str| ui::say("stockade", &text.replace('\n', " "));
+    if harvest.ignored > 0 {
+        say(&format!("ignored files left behind: {}", harvest.ignored));
+    }
+    for path in &harvest.large {
+        say(&format!("left behind, being too large: {}", name(path)));
+    }
+    if let Some(words) = &harvest.words {
+        say(&format!("left behind, said git in the machine: {words}"));
+    }
+    let folder = id.parse::<ThreadId>().map(|id| store.folder(&id));
+    let Ok(folder) = folder else { return };
+    // A look at what was just written; `threads show` says why it fails, if it does.
+    let changes = ChangeSet::open(&folder, &harvest.changes);
+    for flag in changes.and_then(|changes| flags(&changes)).unwrap_or_default() {
+        if flag.weight == Weight::Hold {
+            let path = name(&flag.path.to_path());
+            say(&format!("waits for `--accept`: {path} ({})", flag.flag.as_str()));
+        }
+    }
+}
+
+fn name(path: &std::path::Path) -> String {
+    quoted(path.as_os_str().as_encoded_bytes())
+}

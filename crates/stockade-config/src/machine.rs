@@ -1,0 +1,133 @@
+//! The machine of a cloud thread.
+//!
+//! A project's own file may make it smaller and its time shorter.
+
+use std::time::Duration;
+
+use stockade_policy::{parse_size, parse_time};
+
+use crate::diagnose::ConfigError;
+use crate::schema::{Entry, Placed, Reader};
+
+const KNOWN: &[&str] =
+    &["memory", "cpus", "disk", "wall_time", "parallel", "setup", "setup_network", "checks"];
+
+/// `[cloud]`, as far as the configuration says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CloudText {
+    /// Memory of the machine, in bytes.
+    pub memory: Option<u64>,
+    /// Its processors.
+    pub cpus: Option<u32>,
+    /// How large its disk may grow, in bytes.
+    pub disk: Option<u64>,
+    /// What a thread has.
+    pub wall_time: Option<Duration>,
+    /// A key that this version cannot hold to, as `FILE:LINE: cloud.KEY`. Only a cloud thread
+    /// minds.
+    pub not_yet: Option<String>,
+}
+
+/// `[cloud]` of one layer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct CloudSettings {
+    memory: Option<Placed<u64>>,
+    cpus: Option<Placed<u32>>,
+    disk: Option<Placed<u64>>,
+    wall_time: Option<Placed<Duration>>,
+    not_yet: Option<Placed<String>>,
+}
+
+impl CloudSettings {
+    /// Puts `above` on top.
+    pub(crate) fn overlay(self, above: Self) -> Self {
+        Self {
+            memory: above.memory.or(self.memory),
+            cpus: above.cpus.or(self.cpus),
+            disk: above.disk.or(self.disk),
+            wall_time: above.wall_time.or(self.wall_time),
+            not_yet: above.not_yet.or(self.not_yet),
+        }
+    }
+
+    /// Takes of a project's file what makes less; the places of the rest go to `raised`.
+    pub(crate) fn narrow(&mut self, project: Self, raised: &mut Vec<String>) {
+        use crate::layer::lower;
+        lower(&mut self.memory, project.memory, raised);
+        lower(&mut self.cpus, project.cpus, raised);
+        lower(&mut self.disk, project.disk, raised);
+        lower(&mut self.wall_time, project.wall_time, raised);
+        self.not_yet = project.not_yet.or(self.not_yet.take());
+    }
+
+    pub(crate) fn text(&self) -> CloudText {
+        fn value<T: Clone>(setting: Option<&Placed<T>>) -> Option<T> {
+            setting.map(|setting| setting.value.clone())
+        }
+        let not_yet = self.not_yet.as_ref();
+        CloudText {
+            memory: value(self.memory.as_ref()),
+            cpus: value(self.cpus.as_ref()),
+            disk: value(self.disk.as_ref()),
+            wall_time: value(self.wall_time.as_ref()),
+            not_yet: not_yet.map(|key| format!("{}: cloud.{}", key.place, key.value)),
+        }
+    }
+}
+
+impl Reader<'_> {
+    pub(crate) fn cloud(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
+        let size = |reader: &Self| {
+            let size = parse_size(&reader.string(value)?);
+            let size = size.map_err(|error| reader.wrong_value(value, error.expected))?;
+            Ok(Some(reader.placed(value.span(), size)))
+        };
+        match key.get_ref().as_ref() {
+            "memory" => self.settings.cloud.memory = size(self)?,
+            "disk" => self.settings.cloud.disk = size(self)?,
+            "cpus" => {
+                let number = self.whole_number(value, 255, "a number of processors, at least 1")?;
+                let number = u32::try_from(number).unwrap_or(u32::MAX);
+                self.settings.cloud.cpus = Some(self.placed(value.span(), number));
+            }
+            "wall_time" => {
+                let time = parse_time(&self.string(value)?);
+                let time = time.map_err(|error| self.wrong_value(value, error.expected))?;
+                self.settings.cloud.wall_time = Some(self.placed(value.span(), time));
+            }
+            name if KNOWN.contains(&name) => {
+                let key = self.placed(key.span(), name.to_owned());
+                self.settings.cloud.not_yet.get_or_insert(key);
+            }
+            _ => return Err(self.unknown(key, KNOWN)),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::{Layer, Source};
+    use crate::schema::{Settings, read as read_source};
+
+    fn read(text: &str, layer: Layer) -> Result<Settings, ConfigError> {
+        read_source(&Source { name: "config.toml".into(), text: text.to_owned(), layer })
+    }
+
+    #[test]
+    fn a_project_makes_its_machine_smaller_and_no_larger() {
+        let user = read("[cloud]\nmemory = '2G'\ncpus = 2\nwall_time = '1h'", Layer::User).unwrap();
+        let project =
+            read("[cloud]\nmemory = '4G'\ncpus = 1\ndisk = '1G'\nchecks = []", Layer::Project);
+        let cloud = user.narrow(project.unwrap());
+        let text = cloud.cloud.text();
+        assert_eq!((text.memory, text.cpus, text.disk), (Some(2 << 30), Some(1), Some(1 << 30)));
+        assert_eq!(text.wall_time, Some(Duration::from_hours(1)));
+        assert!(text.not_yet.unwrap().ends_with(":5: cloud.checks"));
+        assert!(cloud.warnings[0].contains("raise a limit"), "{:?}", cloud.warnings);
+        for wrong in ["cpus = 0", "memory = 'much'", "memorry = '1G'"] {
+            read(&format!("[cloud]\n{wrong}"), Layer::User).unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Taking the result out of a machine whose every answer may be a lie.
+//!
+//! A git inside makes the diff, with an index of its own; here it is text, and what it says is
+//! believed as far as [`take_in`] can check it against the user's own commit. What an honest
+//! git could not put into it is told, and so is what this side leaves out.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use stockade_guest::{CallError, Client, End, Exec, Stream};
+
+use crate::git::Cloned;
+use crate::patch::{FILE_MAX, GUEST_DIFF, IntakeError, TEXT_MAX, take_in};
+use crate::record::Changes;
+
+/// What one command in the machine has for its part of the diff.
+const PATIENCE: Duration = Duration::from_mins(5);
+/// How much of a list of names is taken, in bytes.
+const NAMES_MAX: usize = 64 << 20;
+/// How much of what git says about a failure is kept, in bytes.
+const WORDS_MAX: usize = 400;
+/// Large files that are named one by one; beyond this somebody plays with us.
+const LARGE_MAX: usize = 1000;
+
+/// Of every git: nothing that the repository's own configuration could change about the text.
+const SETTINGS: [&str; 8] = [
+    "core.fsmonitor=false",
+    "core.hooksPath=/dev/null",
+    "core.attributesFile=/dev/null",
+    "core.quotePath=true",
+    "core.bare=false",
+    "diff.suppressBlankEmpty=false",
+    "diff.orderFile=/dev/null",
+    "advice.addEmbeddedRepo=false",
+];
+
+/// What came out of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Harvest {
+    /// For the record; the trees are kept in the thread's folder.
+    pub changes: Changes,
+    /// How many ignored files stayed in the machine.
+    pub ignored: usize,
+    /// Files that are too large to be taken.
+    pub large: Vec<PathBuf>,
+    /// What git inside could not read, in its words: hostile text.
+    pub words: Option<String>,
+}
+
+/// The result could not be taken out; the thread has no changes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HarvestError {
+    /// The machine does not answer.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A program in the machine failed.
+    #[error("`{program}` failed in the machine: {words}")]
+    Failed {
+        /// Which.
+        program: String,
+        /// What it said, in one line: hostile text.
+        words: String,
+    },
+    /// More than is taken.
+    #[error("`{program}` in the machine says more than {limit} bytes")]
+    TooLong {
+        /// Which.
+        program: String,
+        /// At most.
+        limit: usize,
+    },
+    /// The user does not want to wait for it.
+    #[error("the result was given up")]
+    Stopped,
+    /// It is refused.
+    #[error(transparent)]
+    Intake(#[from] IntakeError),
+}
+
+/// The machine as far as its diff goes.
+pub(super) struct Inside<'a> {
+    pub(super) client: &'a Client,
+    /// Where it has the repository.
+    pub(super) folder: &'a Path,
+    /// The thread's folder on this side.
+    pub(super) thread: &'a Path,
+    pub(super) stop: &'a dyn Fn() -> bool,
+}
+
+/// What a program in the machine answered.
+struct Answer {
+    status: u8,
+    text: Vec<u8>,
+    words: String,
+}
+
+impl Inside<'_> {
+    /// Takes the difference between the commit that was cloned and the work tree as it is now.
+    pub(super) fn harvest(&self, cloned: &Cloned) -> Result<Harvest, HarvestError> {
+        self.take_index(cloned)?;
+        let large = self.large()?;
+        let mut paths = b".\0".to_vec();
+        for path in &large {
+            paths.extend([b":(top,exclude,literal)", path.as_slice(), b"\0"].concat());
+        }
+        let add = ["add", "--all", "--ignore-errors", "--pathspec-from-file=-"];
+        let added =
+            self.run(&self.git(&[&add[..], &["--pathspec-file-nul"]].concat(), paths), 0)?;
+        // 1: some of it could not be added, and the rest was.
+        if added.status > 1 {
+            return Err(added.failed("git add"));
+        }
+        let diff = [&GUEST_DIFF[..], &[cloned.commit.as_str(), "--"]].concat();
+        let diff = self.done(&self.git(&diff, Vec::new()), TEXT_MAX)?;
+        let ignored = ["ls-files", "-z", "--others", "--ignored", "--exclude-standard"];
+        let ignored = self.done(&self.git(&ignored, Vec::new()), NAMES_MAX)?;
+        Ok(Harvest {
+            changes: take_in(&diff, cloned, self.thread)?,
+            ignored: fields(&ignored).count(),
+            large: large.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect(),
+            words: (added.status == 1).then_some(added.words),
+        })
+    }
+
+    /// A copy of the machine's index, which knows what is unchanged; without one, the commit.
+    fn take_index(&self, cloned: &Cloned) -> Result<(), HarvestError> {
+        let words = ["cp", "--", ".git/index", INDEX].map(OsString::from);
+        if self.run(&self.exec(words.into()), 0)?.status == 0 {
+            return Ok(());
+        }
+        self.done(&self.git(&["read-tree", cloned.commit.as_str()], Vec::new()), 0).map(drop)
+    }
+
+    /// Files that are larger than is taken, without those that git ignores.
+    fn large(&self) -> Result<Vec<Vec<u8>>, HarvestError> {
+        let size = format!("+{}k", FILE_MAX >> 10);
+        let words = ["find", ".", "-path", "./.git", "-prune", "-o", "-type", "f", "-size", &size];
+        let mut words: Vec<OsString> = words.map(OsString::from).into();
+        words.push("-print0".into());
+        // A folder that may not be entered is nothing that git could enter.
+        let found = self.run(&self.exec(words), NAMES_MAX)?.text;
+        let found: BTreeSet<&[u8]> =
+            fields(&found).filter_map(|path| path.strip_prefix(b"./")).collect();
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let listed = ["ls-files", "-z", "--modified", "--others", "--exclude-standard"];
+        let listed = self.done(&self.git(&listed, Vec::new()), NAMES_MAX)?;
+        let large = fields(&listed).filter(|path| found.contains(path));
+        Ok(large.take(LARGE_MAX).map(<[u8]>::to_vec).collect())
+    }
+
+    fn git(&self, arguments: &[&str], stdin: Vec<u8>) -> Exec {
+        let mut words = vec![OsString::from("git")];
+        words.extend(SETTINGS.iter().flat_map(|setting| ["-c".into(), setting.into()]));
+        words.extend(arguments.iter().map(OsString::from));
+        Exec { stdin, ..self.exec(words) }
+    }
+
+    /// A program of the machine's system, with nothing of what the agent may have set.
+    fn exec(&self, argv: Vec<OsString>) -> Exec {
+        let variable = |name: &str, value: &OsStr| (name.into(), value.to_owned());
+        let mut environment: Vec<(OsString, OsString)> =
+            ENVIRONMENT.iter().map(|(name, value)| variable(name, value.as_ref())).collect();
+        environment.push(variable("GIT_DIR", self.folder.join(".git").as_os_str()));
+        environment.push(variable("GIT_WORK_TREE", self.folder.as_os_str()));
+        let (environment, timeout) = (Some(environment), Some(PATIENCE));
+        Exec { argv, environment, timeout, folder: Some(self.folder.to_owned()), stdin: Vec::new() }
+    }
+
+    /// Runs it; anything but success is an error.
+    fn done(&self, exec: &Exec, limit: usize) -> Result<Vec<u8>, HarvestError> {
+        let name = program(exec);
+        let answer = self.run(exec, limit)?;
+        if answer.status == 0 { Ok(answer.text) } else { Err(answer.failed(&name)) }
+    }
+
+    /// Runs it, and keeps up to `limit` bytes of its answer; with a limit of 0 there is none.
+    fn run(&self, exec: &Exec, limit: usize) -> Result<Answer, HarvestError> {
+        let program = program(exec);
+        let (mut text, mut words) = (Vec::new(), Vec::new());
+        let is_too_long = std::cell::Cell::new(false);
+        let stop = || is_too_long.get() || (self.stop)();
+        let outcome = self.client.exec(exec, &stop, &mut |stream, bytes| match stream {
+            Stream::Stdout if limit == 0 || is_too_long.get() => {}
+            Stream::Stdout if text.len() + bytes.len() > limit => is_too_long.set(true),
+            Stream::Stdout => text.extend_from_slice(bytes),
+            Stream::Stderr => {
+                let room = WORDS_MAX.saturating_sub(words.len()).min(bytes.len());
+                words.extend_from_slice(bytes.get(..room).unwrap_or_default());
+            }
+        })?;
+        if is_too_long.get() {
+            return Err(HarvestError::TooLong { program, limit });
+        }
+        let words = one_line(&words);
+        let words_or = |text: &str| if words.is_empty() { text.to_owned() } else { words.clone() };
+        match outcome.end {
+            End::Exited(status) => Ok(Answer { status, text, words }),
+            End::Killed(signal) => {
+                let words = words_or(&format!("signal {signal} ended it"));
+                Err(HarvestError::Failed { program, words })
+            }
+            End::TimedOut => {
+                let words = format!("not finished within {} s", PATIENCE.as_secs());
+                Err(HarvestError::Failed { program, words })
+            }
+            End::Stopped => Err(HarvestError::Stopped),
+        }
+    }
+}
+
+impl Answer {
+    fn failed(self, program: &str) -> HarvestError {
+        let words =
+            if self.words.is_empty() { format!("status {}", self.status) } else { self.words };
+        HarvestError::Failed { program: program.to_owned(), words }
+    }
+}
+
+/// The index that the diff is made with; the agent's own stays as it is.
+const INDEX: &str = "/tmp/.stockade-result.index";
+
+const ENVIRONMENT: [(&str, &str); 9] = [
+    ("PATH", "/usr/bin:/bin"),
+    ("HOME", "/nonexistent"),
+    ("LC_ALL", "C"),
+    ("TZ", "UTC"),
+    ("GIT_CONFIG_NOSYSTEM", "1"),
+    ("GIT_CONFIG_GLOBAL", "/dev/null"),
+    ("GIT_NO_REPLACE_OBJECTS", "1"),
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("GIT_INDEX_FILE", INDEX),
+];
+
+/// `git VERB`, or the program alone.
+fn program(exec: &Exec) -> String {
+    let words: Vec<_> = exec.argv.iter().map(|word| word.to_string_lossy()).collect();
+    match words.as_slice() {
+        [git, rest @ ..] if git == "git" => {
+            let verb = rest.chunks(2).find(|pair| pair.first().is_none_or(|word| word != "-c"));
+            format!("git {}", verb.and_then(<[_]>::first).map_or("", |verb| verb))
+        }
+        [program, ..] => program.to_string(),
+        [] => String::new(),
+    }
+}
+
+fn fields(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| *byte == 0).filter(|field| !field.is_empty())
+}
+
+/// Hostile words as one line of plain characters.
+fn one_line(words: &[u8]) -> String {
+    let text = String::from_utf8_lossy(words);
+    let plain = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
+    plain.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_the_program_and_its_words_are_one_plain_line() {
+        let exec = |words: &[&str]| Exec {
+            argv: words.iter().map(OsString::from).collect(),
+            ..Exec::default()
+        };
+        assert_eq!(program(&exec(&["git", "-c", "a=b", "-c", "c=d", "add", "x"])), "git add");
+        assert_eq!(program(&exec(&["cp", "--", "a", "b"])), "cp");
+        assert_eq!(one_line(b"fatal: x\nstockade: fine\x1b[2J\n"), "fatal: x stockade: fine [2J");
+    }
+}

@@ -1,0 +1,128 @@
+//! How a thread ends, wherever it ran.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use stockade_agents::{AgentError, Finished, Stop};
+
+use crate::journal::{Journal, Live};
+use crate::record::{Event, State, ThreadFinished};
+use crate::store::Thread;
+
+/// The longest title, in characters.
+const TITLE_MAX: usize = 72;
+
+/// As a shell tells a time limit, timeout(1).
+const TIMED_OUT: u8 = 124;
+
+/// How a thread ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// The thread's name.
+    pub thread: String,
+    /// Where it stands.
+    pub state: State,
+    /// The exit status: 0 finished, 1 failed, 124 time limit, 130 interrupted; that of a command
+    /// which was the whole task is its own.
+    pub exit: u8,
+    /// In one line, for a person.
+    pub summary: String,
+    /// What the user can do about a failure, if anything.
+    pub hint: Option<String>,
+    /// What its diff does not have.
+    pub notes: Vec<String>,
+}
+
+impl Ended {
+    /// The end of an agent's task.
+    pub(crate) fn of_agent(thread: &Thread, result: Result<Finished, AgentError>) -> Self {
+        let (state, exit, summary, hint) = match result {
+            Ok(finished) => (State::Completed, 0, title(&finished.text), None),
+            Err(error @ AgentError::Interrupted) => {
+                (State::Interrupted, 130, error.to_string(), None)
+            }
+            Err(error) => (State::Failed, 1, with_causes(&error), error.hint()),
+        };
+        Self { thread: thread.id().to_string(), state, exit, summary, hint, notes: Vec::new() }
+    }
+
+    /// Says that it was the limit, where it was.
+    pub(crate) fn within(mut self, deadline: &Deadline) -> Self {
+        if let Some(limit) = deadline.passed()
+            && self.state != State::Completed
+        {
+            self.state = State::Failed;
+            self.exit = TIMED_OUT;
+            self.summary = format!("the thread reached its wall-time limit of {limit:?}");
+        }
+        self
+    }
+
+    /// Makes it the last record of the thread.
+    pub(crate) fn record(mut self, thread: &Thread, journal: &Journal<'_>) -> Self {
+        let (state, exit, summary) = (self.state, self.exit, self.summary.clone());
+        match thread.finish(state, exit, &summary) {
+            Ok(line) => {
+                let finished = Event::ThreadFinished(ThreadFinished { state, exit, summary });
+                journal.show(&Live::Event(&finished, &line));
+            }
+            Err(error) => {
+                (self.state, self.exit) = (State::Failed, 1);
+                self.summary = format!("{summary}; its end could not be recorded: {error}");
+            }
+        }
+        self
+    }
+}
+
+/// Ends a thread at its wall-time limit.
+pub(crate) struct Deadline {
+    limit: Option<Duration>,
+    has_passed: Arc<AtomicBool>,
+    /// Dropped with the deadline, which the waiting thread sees.
+    _done: mpsc::Sender<()>,
+}
+
+impl Deadline {
+    pub(crate) fn set(limit: Option<Duration>, stop: &Stop) -> Self {
+        let (done, waiting) = mpsc::channel();
+        let has_passed = Arc::new(AtomicBool::new(false));
+        if let Some(limit) = limit {
+            let (stop, has_passed) = (stop.clone(), Arc::clone(&has_passed));
+            thread::spawn(move || {
+                if waiting.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    has_passed.store(true, Ordering::SeqCst);
+                    stop.request();
+                }
+            });
+        }
+        Self { limit, has_passed, _done: done }
+    }
+
+    /// The limit, when it was reached.
+    fn passed(&self) -> Option<Duration> {
+        self.limit.filter(|_| self.has_passed.load(Ordering::SeqCst))
+    }
+}
+
+/// An error and what is behind it, in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    words
+}
+
+/// The first line of `text`, shortened.
+pub(crate) fn title(text: &str) -> String {
+    let line = text.trim().lines().next().unwrap_or_default();
+    match line.char_indices().nth(TITLE_MAX) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        None => line.to_owned(),
+    }
+}

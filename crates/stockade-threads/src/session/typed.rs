@@ -1,0 +1,62 @@
+//! A command that the user typed, which is the whole task of its thread.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use stockade_agents::HandsError;
+use stockade_guest::{CallError, End, Exec, Stream};
+use stockade_policy::{Review, Verdict, review};
+
+use super::shell::NOT_EXECUTABLE;
+use super::{Session, failed};
+use crate::journal::Live;
+use crate::record::{CommandStarted, Decision, Denial, Event};
+
+/// How a typed command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TypedEnd {
+    /// As a shell has it.
+    pub(crate) status: u8,
+    /// Why it did not start, if it did not.
+    pub(crate) failure: Option<String>,
+}
+
+impl Session<'_> {
+    /// Runs `argv` in `folder` of the place. What it writes to its standard output is shown as
+    /// [`Live::Answer`].
+    pub(crate) fn typed(&self, argv: &[OsString], folder: &Path) -> Result<TypedEnd, HandsError> {
+        let words: Vec<String> = argv.iter().map(|word| word.to_string_lossy().into()).collect();
+        let ruling = self.parts.judge.typed(&words);
+        let id = self.next_command();
+        let decision =
+            if ruling.verdict == Verdict::Deny { Decision::Deny } else { Decision::Allow };
+        self.record(&Event::CommandStarted(CommandStarted {
+            id: id.clone(),
+            argv: Some(words.clone()),
+            line: None,
+            decision,
+            rule: ruling.rule.as_ref().map(|rule| rule.source.clone()),
+        }))?;
+        let folder = (!folder.as_os_str().is_empty()).then(|| folder.to_owned());
+        let exec = Exec { argv: argv.to_vec(), folder, ..Exec::default() };
+        let Review::Allowed(exec) = review(exec, &[ruling.reviewed()]) else {
+            let by = ruling.rule.as_ref().map_or("rules", |rule| rule.source.as_str());
+            self.record(&Event::Denial(Denial::new("exec", words.join(" ").as_ref(), by)))?;
+            return Ok(TypedEnd { status: NOT_EXECUTABLE, failure: Some(ruling.reason) });
+        };
+        let ran = self.carry_out(exec, id, &mut |stream, bytes| {
+            self.parts.journal.show(&match stream {
+                Stream::Stdout => Live::Answer(bytes),
+                Stream::Stderr => Live::Output(bytes),
+            });
+        })?;
+        match ran.end {
+            Ok(End::Stopped) => Err(HandsError::Interrupted),
+            Ok(_) => Ok(TypedEnd { status: ran.status, failure: None }),
+            Err(CallError::Refused { text, .. }) => {
+                Ok(TypedEnd { status: ran.status, failure: Some(text) })
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
