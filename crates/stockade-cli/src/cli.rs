@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::commands::check::CheckArgs;
+use crate::commands::threads::{LogArgs, ThreadsArgs};
 use crate::failure::STOCKADE_FAILED;
 
 /// A bounded place for a coding agent to work in.
@@ -22,6 +24,12 @@ enum Command {
     Run(Box<RunArgs>),
     /// Put an agent to work on these files, inside the boundary
     Local(Box<LocalArgs>),
+    /// Say what would be decided about a command, and by which rule
+    Check(Box<CheckArgs>),
+    /// Threads: list, show, log, diff, apply, rm
+    Threads(ThreadsArgs),
+    /// The record of a thread: commands, refusals, answers
+    Log(LogArgs),
     #[command(external_subcommand)]
     Other(Vec<OsString>),
 }
@@ -33,22 +41,25 @@ pub(crate) enum Verb {
     Run(Box<RunArgs>),
     /// `stockade local`.
     Local(Box<LocalArgs>),
+    /// `stockade check`.
+    Check(Box<CheckArgs>),
+    /// `stockade threads`.
+    Threads(ThreadsArgs),
+    /// `stockade log`.
+    Log(LogArgs),
     /// A verb of the fixed command line that this version does not have.
     NotYet(String),
 }
 
 /// Verbs that scripts may depend on, and that are still to come.
-const PLANNED: [&str; 15] = [
+const PLANNED: [&str; 12] = [
     "cloud",
-    "threads",
     "undo",
     "approvals",
     "rules",
-    "check",
     "explain",
     "agents",
     "config",
-    "log",
     "clean",
     "doctor",
     "completions",
@@ -189,14 +200,24 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
             Some(error) => Err(Shown { error, status: STOCKADE_FAILED }),
             None => Ok(Verb::Run(run)),
         },
+        Ok(Cli { verb: Command::Check(check) }) => {
+            match mistaken_flag(&arguments, &check.command) {
+                Some(error) => Err(Shown { error, status: 2 }),
+                None => Ok(Verb::Check(check)),
+            }
+        }
         Ok(Cli { verb: Command::Local(local) }) => Ok(Verb::Local(local)),
+        Ok(Cli { verb: Command::Threads(threads) }) => Ok(Verb::Threads(threads)),
+        Ok(Cli { verb: Command::Log(log) }) => Ok(Verb::Log(log)),
         Ok(Cli { verb: Command::Other(words) }) => {
             let verb = words.first().map(|verb| verb.to_string_lossy().into_owned());
             let verb = verb.unwrap_or_default();
             if PLANNED.contains(&verb.as_str()) {
                 return Ok(Verb::NotYet(verb));
             }
-            let message = format!("unknown verb `{verb}`; there are `run` and `local`");
+            let message = format!(
+                "unknown verb `{verb}`; there are `run`, `local`, `check`, `threads` and `log`"
+            );
             let error = clap::Error::raw(clap::error::ErrorKind::InvalidSubcommand, message + "\n");
             Err(Shown { error, status: 2 })
         }
@@ -211,15 +232,16 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
     }
 }
 
-/// A flag that `run` does not know is no command: only after `--` may one start with a dash.
+/// A flag that the verb does not know is no command: only after `--` may one start with a dash.
 fn mistaken_flag(arguments: &[OsString], command: &[OsString]) -> Option<clap::Error> {
     let first = command.first()?.to_string_lossy();
     let before = arguments.len().checked_sub(command.len() + 1)?;
     if !first.starts_with('-') || arguments.get(before).is_some_and(|word| word == "--") {
         return None;
     }
+    let verb = arguments.get(1).map(|verb| verb.to_string_lossy()).unwrap_or_default();
     let message = format!(
-        "unknown flag `{first}`; `stockade run --help` lists them, and a command that starts \
+        "unknown flag `{first}`; `stockade {verb} --help` lists them, and a command that starts \
          with a dash goes after `--`\n"
     );
     Some(clap::Error::raw(clap::error::ErrorKind::UnknownArgument, message))
@@ -253,6 +275,9 @@ mod tests {
         };
         assert_eq!(status("stockade run --no-such-flag x"), 125);
         assert_eq!(status("stockade frobnicate"), 2);
+        assert_eq!(status("stockade check --no-such-flag x"), 2);
+        assert_eq!(status("stockade check"), 2);
+        assert_eq!(status("stockade check --line a -- b"), 2);
         assert_eq!(status("stockade --no-such-flag"), 2);
         assert_eq!(status("stockade run --help"), 0);
     }

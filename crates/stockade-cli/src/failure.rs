@@ -42,13 +42,19 @@ impl Failure {
     pub(crate) fn not_yet_verb(verb: &str) -> Self {
         let mut failure = Self::new(
             format!("not yet: `stockade {verb}`"),
-            "this version has `stockade run` and `stockade local`",
+            "this version has `stockade run`, `local`, `check`, `threads` and `log`",
         );
         failure.status = 1;
         failure
     }
 
-    fn of(error: &dyn Error, status: u8, hint: Option<&str>) -> Self {
+    /// The same with another exit status: only `run`, `local` and `cloud` fail with 125.
+    pub(crate) fn with_status(mut self, status: u8) -> Self {
+        self.status = status;
+        self
+    }
+
+    pub(crate) fn of(error: &dyn Error, status: u8, hint: Option<&str>) -> Self {
         let mut causes = Vec::new();
         let mut cause = error.source();
         while let Some(error) = cause {

@@ -28,6 +28,18 @@ fn main() -> ExitCode {
             Ok(status) => ExitCode::from(status),
             Err(failure) => failure.report(),
         },
+        Ok(cli::Verb::Check(arguments)) => match commands::check::run(&arguments) {
+            Ok(status) => ExitCode::from(status),
+            Err(failure) => failure.report(),
+        },
+        Ok(cli::Verb::Threads(arguments)) => match commands::threads::run(&arguments) {
+            Ok(status) => ExitCode::from(status),
+            Err(failure) => failure.report(),
+        },
+        Ok(cli::Verb::Log(arguments)) => match commands::threads::log(&arguments) {
+            Ok(status) => ExitCode::from(status),
+            Err(failure) => failure.report(),
+        },
         Ok(cli::Verb::NotYet(verb)) => failure::Failure::not_yet_verb(&verb).report(),
         Err(shown) => shown.show(),
     }

@@ -3,13 +3,69 @@
 pub(crate) mod live;
 pub(crate) mod prompt;
 
-use std::io::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
 
 /// One line of talk on standard error.
 pub(crate) fn say(kind: &str, text: &str) {
     let mut error = std::io::stderr().lock();
     // Nobody can be told that standard error is closed.
     writeln!(error, "{kind}: {}", printable(text)).ok();
+}
+
+/// One line of data on standard output. A reader who has seen enough is no failure.
+///
+/// # Errors
+///
+/// When it cannot be written, for another reason than that.
+pub(crate) fn line(text: &str) -> io::Result<()> {
+    enough(writeln!(io::stdout().lock(), "{}", printable(text)))
+}
+
+/// One JSON value on a line of standard output.
+pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
+    json_line(&serde_json::to_string(value)?)
+}
+
+/// One line of JSON that is text already.
+pub(crate) fn json_line(text: &str) -> io::Result<()> {
+    let text = stockade_threads::json_for_terminals(text.to_owned());
+    enough(writeln!(io::stdout().lock(), "{text}"))
+}
+
+/// Bytes on standard output: as they are for a file or a pipe, escaped on a terminal.
+pub(crate) fn bytes(bytes: &[u8]) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    if output.is_terminal() {
+        output.write_all(for_terminal(bytes).as_bytes())
+    } else {
+        output.write_all(bytes)
+    }
+}
+
+/// Whether it failed because nobody reads any more.
+fn enough(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Text of a file as a terminal may show it. A part may end in the middle of a character,
+/// which is then shown as its bytes.
+fn for_terminal(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for (at, line) in chunk.valid().split('\t').enumerate() {
+            text.push_str(if at == 0 { "" } else { "\t" });
+            text.push_str(&printable(line));
+        }
+        for byte in chunk.invalid() {
+            text.extend(std::ascii::escape_default(*byte).map(char::from));
+        }
+    }
+    text
 }
 
 /// A blank line and a hint below a failure.
@@ -42,6 +98,11 @@ pub(crate) fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_on_a_terminal_keep_lines_and_tabs_and_nothing_else() {
+        assert_eq!(for_terminal(b"+\ta\x1b[2J\r\n\xff"), "+\ta\\u{1b}[2J\\u{d}\n\\xff");
+    }
 
     #[test]
     fn what_could_draw_on_a_terminal_is_escaped() {

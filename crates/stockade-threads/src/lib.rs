@@ -12,6 +12,7 @@
 //! - no git is run in anything that a guest wrote;
 //! - what a thread changed is data: nothing in it is executed by looking at it.
 
+pub mod apply;
 mod base64;
 mod bounds;
 pub mod changes;
@@ -35,5 +36,5 @@ pub use id::{IdError, ThreadId};
 pub use journal::{Journal, Live, Record, Watch};
 pub use judge::Judge;
 pub use question::{Ask, Asked, Nobody, Reply};
-pub use quote::quoted;
+pub use quote::{json_for_terminals, quoted};
 pub use session::{Parts, Session};

@@ -28,6 +28,28 @@ pub fn quoted(name: &[u8]) -> String {
     text
 }
 
+/// `json` with what a terminal obeys written as `\\uXXXX`, which means the same: JSON itself
+/// escapes what is below U+0020 only.
+pub fn json_for_terminals(json: String) -> String {
+    let is_obeyed = |character: char| {
+        matches!(character, '\u{7f}'..='\u{9f}' | '\u{200e}' | '\u{200f}'
+            | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !json.contains(is_obeyed) {
+        return json;
+    }
+    let mut text = String::with_capacity(json.len() + 16);
+    for character in json.chars() {
+        if is_obeyed(character) {
+            let code = u32::from(character);
+            write!(text, "\\u{code:04x}").expect("invariant: a String takes everything");
+        } else {
+            text.push(character);
+        }
+    }
+    text
+}
+
 /// Reads a name that begins with a quote: the name, and how many bytes of `text` it took.
 pub(crate) fn unquoted(text: &[u8]) -> Option<(Vec<u8>, usize)> {
     let mut bytes = text.iter().copied().enumerate();
@@ -66,6 +88,14 @@ pub(crate) fn unquoted(text: &[u8]) -> Option<(Vec<u8>, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_holds_nothing_that_a_terminal_obeys() {
+        let text = "\u{9b}2J\u{7f}\u{202e}\u{1b}\u{e4}".to_owned();
+        let json = json_for_terminals(serde_json::to_string(&text).unwrap());
+        assert_eq!(json, r#""\u009b2J\u007f\u202e\u001bä""#);
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+    }
 
     #[test]
     fn names_are_quoted_as_git_does_and_read_back() {

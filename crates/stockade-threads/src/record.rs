@@ -63,10 +63,13 @@ pub enum Event {
     /// What the thread changed, as trees in its own repository.
     #[serde(rename = "changes")]
     Changes(Changes),
+    /// Changes were applied to the user's files.
+    #[serde(rename = "applied")]
+    Applied(Applied),
     /// A torn end of the record was cut off and kept aside.
     #[serde(rename = "record.recovered")]
     Recovered(Recovered),
-    /// The last record, unless the thread is resumed.
+    /// The end of the task. What is recorded later is what the user does with the thread.
     #[serde(rename = "thread.finished")]
     ThreadFinished(ThreadFinished),
     /// An event of a later version.
@@ -425,6 +428,15 @@ pub struct Changes {
     pub result: String,
     /// How many files differ.
     pub files: u64,
+}
+
+/// What became of changes that were applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// Files that changed.
+    pub applied: Vec<PathText>,
+    /// Files that were left as they are: in conflict, held or refused.
+    pub left: Vec<PathText>,
 }
 
 /// A repaired record.

@@ -25,6 +25,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 pub use chain::{Fault, Record, Records, Verified};
+pub(crate) use chain::{append, hash};
 pub use error::StoreError;
 pub use summary::{Detail, PhaseSeen, Summary};
 pub use thread::Thread;

@@ -74,11 +74,7 @@ fn task(prompt: String, loaded: &Loaded, env: &Env) -> Result<LocalTask, Failure
     Ok(LocalTask {
         prompt,
         model: agent::model(loaded, env)?,
-        judge: Judge {
-            rules: agent::rules(&loaded.rules)?,
-            mode: policy.mode,
-            approval: loaded.approval,
-        },
+        judge: Judge { rules: loaded.rule_set(), mode: policy.mode, approval: loaded.approval },
         bounds: Bounds::new(policy, loaded.unprotected.clone()),
         environment: loaded.environment.clone(),
         budget: agent::budget(loaded),

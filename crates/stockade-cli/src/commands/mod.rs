@@ -2,5 +2,7 @@
 
 mod agent;
 mod boundary;
+pub(crate) mod check;
 pub(crate) mod local;
 pub(crate) mod run;
+pub(crate) mod threads;

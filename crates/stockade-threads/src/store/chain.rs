@@ -3,7 +3,7 @@
 //! The hash is SHA-256 over the line's bytes without its line break; the first line carries the
 //! hash of the pinned policy. So a line that was changed, removed or put in is found, and so is
 //! another policy. What is cut off at the end is not found by this alone; a thread that ended
-//! has `thread.finished` as its last line.
+//! has `thread.finished` near its end.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
@@ -19,7 +19,7 @@ use crate::record::{Event, SCHEMA};
 pub(super) const EVENTS: &str = "events.jsonl";
 
 /// SHA-256, in hexadecimal.
-pub(super) fn hash(bytes: &[u8]) -> String {
+pub(crate) fn hash(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(64);
     for byte in Sha256::digest(bytes) {
         text.extend(
@@ -197,7 +197,7 @@ pub(super) fn now() -> String {
 
 /// Writes `line` in one call, so that a reader sees all of it or none, and a writer that is
 /// killed leaves at most one torn line at the end.
-pub(super) fn append(file: &File, line: &[u8]) -> io::Result<()> {
+pub(crate) fn append(file: &File, line: &[u8]) -> io::Result<()> {
     loop {
         match rustix::io::write(file, line) {
             Ok(written) if written == line.len() => return Ok(()),

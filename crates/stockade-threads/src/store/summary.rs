@@ -159,6 +159,7 @@ impl Detail {
             | Event::Edit(_)
             | Event::Denial(_)
             | Event::Connection(_)
+            | Event::Applied(_)
             | Event::Recovered(_)
             | Event::Unknown => {}
         }

@@ -13,8 +13,8 @@ use rustix::io::Errno;
 
 use super::chain::{self, End, Line, Records};
 use super::{StoreError, write_new};
-use crate::ThreadId;
 use crate::record::{Event, Recovered, SCHEMA, State, ThreadFinished};
+use crate::{ThreadId, json_for_terminals};
 
 const LOCK: &str = "lock";
 
@@ -126,7 +126,7 @@ impl Writer {
     fn append(&mut self, event: &Event) -> io::Result<String> {
         let schema = (self.seq == 0).then_some(SCHEMA);
         let line = Line { seq: self.seq, schema, time: chain::now(), event, prev: &self.prev };
-        let mut text = serde_json::to_string(&line)?;
+        let mut text = json_for_terminals(serde_json::to_string(&line)?);
         let hash = chain::hash(text.as_bytes());
         text.push('\n');
         if let Err(error) = chain::append(&self.file, text.as_bytes()) {

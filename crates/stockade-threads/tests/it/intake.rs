@@ -103,7 +103,7 @@ fn an_honest_result_is_taken_whole() {
 fn binary_deltas_and_submodules_are_taken() {
     let project = Project::new(&[("a", "a\n")]);
     let noise: Vec<u8> =
-        (0..40_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        (0..40_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect();
     fs::write(project.work().join("noise"), &noise).unwrap();
     project.commit();
     let guest = Guest::of(project);
@@ -320,7 +320,7 @@ fn any_path() -> impl Strategy<Value = String> {
     "[ab](/[ab]){0,2}"
 }
 
-fn any_content() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn any_content() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         "([xyz]\n){0,12}".prop_map(String::into_bytes),
         "([xyz]\n){0,12}[xyz]".prop_map(String::into_bytes),
@@ -328,7 +328,7 @@ fn any_content() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn populate(folder: &Path, files: &[(String, Vec<u8>, bool)]) {
+pub(crate) fn populate(folder: &Path, files: &[(String, Vec<u8>, bool)]) {
     for (name, content, is_executable) in files {
         let path = folder.join(name);
         if fs::create_dir_all(path.parent().unwrap()).is_ok() && fs::write(&path, content).is_ok() {
@@ -338,7 +338,7 @@ fn populate(folder: &Path, files: &[(String, Vec<u8>, bool)]) {
     }
 }
 
-fn any_files() -> impl Strategy<Value = Vec<(String, Vec<u8>, bool)>> {
+pub(crate) fn any_files() -> impl Strategy<Value = Vec<(String, Vec<u8>, bool)>> {
     proptest::collection::vec((any_path(), any_content(), any::<bool>()), 0..6)
 }
 

@@ -1,6 +1,7 @@
 //! Claims that hold across modules.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod applying;
 mod intake;
 mod kill;
 mod looks;

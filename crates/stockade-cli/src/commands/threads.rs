@@ -1,0 +1,337 @@
+//! `stockade threads`: what threads there are, what they did, and what becomes of it.
+
+mod apply;
+mod diff;
+mod log;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use stockade_config::Env;
+use stockade_threads::ThreadId;
+use stockade_threads::changes::ChangeSet;
+use stockade_threads::flags::{Flag, Weight, flags};
+use stockade_threads::record::{Check, State, Usage};
+use stockade_threads::store::{Detail, PhaseSeen, Store, Summary};
+
+use crate::failure::Failure;
+use crate::ui;
+
+pub(crate) use log::{LogArgs, log};
+
+/// A verb that failed, and its usage or configuration that is wrong.
+const FAILED: u8 = 1;
+const MISUSED: u8 = 2;
+
+/// Flags of `stockade threads`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct ThreadsArgs {
+    #[command(subcommand)]
+    verb: Option<ThreadsVerb>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum ThreadsVerb {
+    /// All threads, newest first
+    List(ListArgs),
+    /// One thread: how it stands, phases, checks, flags
+    Show(ShowArgs),
+    /// The record of a thread
+    Log(LogArgs),
+    /// What a thread changed, as a patch
+    Diff(diff::DiffArgs),
+    /// Bring what a thread changed into the present files
+    Apply(apply::ApplyArgs),
+    /// Remove threads with all that is kept of them
+    Rm(RemoveArgs),
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
+}
+
+/// Where the user stands, which decides what `last` and `--here` mean.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// Instead of the current folder
+    #[arg(short = 'C', long = "cd", value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Only threads of this workspace
+    #[arg(long)]
+    here: bool,
+    /// Print one JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ShowArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// The thread: its ID, the start of it, or `last`
+    #[arg(default_value = "last")]
+    id: String,
+}
+
+#[derive(Debug, Args)]
+struct RemoveArgs {
+    #[command(flatten)]
+    place: Place,
+    /// The threads
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
+}
+
+/// The store, and the folder in which the user stands.
+#[derive(Debug)]
+struct Desk {
+    env: Env,
+    store: Store,
+    here: PathBuf,
+}
+
+impl Desk {
+    fn open(place: &Place) -> Result<Self, Failure> {
+        let env = Env::snapshot();
+        let env = env.map_err(|error| failed("cannot find the current folder", &error))?;
+        let folder = place.folder.as_ref().map_or_else(|| env.current.clone(), PathBuf::clone);
+        let here = fs::canonicalize(&folder)
+            .map_err(|error| failed(&format!("cannot open `{}`", folder.display()), &error))?;
+        let root = env.state_folder().ok_or_else(|| {
+            let text = "no place for records of threads: no home is known";
+            Failure::new(text, "set `HOME`").with_status(FAILED)
+        })?;
+        let store = Store::open(&root).map_err(of_store)?;
+        Ok(Self { env, store, here })
+    }
+
+    fn find(&self, name: &str) -> Result<ThreadId, Failure> {
+        self.store.find(name, &self.here).map_err(of_store)
+    }
+
+    fn detail(&self, id: &ThreadId) -> Result<Detail, Failure> {
+        self.store.detail(id).map_err(of_store)
+    }
+
+    /// The changes of a thread, `None` when its record has none.
+    fn changes(&self, id: &ThreadId, detail: &Detail) -> Result<Option<ChangeSet>, Failure> {
+        let open = |changes| ChangeSet::open(&self.store.folder(id), changes);
+        let opened = detail.changes.as_ref().map(open).transpose();
+        opened.map_err(|error| Failure::of(&error, FAILED, error.hint()))
+    }
+
+    /// The same where there must be some.
+    fn result(&self, id: &ThreadId) -> Result<ChangeSet, Failure> {
+        let detail = self.detail(id)?;
+        if let Some(changes) = self.changes(id, &detail)? {
+            return Ok(changes);
+        }
+        let (text, hint) = if detail.summary.state.is_final() {
+            ("has no changes in its record", "`stockade threads log` tells what happened")
+        } else {
+            ("is still at work", "its changes are recorded when it ends")
+        };
+        Err(Failure::new(format!("thread `{id}` {text}"), hint).with_status(FAILED))
+    }
+
+    /// `paths` as the user names them from where they stand, relative to `root`. Where nobody
+    /// stands below it, they are taken as they are.
+    fn relative(&self, paths: &[PathBuf], root: &Path) -> Vec<PathBuf> {
+        let relative = |path: &PathBuf| {
+            let whole = normalized(&self.here.join(path));
+            let inside = whole.strip_prefix(root).map(Path::to_owned);
+            inside.unwrap_or_else(|_| normalized(path))
+        };
+        let paths = paths.iter().map(relative);
+        // The root itself is everything.
+        paths.map(|path| if path.as_os_str().is_empty() { ".".into() } else { path }).collect()
+    }
+}
+
+/// Without `.` and `..`, by the text alone: a deleted file is not on the disk.
+fn normalized(path: &Path) -> PathBuf {
+    let mut result = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir => {
+                result.pop();
+            }
+            std::path::Component::CurDir => {}
+            std::path::Component::Prefix(_)
+            | std::path::Component::RootDir
+            | std::path::Component::Normal(_) => result.push(part),
+        }
+    }
+    result
+}
+
+/// Runs the verb; the value is the exit status.
+pub(crate) fn run(arguments: &ThreadsArgs) -> Result<u8, Failure> {
+    match &arguments.verb {
+        None => list(&arguments.list),
+        Some(ThreadsVerb::List(arguments)) => list(arguments),
+        Some(ThreadsVerb::Show(arguments)) => show(arguments),
+        Some(ThreadsVerb::Log(arguments)) => log(arguments),
+        Some(ThreadsVerb::Diff(arguments)) => diff::run(arguments),
+        Some(ThreadsVerb::Apply(arguments)) => apply::run(arguments),
+        Some(ThreadsVerb::Rm(arguments)) => remove(arguments),
+        Some(ThreadsVerb::Other(words)) => {
+            const PLANNED: [&str; 5] = ["discard", "branch", "pr", "cancel", "resume"];
+            let verb = words.first().map(|verb| verb.to_string_lossy()).unwrap_or_default();
+            if PLANNED.contains(&&*verb) {
+                return Err(Failure::not_yet_verb(&format!("threads {verb}")));
+            }
+            let text = format!("unknown verb `threads {verb}`");
+            Err(Failure::new(text, "`stockade threads --help` lists them").with_status(MISUSED))
+        }
+    }
+}
+
+fn list(arguments: &ListArgs) -> Result<u8, Failure> {
+    let desk = Desk::open(&arguments.place)?;
+    let here = arguments.here.then_some(desk.here.as_path());
+    let threads = desk.store.list(here).map_err(of_store)?;
+    if arguments.json {
+        ui::json(&threads).map_err(unprinted)?;
+        return Ok(0);
+    }
+    if threads.is_empty() {
+        ui::say("stockade", "no threads yet");
+    }
+    let length = distinct(&threads);
+    for thread in &threads {
+        let id = thread.id.get(..length).unwrap_or(&thread.id);
+        let created = thread.created.get(..16).unwrap_or(&thread.created).replace('T', " ");
+        let (state, kind) = (thread.state.as_str(), thread.kind.as_str());
+        let changes = match thread.changes {
+            0 => String::new(),
+            1 => "1 file".to_owned(),
+            count => format!("{count} files"),
+        };
+        let text =
+            format!("{id}  {state:<11}  {kind:<5}  {created}  {changes:>9}  {}", thread.title);
+        ui::line(&one_line(&text)).map_err(unprinted)?;
+    }
+    Ok(0)
+}
+
+/// How many digits tell all of `threads` apart.
+fn distinct(threads: &[Summary]) -> usize {
+    const SHORTEST: usize = 8;
+    let common = |pair: &[Summary]| {
+        let [one, other] = pair else { return 0 };
+        one.id.bytes().zip(other.id.bytes()).take_while(|(one, other)| one == other).count()
+    };
+    // They are sorted, so that neighbours have the longest start in common.
+    threads.windows(2).map(|pair| common(pair) + 1).max().unwrap_or(0).max(SHORTEST)
+}
+
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    flags: &'a [Flag],
+    phases: &'a [PhaseSeen],
+    checks: &'a [Check],
+    usage: Usage,
+}
+
+fn show(arguments: &ShowArgs) -> Result<u8, Failure> {
+    let desk = Desk::open(&arguments.place)?;
+    let id = desk.find(&arguments.id)?;
+    let detail = desk.detail(&id)?;
+    let flags = match desk.changes(&id, &detail)? {
+        Some(changes) => flags(&changes).map_err(|error| Failure::of(&error, FAILED, None))?,
+        None => Vec::new(),
+    };
+    let Detail { summary, phases, checks, usage, .. } = &detail;
+    if arguments.json {
+        let shown = Shown { summary, flags: &flags, phases, checks, usage: *usage };
+        ui::json(&shown).map_err(unprinted)?;
+    } else {
+        for line in described(&detail, &flags) {
+            ui::line(&one_line(&line)).map_err(unprinted)?;
+        }
+    }
+    Ok(0)
+}
+
+fn described(detail: &Detail, flags: &[Flag]) -> Vec<String> {
+    let Detail { summary, started, phases, checks, usage, finished, .. } = detail;
+    let mut lines = vec![
+        format!("thread     {}", summary.id),
+        format!("title      {}", summary.title),
+        format!("kind       {}", summary.kind.as_str()),
+        format!("state      {}", state(summary.state, finished.as_ref())),
+        format!("workspace  {}", summary.workspace),
+        format!("policy     {}, {}", started.mode, started.policy),
+        format!("boundary   {}", started.enforcement.join(", ")),
+        format!("created    {}", summary.created),
+        format!("updated    {}", summary.updated),
+        format!("tokens     {} read, {} written", usage.input_tokens, usage.output_tokens),
+        format!("changes    {} files", summary.changes),
+    ];
+    for phase in phases {
+        let seconds = phase.seconds.map(|seconds| format!(", {seconds:.1} s")).unwrap_or_default();
+        lines.push(format!("phase      {}: {:?}{seconds}", phase.name, phase.state).to_lowercase());
+    }
+    for check in checks {
+        lines.push(format!("check      {}: {}, {:.1} s", check.name, check.exit, check.seconds));
+    }
+    for flag in flags {
+        let weight = if flag.weight == Weight::Hold { "hold" } else { "note" };
+        let path = stockade_threads::quoted(flag.path.to_path().as_os_str().as_encoded_bytes());
+        lines.push(format!("{weight}       {path}: {}", flag.flag.as_str()));
+    }
+    lines
+}
+
+fn state(state: State, finished: Option<&(u8, String)>) -> String {
+    match finished {
+        Some((exit, summary)) => format!("{}, exit {exit}: {summary}", state.as_str()),
+        None => state.as_str().to_owned(),
+    }
+}
+
+fn remove(arguments: &RemoveArgs) -> Result<u8, Failure> {
+    let desk = Desk::open(&arguments.place)?;
+    // All are found before the first is gone, so that a wrong name removes nothing.
+    let ids: Result<Vec<ThreadId>, Failure> =
+        arguments.ids.iter().map(|name| desk.find(name)).collect();
+    for id in ids? {
+        desk.store.remove(&id).map_err(of_store)?;
+    }
+    Ok(0)
+}
+
+/// `text` with its line breaks escaped too.
+fn one_line(text: &str) -> String {
+    text.replace('\n', "\\n")
+}
+
+fn of_store(error: stockade_threads::store::StoreError) -> Failure {
+    Failure::from(error).with_status(FAILED)
+}
+
+fn failed(text: &str, error: &io::Error) -> Failure {
+    Failure::new(format!("{text}: {error}"), "").with_status(FAILED)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn unprinted(error: io::Error) -> Failure {
+    failed("cannot write to standard output", &error)
+}

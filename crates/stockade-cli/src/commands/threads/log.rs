@@ -1,0 +1,131 @@
+//! `stockade log`, which is also `stockade threads log`: the record of a thread.
+
+use clap::Args;
+use stockade_threads::record::{CommandStarted, Decision, Event, Role};
+use stockade_threads::store::Record;
+
+use super::diff::not_yet;
+use super::{Desk, Place, of_store, one_line, unprinted};
+use crate::failure::Failure;
+use crate::ui;
+
+/// Flags of `stockade log`.
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Print the record's own lines, one JSON object each
+    #[arg(long, conflicts_with = "verify")]
+    json: bool,
+    /// Check that no line was changed, removed or put in
+    #[arg(long)]
+    verify: bool,
+    #[arg(short, long, hide = true)]
+    follow: bool,
+    /// The thread: its ID, the start of it, or `last`
+    #[arg(default_value = "last")]
+    id: String,
+}
+
+/// Prints the record; the value is the exit status.
+pub(crate) fn log(arguments: &LogArgs) -> Result<u8, Failure> {
+    if arguments.follow {
+        return Err(not_yet("threads log --follow"));
+    }
+    let desk = Desk::open(&arguments.place)?;
+    let id = desk.find(&arguments.id)?;
+    if arguments.verify {
+        let verified = desk.store.verify(&id).map_err(of_store)?;
+        ui::line(&format!("{id}: {} records fit together", verified.records)).map_err(unprinted)?;
+        if verified.torn_bytes > 0 {
+            let bytes = verified.torn_bytes;
+            ui::say("stockade", &format!("{bytes} bytes after the last are half a record"));
+        }
+        return Ok(0);
+    }
+    for record in desk.store.records(&id).map_err(of_store)? {
+        let record = record.map_err(of_store)?;
+        let printed = if arguments.json {
+            ui::json_line(&record.line)
+        } else {
+            ui::line(&one_line(&told(&record)))
+        };
+        printed.map_err(unprinted)?;
+    }
+    Ok(0)
+}
+
+/// A record in one line, for a person.
+fn told(record: &Record) -> String {
+    let time = record.time.get(11..19).unwrap_or(&record.time);
+    format!("{time}  {}", event(&record.event))
+}
+
+fn event(event: &Event) -> String {
+    match event {
+        Event::ThreadStarted(started) => {
+            let walls = started.enforcement.join(", ");
+            format!(
+                "started in {} ({}, {}; {walls})",
+                started.workspace, started.mode, started.policy
+            )
+        }
+        Event::ThreadResumed(resumed) => format!("resumed, was {}", resumed.from.as_str()),
+        Event::Phase(phase) => {
+            let seconds = phase.seconds.map(|seconds| format!(", {seconds:.1} s"));
+            let state = format!("{:?}", phase.state).to_lowercase();
+            format!("phase {} {state}{}", phase.name, seconds.unwrap_or_default())
+        }
+        Event::Message(message) => {
+            let role = if message.role == Role::User { "user" } else { "agent" };
+            format!("{role}: {}", message.text)
+        }
+        Event::CommandStarted(command) => started(command),
+        Event::CommandFinished(command) => format!("[{}] exit {}", command.id, command.exit),
+        Event::Edit(edit) => {
+            let kind = format!("{:?}", edit.kind).to_lowercase();
+            format!("{kind} {}", edit.path.to_path().display())
+        }
+        Event::Question(question) => format!("question: {}", question.effect),
+        Event::Answer(answer) => format!("answer: {}, by {}", answer.answer, answer.by),
+        Event::Denial(denial) => {
+            format!("denied: {} {} ({})", denial.op, denial.target, denial.decided_by)
+        }
+        Event::Connection(connection) => {
+            let decision = word(connection.decision);
+            format!("connection to {}:{}: {decision}", connection.host, connection.port)
+        }
+        Event::Usage(usage) => {
+            format!("tokens: {} read, {} written", usage.input_tokens, usage.output_tokens)
+        }
+        Event::Check(check) => format!("check {}: exit {}", check.name, check.exit),
+        Event::Changes(changes) => format!("{} files changed", changes.files),
+        Event::Applied(applied) => {
+            format!("applied {} files, left {}", applied.applied.len(), applied.left.len())
+        }
+        Event::Recovered(torn) => format!("{} torn bytes put aside in {}", torn.bytes, torn.kept),
+        Event::ThreadFinished(end) => {
+            format!("{}, exit {}: {}", end.state.as_str(), end.exit, end.summary)
+        }
+        // Of a later version.
+        Event::Unknown | _ => {
+            "something that this version does not know; `--json` shows it".to_owned()
+        }
+    }
+}
+
+fn started(command: &CommandStarted) -> String {
+    let line = command.line.clone();
+    let line = line.or_else(|| command.argv.as_ref().map(|words| words.join(" ")));
+    let rule = command.rule.as_ref().map(|rule| format!(" by {rule}")).unwrap_or_default();
+    let decision = word(command.decision);
+    format!("[{}] {decision}{rule}: {}", command.id, line.unwrap_or_default())
+}
+
+fn word(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Allow => "allow",
+        Decision::Ask => "ask",
+        Decision::Deny => "deny",
+    }
+}

@@ -1,0 +1,301 @@
+//! `stockade threads` as a script and a person meet it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use stockade_threads::git::{LocalChanges, clone_head};
+use stockade_threads::patch::{GUEST_DIFF, take_in};
+use stockade_threads::record::{
+    CommandFinished, CommandStarted, Decision, Event, Kind, Message, Role, State, Usage,
+};
+use stockade_threads::store::{NewThread, Store, Thread};
+
+/// A home with a repository in it.
+struct Home {
+    folder: tempfile::TempDir,
+}
+
+impl Home {
+    fn new(files: &[(&str, &str)]) -> Self {
+        // Outside the folders that are private in a sandbox, so that nothing is special here.
+        let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/homes");
+        fs::create_dir_all(&base).unwrap();
+        let folder = tempfile::tempdir_in(base.canonicalize().unwrap()).unwrap();
+        let home = Self { folder };
+        fs::create_dir(home.work()).unwrap();
+        home.git(&home.work(), &["init", "-q", "-b", "main"]);
+        for (name, content) in files {
+            home.write(&home.work(), name, content);
+        }
+        home.git(&home.work(), &["add", "-A"]);
+        home.git(&home.work(), &["commit", "-qm", "start"]);
+        home
+    }
+
+    fn work(&self) -> PathBuf {
+        self.folder.path().join("work")
+    }
+
+    fn write(&self, folder: &Path, name: &str, content: &str) {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.work().join(name)).unwrap()
+    }
+
+    fn git(&self, folder: &Path, words: &[&str]) -> Vec<u8> {
+        let output = Command::new("git")
+            .args(["-c", "user.name=a", "-c", "user.email=a@example.org"])
+            .args(words)
+            .current_dir(folder)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "git {words:?}: {}", text(&output.stderr));
+        output.stdout
+    }
+
+    fn store(&self) -> Store {
+        Store::open(&self.folder.path().join("state/stockade")).unwrap()
+    }
+
+    fn begin(&self, kind: Kind, title: &str) -> Thread {
+        let new = NewThread {
+            kind,
+            workspace: self.work(),
+            title: title.to_owned(),
+            mode: "workspace-write".to_owned(),
+            approvals: "on-request".to_owned(),
+            enforcement: vec!["mounts".to_owned(), "landlock".to_owned()],
+            policy: "mode = \"workspace-write\"\n".to_owned(),
+        };
+        self.store().create(&new).unwrap()
+    }
+
+    /// A cloud thread whose guest did `work` in its clone.
+    fn cloud(&self, work: impl FnOnce(&Path)) -> String {
+        let thread = self.begin(Kind::Cloud, "split it");
+        let clone = self.folder.path().join(format!("clone-{}", thread.id()));
+        let cloned = clone_head(&self.work(), &clone).unwrap();
+        work(&clone);
+        self.git(&clone, &["add", "-A"]);
+        let words: Vec<&str> = GUEST_DIFF.into_iter().chain([cloned.commit.as_str()]).collect();
+        let diff = self.git(&clone, &words);
+        let changes = take_in(&diff, &cloned, thread.folder()).unwrap();
+        thread.record(&Event::Changes(changes)).unwrap();
+        thread.finish(State::Completed, 0, "done").unwrap();
+        thread.id().to_string()
+    }
+
+    fn stockade(&self, words: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_stockade"))
+            .args(words)
+            .current_dir(self.work())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", self.folder.path())
+            .env("XDG_STATE_HOME", self.folder.path().join("state"))
+            .output()
+            .unwrap()
+    }
+
+    /// What it prints when it ends with `status`.
+    fn said(&self, words: &[&str], status: i32) -> String {
+        let output = self.stockade(words);
+        let all = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(status), "stockade {words:?}: {all}");
+        let is_plain = |c: char| !c.is_control() || c == '\n';
+        assert!(words.contains(&"diff") || all.chars().all(is_plain), "raw: {all:?}");
+        if status == 0 { text(&output.stdout) } else { all }
+    }
+
+    fn json(&self, words: &[&str]) -> Value {
+        serde_json::from_str(&self.said(words, 0)).unwrap()
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A local thread that says and does what a hostile one may.
+fn noisy(home: &Home) -> String {
+    let thread = home.begin(Kind::Local, "title \u{1b}[2J\u{9b}2J\u{202e}");
+    let looked = LocalChanges::begin(&home.work(), thread.folder()).unwrap();
+    let said = Message { role: Role::Assistant, text: "done\n\u{1b}]0;owned\u{7}".to_owned() };
+    thread.record(&Event::Message(said)).unwrap();
+    let started = CommandStarted {
+        id: "1".to_owned(),
+        argv: None,
+        line: Some("npm test".to_owned()),
+        decision: Decision::Allow,
+        rule: Some("config.toml:7".to_owned()),
+    };
+    thread.record(&Event::CommandStarted(started)).unwrap();
+    let finished = CommandFinished {
+        id: "1".to_owned(),
+        exit: 1,
+        output: "\u{1b}[31mfail".to_owned(),
+        truncated: false,
+        denials: Vec::new(),
+    };
+    thread.record(&Event::CommandFinished(finished)).unwrap();
+    thread.record(&Event::Usage(Usage { input_tokens: 10, output_tokens: 2 })).unwrap();
+    thread.record(&Event::Usage(Usage { input_tokens: 5, output_tokens: 1 })).unwrap();
+    home.write(&home.work(), "a", "after\n");
+    thread.record(&Event::Changes(looked.finish().unwrap().changes)).unwrap();
+    thread.finish(State::Failed, 1, "gave up").unwrap();
+    thread.id().to_string()
+}
+
+#[test]
+fn scripts_read_lists_and_single_threads() {
+    let home = Home::new(&[("a", "a\n")]);
+    assert_eq!(home.json(&["threads", "--json"]), serde_json::json!([]));
+    let local = noisy(&home);
+    let running = home.begin(Kind::Cloud, "second");
+    let list = home.json(&["threads", "list", "--json"]);
+    let keys: Vec<&String> = list[1].as_object().unwrap().keys().collect();
+    let expected = ["changes", "created", "id", "kind", "state", "title", "updated", "workspace"];
+    assert_eq!(keys, expected);
+    assert_eq!(list[0]["id"], running.id().as_str(), "newest first");
+    assert_eq!(list[0]["state"], "running");
+    assert_eq!((&list[1]["state"], &list[1]["changes"]), (&"failed".into(), &1.into()));
+    drop(running);
+    assert_eq!(home.json(&["threads", "--json"])[0]["state"], "interrupted");
+    assert_eq!(home.json(&["threads", "--here", "--json"]).as_array().unwrap().len(), 2);
+    let elsewhere = ["threads", "-C", "/", "--here", "--json"];
+    assert_eq!(home.json(&elsewhere), serde_json::json!([]));
+
+    let short = local.get(..20).unwrap();
+    let shown = home.json(&["threads", "show", short, "--json"]);
+    assert_eq!(shown["id"], local.as_str());
+    assert_eq!(shown["usage"], serde_json::json!({"input_tokens": 15, "output_tokens": 3}));
+    for key in ["flags", "phases", "checks"] {
+        assert!(shown[key].is_array(), "{key}");
+    }
+    assert!(home.said(&["threads", "show", short], 0).contains("failed, exit 1: gave up"));
+    assert!(home.said(&["threads"], 0).contains("1 file"));
+}
+
+#[test]
+fn the_record_is_told_checked_and_escaped() {
+    let home = Home::new(&[("a", "a\n")]);
+    let id = noisy(&home);
+    let told = home.said(&["log"], 0);
+    for words in ["[1] allow by config.toml:7: npm test", "[1] exit 1", "failed, exit 1: gave up"] {
+        assert!(told.contains(words), "{words:?} in {told}");
+    }
+    assert_eq!(told, home.said(&["threads", "log", &id], 0));
+    let lines = home.said(&["log", "--json"], 0);
+    let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["type"], &first["schema"]), (&"thread.started".into(), &1.into()));
+    let path = home.store().folder(&id.parse().unwrap()).join("events.jsonl");
+    assert_eq!(lines, fs::read_to_string(&path).unwrap(), "the record's own lines");
+    assert!(home.said(&["log", "--verify"], 0).contains("8 records fit together"));
+    let changed = fs::read_to_string(&path).unwrap().replace("npm test", "npm pest");
+    fs::write(&path, changed).unwrap();
+    let said = home.said(&["log", "--verify"], 1);
+    assert!(said.contains("damaged at line 4"), "{said}");
+}
+
+#[test]
+fn a_result_is_looked_at_and_applied() {
+    let ten = (0..10).map(|n| format!("line {n}\n")).collect::<Vec<_>>().concat();
+    let home = Home::new(&[("src/a", "a\n"), ("apart", &ten), ("both", "a\n")]);
+    let id = home.cloud(|clone| {
+        home.write(clone, "src/a", "A\n");
+        home.write(clone, "apart", &ten.replace("line 9", "LINE 9"));
+        home.write(clone, "both", "thread\n");
+        home.write(clone, "odd\u{1b}[2J", "x\n");
+        home.write(clone, ".github/workflows/ci.yml", "on: push\n");
+        symlink("/etc/passwd", clone.join("out")).unwrap();
+    });
+    let git = home.git(&home.work(), &["status", "--porcelain"]);
+    assert!(git.is_empty(), "the control: the user's tree is clean");
+
+    let stat = home.said(&["threads", "diff", "--stat"], 0);
+    assert!(stat.contains("\"odd\\033[2J\"") && stat.contains(" 6 files, +"), "{stat}");
+    let files = home.json(&["threads", "diff", &id, "src", "--json"]);
+    let expected =
+        serde_json::json!([{"path": "src/a", "kind": "modified", "added": 1, "removed": 1}]);
+    assert_eq!(files, expected);
+    let patch = home.said(&["threads", "diff"], 0);
+    let file = home.folder.path().join("patch");
+    fs::write(&file, &patch).unwrap();
+    home.git(&home.work(), &["apply", "--binary", "--check", file.to_str().unwrap()]);
+
+    home.write(&home.work(), "apart", &ten.replace("line 0", "LINE 0"));
+    home.write(&home.work(), "both", "user\n");
+    let said = home.said(&["threads", "apply"], 1);
+    for line in [
+        "held      .github/workflows/ci.yml: ci-file\n",
+        "merged    apart\n",
+        "conflict  both: both changed the same lines\n",
+        "applied   \"odd\\033[2J\"\n",
+        "held      out: symlink-out\n",
+        "applied   src/a\n",
+    ] {
+        assert!(said.contains(line), "{line:?} in {said}");
+    }
+    assert_eq!((home.read("src/a").as_str(), home.read("both").as_str()), ("A\n", "user\n"));
+    assert!(fs::symlink_metadata(home.work().join("out")).is_err());
+    let show = home.said(&["threads", "show"], 0);
+    assert!(show.contains("hold       out: symlink-out"), "{show}");
+
+    home.said(&["threads", "apply", &id, "src"], 0);
+    home.said(&["threads", "apply", "--accept", "ci-file", &id, ".github"], 0);
+    assert_eq!(home.read(".github/workflows/ci.yml"), "on: push\n");
+    assert!(home.said(&["log"], 0).contains("applied 3 files, left 3"));
+    assert!(home.said(&["threads", "apply", &id, "nothing"], 1).contains("did not change"));
+    home.said(&["threads", "rm", &id], 0);
+    home.said(&["threads", "show", &id], 1);
+}
+
+#[test]
+fn a_local_threads_changes_are_there_already() {
+    let home = Home::new(&[("a", "a\n")]);
+    noisy(&home);
+    let said = home.stockade(&["threads", "apply"]);
+    assert_eq!(said.status.code(), Some(0));
+    assert!(text(&said.stderr).contains("nothing to apply"), "{}", text(&said.stderr));
+    assert!(home.said(&["threads", "diff"], 0).contains("-a\n+after\n"));
+    let config = home.folder.path().join(".config/stockade/config.toml");
+    fs::create_dir_all(config.parent().unwrap()).unwrap();
+    fs::write(config, "nonsense\n").unwrap();
+    home.said(&["threads", "apply"], 2);
+}
+
+#[test]
+fn what_is_not_there_is_refused_by_name() {
+    let home = Home::new(&[("a", "a\n")]);
+    for verb in ["discard", "branch", "pr", "cancel", "resume"] {
+        let said = home.said(&["threads", verb, "last"], 1);
+        assert!(said.contains(&format!("not yet: `stockade threads {verb}`")), "{said}");
+    }
+    for words in [&["undo"][..], &["log", "--follow"], &["threads", "diff", "--ignored"]] {
+        assert!(home.said(words, 1).contains("not yet"), "{words:?}");
+    }
+    for words in [
+        &["threads", "frobnicate"][..],
+        &["threads", "--frob"],
+        &["threads", "rm"],
+        &["log", "a", "b"],
+    ] {
+        home.said(words, 2);
+    }
+    assert!(home.said(&["threads", "show"], 1).contains("no thread has worked in"));
+    assert!(home.said(&["threads", "show", "../.."], 1).contains("there is no thread"));
+    let empty = home.begin(Kind::Local, "no changes");
+    assert!(home.said(&["threads", "diff"], 1).contains("is still at work"));
+    assert!(home.said(&["threads", "rm", "last"], 1).contains("is at work"));
+    empty.finish(State::Completed, 0, "").unwrap();
+    assert!(home.said(&["threads", "diff"], 1).contains("has no changes in its record"));
+}
