@@ -12,7 +12,7 @@ use crate::locate::canonical;
 pub struct Env {
     /// The environment.
     pub vars: BTreeMap<OsString, OsString>,
-    /// The user's home: `HOME` when it is absolute.
+    /// The user's home: `HOME` when it is absolute, else the account's.
     pub home: Option<PathBuf>,
     /// The current folder.
     pub current: PathBuf,
@@ -38,7 +38,7 @@ impl Env {
         let home =
             vars.get(OsStr::new("HOME")).map(PathBuf::from).filter(|path| path.is_absolute());
         let info = rustix::system::sysinfo();
-        Ok(Self {
+        let mut env = Self {
             home,
             current: std::env::current_dir()?,
             uid: rustix::process::geteuid().as_raw(),
@@ -46,7 +46,10 @@ impl Env {
             system: PathBuf::from("/etc/stockade"),
             accounts: PathBuf::from("/etc/passwd"),
             vars,
-        })
+        };
+        // The user's own configuration counts also where nobody set `HOME`.
+        env.home = env.home.take().or_else(|| env.account_home());
+        Ok(env)
     }
 
     /// `$XDG_CONFIG_HOME/stockade` or `~/.config/stockade`.

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use stockade_policy::names::GIT_PROTECTED;
 
 use crate::git_config;
-use crate::locate::canonical;
+use crate::locate::{canonical, follow, links_in, with_target};
 
 /// How deep `.git/modules` is searched: a submodule of a submodule of a submodule.
 const MODULES_DEPTH: usize = 8;
@@ -92,12 +92,16 @@ impl Repository {
 
     /// A linked worktree or a submodule: `gitdir: PATH` (gitrepository-layout(5)).
     fn open_file(&mut self, top: &Path, entry: &Path, user: User<'_>) {
-        let Some(folder) = pointer(entry, "gitdir:").and_then(|path| canonical(&top.join(path)))
-        else {
+        let named = pointer(entry, "gitdir:").map(|path| follow(&top.join(path)));
+        let Some((links, Some(folder))) = named else {
             return self.refuse(entry, "it names no folder that exists");
         };
+        self.protected.extend(links);
         let Some(common) = pointer(&folder.join("commondir"), "") else {
-            // A submodule's git directory is a whole one.
+            // A submodule's git directory is a whole one, and so is one that was set apart.
+            if belongs_elsewhere(&folder, top) {
+                return self.refuse(entry, "the repository that it names has another work tree");
+            }
             return self.open(&folder, top, user);
         };
         let Some(common) = canonical(&folder.join(common)) else {
@@ -120,7 +124,7 @@ impl Repository {
             return self.refuse(folder, "it belongs to somebody else");
         }
         self.opened.push(folder.to_owned());
-        self.protect_in(folder);
+        self.protect_in(folder, top);
         self.follow_config(folder, top, user);
         for worktree in entries(&folder.join("worktrees")) {
             self.protect_existing(&worktree, &["commondir", "gitdir", "config.worktree"]);
@@ -128,11 +132,12 @@ impl Repository {
             let file = pointer(&worktree.join("gitdir"), "").map(|path| worktree.join(path));
             self.named.extend(file.as_deref().and_then(canonical));
         }
-        self.protect_modules(&folder.join("modules"), 0);
+        self.protect_modules(&folder.join("modules"), top, 0);
     }
 
-    fn protect_in(&mut self, folder: &Path) {
+    fn protect_in(&mut self, folder: &Path, top: &Path) {
         self.protect_existing(folder, &GIT_PROTECTED);
+        self.name_links_in(&folder.join("hooks"), top);
     }
 
     fn protect_existing(&mut self, folder: &Path, names: &[&str]) {
@@ -140,7 +145,7 @@ impl Repository {
         self.protected.extend(paths.filter(|path| fs::symlink_metadata(path).is_ok()));
     }
 
-    fn protect_modules(&mut self, folder: &Path, depth: usize) {
+    fn protect_modules(&mut self, folder: &Path, top: &Path, depth: usize) {
         if depth == MODULES_DEPTH {
             self.refuse(folder, "its submodules are nested too deeply");
             self.protected.push(folder.to_owned());
@@ -148,14 +153,14 @@ impl Repository {
         }
         for module in entries(folder) {
             if is_repository(&module) {
-                self.protect_in(&module);
+                self.protect_in(&module, top);
                 let config = read_config(&module.join("config"));
                 let tree = config.and_then(|named| named.worktree).map(|path| module.join(path));
                 self.named.extend(tree.and_then(|tree| canonical(&tree.join(".git"))));
-                self.protect_modules(&module.join("modules"), depth + 1);
+                self.protect_modules(&module.join("modules"), top, depth + 1);
             } else {
                 // A submodule's name may contain slashes.
-                self.protect_modules(&module, depth + 1);
+                self.protect_modules(&module, top, depth + 1);
             }
         }
     }
@@ -185,11 +190,22 @@ impl Repository {
     }
 
     fn name_in_tree(&mut self, path: &Path, top: &Path) {
-        let Some(found) = canonical(path) else { return };
+        let (links, found) = follow(path);
+        self.named.extend(links);
+        let Some(found) = found else { return };
         if top.starts_with(&found) {
             self.refuse_naming(&found);
         } else {
+            self.name_links_in(&found, top);
             self.named.push(found);
+        }
+    }
+
+    /// Hooks are often links to scripts of the work tree, which git runs from there.
+    fn name_links_in(&mut self, hooks: &Path, top: &Path) {
+        for link in links_in(hooks) {
+            let reached = with_target(link);
+            self.named.extend(reached.into_iter().filter(|path| !top.starts_with(path)));
         }
     }
 
@@ -216,6 +232,16 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 pub(crate) fn is_repository(folder: &Path) -> bool {
     let is_folder = |name: &str| folder.join(name).is_dir();
     fs::symlink_metadata(folder.join("HEAD")).is_ok() && is_folder("objects") && is_folder("refs")
+}
+
+/// Whether the git directory `folder` says itself that its work tree is not `top`: by
+/// `core.worktree`, by being bare, or by being the `.git` of another folder.
+fn belongs_elsewhere(folder: &Path, top: &Path) -> bool {
+    let config = read_config(&folder.join("config")).unwrap_or_default();
+    match config.worktree {
+        Some(tree) => canonical(&folder.join(tree)).as_deref() != Some(top),
+        None => config.is_bare || folder.ends_with(".git"),
+    }
 }
 
 fn read_config(file: &Path) -> Option<git_config::Named> {
@@ -300,6 +326,22 @@ mod tests {
         fs::copy(top.join("linked/.git"), forged.join(".git")).unwrap();
         let found = repository(&forged, user(uid));
         assert!(found.opened.is_empty() && found.warnings.len() == 1);
+    }
+
+    #[test]
+    fn a_git_file_that_names_the_repository_of_another_folder_is_a_forgery() {
+        let (_lab, top, uid) = lab();
+        git(&top, &["init", "-q", "--bare", "bare.git"]);
+        git(&top, &["init", "-q", "--separate-git-dir", "apart", "tree"]);
+        for (name, target, opened) in
+            [("a", "../main/.git", false), ("b", "../bare.git", false), ("c", "../apart", true)]
+        {
+            let folder = top.join(name);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join(".git"), format!("gitdir: {target}\n")).unwrap();
+            assert_eq!(!repository(&folder, user(uid)).opened.is_empty(), opened, "{target}");
+        }
+        assert_eq!(repository(&top.join("tree"), user(uid)).opened, [top.join("apart")]);
     }
 
     #[test]

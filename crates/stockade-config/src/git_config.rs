@@ -17,6 +17,8 @@ pub(crate) struct Named {
     pub(crate) included: Vec<PathBuf>,
     /// `core.worktree`, relative to the git directory.
     pub(crate) worktree: Option<PathBuf>,
+    /// `core.bare`.
+    pub(crate) is_bare: bool,
 }
 
 /// Reads `text`, a configuration file of git's.
@@ -51,6 +53,7 @@ impl Named {
             ("core", "hookspath") => self.hooks.push(path),
             ("core", "attributesfile") => self.attributes.push(path),
             ("core", "worktree") => self.worktree = Some(path),
+            ("core", "bare") => self.is_bare = path != Path::new("false"),
             ("include" | "includeif", "path") => self.included.push(path),
             _ => {}
         }

@@ -5,14 +5,16 @@
 //! agent, and no other secret becomes one by being called state.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use stockade_policy::secrets::Secret;
 
+use crate::aliases::aliases;
 use crate::diagnose::ConfigError;
-use crate::env::{Env, Homes};
+use crate::env::{Env, Homes, normalized};
 use crate::locate::{canonical, sort};
-use crate::schema::{Placed, Settings};
+use crate::schema::{Placed, Settings, ignored};
 use crate::secrets::{self, expand, is_pattern};
 
 /// All that bears on it.
@@ -69,7 +71,8 @@ pub(crate) fn resolve(question: &Question<'_>) -> Result<Hidden, ConfigError> {
     }
     let listed = question.listed(&question.settings.hidden, &mut result.warnings);
     result.paths.extend(listed.into_iter().filter(|path| !is_open(path)));
-    let mut firm = question.listed(&question.settings.project_hidden, &mut result.warnings);
+    let theirs = question.within_reach(&question.settings.project_hidden, &mut result.warnings);
+    let mut firm = question.listed(&theirs, &mut result.warnings);
     firm.extend(question.flagged(&mut result.warnings));
     let is_firm = |path: &PathBuf| firm.iter().any(|secret| path.starts_with(secret));
     result.readable = readable.into_iter().filter(|path| !is_firm(path)).collect();
@@ -85,6 +88,7 @@ pub(crate) fn resolve(question: &Question<'_>) -> Result<Hidden, ConfigError> {
             "work elsewhere, or re-open it with `readable = [...]` in your own configuration",
         ));
     }
+    result.paths.extend(question.elsewhere(&result.paths));
     let paths = &result.paths;
     result.readable.retain(|path| paths.iter().any(|secret| path.starts_with(secret)));
     [&mut result.paths, &mut result.readable, &mut result.agents].into_iter().for_each(sort);
@@ -120,6 +124,37 @@ impl Question<'_> {
             found.extend(self.expanded(path, &entry.place, &[self.workspace], warnings));
         }
         found
+    }
+
+    /// Where the same files are seen once more. The workspace is shown, wherever it comes from.
+    fn elsewhere(&self, hidden: &[PathBuf]) -> Vec<PathBuf> {
+        let Ok(mountinfo) = fs::read("/proc/self/mountinfo") else { return Vec::new() };
+        let kept = |path: &PathBuf| {
+            !self.workspace.starts_with(path) && !self.state.iter().any(|s| s.starts_with(path))
+        };
+        let found = aliases(hidden, &mountinfo);
+        found.iter().filter_map(|path| canonical(path)).filter(kept).collect()
+    }
+
+    /// The entries of a project's file without patterns that start outside the workspace: a search
+    /// of the whole machine would keep the start waiting.
+    fn within_reach(
+        &self,
+        entries: &[Placed<String>],
+        warnings: &mut Vec<String>,
+    ) -> Vec<Placed<String>> {
+        let mut kept = Vec::new();
+        for entry in entries {
+            let pattern = self.pattern(Path::new(&entry.value), self.workspace);
+            let reaches = normalized(&pattern).starts_with(self.workspace);
+            if reaches || !pattern.components().any(|part| is_pattern(part.as_os_str())) {
+                kept.push(entry.clone());
+            } else {
+                let what = "search outside the workspace for what to hide";
+                warnings.push(ignored(&entry.place, what));
+            }
+        }
+        kept
     }
 
     /// A flag is relative to where the user stands; what it would name in the workspace is

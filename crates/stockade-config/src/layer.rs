@@ -1,9 +1,10 @@
 //! Putting the layers on top of one another.
 
 use std::io::Read as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode as FileMode, OFlags};
+use rustix::fs::{FileType, Mode as FileMode, OFlags, ResolveFlags};
 use stockade_policy::{ApprovalPolicy, Mode, Verdict};
 use toml::de::{DeTable, DeValue};
 
@@ -22,9 +23,20 @@ pub(crate) fn read_file(path: &Path, layer: Layer) -> Result<Option<Settings>, C
     let unreadable =
         |error: rustix::io::Errno| ConfigError::Unreadable(path.to_owned(), error.into());
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(path, flags, FileMode::empty()) {
+    let opened = match path.ancestors().nth(2) {
+        // What a link outside leads to is not the project's, and would be shown where it is wrong.
+        Some(workspace) if layer == Layer::Project => open_beneath(workspace, path, flags),
+        _ => rustix::fs::open(path, flags, FileMode::empty()),
+    };
+    let file = match opened {
         Ok(file) => file,
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
+        Err(rustix::io::Errno::XDEV) => {
+            return Err(ConfigError::refused(
+                format!("`{}` is a link that leads out of the project", path.display()),
+                "look at it, and leave it out with `--no-project-config`",
+            ));
+        }
         Err(error) => return Err(unreadable(error)),
     };
     let stat = rustix::fs::fstat(&file).map_err(unreadable)?;
@@ -52,6 +64,15 @@ pub(crate) fn read_file(path: &Path, layer: Layer) -> Result<Option<Settings>, C
             "TOML files are UTF-8 text",
         )),
     }
+}
+
+/// Opens `path` by way of links that stay in `folder` only; `EXDEV` for others.
+fn open_beneath(folder: &Path, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let parent = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent = rustix::fs::open(folder, parent, FileMode::empty())?;
+    let inner = path.strip_prefix(folder).unwrap_or(path);
+    let resolve = ResolveFlags::BENEATH;
+    rustix::fs::openat2(&parent, inner, flags, FileMode::empty(), resolve)
 }
 
 /// Reads one `-c KEY=VALUE`; a value that is not TOML is a string.

@@ -9,6 +9,7 @@
 //! - a file that is wrong anywhere stops the start, with file, line and column;
 //! - nothing is written.
 
+mod aliases;
 mod diagnose;
 mod env;
 mod git;

@@ -1,5 +1,6 @@
 //! From names to paths that are there: the workspace, and what is protected in it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -76,7 +77,12 @@ pub(crate) fn protected_names(folders: &[PathBuf], lifted: &[String]) -> Vec<Pat
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
             if is_protected(name.as_bytes()) && !is_lifted(lifted, &name.to_string_lossy()) {
-                found.extend(with_target(entry.path()));
+                let reached = with_target(entry.path());
+                // A file of it that is a link into the work tree stays as it is, too.
+                let inner = reached.last().into_iter().flat_map(|target| links_in(target));
+                let inner = inner.flat_map(with_target).filter(|path| !folder.starts_with(path));
+                found.extend(inner.collect::<Vec<_>>());
+                found.extend(reached);
             }
         }
         for name in nested().filter(|name| !is_lifted(lifted, name)) {
@@ -89,10 +95,53 @@ pub(crate) fn protected_names(folders: &[PathBuf], lifted: &[String]) -> Vec<Pat
     found
 }
 
-/// A link is protected itself, and so is what it leads to.
+/// What `path` leads to, if it is there, and every link on the way: whoever replaces one of them
+/// leads it elsewhere.
 pub(crate) fn with_target(path: PathBuf) -> Vec<PathBuf> {
-    let target = canonical(&path).filter(|target| *target != path);
-    std::iter::once(path).chain(target).collect()
+    if canonical(&path).as_ref() == Some(&path) {
+        return vec![path];
+    }
+    let (mut found, target) = follow(&path);
+    found.extend(target);
+    found
+}
+
+/// The links that are met on the way from `/` to `path` (absolute), each by its canonical path,
+/// and what is at the end.
+pub(crate) fn follow(path: &Path) -> (Vec<PathBuf>, Option<PathBuf>) {
+    /// The kernel's own limit (`path_resolution(7)`).
+    const LINKS_MAX: usize = 40;
+    let reversed = |path: &Path| -> Vec<OsString> {
+        path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
+    };
+    let (mut links, mut place) = (Vec::new(), PathBuf::from("/"));
+    let mut rest = reversed(path);
+    while let Some(part) = rest.pop() {
+        if part == ".." {
+            place.pop();
+            continue;
+        }
+        // An absolute part starts anew.
+        let next = place.join(&part);
+        match fs::read_link(&next) {
+            Ok(_) if links.len() == LINKS_MAX => return (links, None),
+            Ok(target) => {
+                links.push(next);
+                rest.extend(reversed(&target));
+            }
+            Err(_) if part == "." => {}
+            Err(_) => place = next,
+        }
+    }
+    let is_there = fs::symlink_metadata(&place).is_ok();
+    (links, is_there.then_some(place))
+}
+
+/// The links directly in `folder`, each with what it leads to.
+pub(crate) fn links_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let links = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+    links.map(|entry| entry.path()).collect()
 }
 
 /// Git's protections with their targets, without what was lifted (`.git/config`), and never
@@ -108,4 +157,33 @@ pub(crate) fn protected_by_git(repository: &Repository, lifted: &[String]) -> Ve
     // What a `.git` link leads to is opened; only the link stays.
     let named = repository.named.iter().cloned();
     with_targets.chain(named).filter(|path| !repository.opened.contains(path)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn every_link_on_the_way_is_found() {
+        let lab = tempfile::tempdir().unwrap();
+        let top = lab.path().canonicalize().unwrap();
+        fs::create_dir_all(top.join("tools/real")).unwrap();
+        fs::write(top.join("tools/real/file"), "").unwrap();
+        for (target, name) in
+            [("tools/../way", "link"), ("./tools", "way"), ("b", "a"), ("a", "b"), ("no", "gone")]
+        {
+            symlink(target, top.join(name)).unwrap();
+        }
+        let found = |name: &str| {
+            let found = with_target(top.join(name));
+            let short = found.iter().map(|path| path.strip_prefix(&top).unwrap().to_owned());
+            short.map(|path| path.display().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(found("link/real/file"), ["link", "way", "tools/real/file"]);
+        assert_eq!(found("tools/real/file"), ["tools/real/file"]);
+        assert_eq!(found("gone"), ["gone"]);
+        assert!(found("a").iter().all(|name| name == "a" || name == "b"), "a circle ends");
+    }
 }

@@ -176,6 +176,9 @@ const PASSED_BEGINNINGS: &[&str] = &["LC_"];
 const SECRET_PARTS: &[&str] =
     &["KEY", "TOKEN", "SECRET", "PASSW", "PASSPHRASE", "CREDENTIAL", "COOKIE", "SESSION_ID"];
 
+/// Ends of names that do: `DB_PASS`, `MYSQL_PWD`, `GITHUB_PAT`.
+const SECRET_ENDS: &[&str] = &["_PASS", "_PWD", "_PAT", "_CRED", "_CREDS", "_AUTH"];
+
 /// Names that lead the dynamic linker, or to a socket outside.
 const DOOR_BEGINNINGS: &[&str] = &["LD_", "DYLD_", "DBUS_"];
 const DOORS: &[&str] = &[
@@ -212,6 +215,7 @@ const DOORS: &[&str] = &[
 pub fn is_guarded(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     SECRET_PARTS.iter().any(|part| upper.contains(part))
+        || SECRET_ENDS.iter().any(|end| upper.ends_with(end))
         || DOOR_BEGINNINGS.iter().any(|start| upper.starts_with(start))
         || DOORS.contains(&upper.as_str())
 }
@@ -304,6 +308,9 @@ mod tests {
             ("LD_PRELOAD",            &["*"],              false),
             ("SSH_AUTH_SOCK",         &["SSH_*"],          false),
             ("SSH_AUTH_SOCK",         &["SSH_AUTH_SOCK"],  true),
+            ("DB_PASS",               &["DB_*"],           false),
+            ("MYSQL_PWD",             &["*"],              false),
+            ("DB_PASSIVE",            &["DB_*"],           true),
             ("BASH_ENV",              &["*"],              false),
         ];
         let pass = |list: &[&str]| list.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();

@@ -64,6 +64,16 @@ fn nothing_reopens_what_a_flag_or_the_project_hides() {
 }
 
 #[test]
+fn a_projects_pattern_does_not_search_the_machine() {
+    let lab = Lab::new();
+    lab.write("home/work/a/x.key", "");
+    lab.project("hidden = ['/**/x.key', '../**/x.key', '~/*', 'a/*.key']");
+    assert_eq!(lab.hidden(), ["home/work/a/x.key"]);
+    let ignored = "ignored: a project file may not search outside the workspace";
+    assert_eq!(lab.warnings().iter().filter(|text| text.contains(ignored)).count(), 3);
+}
+
+#[test]
 fn what_is_not_there_is_said_to_be_uncovered() {
     let mut lab = Lab::new();
     lab.user("hidden = ['secrets.txt', '**/*.key']");

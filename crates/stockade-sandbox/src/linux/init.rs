@@ -16,6 +16,7 @@ use super::control::{End, Order, Report};
 use super::failure::{Failure, step};
 use super::mounts;
 use super::plan::Plan;
+use super::stdio::Reopened;
 use super::supervisor::Supervisor;
 use super::sys::exec_unsafe;
 use super::sys::process_unsafe::{self, Change, Fork};
@@ -74,8 +75,10 @@ impl Inside<'_> {
             mounts::build(self.plan)?;
         }
         self.limits()?;
+        let mut reopened = Reopened::default();
         if self.plan.walls.mounts {
             mounts::close_proc()?;
+            reopened = Reopened::in_view()?;
         }
         let slave = self.inner_terminal()?;
         credentials_unsafe::set_no_new_privs().map_err(step("set", "no_new_privs"))?;
@@ -86,7 +89,7 @@ impl Inside<'_> {
         credentials_unsafe::forsake_privileges().map_err(step("drop", "privileges"))?;
         credentials_unsafe::keep_capabilities(1 << credentials_unsafe::CAP_SYS_PTRACE)
             .map_err(step("drop", "capabilities"))?;
-        self.start_target(slave)
+        self.start_target(slave, reopened)
     }
 
     fn map_ids(&self) -> Result<(), Failure> {
@@ -138,7 +141,10 @@ impl Inside<'_> {
         let processes = u64::from(self.plan.processes);
         // `pid_max` is a limit of this PID namespace since Linux 6.14 and of the machine
         // before; RLIMIT_NPROC counts the processes of this user namespace since 5.14.
-        if fs::write("/proc/sys/kernel/pid_max", processes.max(301).to_string()).is_ok() {
+        // Root owns the machine's, with or without capabilities.
+        let is_ours = !rustix::process::geteuid().is_root() || kernel_is_since(6, 14);
+        let write = || fs::write("/proc/sys/kernel/pid_max", processes.max(301).to_string());
+        if is_ours && write().is_ok() {
             return Ok(());
         }
         let mut limit = rustix::process::getrlimit(Resource::Nproc);
@@ -158,7 +164,11 @@ impl Inside<'_> {
         Ok(Some(slave))
     }
 
-    fn start_target(&mut self, slave: Option<OwnedFd>) -> Result<Option<Running>, Failure> {
+    fn start_target(
+        &mut self,
+        slave: Option<OwnedFd>,
+        reopened: Reopened,
+    ) -> Result<Option<Running>, Failure> {
         let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
         let (status_read, status_write) = pipe().map_err(step("make", "a pipe"))?;
         let (go_read, go_write) = pipe().map_err(step("make", "a pipe"))?;
@@ -198,8 +208,16 @@ impl Inside<'_> {
             None
         };
         File::from(go_write).write_all(&[1]).map_err(step("start", "the command"))?;
-        Ok(Some(Running { pid, status: Some(status), signals, supervisor }))
+        Ok(Some(Running { pid, status: Some(status), signals, supervisor, reopened }))
     }
+}
+
+/// Whether the running kernel's version is at least this one.
+fn kernel_is_since(major: u32, minor: u32) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse().ok());
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    found >= (major, minor)
 }
 
 /// The child's side: becomes the command, or writes why not and ends.
@@ -281,6 +299,23 @@ fn take_listener(pid: i32, mut status: &File) -> Result<Option<OwnedFd>, Failure
     take().map(Some).map_err(step("supervise", "the command"))
 }
 
+/// Ends this process, and so everything inside, as soon as the parent is gone.
+fn watch_parent(inside: &Inside<'_>) -> io::Result<()> {
+    let channel = inside.channel.try_clone()?;
+    let outer = match &inside.outer {
+        Some((terminal, settings)) => Some((terminal.try_clone()?, settings.clone())),
+        None => None,
+    };
+    let watch = move || {
+        // Asks for nothing but the hang-up, which is always told.
+        let mut fds = [PollFd::new(&channel, PollFlags::empty())];
+        while let Ok(0) | Err(rustix::io::Errno::INTR) = poll(&mut fds, None) {}
+        terminal::restore(outer.as_ref());
+        process_unsafe::exit_now(1)
+    };
+    std::thread::Builder::new().stack_size(64 * 1024).spawn(watch).map(drop)
+}
+
 /// The command runs, or is about to.
 #[derive(Debug)]
 struct Running {
@@ -289,6 +324,7 @@ struct Running {
     status: Option<File>,
     signals: OwnedFd,
     supervisor: Option<Supervisor>,
+    reopened: Reopened,
 }
 
 impl Running {
@@ -296,8 +332,11 @@ impl Running {
     fn serve(mut self, inside: &Inside<'_>) -> i32 {
         if inside.outer.is_some() {
             // From here on the terminal has to be restored when the parent is killed, so its
-            // end is noticed on the channel instead.
-            credentials_unsafe::set_parent_death_signal(0).ok();
+            // end is noticed on the channel instead; by a thread of its own, because the command
+            // can make this one wait (a socket that becomes a blocking one while it is used).
+            if watch_parent(inside).is_ok() {
+                credentials_unsafe::set_parent_death_signal(0).ok();
+            }
         }
         loop {
             match self.turn(inside) {
@@ -411,6 +450,7 @@ impl Running {
         if self.status.is_some() && !self.executed(inside)? {
             return Ok(Some(0));
         }
+        self.reopened.give_positions_back();
         Report::Ended(end).send(&inside.channel, &[])?;
         Ok(Some(0))
     }

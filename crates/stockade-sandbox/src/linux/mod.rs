@@ -13,6 +13,7 @@ mod mounts;
 mod outside;
 mod plan;
 mod seccomp;
+mod stdio;
 mod supervisor;
 mod sys;
 mod target;

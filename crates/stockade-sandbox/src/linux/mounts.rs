@@ -129,7 +129,8 @@ fn attach_on(tree: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
 }
 
 fn set(tree: &OwnedFd, attributes: u64, recursive: bool, path: &Path) -> Result<(), Failure> {
-    let attributes = Attributes { set: attributes, clear: 0, private: false, recursive };
+    // Private: what the host mounts later must not appear in a clone, without these flags.
+    let attributes = Attributes { set: attributes, clear: 0, private: true, recursive };
     mount_setattr(tree.as_fd(), attributes).map_err(step("make read-only", path))
 }
 
@@ -175,7 +176,12 @@ fn capture_devices() -> Result<Vec<(&'static str, OwnedFd)>, Failure> {
     for name in DEVICES {
         let path = Path::new("/dev").join(name);
         match open_quietly(&path) {
-            Ok(fd) => devices.push((name, clone_tree(&fd, &path)?)),
+            Ok(fd) => {
+                let tree = clone_tree(&fd, &path)?;
+                // Its mode and times; a device is written all the same.
+                set(&tree, READ_ONLY, false, &path)?;
+                devices.push((name, tree));
+            }
             Err(error) if is_absent(&error) => {}
             Err(error) => return Err(step("open", &path)(error)),
         }

@@ -114,6 +114,7 @@ fn run_masked(
         terminal: terminal.take(),
         deadline: policy.limits.wall_time.map(|limit| (Instant::now() + limit, limit)),
         last_chance: None,
+        is_asked_to_stop: false,
     };
     let result = outside.watch();
     outside.close(result)
@@ -189,6 +190,8 @@ struct Outside<'a> {
     deadline: Option<(Instant, Duration)>,
     /// When the command is ended that was asked to end, and by which signal.
     last_chance: Option<(Instant, i32)>,
+    /// Whether somebody outside asked this process to stop.
+    is_asked_to_stop: bool,
 }
 
 /// What became readable.
@@ -309,6 +312,7 @@ impl Outside<'_> {
                     Order::Resume.send(&self.channel).ok();
                 }
                 signal if FORWARDED.contains(&signal) => {
+                    self.is_asked_to_stop |= signal == libc::SIGTSTP;
                     if matches!(signal, libc::SIGTERM | libc::SIGHUP) {
                         self.last_chance = Some((Instant::now() + GRACE, signal));
                     }
@@ -366,13 +370,24 @@ impl Outside<'_> {
 
     /// Stops with the command, so that the user's shell has its terminal, and goes on with it
     /// when the shell continues the job.
+    ///
+    /// A command that stops by itself, away from the user's keyboard, stops nobody else: the time
+    /// limit goes on, and programs outside that share this process' group are none of its.
     fn stop(&mut self) {
+        let has_keys = self.terminal.as_ref().is_some_and(Terminal::is_raw);
+        if !has_keys && !std::mem::take(&mut self.is_asked_to_stop) {
+            return;
+        }
+        self.is_asked_to_stop = false;
         if let Some(terminal) = &mut self.terminal {
             while terminal.show() {}
             terminal.leave();
         }
-        // Others in the user's job first: this process does not come back from the second.
-        process_unsafe::kill(0, libc::SIGTSTP).ok();
+        if has_keys {
+            // Others in the user's job, whom the raw terminal did not tell; first, because this
+            // process does not come back from the next.
+            process_unsafe::kill(0, libc::SIGTSTP).ok();
+        }
         process_unsafe::kill(std::process::id().cast_signed(), libc::SIGSTOP).ok();
     }
 

@@ -5,8 +5,9 @@
 //!
 //! Invariants:
 //! - a folder is placed before anything inside it;
-//! - every folder between a writable root and a protected path inside it is pinned (a mount
-//!   of its own), so that no rename above a protected path moves it away;
+//! - every folder between a writable root and a protected or hidden path inside it is pinned (a
+//!   mount of its own), so that no rename above such a path moves it away and makes room for
+//!   another;
 //! - what is not placed stays what the recursive read-only view makes it.
 
 use std::path::{Path, PathBuf};
@@ -186,7 +187,7 @@ fn changes_something(content: Content, above: Option<Content>) -> bool {
 fn add_pins(wanted: &mut Vec<Placement>) {
     let with = |content| wanted.iter().filter(move |placement| placement.content == content);
     let mut pins = Vec::new();
-    for Placement { path, .. } in with(Content::Protected) {
+    for Placement { path, .. } in with(Content::Protected).chain(with(Content::Hidden)) {
         let root = with(Content::Writable)
             .map(|placement| &placement.path)
             .filter(|root| path.is_within(root))
@@ -263,6 +264,20 @@ mod tests {
                 "Pinned /home/u/w/.git",
                 "Pinned /home/u/w/.git/info",
                 "Protected /home/u/w/.git/info/attributes",
+            ]
+        );
+    }
+
+    #[test]
+    fn every_folder_above_a_hidden_path_is_pinned() {
+        let policy = policy(&["/home/u/w"], &[], &["/home/u/w/a/.env", "/home/u/.ssh"]);
+        assert_eq!(
+            shown(&policy),
+            [
+                "Hidden /home/u/.ssh",
+                "Writable /home/u/w",
+                "Pinned /home/u/w/a",
+                "Hidden /home/u/w/a/.env",
             ]
         );
     }

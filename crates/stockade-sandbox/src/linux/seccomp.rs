@@ -53,7 +53,10 @@ const NEW_TIME: u32 = 0x80;
 
 /// Terminal injection (TIOCSTI, TIOCLINUX), line disciplines (TIOCSETD) and the console
 /// (TIOCCONS). Source: `ioctl_tty(2)`, `ioctl_console(2)`.
-const TERMINAL_INJECTION: &[u32] = &[0x5412, 0x541c, 0x5423, 0x541d];
+///
+/// Snapshots of btrfs (`BTRFS_IOC_SNAP_CREATE`, `_V2`): one of a subvolume of the user's, made
+/// in a root, shows what the mount view hides. Source: linux/btrfs.h.
+const REFUSED_REQUESTS: &[u32] = &[0x5412, 0x541c, 0x5423, 0x541d, 0x5000_9401, 0x5000_9417];
 
 /// `PER_LINUX`, `PER_LINUX32`, each with and without `ADDR_NO_RANDOMIZE` (debuggers), and the
 /// question for the present value.
@@ -68,7 +71,7 @@ const ENOSYS: i32 = libc::ENOSYS;
 
 /// The table. Calls with numbers above 424 are the same on every architecture.
 const RULES: &[(libc::c_long, Rule)] = &[
-    (libc::SYS_ioctl, Rule::DenyValues { argument: 1, values: TERMINAL_INJECTION, errno: EPERM }),
+    (libc::SYS_ioctl, Rule::DenyValues { argument: 1, values: REFUSED_REQUESTS, errno: EPERM }),
     (libc::SYS_clone, Rule::DenyBits { argument: 0, mask: NAMESPACE_FLAGS, errno: EPERM }),
     // Its flags are behind a pointer; the C library falls back to clone.
     (libc::SYS_clone3, Rule::Deny(ENOSYS)),
@@ -376,11 +379,13 @@ mod tests {
     }
 
     #[test]
-    fn terminal_injection_is_recognised_by_the_low_half() {
+    fn refused_requests_are_recognised_by_the_low_half() {
         let ioctl = |request: u64| native(libc::SYS_ioctl, [0, request, 0, 0, 0, 0]);
         assert_eq!(ioctl(0x5412), errno(libc::EPERM));
         assert_eq!(ioctl(0xdead_0000_5412), errno(libc::EPERM));
         assert_eq!(ioctl(0x5413), RET_ALLOW, "TIOCGWINSZ");
+        assert_eq!(ioctl(0x5000_9417), errno(libc::EPERM), "BTRFS_IOC_SNAP_CREATE_V2");
+        assert_eq!(ioctl(0x4004_9409), RET_ALLOW, "FICLONE");
     }
 
     #[test]

@@ -119,6 +119,11 @@ impl Terminal {
         }
     }
 
+    /// Whether every key of the user's terminal passes through here.
+    pub(crate) fn is_raw(&self) -> bool {
+        self.is_raw
+    }
+
     /// The user's side, when there are keys to be read and room for them.
     pub(crate) fn keyboard(&self) -> Option<BorrowedFd<'_>> {
         let wants = self.is_raw && self.master.is_some() && self.pending.len() < PENDING_MAX;

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
-use crate::linux::sys::memory_unsafe;
 use crate::linux::sys::seccomp_unsafe::{self as seccomp, Notification};
+use crate::linux::sys::{memory_unsafe, socket_unsafe};
 
 /// One waiting caller.
 #[derive(Debug)]
@@ -73,6 +73,20 @@ impl<'a> Caller<'a> {
             self.pidfd.get_or_init(|| opened)
         };
         Ok(rustix::process::pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty())?)
+    }
+
+    /// The same for a socket, which must belong to this network: standard input may be one of the
+    /// host's (inetd), and would lead wherever the host's network does.
+    ///
+    /// # Errors
+    ///
+    /// `EACCES` for a socket of another network namespace.
+    pub(super) fn socket(&self, number: i32) -> io::Result<OwnedFd> {
+        let socket = self.descriptor(number)?;
+        if socket_unsafe::is_of_this_network(socket.as_fd())? {
+            return Ok(socket);
+        }
+        Err(io::Error::from_raw_os_error(libc::EACCES))
     }
 
     /// The caller's current folder, as a reference.

@@ -122,7 +122,7 @@ struct Target {
 
 impl Target {
     fn of(caller: &Caller<'_>) -> io::Result<Self> {
-        let socket = caller.descriptor(caller.integer(0))?;
+        let socket = caller.socket(caller.integer(0))?;
         let domain = rustix::net::sockopt::socket_domain(&socket)?;
         Ok(Self { socket, domain })
     }

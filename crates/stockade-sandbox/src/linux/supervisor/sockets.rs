@@ -93,7 +93,7 @@ impl Address {
         let file = resolve(caller, path)?;
         let refused = |errno: i32| Err(io::Error::from_raw_os_error(errno));
         let Some(socket) = SocketFile::of(&file)? else { return refused(libc::ECONNREFUSED) };
-        match unix_peers::is_bound_inside(socket) {
+        match unix_peers::was_bound_inside(&file, socket) {
             Ok(true) => {}
             // Nobody is told whether somebody outside listens there.
             Ok(false) | Err(_) => return refused(libc::EACCES),
@@ -136,7 +136,7 @@ fn resolve(caller: &Caller<'_>, path: &Path) -> io::Result<OwnedFd> {
 
 /// `connect(socket, address, length)`.
 pub(super) fn connect(caller: &Caller<'_>) -> io::Result<Prepared> {
-    let socket = caller.descriptor(caller.integer(0))?;
+    let socket = caller.socket(caller.integer(0))?;
     let domain = rustix::net::sockopt::socket_domain(&socket)?;
     let address = Address::of(caller, domain, caller.argument(1), caller.argument(2))?;
     caller.confirm()?;

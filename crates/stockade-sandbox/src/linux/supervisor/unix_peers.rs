@@ -48,12 +48,47 @@ impl SocketFile {
     }
 }
 
+/// Whether `fd`, a socket's file, could have been bound inside, and was.
+///
+/// # Errors
+///
+/// As [`is_bound_inside`].
+pub(super) fn was_bound_inside(fd: &OwnedFd, file: SocketFile) -> io::Result<bool> {
+    // Nothing is made on a read-only mount. Besides, the kernel tells inode numbers by their low
+    // halves only, which two files of a large file system may share.
+    if rustix::fs::fstatvfs(fd)?.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+        return Ok(false);
+    }
+    if is_bound_inside(file)? {
+        return Ok(true);
+    }
+    match file_system_of(fd)? {
+        Some(device) if device != file.device => is_bound_inside(SocketFile { device, ..file }),
+        _ => Ok(false),
+    }
+}
+
+/// The device of the file system that `fd` lies on, as the kernel lists mounts: for btrfs
+/// another one than stat(2) gives, which names the subvolume (`proc_pid_mountinfo(5)`).
+fn file_system_of(fd: &OwnedFd) -> io::Result<Option<u32>> {
+    use rustix::fs::{AtFlags, StatxFlags};
+    let id = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id;
+    let mounts = std::fs::read("/proc/self/mountinfo")?;
+    Ok(String::from_utf8_lossy(&mounts).lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let is_it = fields.next()?.parse() == Ok(id);
+        let (major, minor) = fields.nth(1)?.split_once(':')?;
+        let device = major.parse::<u32>().ok()? << 20 | minor.parse::<u32>().ok()?;
+        is_it.then_some(device)
+    }))
+}
+
 /// Whether a socket of this network namespace is bound to `file`.
 ///
 /// # Errors
 ///
 /// `ENOENT` or `EPROTONOSUPPORT` on a kernel without `CONFIG_UNIX_DIAG`: the caller refuses.
-pub(super) fn is_bound_inside(file: SocketFile) -> io::Result<bool> {
+fn is_bound_inside(file: SocketFile) -> io::Result<bool> {
     let protocol = rustix::net::Protocol::from_raw(
         rustix::net::RawProtocol::new(SOCK_DIAG).expect("invariant: not zero"),
     );

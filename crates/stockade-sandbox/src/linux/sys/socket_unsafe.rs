@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "socket addresses of any family, and SIOCSIFFLAGS")]
 
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 
 /// Connects `socket` to the `struct sockaddr` in `address`.
 ///
@@ -59,6 +59,39 @@ pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message<'_>) -> io::Result<
     // slice of the length beside it, and checks what is in them itself.
     let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, flags) };
     usize::try_from(sent).map_err(|_negative| io::Error::last_os_error())
+}
+
+/// Whether `socket` was made in the network namespace of this process (Linux 5.14).
+///
+/// # Errors
+///
+/// `ENOTSOCK` when it is no socket.
+pub(crate) fn is_of_this_network(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let own = rustix::net::socket_with(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::DGRAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    Ok(network_cookie(socket)? == network_cookie(own.as_fd())?)
+}
+
+/// `SO_NETNS_COOKIE`: a number that no other network namespace of this machine ever has.
+fn network_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let mut cookie = 0_u64;
+    let mut length = libc::socklen_t::try_from(size_of::<u64>()).map_err(io::Error::other)?;
+    // SAFETY: the option is a u64, live for the call, and `length` is its size.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Sets the loopback interface of this network namespace up.
