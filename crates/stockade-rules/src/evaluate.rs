@@ -1,5 +1,7 @@
 //! What a set of rules says of a script: each part by itself, the most severe verdict first.
 
+use std::collections::HashMap;
+
 use stockade_policy::Verdict;
 
 use crate::builtin;
@@ -10,6 +12,8 @@ use crate::shell::{Command, Script, Standing, Step, Word};
 #[derive(Debug, Clone, Default)]
 pub struct RuleSet {
     rules: Vec<Rule>,
+    /// Places in `rules`, by the names and paths of the programs that they speak of.
+    by_program: HashMap<String, Vec<usize>>,
 }
 
 /// What is said of a script.
@@ -57,7 +61,13 @@ impl RuleSet {
         for (number, rule) in rules.iter().enumerate() {
             check(rule).map_err(|error| (number, error))?;
         }
-        Ok(Self { rules })
+        let mut by_program: HashMap<String, Vec<usize>> = HashMap::new();
+        for (number, rule) in rules.iter().enumerate() {
+            for name in rule.prefix().iter().take(1).flatten() {
+                by_program.entry(name.clone()).or_default().push(number);
+            }
+        }
+        Ok(Self { rules, by_program })
     }
 
     /// The rules, in the order in which they were given.
@@ -94,12 +104,13 @@ impl RuleSet {
     fn command(&self, command: &Command, can_allow: bool) -> Option<Part> {
         let can_allow =
             can_allow && command.standing == Standing::Sure && builtin::is_plain(command);
-        let matching = self.rules.iter().filter(|rule| match rule.verdict() {
+        let matching = self.about(command).filter(|(_, rule)| match rule.verdict() {
             Verdict::Allow => can_allow && allows(rule, command),
             Verdict::Ask | Verdict::Deny => concerns(rule, command),
         });
         // Of several that are as severe, the last: it stands in the nearest layer.
-        let rule = matching.max_by_key(|rule| rule.verdict());
+        let rule = matching.max_by_key(|(number, rule)| (rule.verdict(), *number));
+        let rule = rule.map(|(_, rule)| rule);
         if rule.is_none() && command.standing != Standing::Sure {
             return None;
         }
@@ -110,6 +121,15 @@ impl RuleSet {
             rule: rule.map(Rule::named),
             reads_only: can_allow && builtin::reads_only(command),
         })
+    }
+
+    /// The rules, with their places, that speak of the command's program by its name or path.
+    fn about(&self, command: &Command) -> impl Iterator<Item = (usize, &Rule)> {
+        let program = command.words.first().and_then(Word::known);
+        let base = program.map(base_name).filter(|base| Some(*base) != program);
+        let names = program.into_iter().chain(base);
+        let numbers = names.filter_map(|name| self.by_program.get(name)).flatten();
+        numbers.filter_map(|&number| Some((number, self.rules.get(number)?)))
     }
 }
 

@@ -39,6 +39,9 @@ pub(super) enum Kind {
 /// Why something cannot be known.
 pub(super) type Doubt = &'static str;
 
+/// A here-document in a substitution that holds more.
+const BESIDE_HERE_DOCUMENT: Doubt = "a here-document in a substitution has commands beside it";
+
 /// What was found in one text.
 #[derive(Debug, Default)]
 pub(super) struct Read {
@@ -85,6 +88,10 @@ pub(super) struct List {
     pub(super) redirection: Option<Redirection>,
     /// `function` was read, its name was not.
     pub(super) names_function: bool,
+    /// It is a substitution, and one of its commands has a here-document. bash 5.2 keeps such
+    /// a list as text that it writes itself, in which it leaves separators out: `b` and `c`
+    /// are one command in `$(a <<E`, `E`, `b; c)`. One pipeline, then, and nothing else.
+    pub(super) has_here_document: bool,
     /// Only because of an earlier doubt is this read as commands.
     is_guess: bool,
 }
@@ -176,7 +183,14 @@ pub(super) struct Parser<'a> {
 impl List {
     fn new(kind: ListKind, is_guess: bool) -> Self {
         let state = State::Start(After::Nothing);
-        Self { kind, state, redirection: None, names_function: false, is_guess }
+        Self {
+            kind,
+            state,
+            redirection: None,
+            names_function: false,
+            has_here_document: false,
+            is_guess,
+        }
     }
 }
 
@@ -224,6 +238,12 @@ impl<'a> Parser<'a> {
     pub(super) fn push(&mut self, frame: Frame) -> Result<(), Doubt> {
         if self.stack.len() >= FRAMES_MAX {
             return Err("it is nested too deeply");
+        }
+        if let Some(Frame::List(list)) = self.stack.last()
+            && list.has_here_document
+            && !matches!(frame, Frame::Word(_) | Frame::Array)
+        {
+            return Err(BESIDE_HERE_DOCUMENT);
         }
         self.stack.push(frame);
         Ok(())
@@ -287,7 +307,12 @@ impl<'a> Parser<'a> {
     fn list_step(&mut self) -> Result<(), Doubt> {
         self.cursor.skip_blanks();
         let next = self.cursor.peek();
-        let is_waiting = self.list()?.redirection.is_some();
+        let list = self.list()?;
+        let is_waiting = list.redirection.is_some();
+        let is_new = matches!(list.state, State::Start(After::Nothing | After::Separator));
+        if list.has_here_document && is_new && !matches!(next, None | Some('\n' | '#' | ')')) {
+            return Err(BESIDE_HERE_DOCUMENT);
+        }
         match next {
             Some('<' | '>') if self.cursor.second_is('(') => self.start_word(),
             None | Some('\n' | ';' | '&' | '|' | '(' | ')' | '<' | '>') if is_waiting => {
@@ -338,7 +363,11 @@ impl<'a> Parser<'a> {
             return Err("an operator has no command before it");
         }
         self.finish()?;
-        self.list()?.state = State::Start(after);
+        let list = self.list()?;
+        list.state = State::Start(after);
+        if list.has_here_document && after == After::Separator {
+            return Err(BESIDE_HERE_DOCUMENT);
+        }
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Redirections, and the here-documents that some of them announce.
 
-use super::parse::{Doubt, Draft, Found, Kind, Parser, State};
+use super::parse::{Doubt, Draft, Found, Kind, ListKind, Parser, State};
 use super::word::Ended;
 
 #[derive(Debug, Clone, Copy)]
@@ -104,6 +104,13 @@ impl Parser<'_> {
         match redirection {
             Redirection::HereString => {}
             Redirection::Here { strips_tabs } => {
+                if self.level > 0 {
+                    let list = self.list()?;
+                    if list.kind != ListKind::Substitution {
+                        return Err("a here-document in a substitution has no clear place");
+                    }
+                    list.has_here_document = true;
+                }
                 let (end, is_literal) =
                     ended.delimiter().ok_or("a here-document has no clear end")?;
                 self.awaited.push(Awaited { end, is_literal, strips_tabs, level: self.level });

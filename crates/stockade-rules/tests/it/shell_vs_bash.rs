@@ -17,11 +17,11 @@ use std::process::{Command as Process, Stdio};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
-use stockade_rules::{Command, Script, Standing, Step, Word};
+use stockade_rules::{Script, Step, Word};
 use tempfile::TempDir;
 
 /// Programs that record themselves. `no` fails, so that loops end.
-const RECORDERS: [&str; 9] = ["ka", "kb", "kc", "no", "rm", "ls", "cat", "time", "x"];
+const RECORDERS: [&str; 10] = ["evil", "ka", "kb", "kc", "no", "rm", "ls", "cat", "time", "x"];
 
 /// Real programs that start others.
 const STARTERS: [&str; 9] =
@@ -33,6 +33,10 @@ for word in "$@"; do line="$line$(printf '\037')$word"; done
 printf '%s\036' "$line" >>"$RECORD"
 [ "${0##*/}" != no ]
 "#;
+
+/// What `$x` and `$1` hold: where the shell evaluates it again, `evil` runs.
+const PAYLOADS: [&str; 6] =
+    ["", "a[$(evil)]", "$(evil)", "-v a[$(evil)]", "ka; evil", "x=a[$(evil)]"];
 
 pub(crate) struct Lab {
     folder: TempDir,
@@ -68,6 +72,7 @@ impl Lab {
         let record = work.path().join("record");
         let bin = self.folder.path().join("bin");
         let options: &[&str] = if shell == "bash" { &["--norc", "--noprofile"] } else { &[] };
+        let payload = PAYLOADS[script.len() % PAYLOADS.len()];
         // As the first process of a PID namespace, so that a loop in the background of the script
         // ends with it.
         let status = Process::new("/usr/bin/unshare")
@@ -75,12 +80,13 @@ impl Lab {
             .args(["/usr/bin/timeout", "--kill-after=1", "5"])
             .arg(bin.join(shell))
             .args(options)
-            .args(["-c", script])
+            .args(["-c", script, shell, payload])
             .env_clear()
             .env("PATH", &bin)
             .env("HOME", &place)
             .env("RECORD", &record)
             .env("FUNCNEST", "20")
+            .env("x", payload)
             .current_dir(&place)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -101,8 +107,17 @@ pub(crate) fn unsaid(script: &Script, ran: &[Vec<String>], files: &[String]) -> 
     if script.is_opaque() {
         return None;
     }
-    let sure = || script.commands().filter(|command| command.standing != Standing::Hint);
-    let missing = ran.iter().find(|ran| !sure().any(|command| covers(command, ran)));
+    // Where nothing is opaque a hint is behind `env PATH=…` or `sudo`, which are judged as such.
+    let is_said = |ran: &[String]| {
+        script.commands().any(|command| match command.words.as_slice() {
+            // A program that is text, given to a shell as a file, records itself all the same.
+            [Word::Known(shell), file @ ..] if shell == "bash" || shell == "sh" => {
+                covers(file, ran)
+            }
+            words => covers(words, ran),
+        })
+    };
+    let missing = ran.iter().find(|ran| !is_said(ran));
     if let Some(missing) = missing {
         return Some(format!("{missing:?} ran, and is not in {:#?}", script.steps()));
     }
@@ -117,12 +132,12 @@ pub(crate) fn unsaid(script: &Script, ran: &[Vec<String>], files: &[String]) -> 
     missing.map(|file| format!("{file:?} was written, and is not in {:#?}", script.steps()))
 }
 
-/// Whether the words that ran are those of the command, unknown ones being what they may be.
-fn covers(command: &Command, ran: &[String]) -> bool {
+/// Whether the words that ran are those that were said, unknown ones being what they may be.
+fn covers(words: &[Word], ran: &[String]) -> bool {
     // `reached[n]`: the words so far can be the first `n` that ran.
     let mut reached = vec![false; ran.len() + 1];
     reached[0] = true;
-    for word in &command.words {
+    for word in words {
         let mut next = vec![false; ran.len() + 1];
         for at in (0..=ran.len()).filter(|&at| reached[at]) {
             match word {
@@ -155,6 +170,11 @@ const NAMES: &[&str] = &[
     "$(no)ka", "`no`", "{ka,kb}", "k{a,b}", "k[ab]", "k?", "~", "!", "time", "eval", "exec", "command", "builtin",
     "env", "nice", "timeout 3", "nohup", "xargs", "[", "test", "then", "in", "do", "x=", "x=ka", "CI=1 ka",
     "PATH= ka", "x+=1 ka", "export", "{", "}", "coproc", "bash", "bash -c", "sh -c", "find . -exec", "function", "((",
+    "[ $x = a ]", "[ \"$x\" = a ]", "[ \"$x\" -gt 1 ]", "[ -n", "[ -v", "test -n", "[[ -n", "read", "declare", "let", "unset",
+    "local", "readonly", "shift", "exit", "return", "break", "wait", "getopts a", "printf", "printf -v", "pushd", "cd",
+    "ulimit", "umask", "type", "hash", "jobs", "set", "set -", "shopt -s", "dirs", "trap", "times", "mapfile", "enable",
+    "builtin test", "command test", "caller", "compgen -W", "x=$x", "y=$x", "y[$x]=1", "y=([$x]=1)", "declare -i y", "y=",
+    "((y=$x))", "case $x in", "for y in $x; do", "[[ $x ==", "eval \"$x\"", "export \"$x\"", "exec 3",
     "))", "[[", "]]", "\\", "",
 ];
 
@@ -174,7 +194,9 @@ const WORDS: &[&str] = &[
     "${!x}", "${x@P}", "${a[0]}", "$((1+2))", "$((x))", "$[1]", "$(ka)", "\"$(ka a)\"", "`kb`", "\"`kb b`\"", "<(ka)",
     "{a,b}", "{a..c}", "*", "k*", "a~", "~", "x=~", "#a", "a#b", "!", "-c", "--", "-", "{}", "{", "}", "''",
     "$'a\\'b'", "$'\\n'", "$\"a\"", ";", "\\;", "in", "then", "esac", "=", "-eq", "-v", ">f", "2>f", ">&2", "2>&1",
-    "&>f", ">|f", "<f", "<<<a", ">&f", "<<E", "<<'E'", "<<-E", "(", ")", "\\(", "$", "\"$\"", "\"\\$x\"", "\"\\\n\"",
+    "&>f", ">|f", "<f", "<<<a", ">&f", "<<E", "<<'E'", "<<-E", "\"$1\"", "$1", ">&$x", ">&\"$x\"", ">\"$x\"", ">&'$(evil)'", "<<<$x", "<<<\"$x\"", "<&$x",
+    "${x:-$x}", "${y:=$x}", "${x/a/$x}", "${x#$x}", "\"${x%$x}\"", "${x^}", "${x:1}", "${1}", "${@}", "${#x}", "y=$x", "${x?}",
+    "'$(evil)'", "'`evil`'", "\\$x", "$x$x", "\"a$x\"", "=$x", "$x=1", "(", ")", "\\(", "$", "\"$\"", "\"\\$x\"", "\"\\\n\"",
     "%s", "-I", "{}x",
 ];
 
@@ -196,7 +218,8 @@ const AROUND: &[&str] = &[
     "case a in a) %;; b) rm;; esac", "case x in (a|b) %;; *) %;& c) kc;; esac", "f() { %; }; f",
     "function f { %; }\nf", "ka \"$(%)\"", "ka $(%)", "ka `%`", "ka <(%)", "! %", "time %", "coproc %", "% # rm",
     "#%\nka", "eval '%'", "bash -c '%'", "sh -c '%'", "bash -c \"%\"", "trap '%' EXIT", "%\nE\nka",
-    "cat <<E\n$(%)\nE\nka", "cat <<'E'\n%\nE\nkb", "cat <<-E\n\t%\n\tE\nkc", "[[ a == % ]]", "[[ -n $(%) ]] && ka",
+    "cat <<E\n$(%)\nE\nka", "cat <<'E'\n%\nE\nkb", "cat <<-E\n\t%\n\tE\nkc", "ka $(cat <<E\na\nE\n%)", "ka \"$(cat <<E | %\nE\n)\"", "ka $(% <<E\nE\n)", "ka <(cat <<'E'; %\nE\n)",
+    "ka $(%\nka <<E\nE\n)", "f() { cat <<E; %; }\nE\nf", "ka $(f() { cat <<E; %; }\nE\nf)", "{ cat <<E; %; } >f\nE\n", "cat <<E $(%)\nE", "[[ a == % ]]", "[[ -n $(%) ]] && ka",
     "x=$(%)", "x=(%)", "(( % ))", "ka $((%))", "ka ${x:-$(%)}", "ka \"${x:-%}\"", "alias ka='%'\nka", "set -- %; $1",
     "exec %", "command %", "env %", "timeout 3 %", "xargs %", "find . -exec % \\;", "\\\n%", "% \\\n a", "%\\\n",
     "{ %; } >f", "if %\nthen %\nfi >f 2>&1", "until ka; do %; done", "$(%)", "`%`",

@@ -82,6 +82,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("cat <<A <<B\nB\nA\nA\nB\nrm x", &["cat", "rm x"]),
     ("{ cat <<E; }\nkb\nE\nrm x", &["cat", "rm x"]),
     ("ka $(cat <<E\nkb\nE\n) && rm x", &["cat", "ka $(cat <<E\nkb\nE\n)", "rm x"]),
+    ("ka \"$(cat <<'E' | kb && kc\n$(rm x)\nE\n)\"", &["cat", "kb", "kc", "ka \"$(cat <<'E' | kb && kc\n$(rm x)\nE\n)\""]),
     ("cat <<<'rm x'; ka", &["cat", "ka"]),
     // Compound commands.
     ("if ka; then rm x; else kb; fi", &["ka", "rm x", "kb"]),
@@ -145,6 +146,8 @@ const OPAQUE: &[&str] = &[
     "find $x", "find . -exec $x {} +", "git -c alias.x='!rm' x", "git -c core.pager=rm log",
     // Bodies without a clear place.
     "ka | time rm", "cat <<E\nrm", "cat <<$x\nrm\n$x", "cat <<\"E E\"\nrm\nE E", "ka $(cat <<E)\nrm\nE", "cat <<E $(\nrm\n)\nE",
+    "ka $(cat <<E\nE\nkb; rm x)", "ka $(cat <<E; rm x\nE\n)", "ka $(cat <<E\nE\nrm)", "ka $(cat <<E && { kb; rm x; }\nE\n)",
+    "ka $( (cat <<E\nE\n); kb; rm)", "ka $({ cat <<E; }\nE\n)", "ka <(cat <<E &\nE\nkb; rm)",
     "cat <<E\na\\\nE\nrm\nE", "cat <<E \"a\nE\nrm\"\nE", "`ka \\`rm\\``", "ka `kb 'x' rm`", "ka {x}>f",
     // Only bash reads it so.
     "sh -c 'rm &>f'", "sh -c '$\\'rm\\''", "sh -c 'ka <(rm)'", "sh -c 'time rm'", "sh -c 'function f { rm; }'",
