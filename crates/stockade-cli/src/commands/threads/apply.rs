@@ -55,7 +55,7 @@ pub(super) fn run(arguments: &ApplyArgs) -> Result<u8, Failure> {
     let changes = desk.result(&id)?;
     // What the user hides from threads, no thread writes to either.
     let request = Request { workspace: Some(changes.root().to_owned()), ..Request::default() };
-    let loaded = stockade_config::load(&desk.env, &request)
+    let loaded = stockade_config::load_with_rules(&desk.env, &request)
         .map_err(|error| Failure::from(error).with_status(MISUSED))?;
     let hidden = loaded.policy.hidden.iter().map(|path| path.as_path().to_owned());
     let options = ApplyOptions {
