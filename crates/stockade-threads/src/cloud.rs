@@ -118,6 +118,9 @@ pub enum CloudError {
     /// There is no clone.
     #[error(transparent)]
     Clone(#[from] CloneError),
+    /// Where the user stands is not in the commit.
+    #[error("the folder `{}` is not committed, so it is not in the clone", .0.display())]
+    NotCommitted(PathBuf),
     /// There is no machine.
     #[error(transparent)]
     Boot(#[from] BootError),
@@ -139,6 +142,7 @@ impl CloudError {
             Self::Bare(_) => Some("clone it, and start from there".to_owned()),
             Self::Repository { source, .. } => source.hint().map(str::to_owned),
             Self::Clone(error) => error.hint().map(str::to_owned),
+            Self::NotCommitted(_) => Some("commit what is in it, or start further up".to_owned()),
             Self::Boot(error) => error.hint(),
             Self::Agent(error) => error.hint(),
             Self::Store(error) => error.hint().map(str::to_owned),
@@ -280,7 +284,11 @@ impl Running<'_> {
     fn clone_repository(&self) -> Result<Cloned, CloudError> {
         let folder = self.folder();
         fs::create_dir(&folder).map_err(|error| CloudError::Folder(folder.clone(), error))?;
-        let cloned = clone_head(&self.task.workspace, &folder.join("clone"))?;
+        let clone = folder.join("clone");
+        let cloned = clone_head(&self.task.workspace, &clone)?;
+        if !clone.join(&self.inner).is_dir() {
+            return Err(CloudError::NotCommitted(self.task.workspace.clone()));
+        }
         let name = cloned.branch.as_ref().map_or_else(String::new, |name| format!(" of {name}"));
         let commit = cloned.commit.as_str().get(..12).unwrap_or_default();
         self.note(&format!("works on commit {commit}{name}; what is not committed stays here"));

@@ -3,6 +3,9 @@
 
 mod debugging;
 mod ends;
+mod hostile;
+mod machine;
 mod place;
 mod questions;
+mod refactoring;
 mod transcript;

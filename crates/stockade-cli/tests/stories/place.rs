@@ -47,15 +47,30 @@ pub(crate) struct Place {
     uid: u32,
 }
 
+/// The top of the source tree.
+pub(crate) fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// What machines share, outside every home: the image of a system takes a while to be built.
+fn cache(uid: u32) -> PathBuf {
+    top().join(format!("target/stories-cache/{uid}"))
+}
+
 impl Place {
+    /// The project of the debugging story.
     pub(crate) fn new(uid: u32) -> Self {
-        let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
-        let base = top.join("target/stories");
+        Self::with(uid, |work| copy(&top().join("examples/auth-flow"), work))
+    }
+
+    /// A project that `fill` writes; nothing of it is committed.
+    pub(crate) fn with(uid: u32, fill: impl FnOnce(&Path)) -> Self {
+        let base = top().join("target/stories");
         fs::create_dir_all(&base).unwrap();
         let place = Self { folder: tempfile::tempdir_in(base).unwrap(), uid };
         let work = place.work();
         fs::create_dir_all(work.parent().unwrap()).unwrap();
-        copy(&top.join("examples/auth-flow"), &work);
+        fill(&work);
         for (name, content) in [
             ("home/notes.txt", "mine\n"),
             ("home/.ssh/id_ed25519", "TOPSECRET"),
@@ -70,10 +85,26 @@ impl Place {
         let git = Command::new("git").args(["init", "--quiet"]).current_dir(&work).status();
         assert!(git.unwrap().success());
         fs::set_permissions(place.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let owner = format!("{uid}:{uid}");
-        let status = Command::new("chown").args(["-R", &owner]).arg(place.folder.path()).status();
-        assert!(status.unwrap().success());
+        fs::create_dir_all(cache(uid)).unwrap();
+        place.give(place.folder.path());
+        place.give(&cache(uid));
         place
+    }
+
+    /// Gives what lies at `path` to the user of this place.
+    fn give(&self, path: &Path) {
+        let owner = format!("{0}:{0}", self.uid);
+        let status = Command::new("chown").args(["-R", &owner]).arg(path).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Commits everything in the project that is not ignored.
+    pub(crate) fn commit(&self) {
+        let words = "git='git -c safe.directory=* -c user.name=a -c user.email=a@example.org'; \
+                     $git add --all && $git commit --quiet --message start";
+        let shell = Command::new("sh").args(["-c", words]).current_dir(self.work()).status();
+        assert!(shell.unwrap().success());
+        self.give(self.folder.path());
     }
 
     pub(crate) fn home(&self) -> PathBuf {
@@ -118,7 +149,8 @@ impl Place {
     pub(crate) fn command(&self, model: &FakeModel, arguments: &[&str]) -> Command {
         let id = self.uid.to_string();
         let mut run = Command::new("timeout");
-        run.arg("120");
+        // Emulated machines on a busy host are slow.
+        run.arg("280");
         if fs::metadata("/proc/self").unwrap().uid() != self.uid {
             run.args(["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"]);
         }
@@ -129,13 +161,15 @@ impl Place {
         ];
         let (verb, rest) = arguments.split_first().unwrap();
         run.arg(env!("CARGO_BIN_EXE_stockade")).arg(verb);
-        for option in &model {
+        // Verbs that look at threads have no configuration.
+        for option in model.iter().filter(|_| ["local", "cloud"].contains(verb)) {
             run.args(["-c", option]);
         }
         run.args(rest)
             .current_dir(self.work())
             .env_clear()
             .env("HOME", self.home())
+            .env("XDG_CACHE_HOME", cache(self.uid))
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env("TERM", "dumb")
             .env("LANG", "C.UTF-8")

@@ -1,33 +1,41 @@
 //! The transcript in the guide is what the terminal shows. `STOCKADE_UPDATE_DOCS=1` writes it.
 
 use std::io::Read as _;
-use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::{env, fs, io};
 
 use stockade_testkit::model::{FakeModel, Step};
 
-use crate::place::{Place, users};
+use crate::place::{Place, top, users};
 
 const PROMPT: &str = "test_auth_flow is failing with a 401. Debug it.";
 
 #[test]
 fn the_guide_shows_what_the_terminal_shows() {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
-    let script = fs::read_to_string(top.join("examples/auth-flow.json")).unwrap();
+    let script = fs::read_to_string(top().join("examples/auth-flow.json")).unwrap();
     let model = FakeModel::start(Step::read_script(&script).unwrap()).unwrap();
     let place = Place::new(*users().last().unwrap());
+    let shown = both(place.command(&model, &["local", PROMPT]));
+    let shown = format!("$ stockade local \"{PROMPT}\"\n{}", lasting(&shown, &place));
+
+    compare("docs/guide/local.md", &shown);
+}
+
+/// What `command`, which must succeed, writes to its two streams together, as a terminal has it.
+pub(crate) fn both(mut command: Command) -> String {
     let (mut read, write) = io::pipe().unwrap();
-    let mut command = place.command(&model, &["local", PROMPT]);
     command.stdout(Stdio::from(write.try_clone().unwrap())).stderr(Stdio::from(write));
     let mut child = command.spawn().unwrap();
     drop(command);
     let mut shown = String::new();
     read.read_to_string(&mut shown).unwrap();
     assert!(child.wait().unwrap().success(), "{shown}");
-    let shown = format!("$ stockade local \"{PROMPT}\"\n{}", lasting(&shown, &place));
+    shown
+}
 
-    let guide = top.join("docs/guide/local.md");
+/// Compares what a guide shows with what was `shown`, or writes it there.
+pub(crate) fn compare(guide: &str, shown: &str) {
+    let guide = top().join(guide);
     let text = fs::read_to_string(&guide).unwrap();
     let (head, rest) = text.split_once("```text\n").unwrap();
     let (kept, tail) = rest.split_once("```\n").unwrap();
@@ -39,7 +47,7 @@ fn the_guide_shows_what_the_terminal_shows() {
 }
 
 /// What is the same each time: without the thread's name, places and times.
-fn lasting(shown: &str, place: &Place) -> String {
+pub(crate) fn lasting(shown: &str, place: &Place) -> String {
     let shown = shown.replace(&place.work().display().to_string(), "~/project");
     let shown = shown.replace(&place.home().display().to_string(), "~");
     // Pythons differ in how they mark the place and name the test.

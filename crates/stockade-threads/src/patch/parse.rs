@@ -299,14 +299,15 @@ fn side(text: &[u8], prefix: &[u8], name: &[u8], is_there: bool) -> bool {
     if !is_there {
         return text == b"/dev/null";
     }
+    // A name with a space in it is followed by a tab, so that patch(1) sees its end; a quoted one
+    // too.
+    let text = text.strip_suffix(b"\t").filter(|_| name.contains(&b' ')).unwrap_or(text);
     if text.first() == Some(&b'"') {
         return unquoted(text).is_some_and(|(found, length)| {
             length == text.len() && found.strip_prefix(prefix) == Some(name)
         });
     }
-    // A name with a space in it is followed by a tab, so that patch(1) sees its end.
-    let plain = text.strip_suffix(b"\t").filter(|_| name.contains(&b' ')).unwrap_or(text);
-    plain.strip_prefix(prefix) == Some(name)
+    text.strip_prefix(prefix) == Some(name)
 }
 
 /// `100644`.

@@ -93,7 +93,7 @@ fn an_honest_result_is_taken_whole() {
     guest.write("empty", "");
     guest.write("binary", [0, 1, 2, 255, 254]);
     guest.write("with space", "x\n");
-    guest.write("deep/er/\u{e4}\t\"odd", "x\n");
+    guest.write("deep/er/\u{e4}\t\"odd one", "x\n");
     let changes = guest.take_whole();
     assert_eq!(changes.files, 12);
     assert_same(&before, &guest.project.everything(), "the user's repository is only read");
