@@ -196,7 +196,13 @@ impl Shown {
 
 /// Reads the command line.
 pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, Shown> {
-    let arguments: Vec<OsString> = arguments.collect();
+    let mut arguments: Vec<OsString> = arguments.collect();
+    // `help` and `help run`, which other tools have taught.
+    if arguments.get(1).is_some_and(|verb| verb == OsStr::new("help")) {
+        arguments.remove(1);
+        arguments.truncate(2);
+        arguments.push("--help".into());
+    }
     // Scripts tell from 125 that nothing of their command has run.
     let runs = arguments
         .get(1)
@@ -286,6 +292,8 @@ mod tests {
         assert_eq!(status("stockade check"), 2);
         assert_eq!(status("stockade check --line a -- b"), 2);
         assert_eq!(status("stockade --no-such-flag"), 2);
-        assert_eq!(status("stockade run --help"), 0);
+        for line in ["stockade run --help", "stockade help", "stockade help run -q"] {
+            assert_eq!(status(line), 0, "{line}");
+        }
     }
 }

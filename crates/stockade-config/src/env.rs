@@ -52,6 +52,12 @@ impl Env {
         Ok(env)
     }
 
+    /// `$XDG_CACHE_HOME` or `~/.cache`.
+    pub(crate) fn cache_folder(&self) -> Option<PathBuf> {
+        let from_home = || Some(self.home.as_ref()?.join(".cache"));
+        self.folder_variable("XDG_CACHE_HOME").or_else(from_home)
+    }
+
     /// `$XDG_CONFIG_HOME/stockade` or `~/.config/stockade`.
     pub(crate) fn user_folder(&self) -> Option<PathBuf> {
         let base = match self.folder_variable("XDG_CONFIG_HOME") {

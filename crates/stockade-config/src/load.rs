@@ -375,6 +375,20 @@ fn protected(
     protected
 }
 
+/// Why `entry` opens nothing: a loopback that is written differently, or a host for later.
+fn no_port(entry: &str, place: &str) -> ConfigError {
+    if ["localhost", "127.", "::1", "[::1]"].iter().any(|start| entry.starts_with(start)) {
+        return ConfigError::refused(
+            format!("{place}: `{entry}` names no port of the loopback"),
+            "write `localhost:PORT`, with a PORT from 1 to 65535",
+        );
+    }
+    ConfigError::refused(
+        format!("not yet: {place}: `{entry}`: only `localhost:PORT` can be opened"),
+        "other hosts need the gateway, which this version does not have",
+    )
+}
+
 fn host_ports(request: &Request, settings: &Settings) -> Result<Vec<u16>, ConfigError> {
     let configured =
         settings.network_allow.iter().map(|entry| (&entry.value, entry.place.as_str()));
@@ -384,12 +398,7 @@ fn host_ports(request: &Request, settings: &Settings) -> Result<Vec<u16>, Config
         let port = entry.strip_prefix("localhost:").and_then(|port| port.parse().ok());
         match port {
             Some(port) if port != 0 => ports.push(port),
-            _ => {
-                return Err(ConfigError::refused(
-                    format!("not yet: {place}: `{entry}`: only `localhost:PORT` can be opened"),
-                    "other hosts need the gateway, which this version does not have",
-                ));
-            }
+            _ => return Err(no_port(entry, place)),
         }
     }
     ports.sort_unstable();

@@ -66,7 +66,7 @@ impl Entries {
 }
 
 /// Private folders that every run has; the host's own are never a root.
-const PRIVATE: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
+pub(crate) const PRIVATE: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 
 /// Folders of the system that no task may be given whole.
 const SYSTEM: [&str; 13] = [

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
-use stockade_policy::environment::{carries_login, passes};
+use stockade_policy::environment::{CACHES, WITHOUT_NETWORK, carries_login, passes};
 use stockade_policy::{Mode, Policy};
 
 use crate::env::Env;
 use crate::load::{EnvFlag, Request};
+use crate::roots::PRIVATE;
 use crate::schema::Settings;
 
 /// Builds it: the user's variables that pass, what the recipe and configuration set, flags,
@@ -24,6 +26,10 @@ pub(crate) fn environment(
         let pass = names_to_pass(request, settings);
         result.retain(|name, value| is_passed(name, value, &pass));
         result.insert("TMPDIR".into(), "/tmp".into());
+        for (name, value) in WITHOUT_NETWORK {
+            result.entry(name.into()).or_insert_with(|| value.into());
+        }
+        move_caches(&mut result, env, policy, &pass);
     }
     set(&mut result, request, settings);
     result.insert("PWD".into(), policy.workspace.as_os_str().to_owned());
@@ -36,6 +42,37 @@ pub(crate) fn environment(
     result.insert("STOCKADE_NETWORK".into(), network.into());
     result.remove(OsStr::new("OLDPWD"));
     result.into_iter().collect()
+}
+
+/// Gives each cache that cannot be written, and that its tool does not do without, another place.
+/// A variable that the user passes by its name stays as it is.
+fn move_caches(
+    result: &mut BTreeMap<OsString, OsString>,
+    env: &Env,
+    policy: &Policy,
+    pass: &[String],
+) {
+    let is_named = |name: &str| pass.iter().any(|entry| entry == name);
+    for cache in CACHES {
+        let place = match result.get(OsStr::new(cache.variable)) {
+            Some(value) => Some(PathBuf::from(value)),
+            None => env.cache_folder().map(|folder| folder.join(cache.folder)),
+        };
+        // A word such as `off` is no place.
+        let is_writable = place.is_some_and(|place| !place.is_absolute() || writes(policy, &place));
+        if is_writable || is_named(cache.variable) {
+            continue;
+        }
+        for (name, value) in cache.instead.iter().filter(|(name, _)| !is_named(name)) {
+            result.insert(name.into(), value.into());
+        }
+    }
+}
+
+/// Whether a file at `place` could be made inside.
+fn writes(policy: &Policy, place: &Path) -> bool {
+    PRIVATE.iter().any(|private| place.starts_with(private))
+        || policy.writable.iter().any(|root| place.starts_with(root.as_path()))
 }
 
 fn names_to_pass(request: &Request, settings: &Settings) -> Vec<String> {

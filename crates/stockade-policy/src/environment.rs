@@ -103,6 +103,7 @@ const PASSED: &[&str] = &[
     "CONDA_PREFIX",
     "CONDA_DEFAULT_ENV",
     "UV_CACHE_DIR",
+    "CCACHE_DIR",
     "PIP_CACHE_DIR",
     "POETRY_HOME",
     "PIPX_HOME",
@@ -167,6 +168,37 @@ const PASSED: &[&str] = &[
     "SOURCE_DATE_EPOCH",
     "HOSTNAME",
     "SHLVL",
+];
+
+/// What tells tools that a host which is not reachable will not be so in a minute: a look-up
+/// fails at once, and they would try again for as long as npm's 70 seconds.
+pub const WITHOUT_NETWORK: &[(&str, &str)] = &[
+    ("CARGO_NET_RETRY", "0"),
+    ("PIP_RETRIES", "0"),
+    ("UV_HTTP_RETRIES", "0"),
+    ("npm_config_fetch_retries", "0"),
+];
+
+/// A cache whose tool fails when it cannot write it; tools that go on without are not here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cache {
+    /// The variable that moves it.
+    pub variable: &'static str,
+    /// Its folder in the user's cache folder when the variable is not set.
+    pub folder: &'static str,
+    /// What is set where the cache is read-only: places that are private to the run.
+    pub instead: &'static [(&'static str, &'static str)],
+}
+
+/// The caches that are moved into the private `/tmp` unless they lie in a writable root.
+pub const CACHES: &[Cache] = &[
+    Cache { variable: "GOCACHE", folder: "go-build", instead: &[("GOCACHE", "/tmp/go-build")] },
+    Cache { variable: "UV_CACHE_DIR", folder: "uv", instead: &[("UV_CACHE_DIR", "/tmp/uv")] },
+    Cache {
+        variable: "CCACHE_DIR",
+        folder: "ccache",
+        instead: &[("CCACHE_READONLY", "1"), ("CCACHE_TEMPDIR", "/tmp")],
+    },
 ];
 
 /// Beginnings of names that pass.

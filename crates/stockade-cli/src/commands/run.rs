@@ -9,7 +9,7 @@ use std::path::Path;
 use stockade_agents::{Kind, Recipe, recognise};
 use stockade_config::{Env, Needs};
 use stockade_policy::{Mode, Reason, Review, Verdict, review};
-use stockade_sandbox::{Command, Launch, Outcome};
+use stockade_sandbox::{Command, Launch, Outcome, SetupError};
 
 use super::boundary;
 use crate::cli::RunArgs;
@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
     let launch = Launch { command, policy: loaded.policy };
     // The user typed it: boundary and rules hold it, nobody questions it (DESIGN §7).
     match review(launch, &[(Verdict::Allow, Reason::Typed)]) {
-        Review::Allowed(launch) => match stockade_sandbox::launch(launch)? {
+        Review::Allowed(launch) => match launched(stockade_sandbox::launch(launch), &env)? {
             Outcome::Exited(status) => Ok(status),
             Outcome::Killed(signal) => Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
             Outcome::TimedOut(limit) => {
@@ -63,6 +63,20 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
         Review::Ask(_) | Review::Denied(_) => {
             unreachable!("a typed command has one verdict, which allows it")
         }
+    }
+}
+
+/// Inside another Stockade namespaces are refused on purpose, and no setting of the machine
+/// that the general hint names would help.
+fn launched(outcome: Result<Outcome, SetupError>, env: &Env) -> Result<Outcome, Failure> {
+    match outcome {
+        Err(SetupError::Namespaces(_)) if env.vars.contains_key(OsStr::new("STOCKADE")) => {
+            Err(Failure::new(
+                "this already runs inside Stockade, which gives nobody inside new namespaces",
+                "run the command itself: the boundary around it holds",
+            ))
+        }
+        outcome => Ok(outcome?),
     }
 }
 

@@ -158,3 +158,15 @@ fn wrong_configuration_stops_the_start_with_its_place() {
         assert!(!home.path("work/src/ran").exists());
     }
 }
+
+#[test]
+fn a_stockade_inside_another_says_so() {
+    let home = Home::new();
+    let output = home.run(&[], concat!(env!("CARGO_BIN_EXE_stockade"), " run -- touch src/ran"));
+    let shown = text(&output);
+    assert_eq!(output.status.code(), Some(125), "{shown}");
+    assert!(
+        shown.contains("inside Stockade") && shown.contains("run the command itself"),
+        "{shown}"
+    );
+}

@@ -89,9 +89,40 @@ impl Rules {
             Path::new("/dev"),
             (WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV) & self.handled,
         )?;
-        // A process writes to files of its own there (`comm`, `oom_score_adj`); what concerns
-        // the machine is read-only by mount and by owner.
-        self.allow(Path::new("/proc"), WRITE_FILE | READ_FILE)
+        // A rule is tied to the file, not to its mount: this one also holds for a device that
+        // the caller opened outside and that is opened again here, as `/dev/stdout`.
+        for name in mounts::DEVICES {
+            self.allow(&Path::new("/dev").join(name), self.handled & OF_A_FILE)?;
+        }
+        // A process writes to files of its own there (`comm`, `oom_score_adj`), with `O_TRUNC`
+        // when a shell does it; what concerns the machine is read-only by mount and by owner.
+        self.allow(Path::new("/proc"), (WRITE_FILE | READ_FILE | TRUNCATE) & self.handled)?;
+        self.allow_stdio();
+        Ok(())
+    }
+
+    /// What descriptors 0–2 lead to may be opened again (`/dev/stdout`), in the direction in
+    /// which they are open: a log outside the roots that the user named to the shell. This
+    /// gives nothing that the descriptor does not: whoever holds it can truncate, and clear
+    /// `O_APPEND`.
+    fn allow_stdio(&self) {
+        let stdio = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+        for fd in stdio {
+            let Ok(flags) = rustix::fs::fcntl_getfl(fd) else { continue };
+            let is_file = |stat: &rustix::fs::Stat| {
+                FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            };
+            if flags.contains(OFlags::PATH) || !rustix::fs::fstat(fd).is_ok_and(|s| is_file(&s)) {
+                continue;
+            }
+            let access = match flags & OFlags::RWMODE {
+                OFlags::RDONLY => READ_FILE,
+                OFlags::WRONLY => WRITE_FILE | TRUNCATE,
+                _ => READ_FILE | WRITE_FILE | TRUNCATE,
+            };
+            // What has no path (a memfd) takes no rule, and Landlock does not restrict it.
+            sys::allow_beneath(self.ruleset.as_fd(), fd, access & self.handled).ok();
+        }
     }
 
     /// Execution opens a program for reading. Ours may lie below a hidden or a private folder,

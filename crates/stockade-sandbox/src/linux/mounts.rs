@@ -31,7 +31,7 @@ const NO_SETUID: u64 = MountAttrFlags::MOUNT_ATTR_NOSUID.bits() as u64;
 
 /// Devices that a program may open. Each is the host's own node: a new one cannot be made
 /// in a user namespace.
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+pub(crate) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Files of `/proc` that let even an unprivileged uid 0 change or read the machine.
 const PROC_READ_ONLY: [&str; 2] = ["sys", "sysrq-trigger"];
