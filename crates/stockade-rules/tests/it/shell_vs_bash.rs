@@ -105,8 +105,8 @@ pub(crate) fn unsaid(script: &Script, ran: &[Vec<String>], files: &[String]) -> 
     let is_said = |ran: &[String]| {
         script.commands().any(|command| match command.words.as_slice() {
             // A program that is text, given to a shell as a file, records itself all the same.
-            [Word::Known(shell), file @ ..] if shell == "bash" || shell == "sh" => {
-                covers(file, ran)
+            [Word::Known(shell), rest @ ..] if shell == "bash" || shell == "sh" => {
+                (0..rest.len()).any(|options| covers(&rest[options..], ran))
             }
             words => covers(words, ran),
         })
