@@ -1,7 +1,7 @@
 //! A local thread: the built-in agent at work on the user's own files.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -10,11 +10,13 @@ use std::time::Duration;
 use stockade_agents::{AgentError, Builtin, Hands as _, Model, Stop, Task};
 
 use crate::bounds::Bounds;
+use crate::git::{LocalChanges, SnapshotError};
 use crate::journal::{Journal, Live, Watch};
 use crate::judge::Judge;
 use crate::place::{Local, Place as _, PlaceError};
 use crate::question::Ask;
-use crate::record::{Event, Kind, Message, Role, State};
+use crate::quoted;
+use crate::record::{Event, Kind, LeftOut, Message, Phase, PhaseState, Role, State};
 use crate::session::{Parts, Session};
 use crate::store::{NewThread, Store, StoreError};
 use crate::surroundings;
@@ -124,6 +126,8 @@ pub struct Ended {
     pub summary: String,
     /// What the user can do about a failure, if anything.
     pub hint: Option<String>,
+    /// What its diff does not have.
+    pub notes: Vec<String>,
 }
 
 /// Runs a local thread to its end, and records it in `store`.
@@ -143,10 +147,11 @@ pub fn run(
     let workspace = policy.workspace.as_path().to_owned();
     // The limit is the thread's, which also waits for the model.
     let deadline = Deadline::set(policy.limits.wall_time.take(), stop);
+    let hidden: Vec<PathBuf> = policy.hidden.iter().map(|path| path.as_path().into()).collect();
     let place = Local::start(policy, task.environment)?;
     let thread = store.create(&NewThread {
         kind: Kind::Local,
-        workspace,
+        workspace: workspace.clone(),
         title: title(&task.prompt),
         mode: task.judge.mode.to_string(),
         approvals: task.judge.approval.to_string(),
@@ -157,6 +162,7 @@ pub fn run(
         let record = record?;
         watch.see(&Live::Event(&record.event, &record.line));
     }
+    let looked = LocalChanges::begin(&workspace, thread.folder(), &hidden);
     let journal = Journal::new(&thread, watch);
     journal.record(&Event::Message(Message { role: Role::User, text: task.prompt.clone() }))?;
     let session = Session::new(Parts {
@@ -189,6 +195,8 @@ pub fn run(
     }
     // The boundary comes down before the end is recorded: nothing happens after it.
     drop(place);
+    ended.notes = look_again(looked, &Journal::new(&thread, &mut *watch))
+        .unwrap_or_else(|error| vec![format!("its changes could not be recorded: {error}")]);
     match thread.finish(ended.state, ended.exit, &ended.summary) {
         Ok(line) => {
             let finished = crate::record::ThreadFinished {
@@ -206,6 +214,33 @@ pub fn run(
     Ok(ended)
 }
 
+/// Records what the thread changed; what its diff does not have is in the notes.
+fn look_again(
+    looked: Result<LocalChanges, SnapshotError>,
+    journal: &Journal<'_>,
+) -> Result<Vec<String>, StoreError> {
+    match looked.and_then(LocalChanges::finish) {
+        Ok(changes) => {
+            let note = |left: &LeftOut| {
+                let path = quoted(left.path.to_path().as_os_str().as_encoded_bytes());
+                format!("not in the diff: `{path}`, {}", left.why)
+            };
+            let notes = changes.left_out.iter().map(note).collect();
+            journal.record(&Event::Changes(changes))?;
+            Ok(notes)
+        }
+        Err(error) => {
+            let (name, state) = ("diff".to_owned(), PhaseState::Failed);
+            journal.record(&Event::Phase(Phase { name, state, seconds: None }))?;
+            let mut text = format!("no diff of this thread: {error}");
+            if let Some(cause) = std::error::Error::source(&error) {
+                text = format!("{text}: {cause}");
+            }
+            Ok(vec![text])
+        }
+    }
+}
+
 fn ended(thread: String, result: Result<stockade_agents::Finished, AgentError>) -> Ended {
     let (state, exit, summary, hint) = match result {
         Ok(finished) => (State::Completed, 0, title(&finished.text), None),
@@ -220,7 +255,7 @@ fn ended(thread: String, result: Result<stockade_agents::Finished, AgentError>) 
             (State::Failed, 1, summary, error.hint())
         }
     };
-    Ended { thread, state, exit, summary, hint }
+    Ended { thread, state, exit, summary, hint, notes: Vec::new() }
 }
 
 /// The first line of `text`, shortened.

@@ -111,6 +111,9 @@ fn watch(arguments: &LocalArgs, env: &Env, stop: &Stop) -> Box<dyn Watch> {
 }
 
 fn report(ended: &Ended) {
+    for note in &ended.notes {
+        ui::say("stockade", note);
+    }
     let kind = if ended.state == State::Failed { "error" } else { "stockade" };
     let text = match ended.state {
         State::Completed => "finished".to_owned(),

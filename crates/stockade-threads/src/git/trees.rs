@@ -26,9 +26,10 @@ pub(crate) struct Entry {
 /// Files by their path.
 pub(crate) type Listing = BTreeMap<Vec<u8>, Entry>;
 
-/// All entries of the index of `git` that are in no conflict.
-pub(crate) fn list(git: &Git) -> Result<Listing, GitError> {
-    let listed = git.run(&["ls-files", "-z", "--stage"])?;
+/// The entries of the index of `git` that are in no conflict: all, or those at `paths`.
+pub(crate) fn list(git: &Git, paths: &[&str]) -> Result<Listing, GitError> {
+    let words = [["ls-files", "-z", "--stage", "--"].as_slice(), paths].concat();
+    let listed = git.run(&words)?;
     let parsed = fields(&listed).map(|line| {
         // `100644 OID 0<tab>PATH`
         let at = line.iter().position(|byte| *byte == b'\t')?;
@@ -115,5 +116,6 @@ pub(crate) fn keep(
         base: base.to_string(),
         result: result.to_string(),
         files: u64::try_from(before.len() + new).unwrap_or(u64::MAX),
+        left_out: Vec::new(),
     })
 }

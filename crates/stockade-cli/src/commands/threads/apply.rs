@@ -54,7 +54,8 @@ pub(super) fn run(arguments: &ApplyArgs) -> Result<u8, Failure> {
     let id = desk.find(&arguments.id)?;
     let changes = desk.result(&id)?;
     // What the user hides from threads, no thread writes to either.
-    let request = Request { workspace: Some(changes.root().to_owned()), ..Request::default() };
+    let workspace = desk.detail(&id)?.started.workspace();
+    let request = Request { workspace: Some(workspace), ..Request::default() };
     let loaded = stockade_config::load(&desk.env, &request)
         .map_err(|error| Failure::from(error).with_status(MISUSED))?;
     let hidden = loaded.policy.hidden.iter().map(|path| path.as_path().to_owned());
