@@ -76,7 +76,24 @@ impl Parser<'_> {
             (true, _) => Redirection::Output,
             (false, _) => Redirection::Input,
         };
-        self.redirect(redirection)
+        self.redirect(redirection)?;
+        if let Redirection::Copy { .. } = redirection {
+            self.closing()?;
+        }
+        Ok(())
+    }
+
+    /// In `<&-` the dash is a token by itself for bash: in `<&-a` the `a` is an argument.
+    fn closing(&mut self) -> Result<(), Doubt> {
+        self.cursor.skip_blanks();
+        if !self.cursor.takes('-') {
+            return Ok(());
+        }
+        self.list()?.redirection = None;
+        match self.cursor.peek() {
+            None | Some(' ' | '\t' | '\n' | ';' | '&' | '|' | '(' | ')' | '<' | '>') => Ok(()),
+            Some(_) => Err("shells read it differently"),
+        }
     }
 
     pub(super) fn redirect(&mut self, redirection: Redirection) -> Result<(), Doubt> {

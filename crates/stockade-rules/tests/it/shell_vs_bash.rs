@@ -111,8 +111,8 @@ pub(crate) fn unsaid(script: &Script, ran: &[Vec<String>], files: &[String]) -> 
     let is_said = |ran: &[String]| {
         script.commands().any(|command| match command.words.as_slice() {
             // A program that is text, given to a shell as a file, records itself all the same.
-            [Word::Known(shell), file @ ..] if shell == "bash" || shell == "sh" => {
-                covers(file, ran)
+            [Word::Known(shell), rest @ ..] if shell == "bash" || shell == "sh" => {
+                (0..rest.len()).any(|options| covers(&rest[options..], ran))
             }
             words => covers(words, ran),
         })
@@ -194,7 +194,7 @@ const WORDS: &[&str] = &[
     "${!x}", "${x@P}", "${a[0]}", "$((1+2))", "$((x))", "$[1]", "$(ka)", "\"$(ka a)\"", "`kb`", "\"`kb b`\"", "<(ka)",
     "{a,b}", "{a..c}", "*", "k*", "a~", "~", "x=~", "#a", "a#b", "!", "-c", "--", "-", "{}", "{", "}", "''",
     "$'a\\'b'", "$'\\n'", "$\"a\"", ";", "\\;", "in", "then", "esac", "=", "-eq", "-v", ">f", "2>f", ">&2", "2>&1",
-    "&>f", ">|f", "<f", "<<<a", ">&f", "<<E", "<<'E'", "<<-E", "\"$1\"", "$1", ">&$x", ">&\"$x\"", ">\"$x\"", ">&'$(evil)'", "<<<$x", "<<<\"$x\"", "<&$x",
+    "&>f", ">|f", "<f", "<<<a", ">&f", "<<E", "<<'E'", "<<-E", "\"$1\"", "$1", ">&$x", ">&\"$x\"", ">\"$x\"", ">&'$(evil)'", "<<<$x", "<<<\"$x\"", "<&$x", "<&-", ">&-a", "2>&1-", "<&0", ">& 2", "<& -",
     "${x:-$x}", "${y:=$x}", "${x/a/$x}", "${x#$x}", "\"${x%$x}\"", "${x^}", "${x:1}", "${1}", "${@}", "${#x}", "y=$x", "${x?}",
     "'$(evil)'", "'`evil`'", "\\$x", "$x$x", "\"a$x\"", "=$x", "$x=1", "(", ")", "\\(", "$", "\"$\"", "\"\\$x\"", "\"\\\n\"",
     "%s", "-I", "{}x",

@@ -52,6 +52,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("ka >&2 && rm x", &["ka", "rm x"]),
     ("ka &>/dev/null; rm x", &["ka", "rm x"]),
     ("ka 2>/dev/null rm", &["ka rm"]),
+    ("ka <&- 2>& - rm", &["ka rm"]),
     ("</dev/null rm x", &["rm x"]),
     ("ka\trm", &["ka rm"]),
     // Substitutions, wherever they stand.
@@ -133,7 +134,7 @@ const OPAQUE: &[&str] = &[
     "\"$@\"", "k$x",
     // What variables hold may run.
     "ka $((x))", "ka ${x@P}", "ka ${!x}", "ka ${a[$x]}", "ka $[x]", "((x))", "[[ x -eq 0 ]]", "[[ -v x ]]",
-    "let x", "ka >& '$(rm x)'", "ka >& \"\\$(rm x)\"", "ka >&\"$x\"", "ka >&$x", "a[$x]=1", "declare -i x=y", "test -v \"$x\"", "printf -v \"$x\" a", "read \"$x\"", "unset \"$x\"",
+    "let x", "ka >& '$(rm x)'", "ka <&-rm", "ka >& -rm", "ka >& \"\\$(rm x)\"", "ka >&\"$x\"", "ka >&$x", "a[$x]=1", "declare -i x=y", "test -v \"$x\"", "printf -v \"$x\" a", "read \"$x\"", "unset \"$x\"",
     "[ $x = a ]", "[ \"$x\" \"$y\" ]", "for ((;;)); do rm; done", "x=([a]=b)", "ka ${x:y:1}", "printf $x",
     // What is read later changes.
     "alias ka=rm\nka", "shopt -s expand_aliases", "shopt -s extglob", "set -k", "set -o posix", "source x",
