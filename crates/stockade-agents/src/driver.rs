@@ -67,7 +67,7 @@ impl Stop {
 #[non_exhaustive]
 pub enum AgentError {
     /// The model could not be asked, or its answer was of no use.
-    #[error("the model did not answer")]
+    #[error(transparent)]
     Model(#[from] ModelError),
     /// The agent's own means are lacking.
     #[error("cannot start the agent")]

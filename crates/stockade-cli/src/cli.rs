@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::commands::check::CheckArgs;
 use crate::commands::cloud::CloudArgs;
 use crate::commands::threads::{LogArgs, ThreadsArgs};
 use crate::failure::STOCKADE_FAILED;
@@ -26,6 +27,8 @@ enum Command {
     Local(Box<LocalArgs>),
     /// Put an agent, or a command, to work on a clone in a machine of its own; ends in a diff
     Cloud(Box<CloudArgs>),
+    /// Say what would be decided about a command, and by which rule
+    Check(Box<CheckArgs>),
     /// Threads: list, show, log, diff, apply, rm
     Threads(ThreadsArgs),
     /// The record of a thread: commands, refusals, answers
@@ -43,6 +46,8 @@ pub(crate) enum Verb {
     Local(Box<LocalArgs>),
     /// `stockade cloud`.
     Cloud(Box<CloudArgs>),
+    /// `stockade check`.
+    Check(Box<CheckArgs>),
     /// `stockade threads`.
     Threads(ThreadsArgs),
     /// `stockade log`.
@@ -52,11 +57,10 @@ pub(crate) enum Verb {
 }
 
 /// Verbs that scripts may depend on, and that are still to come.
-const PLANNED: [&str; 12] = [
+const PLANNED: [&str; 11] = [
     "undo",
     "approvals",
     "rules",
-    "check",
     "explain",
     "agents",
     "config",
@@ -202,6 +206,12 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
             Some(error) => Err(Shown { error, status: STOCKADE_FAILED }),
             None => Ok(Verb::Run(run)),
         },
+        Ok(Cli { verb: Command::Check(check) }) => {
+            match mistaken_flag(&arguments, &check.command) {
+                Some(error) => Err(Shown { error, status: 2 }),
+                None => Ok(Verb::Check(check)),
+            }
+        }
         Ok(Cli { verb: Command::Local(local) }) => Ok(Verb::Local(local)),
         Ok(Cli { verb: Command::Cloud(cloud) }) => Ok(Verb::Cloud(cloud)),
         Ok(Cli { verb: Command::Threads(threads) }) => Ok(Verb::Threads(threads)),
@@ -213,7 +223,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
                 return Ok(Verb::NotYet(verb));
             }
             let message = format!(
-                "unknown verb `{verb}`; there are `run`, `local`, `cloud`, `threads` and `log`"
+                "unknown verb `{verb}`; there are `run`, `local`, `cloud`, `check`, `threads` and `log`"
             );
             let error = clap::Error::raw(clap::error::ErrorKind::InvalidSubcommand, message + "\n");
             Err(Shown { error, status: 2 })
@@ -229,15 +239,16 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
     }
 }
 
-/// A flag that `run` does not know is no command: only after `--` may one start with a dash.
+/// A flag that the verb does not know is no command: only after `--` may one start with a dash.
 fn mistaken_flag(arguments: &[OsString], command: &[OsString]) -> Option<clap::Error> {
     let first = command.first()?.to_string_lossy();
     let before = arguments.len().checked_sub(command.len() + 1)?;
     if !first.starts_with('-') || arguments.get(before).is_some_and(|word| word == "--") {
         return None;
     }
+    let verb = arguments.get(1).map(|verb| verb.to_string_lossy()).unwrap_or_default();
     let message = format!(
-        "unknown flag `{first}`; `stockade run --help` lists them, and a command that starts \
+        "unknown flag `{first}`; `stockade {verb} --help` lists them, and a command that starts \
          with a dash goes after `--`\n"
     );
     Some(clap::Error::raw(clap::error::ErrorKind::UnknownArgument, message))
@@ -271,6 +282,9 @@ mod tests {
         };
         assert_eq!(status("stockade run --no-such-flag x"), 125);
         assert_eq!(status("stockade frobnicate"), 2);
+        assert_eq!(status("stockade check --no-such-flag x"), 2);
+        assert_eq!(status("stockade check"), 2);
+        assert_eq!(status("stockade check --line a -- b"), 2);
         assert_eq!(status("stockade --no-such-flag"), 2);
         assert_eq!(status("stockade run --help"), 0);
     }

@@ -43,7 +43,7 @@ impl Failure {
     pub(crate) fn not_yet_verb(verb: &str) -> Self {
         let mut failure = Self::new(
             format!("not yet: `stockade {verb}`"),
-            "this version has `stockade run`, `local`, `cloud`, `threads` and `log`",
+            "this version has `stockade run`, `local`, `cloud`, `check`, `threads` and `log`",
         );
         failure.status = 1;
         failure
@@ -84,15 +84,15 @@ impl From<ConfigError> for Failure {
     }
 }
 
-impl From<KeyError> for Failure {
-    fn from(error: KeyError) -> Self {
-        Self::of(&error, STOCKADE_FAILED, None)
-    }
-}
-
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::of(&error, STOCKADE_FAILED, error.hint())
+    }
+}
+
+impl From<KeyError> for Failure {
+    fn from(error: KeyError) -> Self {
+        Self::of(&error, STOCKADE_FAILED, Some("`key` of `[model]` says where it comes from"))
     }
 }
 

@@ -32,6 +32,10 @@ fn main() -> ExitCode {
             Ok(status) => ExitCode::from(status),
             Err(failure) => failure.report(),
         },
+        Ok(cli::Verb::Check(arguments)) => match commands::check::run(&arguments) {
+            Ok(status) => ExitCode::from(status),
+            Err(failure) => failure.report(),
+        },
         Ok(cli::Verb::Threads(arguments)) => match commands::threads::run(&arguments) {
             Ok(status) => ExitCode::from(status),
             Err(failure) => failure.report(),

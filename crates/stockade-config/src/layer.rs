@@ -212,15 +212,8 @@ impl Settings {
                 self.rules.push(rule);
             }
         }
-        let model = &project.model;
-        for (place, what) in [
-            (model.api.as_ref().map(|api| &api.place), "choose the model's API"),
-            (model.base_url.as_ref().map(|url| &url.place), "choose the model's server"),
-            (model.key.as_ref().map(|key| &key.place), "choose the model's key"),
-        ] {
-            if let Some(place) = place {
-                leave_out(place, what);
-            }
+        for place in project.model.places() {
+            leave_out(place, "choose the model");
         }
         let mut raised = Vec::new();
         lower(&mut self.agent.command_timeout, project.agent.command_timeout, &mut raised);
@@ -233,7 +226,6 @@ impl Settings {
         for place in raised {
             leave_out(&place, "raise a limit");
         }
-        self.model.name = project.model.name.or(self.model.name);
         self.project_roots = project.writable_roots.unwrap_or_default();
         self.project_hidden.extend(project.hidden);
         self.warnings.extend(project.warnings);

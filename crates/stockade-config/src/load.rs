@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use stockade_policy::{AbsPath, ApprovalPolicy, Limits, Mode, Network, Policy};
+use stockade_policy::{AbsPath, ApprovalPolicy, Limits, Mode, Network, Policy, Verdict};
+use stockade_rules::RuleSet;
 
 use crate::diagnose::{ConfigError, Layer};
 use crate::env::{Env, Homes};
@@ -13,8 +14,8 @@ use crate::hidden::{self, Hidden};
 use crate::layer::{Files, read_file, read_option};
 use crate::locate;
 use crate::machine::CloudText;
-use crate::model_text::{
-    AgentSettings, AgentText, COMMAND_TIMEOUT, MAX_TURNS, ModelSettings, ModelText,
+use crate::model::{
+    AgentLimits, AgentSettings, COMMAND_TIMEOUT, MAX_TURNS, ModelSettings, ModelText,
 };
 use crate::own::Own;
 use crate::roots::{Ground, Roots, Wanted, roots};
@@ -89,10 +90,10 @@ pub struct Loaded {
     pub unprotected: Vec<String>,
     /// The machine of a cloud thread.
     pub cloud: CloudText,
-    /// Command rules, lowest layer first. Empty from [`load`], which refuses them.
+    /// Command rules, lowest layer first. From [`load`] there are only those that allow.
     pub rules: Vec<RuleText>,
     /// Limits of a task of the built-in agent.
-    pub agent: AgentText,
+    pub agent: AgentLimits,
     model: ModelSettings,
 }
 
@@ -105,26 +106,38 @@ impl Loaded {
     pub fn model(&self) -> Result<ModelText, ConfigError> {
         self.model.whole()
     }
+
+    /// The command rules, ready to judge by.
+    pub fn rule_set(&self) -> RuleSet {
+        // Each was checked where it was read, with its line.
+        let rules = self.rules.iter().map(RuleText::rule).collect::<Result<_, _>>();
+        let rules = rules.expect("invariant: a rule that means nothing stops the start");
+        RuleSet::new(rules).expect("invariant: examples were checked when the rule was read")
+    }
 }
 
-/// Reads the layers and the disk, and decides, for a caller that judges no commands.
+/// Reads the layers and the disk, and decides, for a caller that judges no commands: what the
+/// user typed needs no rule that allows it, and whatever it starts is seen by nobody yet.
 ///
 /// # Errors
 ///
-/// [`ConfigError`] names the file and line, or the flag, that is wrong; command rules are
-/// refused, because nobody would hold them. Nothing has run.
+/// [`ConfigError`] names the file and line, or the flag, that is wrong; command rules that ask
+/// or deny are refused, because nobody would hold them. Nothing has run.
 pub fn load(env: &Env, request: &Request) -> Result<Loaded, ConfigError> {
     let loaded = load_with_rules(env, request)?;
-    match loaded.rules.first() {
+    match loaded.rules.iter().find(|rule| rule.decision != Verdict::Allow) {
         None => Ok(loaded),
         Some(rule) => Err(ConfigError::refused(
-            format!("not yet: {}: command rules cannot be enforced by this version", rule.place),
-            "take `[[rules]]` out until then",
+            format!(
+                "not yet: {}: a rule that asks or denies cannot be held for what a command starts",
+                rule.place
+            ),
+            "take it out until then; `stockade check` and what an agent proposes go by it already",
         )),
     }
 }
 
-/// The same for a caller that holds [`Loaded::rules`] itself.
+/// The same for a caller that judges commands by [`Loaded::rule_set`] before they run.
 ///
 /// # Errors
 ///

@@ -1,9 +1,12 @@
 //! Command rules as they stand in configuration.
 //!
-//! Read strictly here, so that a slip is found with its line and column before anything runs;
-//! what a rule *means* is decided by whoever judges commands. Nothing here splits a prefix.
+//! Read strictly here, so that a slip, a failing example included, is found with its line and
+//! column before anything runs; what a rule *means* is decided by `stockade-rules`.
+
+use std::ops::Range;
 
 use stockade_policy::Verdict;
+use stockade_rules::{Rule, RuleError, RuleSet, split_words};
 use toml::de::DeValue;
 
 use crate::diagnose::{ConfigError, Layer};
@@ -20,7 +23,7 @@ pub struct RuleText {
     pub reason: Option<String>,
     /// Hosts and presets that an approval opens.
     pub grant_hosts: Vec<String>,
-    /// Command lines that it must match, checked by whoever judges.
+    /// Command lines that it must match.
     pub examples: Vec<String>,
     /// Command lines that it must not match.
     pub counterexamples: Vec<String>,
@@ -39,16 +42,38 @@ pub enum Prefix {
     Words(Vec<Vec<String>>),
 }
 
+impl RuleText {
+    /// The rule that the text means.
+    ///
+    /// # Errors
+    ///
+    /// Its words mean nothing; of what [`load_with_rules`](crate::load_with_rules) returns, none
+    /// does.
+    pub fn rule(&self) -> Result<Rule, RuleError> {
+        let words = match &self.prefix {
+            Prefix::Line(line) => split_words(line)?.into_iter().map(|word| vec![word]).collect(),
+            Prefix::Words(words) => words.clone(),
+        };
+        let rule = Rule::new(words, self.decision, self.place.clone())?;
+        Ok(rule
+            .with_reason(self.reason.clone())
+            .with_examples(self.examples.clone(), self.counterexamples.clone()))
+    }
+}
+
+/// A command line that a rule must match, or must not, and where it stands.
+type Example = (String, Range<usize>);
+
 /// The parts of a rule as they are found.
 #[derive(Default)]
 struct Parts {
-    prefix: Option<Prefix>,
+    prefix: Option<(Prefix, Range<usize>)>,
     allow: Option<bool>,
     decision: Option<Verdict>,
     reason: Option<String>,
     grant_hosts: Vec<String>,
-    examples: Vec<String>,
-    counterexamples: Vec<String>,
+    examples: Vec<Example>,
+    counterexamples: Vec<Example>,
 }
 
 const KNOWN: &[&str] = &["prefix", "allow", "decision", "reason", "grant", "match", "not_match"];
@@ -79,22 +104,31 @@ impl Reader<'_> {
             (Some(true), None) => Verdict::Allow,
             (Some(false), None) => Verdict::Deny,
         };
-        let prefix = parts.prefix.ok_or_else(|| wrong("`prefix` is missing"))?;
-        Ok(RuleText {
+        let (prefix, place) = parts.prefix.ok_or_else(|| wrong("`prefix` is missing"))?;
+        let lines = |examples: &[Example]| examples.iter().map(|(line, _)| line.clone()).collect();
+        let text = RuleText {
             prefix,
             decision,
             reason: parts.reason,
             grant_hosts: parts.grant_hosts,
-            examples: parts.examples,
-            counterexamples: parts.counterexamples,
+            examples: lines(&parts.examples),
+            counterexamples: lines(&parts.counterexamples),
             place: self.source.place(value.span().start),
             layer: self.source.layer,
-        })
+        };
+        let checked = text.rule().and_then(|rule| RuleSet::new(vec![rule]).map_err(|(_, why)| why));
+        checked.map_err(|error| {
+            let examples = parts.examples.iter().chain(&parts.counterexamples);
+            let found = examples.into_iter().find(|(line, _)| error.example() == Some(line));
+            let place = found.map_or(place, |(_, place)| place.clone());
+            self.source.wrong(place, "wrong rule", error.to_string(), None)
+        })?;
+        Ok(text)
     }
 
     fn rule_part(&mut self, (key, value): Entry<'_>, parts: &mut Parts) -> Result<(), ConfigError> {
         match key.get_ref().as_ref() {
-            "prefix" => parts.prefix = Some(self.prefix(value)?),
+            "prefix" => parts.prefix = Some((self.prefix(value)?, value.span())),
             "allow" => parts.allow = Some(self.boolean(value)?),
             "decision" => {
                 parts.decision = Some(match self.string(value)?.as_str() {
@@ -105,8 +139,8 @@ impl Reader<'_> {
                 });
             }
             "reason" => parts.reason = Some(self.string(value)?),
-            "match" => parts.examples = self.texts(value)?,
-            "not_match" => parts.counterexamples = self.texts(value)?,
+            "match" => parts.examples = self.examples(value)?,
+            "not_match" => parts.counterexamples = self.examples(value)?,
             "grant" => self.each(value, |reader, (key, value)| match key.get_ref().as_ref() {
                 "hosts" => {
                     parts.grant_hosts = reader.texts(value)?;
@@ -121,6 +155,13 @@ impl Reader<'_> {
 
     fn texts(&self, value: &Value<'_>) -> Result<Vec<String>, ConfigError> {
         Ok(self.strings(value)?.into_iter().map(|text| text.value).collect())
+    }
+
+    fn examples(&self, value: &Value<'_>) -> Result<Vec<Example>, ConfigError> {
+        let DeValue::Array(array) = value.get_ref() else {
+            return Err(self.wrong_value(value, "a list of strings"));
+        };
+        array.iter().map(|item| Ok((self.string(item)?, item.span()))).collect()
     }
 
     fn prefix(&self, value: &Value<'_>) -> Result<Prefix, ConfigError> {

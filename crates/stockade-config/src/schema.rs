@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::diagnose::{ConfigError, Layer, Source, nearest};
 use crate::machine::CloudSettings;
-use crate::model_text::{AgentSettings, ModelSettings};
+use crate::model::{AgentSettings, ModelSettings};
 use crate::rule_text::RuleText;
 
 /// A value and where it stands.

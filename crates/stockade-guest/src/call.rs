@@ -13,7 +13,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use crate::frame::Malformed;
 use crate::lock;
-use crate::message::{CHUNK, Finish, Message, Stream, WINDOW};
+use crate::message::{CHUNK, CREDIT_STEP, Finish, Message, Stream, WINDOW};
 
 /// The way out of the place; frames are written whole.
 pub(crate) struct Output(Mutex<Box<dyn Write + Send>>);
@@ -43,6 +43,8 @@ struct State {
     credit: usize,
     input: VecDeque<Vec<u8>>,
     unread: usize,
+    /// Bytes of the input that were taken and not credited yet.
+    taken: usize,
     is_input_ended: bool,
     is_stopped: bool,
 }
@@ -67,6 +69,7 @@ impl Call {
             credit: WINDOW,
             input: VecDeque::new(),
             unread: 0,
+            taken: 0,
             is_input_ended: false,
             is_stopped: false,
         };
@@ -149,10 +152,17 @@ impl Call {
         Ok(data)
     }
 
-    /// Tells the host that so much of its input was taken.
+    /// So much of the host's input was taken, which it is told from time to time.
     pub(crate) fn took(&self, bytes: usize) {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.send(&Message::Credit(bytes));
+        let taken = {
+            let mut state = lock(&self.state);
+            state.taken += bytes;
+            if state.taken < CREDIT_STEP {
+                return;
+            }
+            std::mem::take(&mut state.taken)
+        };
+        self.send(&Message::Credit(u32::try_from(taken).unwrap_or(u32::MAX)));
     }
 
     /// All of the input, which must be `length` bytes.

@@ -133,8 +133,7 @@ const OUTBOX_MAX: usize = 16 * 1024 * 1024;
 
 #[derive(Debug, Default)]
 struct Waiting {
-    frames: VecDeque<Vec<u8>>,
-    bytes: usize,
+    frames: Vec<u8>,
     is_closed: bool,
 }
 
@@ -147,13 +146,12 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     /// False when it is closed, or full.
-    pub(crate) fn put(&self, frame: Vec<u8>) -> bool {
+    pub(crate) fn put(&self, frame: &[u8]) -> bool {
         let mut waiting = lock(&self.waiting);
-        if waiting.is_closed || waiting.bytes + frame.len() > OUTBOX_MAX {
+        if waiting.is_closed || waiting.frames.len() + frame.len() > OUTBOX_MAX {
             return false;
         }
-        waiting.bytes += frame.len();
-        waiting.frames.push_back(frame);
+        waiting.frames.extend_from_slice(frame);
         self.changed.notify_all();
         true
     }
@@ -164,14 +162,14 @@ impl Outbox {
         self.changed.notify_all();
     }
 
-    /// Waits for a frame; `None` when it is closed and empty.
+    /// Waits for frames, and takes all there are: small ones then go in one write. `None` when it is
+    /// closed and empty.
     pub(crate) fn take(&self) -> Option<Vec<u8>> {
         let is_idle = |waiting: &mut Waiting| waiting.frames.is_empty() && !waiting.is_closed;
         let waited = self.changed.wait_while(lock(&self.waiting), is_idle);
         let mut waiting = waited.unwrap_or_else(PoisonError::into_inner);
-        let frame = waiting.frames.pop_front()?;
-        waiting.bytes -= frame.len();
-        Some(frame)
+        let frames = std::mem::take(&mut waiting.frames);
+        (!frames.is_empty()).then_some(frames)
     }
 }
 
@@ -215,8 +213,8 @@ mod tests {
     #[test]
     fn a_full_outbox_refuses_instead_of_waiting() {
         let outbox = Outbox::default();
-        assert!(outbox.put(vec![0; OUTBOX_MAX]));
-        assert!(!outbox.put(vec![0]));
+        assert!(outbox.put(&vec![0; OUTBOX_MAX]));
+        assert!(!outbox.put(&[0]));
         outbox.close();
         assert!(outbox.take().is_some());
         assert!(outbox.take().is_none());

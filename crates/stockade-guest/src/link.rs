@@ -11,7 +11,7 @@ use crate::client::{CallError, ChannelError};
 use crate::frame::{self, Malformed, ReadError};
 use crate::inbox::{Arrival, Broken, Inbox, Outbox};
 use crate::lock;
-use crate::message::{CHUNK, Finish, Message, Request, Stream};
+use crate::message::{CHUNK, CREDIT_STEP, Finish, Message, Request, Stream};
 use crate::version::Generation;
 
 /// How often a waiting call asks whether it is to stop.
@@ -141,8 +141,8 @@ fn greeting(frame: frame::Frame) -> Result<Generation, Malformed> {
 }
 
 fn send(mut writer: impl Write, link: &Link) {
-    while let Some(frame) = link.outbox.take() {
-        if writer.write_all(&frame).and_then(|()| writer.flush()).is_err() {
+    while let Some(frames) = link.outbox.take() {
+        if writer.write_all(&frames).and_then(|()| writer.flush()).is_err() {
             link.break_off(&Broken::Lost);
             return;
         }
@@ -163,7 +163,7 @@ impl Channel {
     /// Tells the other side, and lets nothing more in or out.
     pub(crate) fn close(&self) {
         if let Some(close) = Message::Close.encode(0) {
-            self.0.outbox.put(close);
+            self.0.outbox.put(&close);
         }
         self.0.break_off(&Broken::Lost);
     }
@@ -177,7 +177,7 @@ impl Channel {
         let link = Arc::new(Link { calls: Mutex::default(), outbox: Outbox::default() });
         let channel = Self(Arc::clone(&link));
         let hello = Message::Hello(Generation::CURRENT).encode(0).unwrap_or_default();
-        link.outbox.put(hello);
+        link.outbox.put(&hello);
         let (greeted, greeting) = mpsc::channel();
         let thread = |name: &str| thread::Builder::new().name(name.to_owned());
         let receiving = Arc::clone(&link);
@@ -228,7 +228,7 @@ impl Speaking<'_> {
         if let Some(stream) = frame.get_mut(4..8) {
             stream.copy_from_slice(&self.number.to_le_bytes());
         }
-        if self.link.outbox.put(frame) {
+        if self.link.outbox.put(&frame) {
             return Ok(());
         }
         self.link.break_off(&Broken::Lost);
@@ -249,6 +249,7 @@ impl Speaking<'_> {
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Finish, CallError> {
         let mut input = Some(call.input);
+        let mut taken = 0;
         let after = |patience| Instant::now().checked_add(patience);
         let mut deadline = call.patience.and_then(after);
         let mut is_stopped = false;
@@ -257,8 +258,11 @@ impl Speaking<'_> {
             match self.inbox.next(input.is_some(), STOP_POLL) {
                 Arrival::Output(stream, data) => {
                     output(stream, &data);
-                    let taken = u32::try_from(data.len()).unwrap_or(u32::MAX);
-                    self.send(&Message::Credit(taken))?;
+                    taken += data.len();
+                    if taken >= CREDIT_STEP {
+                        self.send(&Message::Credit(u32::try_from(taken).unwrap_or(u32::MAX)))?;
+                        taken = 0;
+                    }
                     if call.is_renewed && !is_stopped {
                         deadline = call.patience.and_then(after);
                     }

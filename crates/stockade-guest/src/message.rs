@@ -19,6 +19,10 @@ const MAGIC: &[u8] = b"stockade";
 /// said that it took some. What a stalled reader can make the other side hold.
 pub(crate) const WINDOW: usize = 256 * 1024;
 
+/// Credit is given when so much of a window was taken: for each piece it would be a message for
+/// every message, and an interrupt of a machine for each.
+pub(crate) const CREDIT_STEP: usize = WINDOW / 4;
+
 /// Largest piece of data in one frame: a stream that has much to say does not hold up the
 /// others for longer than this takes.
 pub(crate) const CHUNK: usize = 32 * 1024;

@@ -41,6 +41,11 @@ pub fn is_loopback_endpoint(url: &str) -> bool {
     host(rest.split('/').next().unwrap_or_default()).is_some_and(is_this_machine)
 }
 
+/// Whether `url`, which [`check_endpoint`] has passed, is an `https` one.
+pub fn is_encrypted_endpoint(url: &str) -> bool {
+    url.split_once("://").is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("https"))
+}
+
 /// The host of `host`, `host:port` or `[address]:port`.
 fn host(authority: &str) -> Option<&str> {
     let (host, port) = match authority.strip_prefix('[') {

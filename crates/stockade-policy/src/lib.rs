@@ -22,7 +22,7 @@ mod quantity;
 mod review;
 pub mod secrets;
 
-pub use endpoint::{EndpointError, check_endpoint, is_loopback_endpoint};
+pub use endpoint::{EndpointError, check_endpoint, is_encrypted_endpoint, is_loopback_endpoint};
 pub use limits::Limits;
 pub use mode::{ApprovalPolicy, Mode, UnknownWord};
 pub use network::Network;

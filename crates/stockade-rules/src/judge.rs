@@ -29,76 +29,114 @@ impl Ruling {
     }
 }
 
-/// Decides about a command that an agent proposes, from what the rules say of it.
+/// Decides about a command that an agent proposes, from what the rules say of it: the most
+/// severe decision about any part is the decision about the whole.
 pub fn judge(judgement: &Judgement, mode: Mode, policy: ApprovalPolicy) -> Ruling {
-    let ruling = |verdict, reason, rule| Ruling {
-        verdict,
-        reason,
-        rule,
+    let settled = judgement.parts.iter().map(|part| settle(part, mode, policy));
+    // Of several as severe, the first one.
+    let strictest = settled.reduce(
+        |strictest, next| {
+            if next.rank() > strictest.rank() { next } else { strictest }
+        },
+    );
+    let strictest = strictest.unwrap_or_else(|| Settled {
+        verdict: Verdict::Allow,
+        basis: Basis::Reads,
+        reason: "it starts nothing".to_owned(),
+        rule: None,
+    });
+    Ruling {
+        verdict: strictest.verdict,
+        reason: strictest.reason,
+        rule: strictest.rule,
         parts: judgement.parts.clone(),
         is_opaque: judgement.is_opaque,
-    };
-    let by_rule =
-        |verdict: Verdict| judgement.parts.iter().filter(move |part| part.verdict == Some(verdict));
-    if let Some(part) = by_rule(Verdict::Deny).next() {
-        return ruling(Verdict::Deny, said(part, "denies this command"), part.rule.clone());
-    }
-    if let Some(part) = by_rule(Verdict::Ask).next() {
-        let rule = part.rule.clone();
-        return match policy {
-            ApprovalPolicy::Untrusted | ApprovalPolicy::OnRequest => {
-                ruling(Verdict::Ask, said(part, "asks about this command"), rule)
-            }
-            ApprovalPolicy::Never => {
-                let text = "asks about this command, and the approval policy `never` asks nobody";
-                ruling(Verdict::Deny, said(part, text), rule)
-            }
-        };
-    }
-    let asks_by_default = mode == Mode::ReadOnly || policy == ApprovalPolicy::Untrusted;
-    let unsettled = judgement
-        .parts
-        .iter()
-        .find(|part| part.verdict != Some(Verdict::Allow) && !part.reads_only);
-    match unsettled {
-        Some(part) if asks_by_default => {
-            let what = unsettled_words(part);
-            let (verdict, by) = match (mode, policy) {
-                (_, ApprovalPolicy::Never) => {
-                    (Verdict::Deny, "the mode `read-only` asks, and `never` asks nobody")
-                }
-                (Mode::ReadOnly, _) => (Verdict::Ask, "the mode `read-only` asks"),
-                _ => (Verdict::Ask, "the approval policy `untrusted` asks"),
-            };
-            ruling(verdict, format!("{what}: {by}"), None)
-        }
-        Some(_) if mode == Mode::DangerFullAccess => {
-            ruling(Verdict::Allow, "no rule speaks of it, and there is no boundary".into(), None)
-        }
-        Some(_) => ruling(Verdict::Allow, "no rule asks; it runs inside the boundary".into(), None),
-        None => match by_rule(Verdict::Allow).next() {
-            Some(part) => {
-                ruling(Verdict::Allow, said(part, "allows this command"), part.rule.clone())
-            }
-            None => ruling(Verdict::Allow, "it only reads".into(), None),
-        },
     }
 }
 
+impl Part {
+    /// What is decided about this part by itself.
+    pub fn decision(&self, mode: Mode, policy: ApprovalPolicy) -> Verdict {
+        settle(self, mode, policy).verdict
+    }
+}
+
+/// What is decided about one part.
+struct Settled {
+    verdict: Verdict,
+    basis: Basis,
+    reason: String,
+    rule: Option<RuleRef>,
+}
+
+/// On what it is decided, in the order in which it is worth telling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Basis {
+    Reads,
+    Allowed,
+    Unsettled,
+    Rule,
+}
+
+impl Settled {
+    fn rank(&self) -> (Verdict, Basis) {
+        (self.verdict, self.basis)
+    }
+}
+
+fn settle(part: &Part, mode: Mode, policy: ApprovalPolicy) -> Settled {
+    let asks_nobody = policy == ApprovalPolicy::Never;
+    let (verdict, basis, reason) = match part.verdict {
+        Some(Verdict::Deny) => (Verdict::Deny, Basis::Rule, said(part, "denies this command", "")),
+        Some(Verdict::Ask) if asks_nobody => {
+            let but = ", and the approval policy `never` asks nobody";
+            (Verdict::Deny, Basis::Rule, said(part, "asks about this command", but))
+        }
+        Some(Verdict::Ask) => {
+            (Verdict::Ask, Basis::Rule, said(part, "asks about this command", ""))
+        }
+        Some(Verdict::Allow) => {
+            (Verdict::Allow, Basis::Allowed, said(part, "allows this command", ""))
+        }
+        None if part.reads_only => (Verdict::Allow, Basis::Reads, "it only reads".to_owned()),
+        None => {
+            let (verdict, by) = match (mode, policy) {
+                (Mode::ReadOnly, ApprovalPolicy::Never) => {
+                    (Verdict::Deny, "the mode `read-only` asks, and `never` asks nobody")
+                }
+                (Mode::ReadOnly, ApprovalPolicy::Untrusted | ApprovalPolicy::OnRequest) => {
+                    (Verdict::Ask, "the mode `read-only` asks")
+                }
+                (_, ApprovalPolicy::Untrusted) => {
+                    (Verdict::Ask, "the approval policy `untrusted` asks")
+                }
+                (Mode::WorkspaceWrite, ApprovalPolicy::OnRequest | ApprovalPolicy::Never) => {
+                    (Verdict::Allow, "it runs inside the boundary")
+                }
+                (Mode::DangerFullAccess, ApprovalPolicy::OnRequest | ApprovalPolicy::Never) => {
+                    (Verdict::Allow, "nothing asks, and there is no boundary")
+                }
+            };
+            (verdict, Basis::Unsettled, format!("{}: {by}", unsettled(part)))
+        }
+    };
+    Settled { verdict, basis, reason, rule: part.rule.clone() }
+}
+
 /// `rule "docker" (config.toml:12) denies this command: reason`.
-fn said(part: &Part, does: &str) -> String {
-    let Some(rule) = &part.rule else { return does.to_owned() };
-    let text = format!("rule \"{}\" ({}) {does}", rule.prefix, rule.source);
+fn said(part: &Part, does: &str, but: &str) -> String {
+    let Some(rule) = &part.rule else { return format!("a rule {does}{but}") };
+    let text = format!("rule \"{}\" ({}) {does}{but}", rule.prefix, rule.source);
     match &rule.reason {
         Some(reason) => format!("{text}: {reason}"),
         None => text,
     }
 }
 
-fn unsettled_words(part: &Part) -> String {
+fn unsettled(part: &Part) -> String {
     let shown = part.argv.join(" ");
     match part.kind {
-        PartKind::Command => format!("no rule allows `{shown}`"),
+        PartKind::Command => format!("no rule speaks of `{shown}`"),
         PartKind::Write => format!("a redirection writes `{shown}`"),
         PartKind::Opaque(why) => format!("`{shown}` cannot be known before it runs ({why})"),
     }

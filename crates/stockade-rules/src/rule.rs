@@ -29,6 +29,16 @@ pub enum RuleError {
     Counterexample(String),
 }
 
+impl RuleError {
+    /// The example that fails, if it is one.
+    pub fn example(&self) -> Option<&str> {
+        match self {
+            Self::Example(line) | Self::Counterexample(line) => Some(line),
+            Self::Empty | Self::TooLong | Self::Words(_) | Self::RelativeProgram(_) => None,
+        }
+    }
+}
+
 /// Says of commands that begin with its words whether they run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {

@@ -20,7 +20,7 @@ use std::str::FromStr;
 pub use clone::{CloneError, Cloned, clone_head};
 pub(crate) use objects::Objects;
 pub use repository::Repository;
-pub use snapshot::{LeftOut, LocalChanges, Outcome, SnapshotError};
+pub use snapshot::{LocalChanges, SnapshotError};
 
 use serde::{Deserialize, Serialize};
 

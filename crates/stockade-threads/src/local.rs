@@ -1,18 +1,20 @@
 //! A local thread: the built-in agent at work on the user's own files.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use stockade_agents::{AgentError, Builtin, Model, Stop, Task};
 
 use crate::bounds::Bounds;
 pub use crate::ended::Ended;
-use crate::ended::{Deadline, title};
+use crate::ended::{Deadline, not_in_diff, title, with_causes};
+use crate::git::{LocalChanges, SnapshotError};
 use crate::journal::{Journal, Watch};
 use crate::judge::Judge;
 use crate::place::{Local, Place as _, PlaceError};
 use crate::question::Ask;
-use crate::record::{Event, Kind, Message, Role};
+use crate::record::{Event, Kind, Message, Phase, PhaseState, Role};
 use crate::session::{Parts, Session};
 use crate::store::{NewThread, Store, StoreError};
 use crate::surroundings;
@@ -88,10 +90,11 @@ pub fn run(
     let workspace = policy.workspace.as_path().to_owned();
     // The limit is the thread's, which also waits for the model.
     let deadline = Deadline::set(policy.limits.wall_time.take(), stop);
+    let hidden: Vec<PathBuf> = policy.hidden.iter().map(|path| path.as_path().into()).collect();
     let place = Local::start(policy, task.environment)?;
     let thread = store.create(&NewThread {
         kind: Kind::Local,
-        workspace,
+        workspace: workspace.clone(),
         title: title(&task.prompt),
         mode: task.judge.mode.to_string(),
         approvals: task.judge.approval.to_string(),
@@ -99,6 +102,7 @@ pub fn run(
         policy: surroundings::pinned(&task.judge, &task.bounds),
     })?;
     let journal = Journal::begin(store, &thread, watch)?;
+    let looked = LocalChanges::begin(&workspace, thread.folder(), &hidden);
     journal.record(&Event::Message(Message { role: Role::User, text: task.prompt.clone() }))?;
     let session = Session::new(Parts {
         place: &place,
@@ -117,8 +121,29 @@ pub fn run(
         command_timeout: task.budget.command_timeout,
     };
     let result = agent.run(&work, &session, &mut |event| session.heard(event), stop);
-    let ended = Ended::of_agent(&thread, result).within(&deadline);
+    let mut ended = Ended::of_agent(&thread, result).within(&deadline);
     // The boundary comes down before the end is recorded: nothing happens after it.
     drop(place);
+    ended.notes = look_again(looked, &journal)
+        .unwrap_or_else(|error| vec![format!("its changes could not be recorded: {error}")]);
     Ok(ended.record(&thread, &journal))
+}
+
+/// Records what the thread changed; what its diff does not have is in the notes.
+fn look_again(
+    looked: Result<LocalChanges, SnapshotError>,
+    journal: &Journal<'_>,
+) -> Result<Vec<String>, StoreError> {
+    match looked.and_then(LocalChanges::finish) {
+        Ok(changes) => {
+            let notes = not_in_diff(&changes);
+            journal.record(&Event::Changes(changes))?;
+            Ok(notes)
+        }
+        Err(error) => {
+            let (name, state) = ("diff".to_owned(), PhaseState::Failed);
+            journal.record(&Event::Phase(Phase { name, state, seconds: None }))?;
+            Ok(vec![format!("no diff of this thread: {}", with_causes(&error))])
+        }
+    }
 }

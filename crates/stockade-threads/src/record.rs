@@ -428,6 +428,19 @@ pub struct Changes {
     pub result: String,
     /// How many files differ.
     pub files: u64,
+    /// What was not compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Something that a diff does not have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Relative to the folder that the changes are of.
+    #[serde(flatten)]
+    pub path: PathText,
+    /// What it is: `a large file`, `a repository of its own`, ….
+    pub why: String,
 }
 
 /// What became of changes that were applied.

@@ -52,7 +52,8 @@ pub(crate) struct Cache(PathBuf);
 impl Cache {
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        Ok(Self(folder.to_owned()))
+        // QEMU works in another folder, from which its files have to be found.
+        Ok(Self(std::path::absolute(folder)?))
     }
 
     pub(crate) fn folder(&self) -> &Path {

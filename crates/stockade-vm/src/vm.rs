@@ -178,7 +178,8 @@ impl Vm {
             Prepared::new(&cache, spec, owner, &mut |note| progress(Progress::Note(note)))
         })?;
         check(stop)?;
-        let disk = spec.state.join("repository.ext4");
+        let disk = std::path::absolute(spec.state.join("repository.ext4"))
+            .map_err(|error| BootError::Host("find the folder of the machine", error))?;
         in_phase(Phase::Disk, progress, |_| {
             Ok(repository::make(&spec.repository, &disk, spec.disk_bytes, owner)?)
         })?;

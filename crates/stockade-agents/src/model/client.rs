@@ -12,7 +12,7 @@ use std::time::Duration;
 use reqwest::Response;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use serde_json::Value;
-use stockade_policy::{check_endpoint, is_loopback_endpoint};
+use stockade_policy::{check_endpoint, is_encrypted_endpoint, is_loopback_endpoint};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
@@ -101,7 +101,7 @@ impl Client {
             .map_err(AgentError::Start)?;
         Ok(Self {
             runtime,
-            http: http(is_loopback_endpoint(base)).map_err(client)?,
+            http: http(base).map_err(client)?,
             headers: headers(model.api, model.key.as_ref())?,
             url: format!("{base}{path}"),
             model,
@@ -298,21 +298,26 @@ fn explained(body: &[u8]) -> (String, String) {
     reason(error)
 }
 
-fn http(is_loopback: bool) -> Result<reqwest::Client, reqwest::Error> {
+fn http(base: &str) -> Result<reqwest::Client, reqwest::Error> {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
         // Fails when another part of the process has chosen one, which is then used.
         rustls::crypto::ring::default_provider().install_default().ok();
     });
-    let builder = reqwest::Client::builder()
+    let mut builder = reqwest::Client::builder()
         .user_agent(concat!("stockade/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .connect_timeout(CONNECT)
         .tcp_nodelay(true);
-    // A server of this machine is not looked for at the user's proxy, and needs no certificates,
-    // which a small container may not have.
-    let builder = if is_loopback { builder.no_proxy().tls_certs_only([]) } else { builder };
+    if is_loopback_endpoint(base) {
+        // It is not to be found by the user's proxy.
+        builder = builder.no_proxy();
+    }
+    if !is_encrypted_endpoint(base) {
+        // Needs no certificates, which a small container may not have, and which take time.
+        builder = builder.tls_certs_only([]);
+    }
     builder.build()
 }
 

@@ -184,8 +184,8 @@ impl ModelError {
             }
             Self::Unreachable { .. } => "look at `[model] base_url`, and whether the server runs",
             Self::Nonsense(_) => "look at `[model] api` and `base_url`",
-            Self::Client(_)
-            | Self::Silent(_)
+            Self::Client(_) => "`https` needs the system's certificates (`ca-certificates`)",
+            Self::Silent(_)
             | Self::Slow(_)
             | Self::Status { .. }
             | Self::Failed { .. }

@@ -2,6 +2,7 @@
 
 mod agent;
 mod boundary;
+pub(crate) mod check;
 pub(crate) mod cloud;
 pub(crate) mod local;
 pub(crate) mod run;

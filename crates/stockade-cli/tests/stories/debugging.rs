@@ -106,6 +106,8 @@ fn record(place: &Place, lines: &str) {
     let count = |kind: &str| events.iter().filter(|event| event["type"] == kind).count();
     assert_eq!((count("command.started"), count("command.finished")), (11, 8));
     assert_eq!((count("edit"), count("denial")), (1, 8));
+    let changes = events.iter().find(|event| event["type"] == "changes").unwrap();
+    assert_eq!(changes["files"], 1);
     let thread = first["thread"].as_str().unwrap();
     let folder = place.home().join(".local/state/stockade/threads").join(thread);
     assert_eq!(fs::read_to_string(folder.join("events.jsonl")).unwrap(), lines);

@@ -39,7 +39,7 @@ fn what_cannot_begin_says_why_and_nothing_has_run() {
     place.configure("\n[[rules]]\nprefix = \"ls\"\nallow = true\nmatch = [\"rm x\"]\n");
     let output = place.stockade(&model, &["local", "x"]);
     assert_eq!(output.status.code(), Some(125), "{}", text(&output));
-    assert!(text(&output).contains("config.toml:21"), "{}", text(&output));
+    assert!(text(&output).contains("config.toml:24:10"), "{}", text(&output));
     assert_eq!(model.requests().len(), 0);
 }
 

@@ -40,7 +40,8 @@ fn what_a_hostile_guest_plants_is_left_behind_or_flagged() {
     let said = text(&output);
     assert!(output.status.success(), "{said}");
     assert!(!said.contains('\u{1b}') && !said.contains('\u{7}'), "raw control characters: {said}");
-    for words in ["too large: huge.bin", "left behind, said git in the machine: ", "ignored files"]
+    for words in
+        ["`huge.bin`, a large file", "says git in the machine: ", "ignored files, 1 of them"]
     {
         assert!(said.contains(words), "{words}: {said}");
     }

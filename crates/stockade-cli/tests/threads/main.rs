@@ -27,12 +27,12 @@ impl Home {
         let folder = tempfile::tempdir_in(base.canonicalize().unwrap()).unwrap();
         let home = Self { folder };
         fs::create_dir(home.work()).unwrap();
-        home.git(&home.work(), &["init", "-q", "-b", "main"]);
+        git(&home.work(), &["init", "-q", "-b", "main"]);
         for (name, content) in files {
-            home.write(&home.work(), name, content);
+            write(&home.work(), name, content);
         }
-        home.git(&home.work(), &["add", "-A"]);
-        home.git(&home.work(), &["commit", "-qm", "start"]);
+        git(&home.work(), &["add", "-A"]);
+        git(&home.work(), &["commit", "-qm", "start"]);
         home
     }
 
@@ -40,26 +40,8 @@ impl Home {
         self.folder.path().join("work")
     }
 
-    fn write(&self, folder: &Path, name: &str, content: &str) {
-        let path = folder.join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-
     fn read(&self, name: &str) -> String {
         fs::read_to_string(self.work().join(name)).unwrap()
-    }
-
-    fn git(&self, folder: &Path, words: &[&str]) -> Vec<u8> {
-        let output = Command::new("git")
-            .args(["-c", "user.name=a", "-c", "user.email=a@example.org"])
-            .args(words)
-            .current_dir(folder)
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "git {words:?}: {}", text(&output.stderr));
-        output.stdout
     }
 
     fn store(&self) -> Store {
@@ -85,9 +67,9 @@ impl Home {
         let clone = self.folder.path().join(format!("clone-{}", thread.id()));
         let cloned = clone_head(&self.work(), &clone).unwrap();
         work(&clone);
-        self.git(&clone, &["add", "-A"]);
+        git(&clone, &["add", "-A"]);
         let words: Vec<&str> = GUEST_DIFF.into_iter().chain([cloned.commit.as_str()]).collect();
-        let diff = self.git(&clone, &words);
+        let diff = git(&clone, &words);
         let changes = take_in(&diff, &cloned, thread.folder()).unwrap();
         thread.record(&Event::Changes(changes)).unwrap();
         thread.finish(State::Completed, 0, "done").unwrap();
@@ -125,10 +107,28 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+fn write(folder: &Path, name: &str, content: &str) {
+    let path = folder.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+fn git(folder: &Path, words: &[&str]) -> Vec<u8> {
+    let output = Command::new("git")
+        .args(["-c", "user.name=a", "-c", "user.email=a@example.org"])
+        .args(words)
+        .current_dir(folder)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "git {words:?}: {}", text(&output.stderr));
+    output.stdout
+}
+
 /// A local thread that says and does what a hostile one may.
 fn noisy(home: &Home) -> String {
     let thread = home.begin(Kind::Local, "title \u{1b}[2J\u{9b}2J\u{202e}");
-    let looked = LocalChanges::begin(&home.work(), thread.folder()).unwrap();
+    let looked = LocalChanges::begin(&home.work(), thread.folder(), &[]).unwrap();
     let said = Message { role: Role::Assistant, text: "done\n\u{1b}]0;owned\u{7}".to_owned() };
     thread.record(&Event::Message(said)).unwrap();
     let started = CommandStarted {
@@ -149,8 +149,8 @@ fn noisy(home: &Home) -> String {
     thread.record(&Event::CommandFinished(finished)).unwrap();
     thread.record(&Event::Usage(Usage { input_tokens: 10, output_tokens: 2 })).unwrap();
     thread.record(&Event::Usage(Usage { input_tokens: 5, output_tokens: 1 })).unwrap();
-    home.write(&home.work(), "a", "after\n");
-    thread.record(&Event::Changes(looked.finish().unwrap().changes)).unwrap();
+    write(&home.work(), "a", "after\n");
+    thread.record(&Event::Changes(looked.finish().unwrap())).unwrap();
     thread.finish(State::Failed, 1, "gave up").unwrap();
     thread.id().to_string()
 }
@@ -211,15 +211,15 @@ fn a_result_is_looked_at_and_applied() {
     let ten = (0..10).map(|n| format!("line {n}\n")).collect::<Vec<_>>().concat();
     let home = Home::new(&[("src/a", "a\n"), ("apart", &ten), ("both", "a\n")]);
     let id = home.cloud(|clone| {
-        home.write(clone, "src/a", "A\n");
-        home.write(clone, "apart", &ten.replace("line 9", "LINE 9"));
-        home.write(clone, "both", "thread\n");
-        home.write(clone, "odd\u{1b}[2J", "x\n");
-        home.write(clone, ".github/workflows/ci.yml", "on: push\n");
+        write(clone, "src/a", "A\n");
+        write(clone, "apart", &ten.replace("line 9", "LINE 9"));
+        write(clone, "both", "thread\n");
+        write(clone, "odd\u{1b}[2J", "x\n");
+        write(clone, ".github/workflows/ci.yml", "on: push\n");
         symlink("/etc/passwd", clone.join("out")).unwrap();
     });
-    let git = home.git(&home.work(), &["status", "--porcelain"]);
-    assert!(git.is_empty(), "the control: the user's tree is clean");
+    let status = git(&home.work(), &["status", "--porcelain"]);
+    assert!(status.is_empty(), "the control: the user's tree is clean");
 
     let stat = home.said(&["threads", "diff", "--stat"], 0);
     assert!(stat.contains("\"odd\\033[2J\"") && stat.contains(" 6 files, +"), "{stat}");
@@ -230,10 +230,10 @@ fn a_result_is_looked_at_and_applied() {
     let patch = home.said(&["threads", "diff"], 0);
     let file = home.folder.path().join("patch");
     fs::write(&file, &patch).unwrap();
-    home.git(&home.work(), &["apply", "--binary", "--check", file.to_str().unwrap()]);
+    git(&home.work(), &["apply", "--binary", "--check", file.to_str().unwrap()]);
 
-    home.write(&home.work(), "apart", &ten.replace("line 0", "LINE 0"));
-    home.write(&home.work(), "both", "user\n");
+    write(&home.work(), "apart", &ten.replace("line 0", "LINE 0"));
+    write(&home.work(), "both", "user\n");
     let said = home.said(&["threads", "apply"], 1);
     for line in [
         "held      .github/workflows/ci.yml: ci-file\n",

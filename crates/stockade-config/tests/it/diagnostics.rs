@@ -147,6 +147,41 @@ fn a_rule_without_a_decision_or_with_two_is_shown() {
 }
 
 #[test]
+fn a_rule_that_does_not_mean_what_its_author_meant_is_shown() {
+    insta::assert_snapshot!(said("[[rules]]\nprefix = 'npm *'\nallow = true\n"), @r"
+    error: wrong rule
+     --> TOP/home/.config/stockade/config.toml:2:10
+      |
+    2 | prefix = 'npm *'
+      |          ^^^^^^^ an unquoted `*`, which matches nothing, in `npm *`
+    ");
+    insta::assert_snapshot!(said("[[rules]]\nprefix = ['./gradlew', 'test']\nallow = true\n"), @r"
+    error: wrong rule
+     --> TOP/home/.config/stockade/config.toml:2:10
+      |
+    2 | prefix = ['./gradlew', 'test']
+      |          ^^^^^^^^^^^^^^^^^^^^^ a rule names its program by name or by absolute path, not as `./gradlew`
+    ");
+    let examples = "match = [\n  'npm test -u',\n  'npm tests',\n]\n";
+    let text = format!("[[rules]]\nprefix = 'npm test'\nallow = true\n{examples}");
+    insta::assert_snapshot!(said(&text), @r"
+    error: wrong rule
+     --> TOP/home/.config/stockade/config.toml:6:3
+      |
+    6 |   'npm tests',
+      |   ^^^^^^^^^^^ the rule does not match its example `npm tests`
+    ");
+    let text = "[[rules]]\nprefix = 'docker'\nallow = false\nnot_match = ['sudo docker ps']\n";
+    insta::assert_snapshot!(said(text), @r"
+    error: wrong rule
+     --> TOP/home/.config/stockade/config.toml:4:14
+      |
+    4 | not_match = ['sudo docker ps']
+      |              ^^^^^^^^^^^^^^^^ the rule matches `sudo docker ps`, which it must not
+    ");
+}
+
+#[test]
 fn what_is_not_there_yet_is_refused_by_name() {
     insta::assert_snapshot!(said("read = 'workspace'\n"), @r"
     error: not yet: an allow-list for reads

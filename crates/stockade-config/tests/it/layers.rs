@@ -130,10 +130,16 @@ fn rules_are_read_and_refused_where_nobody_holds_them() {
          grant = { hosts = ['registries'] }\n",
     );
     lab.project("[[rules]]\nprefix = 'docker'\nallow = false");
+    let refused = lab.refused();
     assert!(
-        lab.refused().contains("not yet: TOP/home/.config/stockade/config.toml:1: command rules")
+        refused.contains("not yet: TOP/home/.config/stockade/config.toml:5: a rule that asks"),
+        "{refused}"
     );
-    let rules = load_with_rules(&lab.env, &lab.request).unwrap().rules;
+    let loaded = load_with_rules(&lab.env, &lab.request).unwrap();
+    let named: Vec<String> =
+        loaded.rule_set().rules().iter().map(|rule| rule.named().prefix).collect();
+    assert_eq!(named, ["npm test", "cargo test|nextest", "docker"]);
+    let rules = loaded.rules;
     let decisions: Vec<(Verdict, Layer)> =
         rules.iter().map(|rule| (rule.decision, rule.layer)).collect();
     assert_eq!(
@@ -154,6 +160,13 @@ fn rules_are_read_and_refused_where_nobody_holds_them() {
     );
     assert_eq!(rules[0].examples, ["npm test -u"]);
     assert!(rules[1].place.ends_with("config.toml:5"), "{}", rules[1].place);
+}
+
+#[test]
+fn rules_that_only_allow_need_nobody_to_hold_them() {
+    let lab = Lab::new();
+    lab.user("[[rules]]\nprefix = 'npm test'\nallow = true");
+    assert_eq!(lab.loaded().rules.len(), 1);
 }
 
 #[test]

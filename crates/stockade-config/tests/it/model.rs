@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stockade_config::{AgentText, KeySource, ModelApi, ModelText};
+use stockade_config::{AgentLimits, KeySource, ModelApi, ModelText};
 
 use crate::lab::Lab;
 
@@ -25,7 +25,7 @@ fn the_layers_make_one_model() {
         api: ModelApi::Responses,
         base_url: "https://api.example.org/v1".to_owned(),
         name: "small".to_owned(),
-        key: Some(KeySource::Environment("EXAMPLE_KEY".to_owned())),
+        key: Some(KeySource::Variable("EXAMPLE_KEY".to_owned())),
     };
     assert_eq!(loaded.model().unwrap(), expected);
     let place =
@@ -33,12 +33,23 @@ fn the_layers_make_one_model() {
     assert_eq!((place("model.name"), place("agent.max_turns")), ("-c:1".into(), "-c:1".into()));
     assert!(lab.shown(&place("model.key")).ends_with("config.toml:5"));
     let agent =
-        AgentText { command_timeout: Duration::from_mins(10), max_turns: 7, max_tokens: None };
+        AgentLimits { command_timeout: Duration::from_mins(10), max_turns: 7, max_tokens: None };
     assert_eq!(loaded.agent, agent);
 
     lab.request.options = vec!["model.key={command=['pass','show','x y']}".to_owned()];
     let command = ["pass", "show", "x y"].map(str::to_owned).to_vec();
-    assert_eq!(lab.loaded().model().unwrap().key, Some(KeySource::Command(command)));
+    assert_eq!(lab.loaded().model().unwrap().key, Some(KeySource::Program(command)));
+}
+
+#[test]
+fn a_key_goes_to_no_server_but_its_own() {
+    let mut lab = Lab::new();
+    lab.user(MODEL);
+    lab.request.options = vec!["model.base_url='https://other.example'".to_owned()];
+    assert_eq!(lab.loaded().model().unwrap().key, None);
+    lab.request.options.push("model.key={env='OTHER_KEY'}".to_owned());
+    let key = Some(KeySource::Variable("OTHER_KEY".to_owned()));
+    assert_eq!(lab.loaded().model().unwrap().key, key);
 }
 
 #[test]
@@ -62,7 +73,7 @@ fn what_is_missing_is_said_only_to_who_needs_it() {
 
 /// Threat model, C2: a project's file cannot widen what the user allowed.
 #[test]
-fn a_project_chooses_neither_the_server_nor_the_key_and_raises_no_limit() {
+fn a_project_says_nothing_of_the_model_and_raises_no_limit() {
     let lab = Lab::new();
     lab.user(&format!("{MODEL}[agent]\nmax_turns = 50\n"));
     let before = lab.loaded();
@@ -72,25 +83,25 @@ fn a_project_chooses_neither_the_server_nor_the_key_and_raises_no_limit() {
          [agent]\nmax_turns = 51\nmax_tokens = 9\ncommand_timeout = '2h'\n",
     );
     let after = lab.loaded();
-    let model = ModelText { name: "small".to_owned(), ..before.model().unwrap() };
-    assert_eq!(after.model().unwrap(), model);
-    assert_eq!(after.agent, AgentText { max_tokens: Some(9), ..before.agent });
+    assert_eq!(after.model().unwrap(), before.model().unwrap());
+    assert_eq!(after.agent, AgentLimits { max_tokens: Some(9), ..before.agent });
     let project = "TOP/home/work/.stockade/config.toml";
     let ignored =
         |line: u32, what: &str| format!("{project}:{line}: ignored: a project file may not {what}");
     assert_eq!(
         lab.warnings(),
         [
-            ignored(2, "choose the model's API"),
-            ignored(3, "choose the model's server"),
-            ignored(5, "choose the model's key"),
+            ignored(2, "choose the model"),
+            ignored(3, "choose the model"),
+            ignored(4, "choose the model"),
+            ignored(5, "choose the model"),
             ignored(9, "raise a limit"),
             ignored(7, "raise a limit"),
         ]
     );
     lab.project("[model]\nkey = { keyring = 'x' }\n[agent]\nmax_turns = 3\n");
     assert_eq!(lab.loaded().agent.max_turns, 3);
-    assert_eq!(lab.warnings(), [ignored(2, "choose the model's key")]);
+    assert_eq!(lab.warnings(), [ignored(2, "choose the model")]);
 }
 
 #[test]

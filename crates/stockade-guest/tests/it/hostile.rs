@@ -53,6 +53,8 @@ fn a_place_that_is_something_else_is_not_connected_to() {
     assert!(matches!(gone, ChannelError::Lost), "{gone}");
 }
 
+/// Threat model, V4: "What comes out of a place is bounded and checked, and can end its channel,
+/// nothing else."
 #[test]
 fn every_breach_ends_the_channel_and_says_which() {
     let output = |length| frame(1, 13, &vec![b'x'; length]);

@@ -1,5 +1,15 @@
 //! From text to the commands that it would start.
 
+mod compound;
+mod effect;
+mod lex;
+mod parse;
+mod redirect;
 mod script;
+mod unwrap;
+mod variables;
+mod word;
+mod wrapper;
 
 pub use script::{Assignment, Command, Script, Standing, Step, Word};
+pub(crate) use variables::is_harmless;

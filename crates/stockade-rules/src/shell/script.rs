@@ -1,6 +1,18 @@
 //! What is known of a script: the commands that it starts, the files that its redirections
 //! write, and the parts that only the shell itself will know.
 
+use super::parse::{self, Dialect, Found, Kind};
+use super::unwrap::{self, Seen};
+
+/// Longer texts are not read.
+const TEXT_BYTES: usize = 64 << 10;
+
+/// All the texts inside one another are not longer than this.
+const WORK_BYTES: usize = 16 * TEXT_BYTES;
+
+/// Texts inside texts: `bash -c "bash -c …"`.
+const LEVELS_MAX: usize = 200;
+
 /// A word of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Word {
@@ -12,6 +24,8 @@ pub enum Word {
         written: String,
         /// What every word that comes of it starts with; often empty.
         start: String,
+        /// Whether it is exactly one word.
+        is_one: bool,
     },
 }
 
@@ -29,6 +43,22 @@ impl Word {
         match self {
             Self::Known(text) => text,
             Self::Unknown { written, .. } => written,
+        }
+    }
+
+    /// What it, and every word that may come of it, starts with as far as is known.
+    pub(crate) fn start(&self) -> &str {
+        match self {
+            Self::Known(text) => text,
+            Self::Unknown { start, .. } => start,
+        }
+    }
+
+    /// Whether it may be read as an option.
+    pub(crate) fn may_be_option(&self) -> bool {
+        match self {
+            Self::Known(text) => text.starts_with('-'),
+            Self::Unknown { start, .. } => start.is_empty() || start.starts_with('-'),
         }
     }
 }
@@ -70,7 +100,7 @@ pub struct Command {
 pub enum Step {
     /// Starts a command.
     Run(Command),
-    /// Opens a file for writing by a redirection.
+    /// Opens a file for writing by a redirection, or what may be a connection.
     Write(Word),
     /// Something that cannot be known before it runs.
     Opaque {
@@ -88,17 +118,73 @@ pub struct Script {
     is_redefined: bool,
 }
 
+/// A text that waits to be read.
+#[derive(Debug)]
+pub(super) struct Text {
+    pub(super) content: String,
+    pub(super) kind: Kind,
+    pub(super) dialect: Dialect,
+    /// Whether it is known to run, so that its commands count.
+    pub(super) is_sure: bool,
+    pub(super) level: usize,
+}
+
 impl Script {
     /// Reads `text` as bash would with `bash -c`. Never fails: what cannot be known is
     /// [`Step::Opaque`].
     pub fn parse(text: &str) -> Self {
-        let why = "not read yet";
-        Self { steps: vec![Step::Opaque { written: text.to_owned(), why }], is_redefined: false }
+        if text.len() > TEXT_BYTES {
+            return Self::too_much(text);
+        }
+        let (content, kind, dialect) = (text.to_owned(), Kind::Commands, Dialect::Bash);
+        let text = Text { content, kind, dialect, is_sure: true, level: 0 };
+        Self::default().with_texts(vec![text])
     }
 
-    /// Reads an argument vector, `bash -c "…"` and other wrappers seen through.
+    /// Reads an argument vector, which no shell reads first; `bash -c "…"` and other wrappers
+    /// are seen through.
     pub fn of_argv(argv: &[String]) -> Self {
-        Self::parse(&argv.join(" "))
+        let words: Vec<Word> = argv.iter().cloned().map(Word::Known).collect();
+        if words.is_empty() {
+            return Self::default();
+        }
+        if argv.iter().map(String::len).sum::<usize>() > TEXT_BYTES {
+            return Self::too_much(&argv.join(" "));
+        }
+        let command = Command { words, assignments: Vec::new(), standing: Standing::Sure };
+        let mut seen = Seen::default();
+        unwrap::settle(command, None, 0, &mut seen);
+        let mut script = Self::default();
+        let texts = script.take(seen);
+        script.with_texts(texts)
+    }
+
+    fn too_much(text: &str) -> Self {
+        let written = text.chars().take(60).collect();
+        let steps = vec![Step::Opaque { written, why: "it is too long or too deep to be read" }];
+        Self { steps, is_redefined: false }
+    }
+
+    fn take(&mut self, seen: Seen) -> Vec<Text> {
+        self.steps.extend(seen.steps);
+        self.is_redefined |= seen.is_redefined;
+        seen.texts
+    }
+
+    /// Reads texts, and those that are found in them, until none is left.
+    fn with_texts(mut self, mut waiting: Vec<Text>) -> Self {
+        let mut work = 0;
+        while let Some(text) = waiting.pop() {
+            work += text.content.len();
+            if work > WORK_BYTES || text.level > LEVELS_MAX {
+                self.steps.extend(Self::too_much(&text.content).steps);
+                break;
+            }
+            let seen = read(&text);
+            let texts = self.take(seen);
+            waiting.extend(texts);
+        }
+        self
     }
 
     /// What it does, inner parts before those that hold them.
@@ -124,4 +210,35 @@ impl Script {
     pub fn is_redefined(&self) -> bool {
         self.is_redefined
     }
+}
+
+/// Reads one text and looks through the wrappers in it.
+fn read(text: &Text) -> Seen {
+    let read = parse::read(&text.content, text.dialect, text.kind);
+    let is_sure = text.is_sure && !read.is_broken;
+    let mut seen = Seen { is_redefined: text.is_sure && read.is_redefined, ..Seen::default() };
+    for found in read.found {
+        match found {
+            Found::Command { words, assignments, is_guess } => {
+                let is_sure = is_sure && !is_guess;
+                let standing = if is_sure { Standing::Sure } else { Standing::Hint };
+                let command = Command { words, assignments, standing };
+                unwrap::settle(command, Some(text.dialect), text.level, &mut seen);
+            }
+            Found::Write(target) if is_sure => seen.steps.push(Step::Write(target)),
+            Found::Opaque { written, why } if text.is_sure => {
+                seen.steps.push(Step::Opaque { written, why });
+            }
+            Found::Write(_) | Found::Opaque { .. } => {}
+        }
+    }
+    let nested = read.nested.into_iter().map(|(content, kind)| Text {
+        content,
+        kind,
+        dialect: text.dialect,
+        is_sure,
+        level: text.level + 1,
+    });
+    seen.texts.extend(nested);
+    seen
 }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use super::repository::file_settings;
 use super::trees::{self, CHANGES, Listing};
 use super::{Git, GitError, Repository, fields, init_bare};
-use crate::record::Changes;
+use crate::record::{Changes, LeftOut, PathText};
 
 /// Where attributes stand.
 const NAME: &[u8] = b".gitattributes";
@@ -28,15 +28,6 @@ const FILE_MAX: u64 = 64 << 20;
 const TOTAL_MAX: u64 = 512 << 20;
 /// And how many of them.
 const COUNT_MAX: usize = 50_000;
-
-/// Something that a snapshot does not have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftOut {
-    /// Relative to the top of the work tree.
-    pub path: PathBuf,
-    /// Why: fits after "left out, ".
-    pub why: &'static str,
-}
 
 /// There is no snapshot, and so no diff of this thread.
 #[derive(Debug, thiserror::Error)]
@@ -81,27 +72,24 @@ pub struct LocalChanges {
     repository: Option<Repository>,
     git: Git,
     base: Listing,
+    /// Paths that are not looked into, absolute: what the agent cannot read either.
+    hidden: Vec<PathBuf>,
     left_out: Vec<LeftOut>,
-}
-
-/// The look at the files after it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Outcome {
-    /// For the record.
-    pub changes: Changes,
-    /// What neither look has.
-    pub left_out: Vec<LeftOut>,
 }
 
 impl LocalChanges {
     /// Looks at the tracked and untracked files (those that are not ignored) of `workspace`,
-    /// an absolute path without links. `thread` is the thread's folder.
+    /// an absolute path without links, except those below `hidden`. `thread` is the thread's
+    /// folder.
     ///
     /// # Errors
     ///
     /// [`SnapshotError`]: the thread can go on without a diff.
-    pub fn begin(workspace: &Path, thread: &Path) -> Result<Self, SnapshotError> {
+    pub fn begin(
+        workspace: &Path,
+        thread: &Path,
+        hidden: &[PathBuf],
+    ) -> Result<Self, SnapshotError> {
         let failed = |source| SnapshotError::Git { top: workspace.to_owned(), source };
         let repository = Repository::discover(workspace).map_err(failed)?;
         let top = repository.as_ref().map_or(workspace, |repository| &repository.top).to_owned();
@@ -110,8 +98,8 @@ impl LocalChanges {
         let format = repository.as_ref().map_or("sha1", |repository| &repository.format);
         init_bare(&directory, format).map_err(failed)?;
         let git = git(repository.as_ref(), &top, &directory);
-        let (base, left_out) = (Listing::new(), Vec::new());
-        let mut changes = Self { top, inner, directory, repository, git, base, left_out };
+        let (base, left_out, hidden) = (Listing::new(), Vec::new(), hidden.to_owned());
+        let mut changes = Self { top, inner, directory, repository, git, base, hidden, left_out };
         if let Err(error) = changes.look_first() {
             // The error that is told is the one that made it useless.
             fs::remove_dir_all(&changes.directory).ok();
@@ -132,12 +120,12 @@ impl LocalChanges {
     /// # Errors
     ///
     /// [`SnapshotError`]: there is no diff.
-    pub fn finish(mut self) -> Result<Outcome, SnapshotError> {
+    pub fn finish(mut self) -> Result<Changes, SnapshotError> {
         let result = self.look()?;
         let changes =
             trees::keep(&self.directory, self.objects(), &self.top, (&self.base, &result));
         let changes = changes.map_err(|source| self.failed(source))?;
-        Ok(Outcome { changes, left_out: self.left_out })
+        Ok(Changes { left_out: self.left_out, ..changes })
     }
 
     /// What the first look left out.
@@ -213,8 +201,14 @@ impl LocalChanges {
         let paths: BTreeSet<&[u8]> =
             fields(&listed).chain(tracked.unmerged.iter().map(Vec::as_slice)).collect();
         let mut sorting = Sorting::new(&self.top, &self.left_out, self.nothing());
+        let is_hidden = |path: &[u8]| {
+            let whole = self.top.join(OsStr::from_bytes(path));
+            self.hidden.iter().any(|hidden| whole.starts_with(hidden))
+        };
         for path in paths.into_iter().filter(|path| !tracked.submodules.contains(*path)) {
-            sorting.take(path);
+            if !is_hidden(path) {
+                sorting.take(path);
+            }
         }
         let Sorting { present, gone, left_out, count, bytes, .. } = sorting;
         if self.repository.is_none() && (count > COUNT_MAX || bytes > TOTAL_MAX) {
@@ -295,7 +289,7 @@ impl<'a> Sorting<'a> {
             present: Vec::new(),
             gone: Vec::new(),
             left_out: earlier.to_vec(),
-            earlier: earlier.iter().map(|entry| entry.path.clone()).collect(),
+            earlier: earlier.iter().map(|entry| entry.path.to_path()).collect(),
             count: 0,
             bytes: 0,
         }
@@ -342,7 +336,7 @@ impl<'a> Sorting<'a> {
     }
 
     fn leave(&mut self, path: &Path, why: &'static str) {
-        self.left_out.push(LeftOut { path: path.to_owned(), why });
+        self.left_out.push(LeftOut { path: PathText::from(path), why: why.to_owned() });
     }
 }
 

@@ -115,5 +115,6 @@ pub(crate) fn keep(
         base: base.to_string(),
         result: result.to_string(),
         files: u64::try_from(before.len() + new).unwrap_or(u64::MAX),
+        left_out: Vec::new(),
     })
 }

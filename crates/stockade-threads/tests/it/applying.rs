@@ -186,6 +186,7 @@ fn modes_and_what_was_there_are_kept() {
     assert_eq!(journal.lines().count(), 2, "{journal}");
 }
 
+/// Threat model, R3: "What would run on the host unseen … wait for the user's word."
 #[test]
 fn what_runs_later_waits_to_be_accepted() {
     let files =
@@ -241,6 +242,7 @@ fn what_runs_later_waits_to_be_accepted() {
     assert!(taken.work().join(".vscode/tasks.json").exists());
 }
 
+/// Threat model, R1: "… through a link …"
 #[test]
 fn links_in_the_way_lead_nowhere() {
     let taken = Taken::new(&[("folder/a", "a\n"), ("file", "a\n")], |guest| {
@@ -267,6 +269,7 @@ fn links_in_the_way_lead_nowhere() {
     );
 }
 
+/// Threat model, R1: "… or over what the user hides."
 #[test]
 fn a_part_can_be_applied_and_hidden_files_never() {
     let taken = Taken::new(&[("a", "a\n"), ("b/c", "c\n"), ("secret/key", "k\n")], |guest| {

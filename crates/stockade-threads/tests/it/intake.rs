@@ -168,6 +168,7 @@ fn the_hostile_diffs_start_from_one_that_is_taken() {
     }
 }
 
+/// Threat model, R1: "Applying a result writes nothing outside its tree, into `.git` …"
 #[test]
 fn paths_that_leave_the_tree_are_refused() {
     #[rustfmt::skip]
@@ -221,6 +222,7 @@ fn modes_that_git_does_not_write_are_refused() {
     assert!(matches!(fault(becomes), PatchFault::Syntax(_)));
 }
 
+/// Threat model, R1: "… through a link …"
 #[test]
 fn one_path_is_one_thing() {
     let twice = created("new", "100644") + &created("new", "100644");

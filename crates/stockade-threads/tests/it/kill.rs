@@ -34,7 +34,7 @@ fn kill_after(root: &Path, lines: usize) -> Option<u64> {
     last
 }
 
-/// DESIGN §10, issue 4: "a kill -9 at any moment leaves a store that opens".
+/// Threat model, R4: "… and a killed writer loses nothing acknowledged."
 #[test]
 fn a_writer_killed_at_any_moment_leaves_a_store_that_opens() {
     let lab = tempfile::tempdir().unwrap();

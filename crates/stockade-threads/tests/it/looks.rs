@@ -4,14 +4,16 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-use stockade_threads::git::{CloneError, LocalChanges, Outcome, SnapshotError, clone_head};
+use stockade_threads::changes::ChangeSet;
+use stockade_threads::flags::flags;
+use stockade_threads::git::{CloneError, LocalChanges, SnapshotError, clone_head};
+use stockade_threads::record::Changes;
 
 use crate::project::{Project, assert_same, git};
 
 /// Raw lines of the diff between the two looks: status and path.
-fn changed(project: &Project, outcome: &Outcome) -> Vec<String> {
+fn changed(project: &Project, changes: &Changes) -> Vec<String> {
     let directory = project.thread().join("changes.git");
-    let changes = &outcome.changes;
     let words =
         ["diff-tree", "-r", "--name-status", "--no-renames", &changes.base, &changes.result];
     let text = git(&directory, &words);
@@ -67,7 +69,7 @@ fn a_snapshot_sees_what_changed_and_leaves_no_trace() {
     project.write("ignored", "secret\n");
     project.write("edited", "dirty before\n");
     let before = project.everything();
-    let changes = LocalChanges::begin(&project.work(), &project.thread()).unwrap();
+    let changes = LocalChanges::begin(&project.work(), &project.thread(), &[]).unwrap();
     assert_same(&before, &project.everything(), "the first look writes nothing");
 
     project.write("edited", "after\n");
@@ -95,6 +97,7 @@ fn a_snapshot_sees_what_changed_and_leaves_no_trace() {
     assert!(outcome.left_out.is_empty());
 }
 
+/// Threat model, R2: "Taking, showing or applying a result runs nothing that … a repository names."
 #[test]
 fn no_program_that_a_repository_names_is_run() {
     let project = Project::new(&[("a", "a\n"), ("b", "b\n")]);
@@ -102,11 +105,14 @@ fn no_program_that_a_repository_names_is_run() {
     project.git(&["status"]);
     assert!(trace.exists(), "a trap that does not spring proves nothing");
     fs::remove_file(&trace).unwrap();
-    let changes = LocalChanges::begin(&project.work(), &project.thread()).unwrap();
+    let changes = LocalChanges::begin(&project.work(), &project.thread(), &[]).unwrap();
     project.write("a", "changed\n");
     project.write("c", "new\n");
     let outcome = changes.finish().unwrap();
     assert_eq!(changed(&project, &outcome), ["M a", "A c"]);
+    let shown = ChangeSet::open(&project.thread(), &outcome).unwrap();
+    shown.patch(&[], &mut |_| Ok(())).unwrap();
+    flags(&shown).unwrap();
     let target = project.folder.path().join("clone");
     clone_head(&project.work(), &target).unwrap();
     let said = fs::read_to_string(&trace).unwrap_or_default();
@@ -118,7 +124,7 @@ fn marks_in_the_index_hide_nothing() {
     let project = Project::new(&[("a", "a\n"), ("b", "b\n"), ("c", "c\n")]);
     project.git(&["update-index", "--assume-unchanged", "a"]);
     project.git(&["update-index", "--skip-worktree", "b"]);
-    let changes = LocalChanges::begin(&project.work(), &project.thread()).unwrap();
+    let changes = LocalChanges::begin(&project.work(), &project.thread(), &[]).unwrap();
     project.write("a", "evil\n");
     project.write("b", "evil\n");
     // As an agent can, who may write to the index.
@@ -131,7 +137,7 @@ fn marks_in_the_index_hide_nothing() {
 #[test]
 fn what_is_left_out_is_told() {
     let project = Project::new(&[("a", "a\n")]);
-    let changes = LocalChanges::begin(&project.work(), &project.thread()).unwrap();
+    let changes = LocalChanges::begin(&project.work(), &project.thread(), &[]).unwrap();
     let inner = project.work().join("inner");
     fs::create_dir(&inner).unwrap();
     git(&inner, &["init", "-q"]);
@@ -146,7 +152,7 @@ fn what_is_left_out_is_told() {
     let told: Vec<String> = outcome
         .left_out
         .iter()
-        .map(|entry| format!("{}: {}", entry.path.display(), entry.why))
+        .map(|entry| format!("{}: {}", entry.path.to_path().display(), entry.why))
         .collect();
     let expected =
         ["a: neither a file nor a link", "inner/: a repository of its own", "large: a large file"];
@@ -155,25 +161,44 @@ fn what_is_left_out_is_told() {
 }
 
 #[test]
+fn hidden_files_are_not_read() {
+    let project = Project::new(&[("a", "a\n"), ("key", "k\n")]);
+    project.write("key", "changed before\n");
+    project.write("secrets/deep", "untracked\n");
+    let hidden = ["key", "secrets"].map(|name| project.work().join(name));
+    let changes = LocalChanges::begin(&project.work(), &project.thread(), &hidden).unwrap();
+    project.write("a", "b\n");
+    project.write("key", "changed after\n");
+    project.write("secrets/deep", "changed\n");
+    assert_eq!(changed(&project, &changes.finish().unwrap()), ["M a"]);
+    let kept =
+        git(&project.thread().join("changes.git"), &["cat-file", "--batch-all-objects", "--batch"]);
+    assert!(
+        kept.contains("b\n") && !kept.contains("untracked") && !kept.contains("before"),
+        "{kept}"
+    );
+}
+
+#[test]
 fn odd_repositories_are_looked_at_too() {
     // Before the first commit; in a linked worktree; in a folder of a repository; in conflict.
     let unborn = Project::plain();
     unborn.git(&["init", "-q"]);
     unborn.write("a", "a\n");
-    let changes = LocalChanges::begin(&unborn.work(), &unborn.thread()).unwrap();
+    let changes = LocalChanges::begin(&unborn.work(), &unborn.thread(), &[]).unwrap();
     unborn.write("a", "b\n");
     assert_eq!(changed(&unborn, &changes.finish().unwrap()), ["M a"]);
 
     let project = Project::new(&[("deep/a", "a\n"), ("b", "b\n")]);
     let linked = project.folder.path().canonicalize().unwrap().join("linked");
     project.git(&["worktree", "add", "-q", &linked.display().to_string()]);
-    let changes = LocalChanges::begin(&linked, &project.thread()).unwrap();
+    let changes = LocalChanges::begin(&linked, &project.thread(), &[]).unwrap();
     fs::write(linked.join("b"), "changed\n").unwrap();
     assert_eq!(changed(&project, &changes.finish().unwrap()), ["M b"]);
 
     fs::remove_dir_all(project.thread().join("changes.git")).unwrap();
     let deep = project.work().join("deep");
-    let changes = LocalChanges::begin(&deep, &project.thread()).unwrap();
+    let changes = LocalChanges::begin(&deep, &project.thread(), &[]).unwrap();
     project.write("deep/a", "changed\n");
     project.write("b", "outside the workspace\n");
     assert_eq!(changed(&project, &changes.finish().unwrap()), ["M deep/a"]);
@@ -191,7 +216,7 @@ fn odd_repositories_are_looked_at_too() {
         .current_dir(folder)
         .output();
     assert!(!merge.unwrap().status.success(), "a conflict was wanted");
-    let changes = LocalChanges::begin(&project.work(), &project.thread()).unwrap();
+    let changes = LocalChanges::begin(&project.work(), &project.thread(), &[]).unwrap();
     project.write("a", "solved\n");
     assert_eq!(changed(&project, &changes.finish().unwrap()), ["M a"]);
 }
@@ -202,7 +227,7 @@ fn a_folder_without_a_repository_is_compared_up_to_a_limit() {
     project.write("a", "a\n");
     project.write("b/c", "c\n");
     let before = project.everything();
-    let changes = LocalChanges::begin(&project.work(), &project.thread()).unwrap();
+    let changes = LocalChanges::begin(&project.work(), &project.thread(), &[]).unwrap();
     assert_same(&before, &project.everything(), "a look writes nothing");
     project.write("b/c", "changed\n");
     assert_eq!(changed(&project, &changes.finish().unwrap()), ["M b/c"]);
@@ -212,7 +237,7 @@ fn a_folder_without_a_repository_is_compared_up_to_a_limit() {
         let file = fs::File::create(project.work().join(format!("large{name}"))).unwrap();
         file.set_len(60 << 20).unwrap();
     }
-    let refused = LocalChanges::begin(&project.work(), &project.thread());
+    let refused = LocalChanges::begin(&project.work(), &project.thread(), &[]);
     assert!(matches!(refused, Err(SnapshotError::TooLarge { .. })));
 }
 

@@ -135,6 +135,7 @@ fn tampered(change: impl FnOnce(&mut Vec<String>)) -> Result<u64, (u64, Fault)> 
     }
 }
 
+/// Threat model, R4: "A record that was changed afterwards is found …"
 #[test]
 fn what_was_changed_in_a_record_is_found() {
     assert_eq!(tampered(|_| ()), Ok(5));

@@ -66,6 +66,7 @@ impl Drop for Killed {
     }
 }
 
+/// Threat model, V3: "A machine ends with its owner: stopped, dropped or killed."
 #[test]
 fn a_killed_process_leaves_no_machine() {
     let folder = tempfile::tempdir().unwrap();
@@ -95,6 +96,7 @@ fn a_killed_process_leaves_no_machine() {
     eventually("the machine is gone", gone, || machines.iter().all(|pid| !is_alive(*pid)));
 }
 
+/// Threat model, V3: "stopped".
 #[test]
 fn a_boot_that_is_stopped_leaves_no_machine() {
     let state = tempfile::tempdir().unwrap();

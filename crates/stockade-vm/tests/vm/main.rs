@@ -95,6 +95,10 @@ fn of_host(path: &str) -> String {
     fs::read_to_string(path).unwrap().trim_end().to_owned()
 }
 
+/// Threat model, V1: "A machine's commands run on a kernel of its own; no network device is in
+/// it."
+/// Threat model, V2: "Nothing of homes, of the environment, of `/var` or of secrets in `/etc` is
+/// in a machine; its repository is a copy."
 #[test]
 fn a_machine_has_a_kernel_of_its_own_and_nothing_of_the_host() {
     let Some(Booted { vm, state, progress }) = boot() else { return };

@@ -52,6 +52,10 @@ pub(super) fn run(arguments: &DiffArgs) -> Result<u8, Failure> {
     let desk = Desk::open(&arguments.place)?;
     let id = desk.find(&arguments.id)?;
     let changes = desk.result(&id)?;
+    for left in desk.detail(&id)?.changes.into_iter().flat_map(|changes| changes.left_out) {
+        let path = quoted(left.path.to_path().as_os_str().as_encoded_bytes());
+        ui::say("stockade", &format!("not in the diff: `{path}`, {}", left.why));
+    }
     let paths = desk.relative(&arguments.paths, changes.root());
     if arguments.json {
         let files = files(&changes, &paths).map_err(of_git)?;

@@ -1,7 +1,10 @@
 //! The model of the built-in agent and the limits of its tasks, as they stand in configuration.
 //!
-//! The key itself never stands there, only where it comes from. A project's own file may name
-//! neither the server nor the key: the code would choose who reads it, and with whose money.
+//! The key itself never stands there, only where it comes from. A project's own file says nothing
+//! of the model: the code would choose who reads it, and with whose money.
+//!
+//! Invariant: a key goes to the server that it was configured with. A layer that names another
+//! server leaves the key of those below.
 
 use std::time::Duration;
 
@@ -41,14 +44,14 @@ pub enum ModelApi {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
     /// A variable of the user's environment; [`Env::key`] reads it.
-    Environment(String),
+    Variable(String),
     /// What a program prints, run without a shell; never empty.
-    Command(Vec<String>),
+    Program(Vec<String>),
 }
 
 /// Limits of a task of the built-in agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AgentText {
+pub struct AgentLimits {
     /// What one command may take.
     pub command_timeout: Duration,
     /// Questions to the model.
@@ -79,12 +82,21 @@ pub(crate) struct AgentSettings {
 
 impl ModelSettings {
     pub(crate) fn overlay(self, above: Self) -> Self {
+        let key = if above.base_url.is_some() { None } else { self.key };
         Self {
             api: above.api.or(self.api),
             base_url: above.base_url.or(self.base_url),
             name: above.name.or(self.name),
-            key: above.key.or(self.key),
+            key: above.key.or(key),
         }
+    }
+
+    /// Where each of its parts stands.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &str> {
+        let texts = [&self.base_url, &self.name].into_iter().flatten();
+        let api = self.api.iter().map(|api| &api.place);
+        let key = self.key.iter().map(|key| &key.place);
+        api.chain(texts.map(|text| &text.place)).chain(key).map(String::as_str)
     }
 
     /// The model, for who needs one.
@@ -115,8 +127,8 @@ impl AgentSettings {
         }
     }
 
-    pub(crate) fn whole(&self) -> AgentText {
-        AgentText {
+    pub(crate) fn whole(&self) -> AgentLimits {
+        AgentLimits {
             command_timeout: self.command_timeout.as_ref().map_or(COMMAND_TIMEOUT, |at| at.value),
             max_turns: self.max_turns.as_ref().map_or(MAX_TURNS, |at| at.value),
             max_tokens: self.max_tokens.as_ref().map(|at| at.value),
@@ -208,7 +220,7 @@ impl Reader<'_> {
                     let source = without(self.source, from);
                     return Err(source.wrong(from.span(), "wrong value", label, None));
                 }
-                KeySource::Environment(name)
+                KeySource::Variable(name)
             }
             "command" => {
                 let words: Vec<String> =
@@ -218,9 +230,9 @@ impl Reader<'_> {
                 {
                     return Err(self.wrong_value(from, "a program and its arguments"));
                 }
-                KeySource::Command(words)
+                KeySource::Program(words)
             }
-            "keyring" if self.is_ignored(value, "choose the model's key") => return Ok(()),
+            "keyring" if self.is_ignored(value, "choose the model") => return Ok(()),
             "keyring" => return Err(self.not_yet(kind, "a key from the keyring")),
             name => {
                 let source = without(self.source, from);

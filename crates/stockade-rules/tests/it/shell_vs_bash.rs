@@ -1,0 +1,372 @@
+//! The oracle: scripts run under real shells, whose `PATH` holds programs that record how they
+//! were called and do nothing else. Whatever ran must be among what [`Script`] says, or the
+//! script must be opaque; the same for files that redirections made.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the laboratory starts shells, which the crate never does; without it the test fails"
+)]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::PathBuf;
+use std::process::{Command as Process, Stdio};
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+use stockade_rules::{Command, Script, Standing, Step, Word};
+use tempfile::TempDir;
+
+/// Programs that record themselves. `no` fails, so that loops end.
+const RECORDERS: [&str; 9] = ["ka", "kb", "kc", "no", "rm", "ls", "cat", "time", "x"];
+
+/// Real programs that start others.
+const STARTERS: [&str; 9] =
+    ["bash", "env", "find", "nice", "nohup", "setsid", "sh", "timeout", "xargs"];
+
+const RECORDER: &str = r#"#!/bin/sh
+line=${0##*/}
+for word in "$@"; do line="$line$(printf '\037')$word"; done
+printf '%s\036' "$line" >>"$RECORD"
+[ "${0##*/}" != no ]
+"#;
+
+pub(crate) struct Lab {
+    folder: TempDir,
+}
+
+impl Lab {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let bin = folder.path().join("bin");
+        fs::create_dir(&bin).unwrap();
+        for name in RECORDERS {
+            let path = bin.join(name);
+            fs::write(&path, RECORDER).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        for name in STARTERS {
+            let real = ["/usr/bin", "/bin"].iter().map(|folder| PathBuf::from(folder).join(name));
+            let real = real.into_iter().find(|path| path.exists());
+            symlink(real.unwrap_or_else(|| panic!("this test needs `{name}`")), bin.join(name))
+                .unwrap();
+        }
+        let lab = Self { folder };
+        let (ran, _) = lab.run("bash", "ka control");
+        assert_eq!(ran, [["ka", "control"]], "this test needs unshare(1) and user namespaces");
+        lab
+    }
+
+    /// What ran, each as its words, and which files came to be.
+    pub(crate) fn run(&self, shell: &str, script: &str) -> (Vec<Vec<String>>, Vec<String>) {
+        let work = tempfile::tempdir_in(self.folder.path()).unwrap();
+        let place = work.path().join("place");
+        fs::create_dir(&place).unwrap();
+        let record = work.path().join("record");
+        let bin = self.folder.path().join("bin");
+        let options: &[&str] = if shell == "bash" { &["--norc", "--noprofile"] } else { &[] };
+        // As the first process of a PID namespace, so that a loop in the background of the script
+        // ends with it.
+        let status = Process::new("/usr/bin/unshare")
+            .args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child=KILL", "--"])
+            .args(["/usr/bin/timeout", "--kill-after=1", "5"])
+            .arg(bin.join(shell))
+            .args(options)
+            .args(["-c", script])
+            .env_clear()
+            .env("PATH", &bin)
+            .env("HOME", &place)
+            .env("RECORD", &record)
+            .env("FUNCNEST", "20")
+            .current_dir(&place)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        status.unwrap();
+        let text = fs::read(&record).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let text = text.unwrap_or_default();
+        let words = |line: &str| line.split('\u{1f}').map(str::to_owned).collect();
+        let ran = text.split('\u{1e}').filter(|line| !line.is_empty()).map(words).collect();
+        let files = fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().file_name());
+        (ran, files.map(|name| name.to_string_lossy().into_owned()).collect())
+    }
+}
+
+/// What in `(ran, files)` the script does not say; `None` when it says all of it.
+pub(crate) fn unsaid(script: &Script, ran: &[Vec<String>], files: &[String]) -> Option<String> {
+    if script.is_opaque() {
+        return None;
+    }
+    let sure = || script.commands().filter(|command| command.standing != Standing::Hint);
+    let missing = ran.iter().find(|ran| !sure().any(|command| covers(command, ran)));
+    if let Some(missing) = missing {
+        return Some(format!("{missing:?} ran, and is not in {:#?}", script.steps()));
+    }
+    let writes = |file: &String| {
+        script.steps().iter().any(|step| match step {
+            Step::Write(Word::Known(name)) => name == file,
+            Step::Write(Word::Unknown { .. }) => true,
+            Step::Run(_) | Step::Opaque { .. } => false,
+        })
+    };
+    let missing = files.iter().find(|file| !writes(file));
+    missing.map(|file| format!("{file:?} was written, and is not in {:#?}", script.steps()))
+}
+
+/// Whether the words that ran are those of the command, unknown ones being what they may be.
+fn covers(command: &Command, ran: &[String]) -> bool {
+    // `reached[n]`: the words so far can be the first `n` that ran.
+    let mut reached = vec![false; ran.len() + 1];
+    reached[0] = true;
+    for word in &command.words {
+        let mut next = vec![false; ran.len() + 1];
+        for at in (0..=ran.len()).filter(|&at| reached[at]) {
+            match word {
+                Word::Known(text) => {
+                    if ran.get(at) == Some(text) {
+                        next[at + 1] = true;
+                    }
+                }
+                Word::Unknown { start, is_one: true, .. } => {
+                    if ran.get(at).is_some_and(|ran| ran.starts_with(start)) {
+                        next[at + 1] = true;
+                    }
+                }
+                Word::Unknown { start, .. } => {
+                    next[at] = true;
+                    let more = ran[at..].iter().take_while(|ran| ran.starts_with(start)).count();
+                    next[at..=at + more].fill(true);
+                }
+            }
+        }
+        reached = next;
+    }
+    reached[ran.len()]
+}
+
+/// A program's name in strange clothes, and what stands before one.
+#[rustfmt::skip]
+const NAMES: &[&str] = &[
+    "'ka'", "\"kb\"", "k\\a", "k\\\nb", "r\\\nm", "$'k\\x61'", "$'\\162m'", "k''a", "\\\nka", "$x", "\"$x\"",
+    "$(no)ka", "`no`", "{ka,kb}", "k{a,b}", "k[ab]", "k?", "~", "!", "time", "eval", "exec", "command", "builtin",
+    "env", "nice", "timeout 3", "nohup", "xargs", "[", "test", "then", "in", "do", "x=", "x=ka", "CI=1 ka",
+    "PATH= ka", "x+=1 ka", "export", "{", "}", "coproc", "bash", "bash -c", "sh -c", "find . -exec", "function", "((",
+    "))", "[[", "]]", "\\", "",
+];
+
+/// One program's name, in the ways in which it can be written.
+fn any_name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        8 => prop::sample::select(vec!["ka", "kb", "kc", "no", "rm", "ls"]).prop_map(str::to_owned),
+        2 => prop::sample::select(NAMES).prop_map(str::to_owned),
+    ]
+}
+
+/// Arguments, and what looks like one.
+#[rustfmt::skip]
+const WORDS: &[&str] = &[
+    "a", "b", "ka", "'rm a'", "\"rm b\"", "'ka; rm c'", "\"a'b\"", "'a\"b'", "\\'", "\\\"", "a\\\nb", "$x", "\"$x\"",
+    "\"$@\"", "$@", "${x}", "${x:-rm}", "\"${x:-a b}\"", "${x:=a}", "${#x}", "${x%a}", "${x//a/b}", "${x:1:2}",
+    "${!x}", "${x@P}", "${a[0]}", "$((1+2))", "$((x))", "$[1]", "$(ka)", "\"$(ka a)\"", "`kb`", "\"`kb b`\"", "<(ka)",
+    "{a,b}", "{a..c}", "*", "k*", "a~", "~", "x=~", "#a", "a#b", "!", "-c", "--", "-", "{}", "{", "}", "''",
+    "$'a\\'b'", "$'\\n'", "$\"a\"", ";", "\\;", "in", "then", "esac", "=", "-eq", "-v", ">f", "2>f", ">&2", "2>&1",
+    "&>f", ">|f", "<f", "<<<a", ">&f", "<<E", "<<'E'", "<<-E", "(", ")", "\\(", "$", "\"$\"", "\"\\$x\"", "\"\\\n\"",
+    "%s", "-I", "{}x",
+];
+
+/// An argument.
+fn any_word() -> impl Strategy<Value = String> {
+    prop::sample::select(WORDS).prop_map(str::to_owned)
+}
+
+fn any_simple() -> impl Strategy<Value = String> {
+    (any_name(), prop::collection::vec(any_word(), 0..4))
+        .prop_map(|(name, words)| std::iter::once(name).chain(words).collect::<Vec<_>>().join(" "))
+}
+
+/// What commands can stand in; `%` is where.
+#[rustfmt::skip]
+const AROUND: &[&str] = &[
+    "( % )", "(%)", "{ %; }", "{ %\n}", "{%}", "if %; then %; fi", "if no; then ka; elif %; then kb; else %; fi",
+    "while no %; do %; done", "for x in a b; do %; done", "for x in a; do %\ndone", "for ((;;)); do %; break; done",
+    "case a in a) %;; b) rm;; esac", "case x in (a|b) %;; *) %;& c) kc;; esac", "f() { %; }; f",
+    "function f { %; }\nf", "ka \"$(%)\"", "ka $(%)", "ka `%`", "ka <(%)", "! %", "time %", "coproc %", "% # rm",
+    "#%\nka", "eval '%'", "bash -c '%'", "sh -c '%'", "bash -c \"%\"", "trap '%' EXIT", "%\nE\nka",
+    "cat <<E\n$(%)\nE\nka", "cat <<'E'\n%\nE\nkb", "cat <<-E\n\t%\n\tE\nkc", "[[ a == % ]]", "[[ -n $(%) ]] && ka",
+    "x=$(%)", "x=(%)", "(( % ))", "ka $((%))", "ka ${x:-$(%)}", "ka \"${x:-%}\"", "alias ka='%'\nka", "set -- %; $1",
+    "exec %", "command %", "env %", "timeout 3 %", "xargs %", "find . -exec % \\;", "\\\n%", "% \\\n a", "%\\\n",
+    "{ %; } >f", "if %\nthen %\nfi >f 2>&1", "until ka; do %; done", "$(%)", "`%`",
+];
+
+/// Scripts that are mostly right.
+fn any_script() -> impl Strategy<Value = String> {
+    any_simple().prop_recursive(4, 24, 3, |inner| {
+        let two = (inner.clone(), inner.clone());
+        prop_oneof![
+            (
+                two,
+                prop::sample::select(vec![
+                    " && ", " || ", "; ", "\n", " | ", " & ", "|", ";", " |& ", " ;; "
+                ])
+            )
+                .prop_map(|((first, second), between)| format!("{first}{between}{second}")),
+            (inner.clone(), prop::sample::select(AROUND))
+                .prop_map(|(inner, around)| around.replace('%', &inner)),
+        ]
+    })
+}
+
+/// What scripts are made of, in any order.
+fn any_soup() -> impl Strategy<Value = String> {
+    const JOINTS: &[&str] = &[
+        " ",
+        " ",
+        " ",
+        "",
+        ";",
+        "\n",
+        "&&",
+        "|",
+        "&",
+        "(",
+        ")",
+        "{ ",
+        "; }",
+        "$(",
+        "`",
+        "\"",
+        "'",
+        "\\",
+        "${x:-",
+        "if ",
+        "; then ",
+        "; fi",
+        "case a in ",
+        ") ",
+        ";; ",
+        "esac",
+        "for x in ",
+        "; do ",
+        "; done",
+        "<<E\n",
+        "\nE\n",
+        "#",
+        "<(",
+        "[[ ",
+        " ]]",
+        "f() ",
+        "((",
+        "))",
+        "\\\n",
+        "$",
+        "!",
+        "x=(",
+        "2>",
+        ">f ",
+        "$'",
+        "~",
+    ];
+    let piece = prop_oneof![any_name(), any_word(), Just("ka".to_owned())];
+    let joint = prop::sample::select(JOINTS);
+    prop::collection::vec((joint, piece), 1..7).prop_map(|pieces| {
+        pieces.into_iter().flat_map(|(joint, piece)| [joint.to_owned(), piece]).collect()
+    })
+}
+
+/// The same after some slips of the pen.
+fn any_mutant() -> impl Strategy<Value = String> {
+    let slip = (
+        any::<prop::sample::Index>(),
+        0..3_u8,
+        prop::sample::select("'\"\\`$(){}<>|&;#\n !*=ax".chars().collect::<Vec<_>>()),
+    );
+    let script = prop_oneof![3 => any_script(), 1 => any_soup()];
+    (script, prop::collection::vec(slip, 0..4)).prop_map(|(script, slips)| {
+        let mut characters: Vec<char> = script.chars().collect();
+        for (place, kind, character) in slips {
+            let at = place.index(characters.len() + 1);
+            if kind == 0 {
+                characters.insert(at, character);
+            } else if at < characters.len() {
+                if kind == 1 {
+                    characters.remove(at);
+                } else {
+                    characters[at] = character;
+                }
+            }
+        }
+        characters.into_iter().collect()
+    })
+}
+
+/// Nothing in a script may lead out of its folder.
+fn is_harmless(script: &str) -> bool {
+    !script.contains(['\0', '/'])
+}
+
+fn agree(lab: &Lab, shell: &str, text: &str) -> Result<(), String> {
+    let script = match shell {
+        "bash" => Script::parse(text),
+        _ => Script::of_argv(&[shell.to_owned(), "-c".to_owned(), text.to_owned()]),
+    };
+    let (ran, files) = lab.run(shell, text);
+    match unsaid(&script, &ran, &files) {
+        Some(unsaid) => Err(format!("{shell}: {text:?}: {unsaid}")),
+        None => Ok(()),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_bash_runs_is_among_what_was_said(scripts in prop::collection::vec(any_mutant(), 4)) {
+        let lab = Lab::new();
+        for script in scripts.iter().filter(|script| is_harmless(script)) {
+            if let Err(text) = agree(&lab, "bash", script) {
+                prop_assert!(false, "{}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn what_sh_runs_is_among_what_was_said(scripts in prop::collection::vec(any_mutant(), 2)) {
+        let lab = Lab::new();
+        for script in scripts.iter().filter(|script| is_harmless(script)) {
+            if let Err(text) = agree(&lab, "sh", script) {
+                prop_assert!(false, "{}", text);
+            }
+        }
+    }
+}
+
+/// The oracle itself: it sees what runs, and a reader that says nothing is caught.
+#[test]
+fn the_oracle_sees_what_runs() {
+    let lab = Lab::new();
+    let (ran, files) = lab.run("bash", "ka 'a b' \"$(kb)\" >f; no || rm x");
+    let expected: [&[&str]; 4] = [&["kb"], &["ka", "a b", ""], &["no"], &["rm", "x"]];
+    assert_eq!(ran, expected);
+    assert_eq!(files, ["f"]);
+    assert!(unsaid(&Script::parse("ka 'a b'; kb; no; rm x >f"), &ran, &files).is_some());
+    assert!(unsaid(&Script::parse("ka 'a b' ''; kb; no; rm x"), &ran, &files).is_some());
+    assert_eq!(unsaid(&Script::parse("ka 'a b' ''; kb; no; rm x >f"), &ran, &files), None);
+}
+
+/// Nor is it idle: of the scripts that it is given, many run something and are not opaque.
+#[test]
+fn the_oracle_has_something_to_compare() {
+    let lab = Lab::new();
+    let mut runner = TestRunner::deterministic();
+    let is_compared = |script: &String| {
+        let ran = || lab.run("bash", script).0.len();
+        is_harmless(script) && !Script::parse(script).is_opaque() && ran() > 1
+    };
+    let scripts = (0..200).map(|_| any_script().new_tree(&mut runner).unwrap().current());
+    let compared = scripts.filter(is_compared).count();
+    assert!(compared >= 40, "only {compared} of 200 scripts");
+}
