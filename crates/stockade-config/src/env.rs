@@ -53,7 +53,7 @@ impl Env {
     }
 
     /// `$XDG_CACHE_HOME` or `~/.cache`.
-    pub(crate) fn cache_folder(&self) -> Option<PathBuf> {
+    pub(crate) fn caches(&self) -> Option<PathBuf> {
         let from_home = || Some(self.home.as_ref()?.join(".cache"));
         self.folder_variable("XDG_CACHE_HOME").or_else(from_home)
     }
@@ -79,11 +79,7 @@ impl Env {
     /// Where things are kept that can be made again: `$XDG_CACHE_HOME/stockade` or
     /// `~/.cache/stockade`.
     pub fn cache_folder(&self) -> Option<PathBuf> {
-        let base = match self.folder_variable("XDG_CACHE_HOME") {
-            Some(path) => path,
-            None => self.home.as_ref()?.join(".cache"),
-        };
-        Some(base.join("stockade"))
+        Some(self.caches()?.join("stockade"))
     }
 
     /// The folder that variable `name` holds, when it is absolute: the XDG specification has

@@ -56,7 +56,7 @@ fn move_caches(
     for cache in CACHES {
         let place = match result.get(OsStr::new(cache.variable)) {
             Some(value) => Some(PathBuf::from(value)),
-            None => env.cache_folder().map(|folder| folder.join(cache.folder)),
+            None => env.caches().map(|folder| folder.join(cache.folder)),
         };
         // A word such as `off` is no place.
         let is_writable = place.is_some_and(|place| !place.is_absolute() || writes(policy, &place));

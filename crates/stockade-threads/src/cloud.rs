@@ -25,14 +25,12 @@ use crate::judge::Judge;
 use crate::local::Budget;
 use crate::place::{Place as _, Vm};
 use crate::question::Ask;
-use crate::record::{Event, Kind, Message, Role, State};
+use crate::record::{Changes, Event, Kind, Message, Role, State};
 use crate::session::{Parts, Session};
 use crate::store::{NewThread, Store, StoreError, Thread};
 use crate::surroundings;
-use harvest::Inside;
+use harvest::{HarvestError, Inside};
 use phases::Phases;
-
-pub use harvest::{Harvest, HarvestError};
 
 /// Where a machine has the repository. The user's own path would tell who they are.
 const FOLDER: &str = "/workspace";
@@ -97,7 +95,7 @@ pub struct Outcome {
     /// How it ended.
     pub ended: Ended,
     /// What it changed; `None` when nothing could be taken out.
-    pub harvest: Option<Harvest>,
+    pub changes: Option<Changes>,
 }
 
 /// Nothing has run.
@@ -177,8 +175,8 @@ pub fn run(
     let outcome = running.run(&mut phases);
     // The disk and the clone go in any case.
     fs::remove_dir_all(running.folder()).ok();
-    let (ended, harvest) = match outcome {
-        Ok((ended, harvest)) => (ended, harvest),
+    let (ended, changes) = match outcome {
+        Ok((ended, changes)) => (ended, changes),
         Err(CloudError::Boot(BootError::Stopped)) => {
             (Ended::of_agent(&thread, Err(AgentError::Interrupted)), None)
         }
@@ -194,7 +192,7 @@ pub fn run(
         (ended.state, ended.exit) = (State::Failed, ended.exit.max(1));
         ended.summary = format!("{}; {}", ended.summary, with_causes(&error));
     }
-    Ok(Outcome { ended: ended.record(&thread, &journal), harvest })
+    Ok(Outcome { ended: ended.record(&thread, &journal), changes })
 }
 
 /// Stockade itself failed, and nothing has run.
@@ -253,7 +251,7 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    fn run(&self, phases: &mut Phases<'_>) -> Result<(Ended, Option<Harvest>), CloudError> {
+    fn run(&self, phases: &mut Phases<'_>) -> Result<(Ended, Option<Changes>), CloudError> {
         let cloned = phases.during("clone", || self.clone_repository())?;
         let vm = self.boot(phases)?;
         let ended = phases.during("agent", || {
@@ -270,10 +268,10 @@ impl Running<'_> {
         let inside =
             Inside { client, folder: FOLDER.as_ref(), thread: self.thread.folder(), stop: &stop };
         let harvest = phases.during("diff", || inside.harvest(&cloned));
-        let ended = self.settle(ended, &harvest, &vm);
+        let settled = self.settle(ended, harvest, &vm);
         // It ends either way; in good order is only faster.
         vm.stop().ok();
-        Ok((ended, harvest.ok()))
+        Ok(settled)
     }
 
     /// The folder of the machine alone.
@@ -380,26 +378,32 @@ impl Running<'_> {
     }
 
     /// What the result means for the end, and records it.
-    fn settle(&self, mut ended: Ended, harvest: &Result<Harvest, HarvestError>, vm: &Vm) -> Ended {
+    fn settle(
+        &self,
+        mut ended: Ended,
+        harvest: Result<(Changes, Vec<String>), HarvestError>,
+        vm: &Vm,
+    ) -> (Ended, Option<Changes>) {
         let failure = match harvest {
-            Ok(harvest) => {
-                let recorded = self.journal.record(&Event::Changes(harvest.changes.clone()));
-                recorded.err().map(|error| with_causes(&error))
+            Ok((changes, notes)) => {
+                ended.notes = notes;
+                match self.journal.record(&Event::Changes(changes.clone())) {
+                    Ok(()) => return (ended, Some(changes)),
+                    Err(error) => with_causes(&error),
+                }
             }
             Err(HarvestError::Call(error)) => {
                 let said = vm.last_words();
                 let said = if said.is_empty() { said } else { format!(" (it said: {said})") };
-                Some(format!("its result is lost: {}{said}", with_causes(error)))
+                format!("its result is lost: {}{said}", with_causes(&error))
             }
-            Err(error) => Some(format!("its result was not taken: {}", with_causes(error))),
+            Err(error) => format!("its result was not taken: {}", with_causes(&error)),
         };
-        if let Some(failure) = failure {
-            if ended.state == State::Completed {
-                (ended.state, ended.exit) = (State::Failed, 1);
-            }
-            ended.summary = format!("{}; {failure}", ended.summary);
+        if ended.state == State::Completed {
+            (ended.state, ended.exit) = (State::Failed, 1);
         }
-        ended
+        ended.summary = format!("{}; {failure}", ended.summary);
+        (ended, None)
     }
 
     fn ended(&self, state: State, exit: u8, summary: String) -> Ended {

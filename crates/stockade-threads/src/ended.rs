@@ -8,7 +8,8 @@ use std::time::Duration;
 use stockade_agents::{AgentError, Finished, Stop};
 
 use crate::journal::{Journal, Live};
-use crate::record::{Event, State, ThreadFinished};
+use crate::quoted;
+use crate::record::{Changes, Event, LeftOut, State, ThreadFinished};
 use crate::store::Thread;
 
 /// The longest title, in characters.
@@ -31,7 +32,7 @@ pub struct Ended {
     pub summary: String,
     /// What the user can do about a failure, if anything.
     pub hint: Option<String>,
-    /// What its diff does not have.
+    /// What its diff does not have, and else of its result that a person should know.
     pub notes: Vec<String>,
 }
 
@@ -105,6 +106,15 @@ impl Deadline {
     fn passed(&self) -> Option<Duration> {
         self.limit.filter(|_| self.has_passed.load(Ordering::SeqCst))
     }
+}
+
+/// What the diff of `changes` does not have, in words.
+pub(crate) fn not_in_diff(changes: &Changes) -> Vec<String> {
+    let note = |left: &LeftOut| {
+        let path = quoted(left.path.to_path().as_os_str().as_encoded_bytes());
+        format!("not in the diff: `{path}`, {}", left.why)
+    };
+    changes.left_out.iter().map(note).collect()
 }
 
 /// An error and what is behind it, in one line.

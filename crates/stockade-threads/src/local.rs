@@ -8,14 +8,13 @@ use stockade_agents::{AgentError, Builtin, Model, Stop, Task};
 
 use crate::bounds::Bounds;
 pub use crate::ended::Ended;
-use crate::ended::{Deadline, title, with_causes};
+use crate::ended::{Deadline, not_in_diff, title, with_causes};
 use crate::git::{LocalChanges, SnapshotError};
 use crate::journal::{Journal, Watch};
 use crate::judge::Judge;
 use crate::place::{Local, Place as _, PlaceError};
 use crate::question::Ask;
-use crate::quoted;
-use crate::record::{Event, Kind, LeftOut, Message, Phase, PhaseState, Role};
+use crate::record::{Event, Kind, Message, Phase, PhaseState, Role};
 use crate::session::{Parts, Session};
 use crate::store::{NewThread, Store, StoreError};
 use crate::surroundings;
@@ -102,8 +101,8 @@ pub fn run(
         enforcement: place.enforcement().iter().map(|&wall| wall.to_owned()).collect(),
         policy: surroundings::pinned(&task.judge, &task.bounds),
     })?;
-    let looked = LocalChanges::begin(&workspace, thread.folder(), &hidden);
     let journal = Journal::begin(store, &thread, watch)?;
+    let looked = LocalChanges::begin(&workspace, thread.folder(), &hidden);
     journal.record(&Event::Message(Message { role: Role::User, text: task.prompt.clone() }))?;
     let session = Session::new(Parts {
         place: &place,
@@ -137,11 +136,7 @@ fn look_again(
 ) -> Result<Vec<String>, StoreError> {
     match looked.and_then(LocalChanges::finish) {
         Ok(changes) => {
-            let note = |left: &LeftOut| {
-                let path = quoted(left.path.to_path().as_os_str().as_encoded_bytes());
-                format!("not in the diff: `{path}`, {}", left.why)
-            };
-            let notes = changes.left_out.iter().map(note).collect();
+            let notes = not_in_diff(&changes);
             journal.record(&Event::Changes(changes))?;
             Ok(notes)
         }

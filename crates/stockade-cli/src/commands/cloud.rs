@@ -8,9 +8,9 @@ use stockade_config::{Env, Loaded, Request};
 use stockade_policy::Mode;
 use stockade_sandbox::Interrupts;
 use stockade_threads::changes::ChangeSet;
-use stockade_threads::cloud::{self, CloudTask, Harvest, Machine, Outcome, Wishes, Work};
+use stockade_threads::cloud::{self, CloudTask, Machine, Outcome, Wishes, Work};
 use stockade_threads::flags::{Weight, flags};
-use stockade_threads::record::State;
+use stockade_threads::record::Changes;
 use stockade_threads::store::Store;
 use stockade_threads::{Judge, ThreadId, quoted};
 
@@ -162,60 +162,29 @@ fn task(
 
 /// How it ended, what came out, and what the user can do with it.
 fn report(outcome: &Outcome, store: &Store) {
-    let ended = &outcome.ended;
-    let text = match ended.state {
-        State::Completed => "finished",
-        State::Interrupted => "interrupted",
-        State::Queued | State::Running | State::Waiting | State::Failed | State::Cancelled => {
-            &ended.summary
-        }
-    };
-    let kind = if ended.state == State::Failed { "error" } else { "stockade" };
-    let (count, id) =
-        (outcome.harvest.as_ref().map(|harvest| harvest.changes.files), &ended.thread);
-    let changed = match count {
-        None => String::new(),
-        Some(1) => "; 1 file changed".to_owned(),
-        Some(count) => format!("; {count} files changed"),
-    };
-    ui::say(kind, &format!("{text}{changed}; thread {id}"));
-    if let Some(harvest) = &outcome.harvest {
-        remarks(harvest, id, store);
-    }
-    match &ended.hint {
-        Some(hint) => ui::hint(hint),
-        None if count.is_some_and(|count| count > 0) => ui::hint(&format!(
+    let Outcome { ended, changes, .. } = outcome;
+    let Some(changes) = changes else { return local::report(ended, "") };
+    held(changes, &ended.thread, store);
+    let (count, id) = (changes.files, &ended.thread);
+    let files = if count == 1 { "file" } else { "files" };
+    local::report(ended, &format!("; {count} {files} changed"));
+    if count > 0 && ended.hint.is_none() {
+        ui::hint(&format!(
             "`stockade threads diff {id}` shows the changes, `stockade threads apply {id}` takes \
              them into your files"
-        )),
-        None => {}
+        ));
     }
 }
 
-/// What is not in the result, and what in it deserves a look.
-fn remarks(harvest: &Harvest, id: &str, store: &Store) {
-    let say = |text: &str| ui::say("stockade", &text.replace('\n', " "));
-    if harvest.ignored > 0 {
-        say(&format!("ignored files left behind: {}", harvest.ignored));
-    }
-    for path in &harvest.large {
-        say(&format!("left behind, being too large: {}", name(path)));
-    }
-    if let Some(words) = &harvest.words {
-        say(&format!("left behind, said git in the machine: {words}"));
-    }
-    let folder = id.parse::<ThreadId>().map(|id| store.folder(&id));
-    let Ok(folder) = folder else { return };
+/// Says what in the result waits for a look.
+fn held(changes: &Changes, id: &str, store: &Store) {
+    let Ok(folder) = id.parse::<ThreadId>().map(|id| store.folder(&id)) else { return };
     // A look at what was just written; `threads show` says why it fails, if it does.
-    let changes = ChangeSet::open(&folder, &harvest.changes);
-    for flag in changes.and_then(|changes| flags(&changes)).unwrap_or_default() {
+    let found = ChangeSet::open(&folder, changes).and_then(|changes| flags(&changes));
+    for flag in found.unwrap_or_default() {
         if flag.weight == Weight::Hold {
-            let path = name(&flag.path.to_path());
-            say(&format!("waits for `--accept`: {path} ({})", flag.flag.as_str()));
+            let path = quoted(flag.path.to_path().as_os_str().as_encoded_bytes());
+            ui::say("stockade", &format!("waits for `--accept`: {path} ({})", flag.flag.as_str()));
         }
     }
-}
-
-fn name(path: &std::path::Path) -> String {
-    quoted(path.as_os_str().as_encoded_bytes())
 }

@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &LocalArgs) -> Result<u8, Failure> {
     let mut watch = watch((arguments.json, arguments.boundary.quiet), &env, &stop);
     let ended = local::run(task, &store, watch.as_mut(), &ask, &stop)?;
     if !arguments.boundary.quiet {
-        report(&ended);
+        report(&ended, "");
     }
     Ok(ended.exit)
 }
@@ -107,19 +107,20 @@ pub(super) fn watch((json, quiet): (bool, bool), env: &Env, stop: &Stop) -> Box<
     Box::new(Text::new(quiet, is_plain))
 }
 
-fn report(ended: &Ended) {
+/// How it ended; `rest` is said after that.
+pub(super) fn report(ended: &Ended, rest: &str) {
     for note in &ended.notes {
         ui::say("stockade", note);
     }
     let kind = if ended.state == State::Failed { "error" } else { "stockade" };
     let text = match ended.state {
-        State::Completed => "finished".to_owned(),
-        State::Interrupted => "interrupted".to_owned(),
+        State::Completed => "finished",
+        State::Interrupted => "interrupted",
         State::Queued | State::Running | State::Waiting | State::Failed | State::Cancelled => {
-            ended.summary.clone()
+            &ended.summary
         }
     };
-    ui::say(kind, &format!("{text}; thread {}", ended.thread));
+    ui::say(kind, &format!("{text}{rest}; thread {}", ended.thread));
     if let Some(hint) = &ended.hint {
         ui::hint(hint);
     }

@@ -29,6 +29,8 @@ git init -q nested && echo x > ignored.txt && rm src/a.txt && mkfifo src/a.txt
 printf '\033]0;title\007\033[2J' >&2
 "#;
 
+/// Threat model, R3: "What would run on the host unseen (control, CI, package hooks), submodules and
+/// links that leave wait for the user's word."
 #[test]
 fn what_a_hostile_guest_plants_is_left_behind_or_flagged() {
     if !is_there() {
@@ -40,7 +42,8 @@ fn what_a_hostile_guest_plants_is_left_behind_or_flagged() {
     let said = text(&output);
     assert!(output.status.success(), "{said}");
     assert!(!said.contains('\u{1b}') && !said.contains('\u{7}'), "raw control characters: {said}");
-    for words in ["too large: huge.bin", "left behind, said git in the machine: ", "ignored files"]
+    for words in
+        ["`huge.bin`, a large file", "says git in the machine: ", "ignored files, 1 of them"]
     {
         assert!(said.contains(words), "{words}: {said}");
     }
@@ -100,6 +103,8 @@ index = index.replace(b"x" * 15, b"../../../.bashr").replace(b"y" * 11, b"/etc/p
 open(".git/index", "wb").write(index + hashlib.sha1(index).digest())
 "#;
 
+/// Threat model, V5: "A cloud thread leaves the user's files and repository as they were until its
+/// result is applied; a result that leads elsewhere is refused whole."
 #[test]
 fn a_diff_that_leads_out_is_refused_whole() {
     if !is_there() {

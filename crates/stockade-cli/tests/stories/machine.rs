@@ -65,6 +65,8 @@ pub(crate) fn shown(place: &Place) -> Value {
     serde_json::from_slice(&shown.stdout).unwrap()
 }
 
+/// Threat model, V2: "Nothing of homes, of the environment, of `/var` or of secrets in `/etc` is in
+/// a machine; its repository is a copy."
 #[test]
 fn a_machine_has_its_own_kernel_and_processes_and_nothing_of_the_users() {
     if !is_there() {
@@ -108,8 +110,12 @@ fn rules_hold_in_a_machine_and_the_result_of_an_interrupted_thread_is_kept() {
     }
     let place = small();
     let shell = |line: &str| Step::Shell(line.to_owned());
-    let script =
-        vec![shell("docker ps"), shell("cargo fetch"), shell("echo two > src/a.txt; sleep 600")];
+    let script = vec![
+        shell("docker ps"),
+        shell("cargo fetch"),
+        shell("echo two > src/a.txt"),
+        shell("sleep 600"),
+    ];
     let model = FakeModel::start(script).unwrap();
     let mut child = place.start(&model, &["cloud", "--json", "x"]);
     let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
@@ -121,6 +127,7 @@ fn rules_hold_in_a_machine_and_the_result_of_an_interrupted_thread_is_kept() {
         };
         assert!(denial["decided_by"].as_str().unwrap().contains(rule), "{denial}");
     }
+    assert!(events.any(|event| event["type"] == "command.finished"));
     assert!(events.any(|event| event["type"] == "command.started"));
     // timeout(1) passes it on.
     let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();

@@ -82,7 +82,8 @@ impl Place {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
-        let git = Command::new("git").args(["init", "--quiet"]).current_dir(&work).status();
+        let git =
+            Command::new("git").args(["init", "--quiet", "-b", "main"]).current_dir(&work).status();
         assert!(git.unwrap().success());
         fs::set_permissions(place.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir_all(cache(uid)).unwrap();

@@ -7,14 +7,15 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use stockade_guest::{CallError, Client, End, Exec, Stream};
 
+use crate::ended::not_in_diff;
 use crate::git::Cloned;
 use crate::patch::{FILE_MAX, GUEST_DIFF, IntakeError, TEXT_MAX, take_in};
-use crate::record::Changes;
+use crate::record::{Changes, LeftOut};
 
 /// What one command in the machine has for its part of the diff.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -37,24 +38,10 @@ const SETTINGS: [&str; 8] = [
     "advice.addEmbeddedRepo=false",
 ];
 
-/// What came out of a machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Harvest {
-    /// For the record; the trees are kept in the thread's folder.
-    pub changes: Changes,
-    /// How many ignored files stayed in the machine.
-    pub ignored: usize,
-    /// Files that are too large to be taken.
-    pub large: Vec<PathBuf>,
-    /// What git inside could not read, in its words: hostile text.
-    pub words: Option<String>,
-}
-
 /// The result could not be taken out; the thread has no changes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum HarvestError {
+pub(super) enum HarvestError {
     /// The machine does not answer.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -101,7 +88,8 @@ struct Answer {
 
 impl Inside<'_> {
     /// Takes the difference between the commit that was cloned and the work tree as it is now.
-    pub(super) fn harvest(&self, cloned: &Cloned) -> Result<Harvest, HarvestError> {
+    /// What a person should know of it besides is in words.
+    pub(super) fn harvest(&self, cloned: &Cloned) -> Result<(Changes, Vec<String>), HarvestError> {
         self.take_index(cloned)?;
         let large = self.large()?;
         let mut paths = b".\0".to_vec();
@@ -119,12 +107,20 @@ impl Inside<'_> {
         let diff = self.done(&self.git(&diff, Vec::new()), TEXT_MAX)?;
         let ignored = ["ls-files", "-z", "--others", "--ignored", "--exclude-standard"];
         let ignored = self.done(&self.git(&ignored, Vec::new()), NAMES_MAX)?;
-        Ok(Harvest {
-            changes: take_in(&diff, cloned, self.thread)?,
-            ignored: fields(&ignored).count(),
-            large: large.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect(),
-            words: (added.status == 1).then_some(added.words),
-        })
+        let mut changes = take_in(&diff, cloned, self.thread)?;
+        changes.left_out.extend(large.iter().map(|path| LeftOut {
+            path: Path::new(OsStr::from_bytes(path)).into(),
+            why: "a large file".to_owned(),
+        }));
+        let mut notes = not_in_diff(&changes);
+        if added.status == 1 {
+            notes.push(format!("not in the diff, says git in the machine: {}", added.words));
+        }
+        match fields(&ignored).count() {
+            0 => {}
+            count => notes.push(format!("not in the diff: ignored files, {count} of them")),
+        }
+        Ok((changes, notes))
     }
 
     /// A copy of the machine's index, which knows what is unchanged; without one, the commit.
