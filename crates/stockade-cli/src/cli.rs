@@ -1,6 +1,6 @@
 //! The command line: definitions only. What a flag means is decided where it is used.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
