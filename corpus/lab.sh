@@ -86,11 +86,13 @@ else
   AS=(setpriv --ambient-caps=-all --inh-caps=-all "${AS[@]}")
 fi
 as_user() { "${AS[@]}" "$@"; }
-# How the case's command is run: bare, or behind the boundary.
+# How the case's command is run: bare, or behind the boundary. What the cases name things by has to
+# be there inside as well: an attack on `$OUT/file` would otherwise be one on `/file`.
+NAMES=(LAB CASE OUT LOOT WORK)
 if [ "$LAB_MODE" = control ]; then RUN=("${AS[@]}"); PREFIX=()
 else
   # shellcheck disable=SC2206 # options without spaces, of our own
-  PREFIX=($LAB/stockade run -q -s "$LAB_MODE" -C "$WORK" ${LAB_OPTIONS:-} --)
+  PREFIX=($LAB/stockade run -q -s "$LAB_MODE" -C "$WORK" ${NAMES[@]/#/--env=} ${LAB_OPTIONS:-} --)
   RUN=("${AS[@]}" "${PREFIX[@]}")
 fi
 run() { "${RUN[@]}" "$@"; }
@@ -101,6 +103,8 @@ cd "$WORK" || broken workspace
 # The change of owner made git's index stale, which no checkout of a user's own is.
 as_user git status > /dev/null || broken "git status"
 [ -e $CASE/prepare ] && { . $CASE/prepare || broken "prepare"; }
+[ "$(run printenv "${NAMES[@]}" 2> /dev/null < /dev/null)" = "$(printenv "${NAMES[@]}")" ] ||
+  broken "the names of the case are not known inside"
 if [ -e $CASE/drive ]; then . $CASE/drive
 else run bash $CASE/attack >> $LOOT 2> $LAB/errors < /dev/null; STATUS=$?; fi
 [ "${LAB_SHOW:-0}" = 1 ] && { echo "status ${STATUS:-?}"; cat $LOOT $LAB/errors; } >&2
