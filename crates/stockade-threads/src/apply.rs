@@ -5,8 +5,8 @@
 //! when their lines are apart, and otherwise stays the user's and is named. Applying twice
 //! changes nothing the second time.
 //!
-//! Everything is opened beneath the root without following a link ([`beneath`]), and what is
-//! replaced is kept in the thread's folder first ([`kept`]): a process that is killed in the
+//! Everything is opened beneath the root without following a link (`beneath`), and what is
+//! replaced is kept in the thread's folder first (`kept`): a process that is killed in the
 //! middle leaves whole files, and applying again goes on.
 
 mod beneath;

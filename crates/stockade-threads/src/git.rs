@@ -2,7 +2,7 @@
 //!
 //! Every call has a fixed environment, no configuration but ours, and a repository that we
 //! made; the user's own is named to git as a store of objects only. (Two questions need its
-//! configuration, [`repository`]: they run nothing that it names.) So no hook, filter, fsmonitor,
+//! configuration, `repository`: they run nothing that it names.) So no hook, filter, fsmonitor,
 //! textconv, external diff, credential helper or remote can run, whatever a file says.
 
 mod clone;
