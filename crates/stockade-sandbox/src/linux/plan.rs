@@ -186,10 +186,12 @@ fn changes_something(content: Content, above: Option<Content>) -> bool {
 
 fn add_pins(wanted: &mut Vec<Placement>) {
     let with = |content| wanted.iter().filter(move |placement| placement.content == content);
+    // Once: they are few, and what lies in them is looked for among hundreds of paths.
+    let roots: Vec<&AbsPath> = with(Content::Writable).map(|placement| &placement.path).collect();
     let mut pins = Vec::new();
     for Placement { path, .. } in with(Content::Protected).chain(with(Content::Hidden)) {
-        let root = with(Content::Writable)
-            .map(|placement| &placement.path)
+        let root = roots
+            .iter()
             .filter(|root| path.is_within(root))
             // The outermost: a root nested in it is pinned like any other folder.
             .min_by_key(|root| root.as_os_str().len());
