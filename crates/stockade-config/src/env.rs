@@ -54,32 +54,29 @@ impl Env {
 
     /// `$XDG_CACHE_HOME` or `~/.cache`.
     pub(crate) fn caches(&self) -> Option<PathBuf> {
-        let from_home = || Some(self.home.as_ref()?.join(".cache"));
-        self.folder_variable("XDG_CACHE_HOME").or_else(from_home)
+        self.base_folder("XDG_CACHE_HOME", ".cache")
     }
 
     /// `$XDG_CONFIG_HOME/stockade` or `~/.config/stockade`.
     pub(crate) fn user_folder(&self) -> Option<PathBuf> {
-        let base = match self.folder_variable("XDG_CONFIG_HOME") {
-            Some(path) => path,
-            None => self.home.as_ref()?.join(".config"),
-        };
-        Some(base.join("stockade"))
+        Some(self.base_folder("XDG_CONFIG_HOME", ".config")?.join("stockade"))
     }
 
     /// Where threads are kept: `$XDG_STATE_HOME/stockade` or `~/.local/state/stockade`.
     pub fn state_folder(&self) -> Option<PathBuf> {
-        let base = match self.folder_variable("XDG_STATE_HOME") {
-            Some(path) => path,
-            None => self.home.as_ref()?.join(".local/state"),
-        };
-        Some(base.join("stockade"))
+        Some(self.base_folder("XDG_STATE_HOME", ".local/state")?.join("stockade"))
     }
 
     /// Where things are kept that can be made again: `$XDG_CACHE_HOME/stockade` or
     /// `~/.cache/stockade`.
     pub fn cache_folder(&self) -> Option<PathBuf> {
         Some(self.caches()?.join("stockade"))
+    }
+
+    /// A base folder of the XDG specification: what `variable` holds, else `below_home`.
+    fn base_folder(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
+        let from_home = || Some(self.home.as_ref()?.join(below_home));
+        self.folder_variable(variable).or_else(from_home)
     }
 
     /// The folder that variable `name` holds, when it is absolute: the XDG specification has
