@@ -109,7 +109,7 @@ impl Deadline {
 }
 
 /// What the diff of `changes` does not have, in words.
-pub(crate) fn not_in_diff(changes: &Changes) -> Vec<String> {
+pub fn not_in_diff(changes: &Changes) -> Vec<String> {
     let note = |left: &LeftOut| {
         let path = quoted(left.path.to_path().as_os_str().as_encoded_bytes());
         format!("not in the diff: `{path}`, {}", left.why)

@@ -35,6 +35,7 @@ pub mod store;
 mod surroundings;
 
 pub use bounds::{Bounds, Refusal};
+pub use ended::not_in_diff;
 pub use id::{IdError, ThreadId};
 pub use journal::{Journal, Live, Record, Watch};
 pub use judge::Judge;

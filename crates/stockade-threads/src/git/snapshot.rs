@@ -125,11 +125,6 @@ impl LocalChanges {
         Ok(Changes { left_out: self.left_out, ..changes })
     }
 
-    /// What the first look left out.
-    pub fn left_out(&self) -> &[LeftOut] {
-        &self.left_out
-    }
-
     fn nothing(&self) -> String {
         let format = self.repository.as_ref().map(|repository| repository.format.as_str());
         "0".repeat(if format == Some("sha256") { 64 } else { 40 })

@@ -8,8 +8,8 @@ use clap::Args;
 use serde::Serialize;
 use stockade_threads::changes::{Change, ChangeSet, Lines};
 use stockade_threads::git::GitError;
-use stockade_threads::quoted;
 use stockade_threads::record::{EditKind, PathText};
+use stockade_threads::{not_in_diff, quoted};
 
 use super::{Desk, FAILED, Place, unprinted};
 use crate::failure::Failure;
@@ -52,9 +52,8 @@ pub(super) fn run(arguments: &DiffArgs) -> Result<u8, Failure> {
     let desk = Desk::open(&arguments.place)?;
     let id = desk.find(&arguments.id)?;
     let changes = desk.result(&id)?;
-    for left in desk.detail(&id)?.changes.into_iter().flat_map(|changes| changes.left_out) {
-        let path = quoted(left.path.to_path().as_os_str().as_encoded_bytes());
-        ui::say("stockade", &format!("not in the diff: `{path}`, {}", left.why));
+    for note in desk.detail(&id)?.changes.iter().flat_map(not_in_diff) {
+        ui::say("stockade", &note);
     }
     let paths = desk.relative(&arguments.paths, changes.root());
     if arguments.json {
