@@ -10,6 +10,9 @@ mod ui;
 
 use std::process::ExitCode;
 
+use cli::Verb;
+use failure::Failure;
+
 fn main() -> ExitCode {
     // Before anything else: it may be the parent of a sandbox, which must have one thread.
     if let Some(code) = stockade_sandbox::enter_if_helper() {
@@ -20,31 +23,23 @@ fn main() -> ExitCode {
         return code;
     }
     match cli::parse(std::env::args_os()) {
-        Ok(cli::Verb::Run(arguments)) => match commands::run::run(&arguments) {
+        Ok(verb) => match run(&verb) {
             Ok(status) => ExitCode::from(status),
             Err(failure) => failure.report(),
         },
-        Ok(cli::Verb::Local(arguments)) => match commands::local::run(&arguments) {
-            Ok(status) => ExitCode::from(status),
-            Err(failure) => failure.report(),
-        },
-        Ok(cli::Verb::Check(arguments)) => match commands::check::run(&arguments) {
-            Ok(status) => ExitCode::from(status),
-            Err(failure) => failure.report(),
-        },
-        Ok(cli::Verb::Cloud(arguments)) => match commands::cloud::run(&arguments) {
-            Ok(status) => ExitCode::from(status),
-            Err(failure) => failure.report(),
-        },
-        Ok(cli::Verb::Threads(arguments)) => match commands::threads::run(&arguments) {
-            Ok(status) => ExitCode::from(status),
-            Err(failure) => failure.report(),
-        },
-        Ok(cli::Verb::Log(arguments)) => match commands::threads::log(&arguments) {
-            Ok(status) => ExitCode::from(status),
-            Err(failure) => failure.report(),
-        },
-        Ok(cli::Verb::NotYet(verb)) => failure::Failure::not_yet_verb(&verb).report(),
         Err(shown) => shown.show(),
+    }
+}
+
+/// Does what was asked for; the value is the exit status.
+fn run(verb: &Verb) -> Result<u8, Failure> {
+    match verb {
+        Verb::Run(arguments) => commands::run::run(arguments),
+        Verb::Local(arguments) => commands::local::run(arguments),
+        Verb::Check(arguments) => commands::check::run(arguments),
+        Verb::Cloud(arguments) => commands::cloud::run(arguments),
+        Verb::Threads(arguments) => commands::threads::run(arguments),
+        Verb::Log(arguments) => commands::threads::log(arguments),
+        Verb::NotYet(verb) => Err(Failure::not_yet_verb(verb)),
     }
 }
