@@ -4,6 +4,9 @@ use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
+/// The step that lays an overlay over a folder.
+pub(crate) const LAY: &str = "lay a draft over";
+
 /// The sandbox could not be put up, or broke. When [`launch`](crate::launch) returns one,
 /// **nothing of the command has run**, unless the variant says otherwise.
 ///
@@ -67,6 +70,11 @@ impl SetupError {
             Self::Canary { .. } => {
                 Some("nothing has run; please report this with `uname -r` and the line above")
             }
+            Self::Step { step, .. } if step == LAY => Some(
+                "a draft needs overlayfs in a user namespace (Linux 5.11), its record on a file \
+                 system with user attributes (not an overlay itself), and no other file system \
+                 mounted in the workspace; without `--draft` the command writes to the files",
+            ),
             Self::Step { .. } | Self::Lost { .. } | Self::NotRun { .. } | Self::Host(..) => None,
         }
     }

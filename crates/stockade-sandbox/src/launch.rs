@@ -1,10 +1,11 @@
 //! What is asked of the launcher, and what it says afterwards.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stockade_policy::{Approved, Mode, Policy};
+use stockade_policy::{AbsPath, Approved, Mode, Policy};
 
 use crate::SetupError;
 use crate::linux::leash::Leash;
@@ -33,6 +34,22 @@ pub struct Launch {
     pub command: Command,
     /// What it may do.
     pub policy: Policy,
+    /// Folders whose own content is not written to. Without a boundary there can be none.
+    pub layers: Vec<Layer>,
+}
+
+/// A folder that looks like the host's own and is written to elsewhere: an overlay.
+///
+/// Whether it may be written at all is the policy's to say. `upper` and `work` are folders of
+/// one file system, outside of every writable root; `work` is empty at the first use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// The folder, which is also where it is seen.
+    pub at: AbsPath,
+    /// Where what is written lands.
+    pub upper: AbsPath,
+    /// What the kernel needs beside it.
+    pub work: AbsPath,
 }
 
 /// How a command that ran came to its end.
@@ -60,6 +77,10 @@ pub fn launch(launch: Approved<Launch>) -> Result<Outcome, SetupError> {
 pub(crate) fn hang_on(launch: &Launch, leash: &Leash) -> Result<Outcome, SetupError> {
     match launch.policy.mode {
         Mode::ReadOnly | Mode::WorkspaceWrite => crate::linux::launch(launch, leash),
+        Mode::DangerFullAccess if !launch.layers.is_empty() => Err(SetupError::Host(
+            "lay a draft over files without a boundary".into(),
+            io::ErrorKind::Unsupported.into(),
+        )),
         Mode::DangerFullAccess => crate::linux::unconfined::launch(launch, leash),
     }
 }

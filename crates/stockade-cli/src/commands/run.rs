@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
         environment: loaded.environment,
         folder: loaded.policy.workspace.as_path().to_owned(),
     };
-    let launch = Launch { command, policy: loaded.policy };
+    let launch = Launch { command, policy: loaded.policy, layers: Vec::new() };
     // The user typed it: boundary and rules hold it, nobody questions it (DESIGN §7).
     match review(launch, &[(Verdict::Allow, Reason::Typed)]) {
         Review::Allowed(launch) => match launched(stockade_sandbox::launch(launch), &env)? {

@@ -20,7 +20,7 @@ use rustix::net::{
 };
 use stockade_policy::{AbsPath, Limits, Mode, Network, Policy};
 
-use crate::{Command, Launch, Outcome, SetupError};
+use crate::{Command, Launch, Layer, Outcome, SetupError};
 
 /// Longest message: arguments and environment (`execve(2)` takes 6 MiB at most), and the paths of
 /// a policy.
@@ -151,7 +151,7 @@ impl Writer {
     }
 
     fn launch(&mut self, launch: &Launch) {
-        let Launch { command, policy } = launch;
+        let Launch { command, policy, layers } = launch;
         let Command { program, arguments, environment, folder } = command;
         self.bytes(program.as_bytes());
         self.list(arguments, |writer, argument| writer.bytes(argument.as_bytes()));
@@ -161,6 +161,11 @@ impl Writer {
         });
         self.path(folder);
         self.policy(policy);
+        self.list(layers, |writer, Layer { at, upper, work }| {
+            for path in [at, upper, work] {
+                writer.path(path.as_path());
+            }
+        });
     }
 
     fn policy(&mut self, policy: &Policy) {
@@ -314,7 +319,11 @@ impl<'a> Reader<'a> {
             environment: self.list(|reader| Ok((reader.os_string()?, reader.os_string()?)))?,
             folder: self.path()?,
         };
-        Ok(Launch { command, policy: self.policy()? })
+        Ok(Launch { command, policy: self.policy()?, layers: self.list(Self::layer)? })
+    }
+
+    fn layer(&mut self) -> io::Result<Layer> {
+        Ok(Layer { at: self.abs_path()?, upper: self.abs_path()?, work: self.abs_path()? })
     }
 
     fn policy(&mut self) -> io::Result<Policy> {
@@ -398,6 +407,11 @@ mod tests {
                     ..Limits::for_memory(1 << 40)
                 },
             },
+            layers: vec![Layer {
+                at: absolute(b"/w \xfe"),
+                upper: absolute(b"/s/upper"),
+                work: absolute(b"/s/work"),
+            }],
         }
     }
 

@@ -8,6 +8,7 @@ pub(crate) mod handover;
 mod identity;
 mod init;
 mod landlock;
+mod layers;
 pub(crate) mod leash;
 mod mounts;
 mod outside;

@@ -18,6 +18,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, O
 use stockade_policy::AbsPath;
 
 use super::failure::{Failure, step};
+use super::layers;
 use super::plan::{Content, Placement, Plan};
 use super::sys::mount_unsafe::{Attributes, mount_setattr};
 
@@ -41,6 +42,7 @@ const PROC_HIDDEN_ROOT: [&str; 8] =
 
 /// Builds the whole view. The caller is PID 1 of new mount and PID namespaces.
 pub(crate) fn build(plan: &Plan) -> Result<(), Failure> {
+    layers::lay(&plan.layers)?;
     let kept = capture(plan)?;
     let devices = capture_devices()?;
     let tree = open("/")?;
@@ -118,7 +120,7 @@ fn clone_tree(fd: &OwnedFd, path: &Path) -> Result<OwnedFd, Failure> {
 }
 
 /// Attaches a detached mount on top of what stands at `path` in the view.
-fn attach(tree: &OwnedFd, path: &Path) -> Result<(), Failure> {
+pub(super) fn attach(tree: &OwnedFd, path: &Path) -> Result<(), Failure> {
     let target = open(path)?;
     attach_on(tree, &target).map_err(step("mount over", path))
 }

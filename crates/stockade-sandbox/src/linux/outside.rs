@@ -44,6 +44,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Runs `launch` behind every wall, until it or `leash` ends.
 pub(crate) fn launch(launch: &Launch, leash: &Leash) -> Result<Outcome, SetupError> {
     let mut plan = Plan::new(&launch.policy, &host_sockets());
+    plan.layers.clone_from(&launch.layers);
     plan.runs_itself = launch.command.program == OWN_PROGRAM;
     run(&plan, &launch.command, &launch.policy, leash)
 }

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use stockade_policy::{AbsPath, Mode, Policy};
 
+use crate::Layer;
+
 /// What stands at a place of the view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Content {
@@ -70,6 +72,9 @@ impl Walls {
 pub(crate) struct Plan {
     /// The places of the view, a folder before what is in it.
     pub(crate) placements: Vec<Placement>,
+    /// What is laid over the host's folders before anything is placed, so that every placement
+    /// in one is of the overlay.
+    pub(crate) layers: Vec<Layer>,
     /// Size of all private temporary folders together, in bytes.
     pub(crate) tmp_bytes: u64,
     /// Their inodes together.
@@ -126,6 +131,7 @@ impl Plan {
         want(policy.workspace.clone(), Content::Readable);
         Self {
             placements: settle(wanted),
+            layers: Vec::new(),
             tmp_bytes: policy.limits.tmp_bytes,
             tmp_inodes: policy.limits.tmp_inodes,
             processes: policy.limits.processes,

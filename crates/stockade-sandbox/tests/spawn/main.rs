@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
 use stockade_policy::{AbsPath, Limits, Mode, Network, Policy, Reason, Review, Verdict, review};
-use stockade_sandbox::{Command, Launch, Outcome, Running, SetupError, Stdio};
+use stockade_sandbox::{Command, Launch, Layer, Outcome, Running, SetupError, Stdio};
 
 /// The argument of the child that is killed in `the_sandbox_ends_with_its_owner`.
 const OWNER: &str = "owner";
@@ -29,12 +29,13 @@ fn main() -> ExitCode {
         own(Path::new(folder));
         return ExitCode::SUCCESS;
     }
-    let cases: [(&str, fn()); 7] = [
+    let cases: [(&str, fn()); 8] = [
         (
             "a_process_with_threads_gets_output_and_status",
             a_process_with_threads_gets_output_and_status,
         ),
         ("the_walls_are_those_of_the_policy", the_walls_are_those_of_the_policy),
+        ("a_layer_takes_what_is_written", a_layer_takes_what_is_written),
         ("what_was_not_run_says_why", what_was_not_run_says_why),
         ("a_run_can_be_ended_and_outlives_its_thread", a_run_can_be_ended_and_outlives_its_thread),
         ("the_sandbox_ends_with_its_owner", the_sandbox_ends_with_its_owner),
@@ -83,6 +84,7 @@ fn launch(place: &Path, script: &str) -> Launch {
             network: Network::default(),
             limits: Limits::for_memory(1 << 30),
         },
+        layers: Vec::new(),
     }
 }
 
@@ -130,6 +132,49 @@ fn the_walls_are_those_of_the_policy() {
     let mut limited = launch(place.path(), "sleep 60");
     limited.policy.limits.wall_time = Some(Duration::from_millis(50));
     assert_eq!(run(limited).0.unwrap(), Outcome::TimedOut(Duration::from_millis(50)));
+}
+
+fn a_layer_takes_what_is_written() {
+    let place = place();
+    let path = |name: &str| AbsPath::new(place.path().join(name)).unwrap();
+    for folder in ["work/kept", "layer/upper", "layer/work"] {
+        fs::create_dir_all(place.path().join(folder)).unwrap();
+    }
+    for name in ["work/old", "work/gone", "work/.env", "work/kept/a"] {
+        fs::write(place.path().join(name), "before").unwrap();
+    }
+    let script = "echo in > old; rm gone; echo new > new; rm -r kept; mkdir kept; \
+                  (echo no > .env) 2> /dev/null; cat old new .env; ls ../layer; mknod x c 0 0";
+    let layered = |work: &str| {
+        let mut layered = launch(place.path(), script);
+        layered.policy.protected = vec![path("work/.env")];
+        layered.policy.hidden = vec![path("layer")];
+        let (at, upper) = (path("work"), path("layer/upper"));
+        layered.layers = vec![Layer { at, upper, work: path(work) }];
+        layered
+    };
+    let (outcome, output) = run(layered("layer/work"));
+    assert_ne!(outcome.unwrap(), Outcome::Exited(0), "a mark of the overlay's own was made");
+    assert_eq!(output, "in\nnew\nbefore");
+    let read = |name: &str| fs::read_to_string(place.path().join(name)).ok();
+    for name in ["work/old", "work/gone", "work/.env", "work/kept/a"] {
+        assert_eq!(read(name).as_deref(), Some("before"), "{name}");
+    }
+    assert_eq!(read("work/new"), None);
+    assert_eq!(read("layer/upper/old").as_deref(), Some("in\n"));
+    // A layer that cannot be had is no run without one.
+    let (outcome, _) = run(layered("beside"));
+    assert!(matches!(outcome, Err(SetupError::Step { .. })), "{outcome:?}");
+    let mut bare = layered("layer/work");
+    bare.policy.mode = Mode::DangerFullAccess;
+    let (outcome, _) = run(bare);
+    assert!(matches!(outcome, Err(SetupError::Host(..))), "{outcome:?}");
+    assert_eq!(read("work/old").as_deref(), Some("before"));
+    // The control: without it the files are written to.
+    let mut direct = layered("layer/work");
+    direct.layers.clear();
+    run(direct).0.unwrap();
+    assert_eq!(read("work/old").as_deref(), Some("in\n"));
 }
 
 fn what_was_not_run_says_why() {

@@ -77,7 +77,8 @@ impl Local {
             environment,
             folder,
         };
-        let launch = match review(Launch { command, policy }, &[(Verdict::Allow, Reason::Own)]) {
+        let launch = Launch { command, policy, layers: Vec::new() };
+        let launch = match review(launch, &[(Verdict::Allow, Reason::Own)]) {
             Review::Allowed(launch) => launch,
             Review::Ask(_) | Review::Denied(_) => {
                 unreachable!("Stockade's own hands have one verdict, which allows them")
