@@ -29,4 +29,4 @@ pub use hands::{
     Entry, EntryKind, Exit, Hands, HandsError, Match, Search, ShellCall, ShellOutcome,
 };
 pub use model::{Api, KeyError, Model, ModelError, Patience, Secret};
-pub use recipe::{Kind, Recipe, State, recipes, recognise};
+pub use recipe::{INTERPRETERS, Kind, Recipe, State, recipes, recognise};

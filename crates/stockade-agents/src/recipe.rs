@@ -16,7 +16,7 @@ const SOURCES: [(&str, &str); 5] = [
 ];
 
 /// Programs that run another one, whose file is then what matters.
-const INTERPRETERS: [&str; 4] = ["node", "bun", "deno", "npx"];
+pub const INTERPRETERS: [&str; 4] = ["node", "bun", "deno", "npx"];
 
 /// One agent program.
 #[derive(Debug, Deserialize)]

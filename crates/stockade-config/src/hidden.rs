@@ -69,6 +69,9 @@ pub(crate) fn resolve(question: &Question<'_>) -> Result<Hidden, ConfigError> {
         }
         result.paths.push(found.path);
     }
+    // The table has its usual place; `XDG_STATE_HOME` may have moved it.
+    let record = question.env.state_folder().and_then(|folder| canonical(&folder));
+    result.paths.extend(record.filter(|path| !is_open(path)));
     let listed = question.listed(&question.settings.hidden, &mut result.warnings);
     result.paths.extend(listed.into_iter().filter(|path| !is_open(path)));
     let theirs = question.within_reach(&question.settings.project_hidden, &mut result.warnings);

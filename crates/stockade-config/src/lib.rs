@@ -15,6 +15,8 @@ mod env;
 mod git;
 mod git_config;
 mod hidden;
+mod json_schema;
+mod keys;
 mod layer;
 mod load;
 mod locate;
@@ -29,7 +31,9 @@ mod variables;
 
 pub use diagnose::{ConfigError, Diagnostic, Layer};
 pub use env::Env;
+pub use json_schema::json_schema;
 pub use load::{EnvFlag, Loaded, Needs, Request, load, load_with_rules};
+pub use locate::way_to;
 pub use machine::CloudText;
 pub use model::{AgentLimits, KeySource, ModelApi, ModelText};
 pub use rule_text::{Prefix, RuleText};

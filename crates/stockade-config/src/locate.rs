@@ -106,6 +106,14 @@ pub(crate) fn with_target(path: PathBuf) -> Vec<PathBuf> {
     found
 }
 
+/// Every link on the way to `path` (absolute) and the file at its end, each by its canonical path;
+/// `None` when there is nothing.
+pub fn way_to(path: &Path) -> Option<Vec<PathBuf>> {
+    let (mut way, end) = follow(path);
+    way.push(end?);
+    Some(way)
+}
+
 /// The links that are met on the way from `/` to `path` (absolute), each by its canonical path,
 /// and what is at the end.
 pub(crate) fn follow(path: &Path) -> (Vec<PathBuf>, Option<PathBuf>) {

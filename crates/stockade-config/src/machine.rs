@@ -9,9 +9,6 @@ use stockade_policy::{parse_size, parse_time};
 use crate::diagnose::ConfigError;
 use crate::schema::{Entry, Placed, Reader};
 
-const KNOWN: &[&str] =
-    &["memory", "cpus", "disk", "wall_time", "parallel", "setup", "setup_network", "checks"];
-
 /// `[cloud]`, as far as the configuration says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CloudText {
@@ -95,11 +92,11 @@ impl Reader<'_> {
                 let time = time.map_err(|error| self.wrong_value(value, error.expected))?;
                 self.settings.cloud.wall_time = Some(self.placed(value.span(), time));
             }
-            name if KNOWN.contains(&name) => {
+            name @ ("parallel" | "setup" | "setup_network" | "checks") => {
                 let key = self.placed(key.span(), name.to_owned());
                 self.settings.cloud.not_yet.get_or_insert(key);
             }
-            _ => return Err(self.unknown(key, KNOWN)),
+            _ => return Err(self.unknown(key, "cloud")),
         }
         Ok(())
     }

@@ -157,7 +157,6 @@ impl Env {
 impl Reader<'_> {
     /// Reads one entry of `[model]`.
     pub(crate) fn model(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
-        const KNOWN: &[&str] = &["api", "base_url", "name", "key"];
         match key.get_ref().as_ref() {
             "api" => {
                 let api = match self.string(value)?.as_str() {
@@ -193,7 +192,7 @@ impl Reader<'_> {
                 self.settings.model.name = Some(self.placed(value.span(), name));
             }
             "key" => self.model_key(value)?,
-            _ => return Err(self.unknown(key, KNOWN)),
+            _ => return Err(self.unknown(key, "model")),
         }
         Ok(())
     }
@@ -251,7 +250,6 @@ impl Reader<'_> {
 
     /// Reads one entry of `[agent]`.
     pub(crate) fn agent(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
-        const KNOWN: &[&str] = &["command_timeout", "max_turns", "max_tokens"];
         match key.get_ref().as_ref() {
             "command_timeout" => {
                 let time = parse_time(&self.string(value)?)
@@ -269,7 +267,7 @@ impl Reader<'_> {
                     self.whole_number(value, u64::MAX, "a number of tokens, at least 1")?;
                 self.settings.agent.max_tokens = Some(self.placed(value.span(), number));
             }
-            _ => return Err(self.unknown(key, KNOWN)),
+            _ => return Err(self.unknown(key, "agent")),
         }
         Ok(())
     }

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use stockade_policy::names::NEVER_WRITABLE_IN_HOME;
+
 use crate::diagnose::ConfigError;
 use crate::env::{Env, Homes};
 use crate::locate::canonical;
 
-/// Where Stockade's configuration and record lie, or would lie.
+/// Where Stockade's configuration, record and images lie, or would lie.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Own {
     /// Canonical folders and files that are there.
@@ -20,11 +22,11 @@ impl Own {
     /// into a folder of dotfiles.
     pub(crate) fn of(env: &Env, homes: &Homes, files: &[PathBuf]) -> Self {
         let mut wanted: Vec<PathBuf> = vec![env.system.clone()];
-        wanted.extend(env.user_folder());
-        wanted.extend(env.folder_variable("XDG_STATE_HOME").map(|path| path.join("stockade")));
+        wanted.extend(
+            [env.user_folder(), env.state_folder(), env.cache_folder()].into_iter().flatten(),
+        );
         for home in &homes.all {
-            wanted
-                .extend([".config/stockade", ".local/state/stockade"].map(|name| home.join(name)));
+            wanted.extend(NEVER_WRITABLE_IN_HOME.map(|name| home.join(name)));
         }
         let mut own = Self::default();
         for folder in wanted {
@@ -65,11 +67,11 @@ impl Own {
         };
         if self.holds(workspace) {
             let hint = "look at it with `--sandbox read-only`".to_owned();
-            return refuse("Stockade's own configuration lies there", hint);
+            return refuse("Stockade's own files lie there", hint);
         }
         if let Some(missing) = self.missing_below(workspace) {
             let hint = format!("make `{}` first, so that it can be protected", missing.display());
-            return refuse("Stockade's own configuration could be planted in it", hint);
+            return refuse("Stockade's own files could be planted in it", hint);
         }
         Ok(())
     }

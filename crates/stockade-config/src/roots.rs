@@ -234,10 +234,10 @@ impl Ground<'_> {
             return refuse("it is secret", general());
         }
         if self.own.holds(found) {
-            return refuse("Stockade's own configuration lies there", general());
+            return refuse("Stockade's own files lie there", general());
         }
         if let Some(missing) = self.own.missing_below(found) {
-            let why = "Stockade's own configuration could be planted in it";
+            let why = "Stockade's own files could be planted in it";
             let hint = format!("make `{}` first, so that it can be protected", missing.display());
             return refuse(why, hint);
         }

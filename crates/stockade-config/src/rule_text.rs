@@ -76,8 +76,6 @@ struct Parts {
     counterexamples: Vec<Example>,
 }
 
-const KNOWN: &[&str] = &["prefix", "allow", "decision", "reason", "grant", "match", "not_match"];
-
 impl Reader<'_> {
     /// Reads the list of rules; a project's `allow` is a widening and left out.
     pub(crate) fn rules(&mut self, value: &Value<'_>) -> Result<(), ConfigError> {
@@ -93,7 +91,7 @@ impl Reader<'_> {
 
     fn rule(&mut self, value: &Value<'_>) -> Result<RuleText, ConfigError> {
         let mut parts = Parts::default();
-        self.each(value, |reader, entry| reader.rule_part(entry, &mut parts))?;
+        self.each("rules", value, |reader, entry| reader.rule_part(entry, &mut parts))?;
         let wrong = |label: &str| self.source.wrong(value.span(), "wrong rule", label, None);
         let decision = match (parts.allow, parts.decision) {
             (None, None) => return Err(wrong("a decision is missing: `allow` or `decision`")),
@@ -141,14 +139,16 @@ impl Reader<'_> {
             "reason" => parts.reason = Some(self.string(value)?),
             "match" => parts.examples = self.examples(value)?,
             "not_match" => parts.counterexamples = self.examples(value)?,
-            "grant" => self.each(value, |reader, (key, value)| match key.get_ref().as_ref() {
-                "hosts" => {
-                    parts.grant_hosts = reader.texts(value)?;
-                    Ok(())
+            "grant" => self.each("rules.grant", value, |reader, (key, value)| {
+                match key.get_ref().as_ref() {
+                    "hosts" => {
+                        parts.grant_hosts = reader.texts(value)?;
+                        Ok(())
+                    }
+                    _ => Err(reader.unknown(key, "rules.grant")),
                 }
-                _ => Err(reader.unknown(key, &["hosts"])),
             })?,
-            _ => return Err(self.unknown(key, KNOWN)),
+            _ => return Err(self.unknown(key, "rules")),
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnose::{ConfigError, Layer, Source, nearest};
+use crate::keys::{advice, names_in};
 use crate::machine::CloudSettings;
 use crate::model::{AgentSettings, ModelSettings};
 use crate::rule_text::RuleText;
@@ -49,24 +50,6 @@ pub(crate) struct Settings {
     pub(crate) warnings: Vec<String>,
 }
 
-const TOP: &[&str] = &[
-    "sandbox_mode",
-    "approval_policy",
-    "sandbox_workspace_write",
-    "hidden",
-    "readable",
-    "unprotected",
-    "read",
-    "env",
-    "network",
-    "limits",
-    "rules",
-    "model",
-    "agent",
-    "cloud",
-    "log",
-];
-
 /// A key with its value.
 pub(crate) type Entry<'a> = (&'a Key<'a>, &'a Value<'a>);
 
@@ -83,7 +66,11 @@ pub(crate) fn read(source: &Source) -> Result<Settings, ConfigError> {
         source.wrong(span, message, error.message(), None)
     })?;
     let mut reader = Reader { source, settings: Settings::default() };
+    let known = names_in("");
     for entry in table.get_ref() {
+        if !known.iter().any(|name| *name == entry.0.get_ref().as_ref()) {
+            return Err(reader.unknown(entry.0, ""));
+        }
         reader.top(entry)?;
     }
     Ok(reader.settings)
@@ -106,31 +93,31 @@ impl Reader<'_> {
         match key.get_ref().as_ref() {
             "sandbox_mode" => self.settings.mode = Some(self.word(value)?),
             "approval_policy" => self.approval(value)?,
-            "sandbox_workspace_write" => self.each(value, Self::workspace_write)?,
+            "sandbox_workspace_write" => {
+                self.each("sandbox_workspace_write", value, Self::workspace_write)?;
+            }
             "hidden" => self.settings.hidden = self.strings(value)?,
             "readable" => self.settings.readable = self.strings(value)?,
             "unprotected" => self.unprotected(value)?,
-            "env" => self.each(value, Self::env)?,
-            "network" => self.each(value, Self::network)?,
-            "limits" => self.each(value, Self::limits)?,
+            "env" => self.each("env", value, Self::env)?,
+            "network" => self.each("network", value, Self::network)?,
+            "limits" => self.each("limits", value, Self::limits)?,
             "read" => match self.string(value)?.as_str() {
                 "everything" => {}
                 "workspace" => return Err(self.not_yet(key, "an allow-list for reads")),
                 _ => return Err(self.wrong_value(value, "`everything` or `workspace`")),
             },
             "rules" => self.rules(value)?,
-            "model" => self.each(value, Self::model)?,
-            "agent" => self.each(value, Self::agent)?,
-            "cloud" => self.each(value, Self::cloud)?,
-            "log" => self.each(value, Self::log)?,
-            _ => return Err(self.unknown(key, TOP)),
+            "model" => self.each("model", value, Self::model)?,
+            "agent" => self.each("agent", value, Self::agent)?,
+            "cloud" => self.each("cloud", value, Self::cloud)?,
+            "log" => self.each("log", value, Self::log)?,
+            _ => return Err(self.unknown(key, "")),
         }
         Ok(())
     }
 
     fn workspace_write(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
-        const KNOWN: &[&str] =
-            &["writable_roots", "network_access", "exclude_tmpdir_env_var", "exclude_slash_tmp"];
         match key.get_ref().as_ref() {
             "writable_roots" => {
                 self.settings.writable_roots = Some(self.strings(value)?);
@@ -144,7 +131,7 @@ impl Reader<'_> {
             "exclude_tmpdir_env_var" | "exclude_slash_tmp" => {
                 self.boolean(value)?;
             }
-            _ => return Err(self.unknown(key, KNOWN)),
+            _ => return Err(self.unknown(key, "sandbox_workspace_write")),
         }
         Ok(())
     }
@@ -152,7 +139,7 @@ impl Reader<'_> {
     fn env(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
         match key.get_ref().as_ref() {
             "pass" => self.settings.env_pass = self.strings(value)?,
-            "set" => self.each(value, |reader, (name, value)| {
+            "set" => self.each_free(value, |reader, (name, value)| {
                 let text = reader.string(value)?;
                 if name.get_ref().is_empty() || name.get_ref().contains(['=', '\0']) {
                     let label = "a name without `=` was expected";
@@ -165,7 +152,7 @@ impl Reader<'_> {
                 reader.settings.env_set.push(pair);
                 Ok(())
             })?,
-            _ => return Err(self.unknown(key, &["pass", "set"])),
+            _ => return Err(self.unknown(key, "env")),
         }
         Ok(())
     }
@@ -178,13 +165,12 @@ impl Reader<'_> {
                     return Err(self.not_yet(key, "the network beyond localhost"));
                 }
             }
-            _ => return Err(self.unknown(key, &["allow", "deny", "private", "upstream", "rules"])),
+            _ => return Err(self.unknown(key, "network")),
         }
         Ok(())
     }
 
     fn limits(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
-        const KNOWN: &[&str] = &["memory", "processes", "open_files", "tmp_size", "wall_time"];
         match key.get_ref().as_ref() {
             "tmp_size" => {
                 let size = parse_size(&self.string(value)?);
@@ -207,7 +193,7 @@ impl Reader<'_> {
                 self.settings.processes = Some(self.placed(value.span(), number));
             }
             "memory" | "open_files" => return Err(self.not_yet(key, "this limit")),
-            _ => return Err(self.unknown(key, KNOWN)),
+            _ => return Err(self.unknown(key, "limits")),
         }
         Ok(())
     }
@@ -216,7 +202,7 @@ impl Reader<'_> {
         match key.get_ref().as_ref() {
             "required" if self.boolean(value)? => Err(self.not_yet(key, "the record of a run")),
             "required" => Ok(()),
-            _ => Err(self.unknown(key, &["required"])),
+            _ => Err(self.unknown(key, "log")),
         }
     }
 
@@ -268,7 +254,25 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// Reads the entries of `table`, whose names [`KEYS`](crate::keys::KEYS) has.
     pub(crate) fn each(
+        &mut self,
+        table: &str,
+        value: &Value<'_>,
+        mut read: impl FnMut(&mut Self, Entry<'_>) -> Result<(), ConfigError>,
+    ) -> Result<(), ConfigError> {
+        let known = names_in(table);
+        self.each_free(value, |reader, entry| {
+            if known.iter().any(|name| *name == entry.0.get_ref().as_ref()) {
+                read(reader, entry)
+            } else {
+                Err(reader.unknown(entry.0, table))
+            }
+        })
+    }
+
+    /// The same for a table whose names are the user's.
+    fn each_free(
         &mut self,
         value: &Value<'_>,
         mut read: impl FnMut(&mut Self, Entry<'_>) -> Result<(), ConfigError>,
@@ -319,10 +323,9 @@ impl Reader<'_> {
         self.source.wrong(value.span(), "wrong value", format!("expected {expected}"), None)
     }
 
-    pub(crate) fn unknown(&self, key: &Key<'_>, known: &[&str]) -> ConfigError {
+    pub(crate) fn unknown(&self, key: &Key<'_>, table: &str) -> ConfigError {
         let name = key.get_ref();
-        let help = nearest(name, known).map(|near| format!("did you mean `{near}`?"));
-        let help = help.or_else(|| Some(format!("known here: {}", known.join(", "))));
+        let help = Some(advice(table, name));
         self.source.wrong(key.span(), format!("unknown key `{name}`"), "not known", help)
     }
 

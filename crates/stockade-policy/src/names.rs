@@ -143,9 +143,10 @@ fn matches(pattern: &str, name: &[u8]) -> bool {
     }
 }
 
-/// Folders of home that are readable and never writable, not even as a root that was asked
-/// for: what would change Stockade's own policy for the next run.
-pub const NEVER_WRITABLE_IN_HOME: [&str; 2] = [".config/stockade", ".local/state/stockade"];
+/// Folders of home that are never writable, not even in a root that was asked for: Stockade's
+/// policy for the next run, its record, and the images that its machines boot.
+pub const NEVER_WRITABLE_IN_HOME: [&str; 3] =
+    [".config/stockade", ".local/state/stockade", ".cache/stockade"];
 
 #[cfg(test)]
 mod tests {

@@ -6,12 +6,12 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use stockade_agents::{Kind, Recipe, recognise};
-use stockade_config::{Env, Needs};
+use stockade_agents::{Kind, Recipe, State, recognise};
+use stockade_config::{Env, Loaded, Needs, Request};
 use stockade_policy::{Mode, Reason, Review, Verdict, review};
 use stockade_sandbox::{Command, Launch, Outcome, SetupError};
 
-use super::boundary;
+use super::{boundary, found};
 use crate::cli::RunArgs;
 use crate::failure::Failure;
 use crate::ui;
@@ -29,12 +29,25 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
     }
     let env = boundary::surroundings(&arguments.boundary)?;
     let (program, mut words) = command(arguments, &env);
-    let recipe = recognise(&program, &words);
     let mut request = boundary::request(&arguments.boundary)?;
+    let mut loaded = stockade_config::load(&env, &request)?;
+    let recipe = recognise(&program, &words);
+    let recipe = recipe.filter(|recipe| {
+        let state = state(recipe, &env);
+        // What a run like this one, or the one before, may have written.
+        let writing = match loaded.policy.mode {
+            Mode::ReadOnly => {
+                let request = Request { mode: Some(Mode::WorkspaceWrite), ..request.clone() };
+                stockade_config::load(&env, &request).ok()
+            }
+            Mode::WorkspaceWrite | Mode::DangerFullAccess => Some(loaded.clone()),
+        };
+        writing.is_some_and(|loaded| is_the_users(&program, &words, &loaded, &state))
+    });
     if let Some(recipe) = recipe {
         request.needs = needs(recipe, &env)?;
+        loaded = stockade_config::load(&env, &request)?;
     }
-    let loaded = stockade_config::load(&env, &request)?;
     if let Some(recipe) = recipe
         && loaded.policy.mode != Mode::DangerFullAccess
     {
@@ -89,11 +102,25 @@ fn command(arguments: &RunArgs, env: &Env) -> (OsString, Vec<OsString>) {
     }
 }
 
+/// Whether the agent is one that the user has installed: what lies where a task may write may be
+/// anything under an agent's name, and a recipe opens that agent's log-in to it.
+fn is_the_users(program: &OsStr, words: &[OsString], loaded: &Loaded, state: &[State]) -> bool {
+    let state: Vec<_> = state.iter().filter_map(|state| state.path.canonicalize().ok()).collect();
+    found::files(program, words, loaded).is_some_and(|files| {
+        files.iter().all(|file| !found::can_be_replaced(file, &loaded.policy, &state))
+    })
+}
+
+/// Where an agent keeps its state.
+fn state(recipe: &Recipe, env: &Env) -> Vec<State> {
+    let variable = |name: &str| env.vars.get(OsStr::new(name)).cloned();
+    env.home.as_ref().map(|home| recipe.state(home, variable)).unwrap_or_default()
+}
+
 /// What a recipe needs, with its state made where it is missing: the boundary can open only
 /// what is there.
 fn needs(recipe: &Recipe, env: &Env) -> Result<Needs, Failure> {
-    let Some(home) = &env.home else { return Ok(Needs::default()) };
-    let state = recipe.state(home, |name| env.vars.get(OsStr::new(name)).cloned());
+    let state = state(recipe, env);
     for state in &state {
         let made = match state.kind {
             Kind::Folder => fs::DirBuilder::new().recursive(true).mode(0o700).create(&state.path),

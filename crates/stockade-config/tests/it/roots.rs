@@ -58,8 +58,9 @@ fn roots_that_are_protected_secret_or_too_large_are_refused_by_name() {
         ("~/.ssh",                  "is secret"),
         ("~/.ssh/sub",              "is secret"),
         ("~/keys",                  "is secret"),
-        ("~/.config/stockade",      "own configuration"),
+        ("~/.config/stockade",      "own files"),
         ("~/.local",                "could be planted"),
+        ("~/.cache",                "could be planted"),
         ("/etc",                    "belongs to the system"),
         ("/proc/self",              "belongs to the system"),
         ("/dev",                    "belongs to the system"),
@@ -71,8 +72,13 @@ fn roots_that_are_protected_secret_or_too_large_are_refused_by_name() {
         ("../other/.git/hooks",     "is protected"),
     ];
     let mut lab = Lab::new();
-    for name in ["home/.ssh/sub", "home/.config/stockade", "home/.local", "home/work/.vscode/deep"]
-    {
+    for name in [
+        "home/.ssh/sub",
+        "home/.config/stockade",
+        "home/.local",
+        "home/.cache",
+        "home/work/.vscode/deep",
+    ] {
         lab.folder(name);
     }
     lab.link("home/keys", ".ssh");
@@ -133,7 +139,8 @@ fn strange_names_and_five_hundred_roots_are_fine() {
     assert_eq!(lab.loaded().policy.writable.len(), 500);
 }
 
-/// Threat model, C1: "Stockade's own configuration cannot be written from inside."
+/// Threat model, C1: "Stockade's own configuration, record and images cannot be written from
+/// inside."
 #[test]
 fn stockades_own_files_stay_read_only_in_a_root_that_holds_them() {
     let mut lab = Lab::new();
@@ -142,6 +149,16 @@ fn stockades_own_files_stay_read_only_in_a_root_that_holds_them() {
     lab.user("");
     lab.request.add_dirs = vec![PathBuf::from("~/.config")];
     assert_eq!(lab.protected(), ["home/.config/stockade"]);
+    // The images that machines boot, and the record, wherever the base folders are.
+    lab.folder("home/.cache/stockade/vm");
+    lab.folder("caches/stockade");
+    lab.folder("state/stockade");
+    lab.request.add_dirs =
+        vec![PathBuf::from("~/.cache"), lab.folder("caches"), lab.folder("state")];
+    lab.env.vars.insert("XDG_CACHE_HOME".into(), lab.top.join("caches").into());
+    lab.env.vars.insert("XDG_STATE_HOME".into(), lab.top.join("state").into());
+    assert_eq!(lab.protected(), ["caches/stockade", "home/.cache/stockade", "state/stockade"]);
+    assert!(lab.hidden().contains(&"state/stockade".to_owned()));
     // A link into the workspace leads to a file there.
     lab.request.add_dirs.clear();
     std::fs::remove_file(lab.top.join("home/.config/stockade/config.toml")).unwrap();
@@ -150,7 +167,7 @@ fn stockades_own_files_stay_read_only_in_a_root_that_holds_them() {
     assert_eq!(lab.protected(), ["home/work/stockade.toml"]);
     // The folder itself is no workspace, except to look at.
     lab.env.current = lab.top.join("home/.config/stockade");
-    assert!(lab.refused().contains("own configuration lies there"));
+    assert!(lab.refused().contains("own files lie there"));
     lab.request.mode = Some(Mode::ReadOnly);
     assert!(lab.writable().is_empty());
 }
