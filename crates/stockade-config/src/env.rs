@@ -18,7 +18,7 @@ pub struct Env {
     pub current: PathBuf,
     /// Effective user id.
     pub uid: u32,
-    /// Physical memory, in bytes.
+    /// Physical memory, in bytes: the machine's, or a container's share of it.
     pub memory_bytes: u64,
     /// Where the system's configuration lies: `/etc/stockade`.
     pub system: PathBuf,
@@ -38,11 +38,12 @@ impl Env {
         let home =
             vars.get(OsStr::new("HOME")).map(PathBuf::from).filter(|path| path.is_absolute());
         let info = rustix::system::sysinfo();
+        let installed = info.totalram.saturating_mul(u64::from(info.mem_unit));
         let mut env = Self {
             home,
             current: std::env::current_dir()?,
             uid: rustix::process::geteuid().as_raw(),
-            memory_bytes: info.totalram.saturating_mul(u64::from(info.mem_unit)),
+            memory_bytes: memory_of_container().map_or(installed, |limit| limit.min(installed)),
             system: PathBuf::from("/etc/stockade"),
             accounts: PathBuf::from("/etc/passwd"),
             vars,
@@ -119,6 +120,14 @@ impl Env {
             (id == self.uid && home.is_absolute()).then_some(home)
         })
     }
+}
+
+/// What the container may use that this runs in. A machine has no such file at the root of its
+/// hierarchy; version 1 has one with a number that no machine reaches.
+fn memory_of_container() -> Option<u64> {
+    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max")
+        .or_else(|_| std::fs::read_to_string("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
+    limit.ok()?.trim().parse().ok()
 }
 
 /// Canonical, existing homes.

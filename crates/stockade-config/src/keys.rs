@@ -72,7 +72,7 @@ pub(crate) const KEYS: &[Known] = &[
     key("network.rules", Kind::Texts, "rules for methods and paths"),
     key("limits.memory", Kind::Size, "memory of all processes together"),
     key("limits.processes", Kind::Number(16, 4_194_304), "processes and threads alive at once"),
-    key("limits.open_files", Kind::Number(16, 1_048_576), "open files of one process"),
+    key("limits.open_files", Kind::Number(64, 1_048_576), "open files of one process"),
     key("limits.tmp_size", Kind::Size, "private temporary files"),
     key("limits.wall_time", Kind::Time, "the whole run"),
     key("rules.prefix", Kind::Prefix, "the beginning of a command"),

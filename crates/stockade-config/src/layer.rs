@@ -182,6 +182,8 @@ impl Settings {
         self.writable_roots = above.writable_roots.or(self.writable_roots);
         self.tmp_bytes = above.tmp_bytes.or(self.tmp_bytes);
         self.processes = above.processes.or(self.processes);
+        self.memory_bytes = above.memory_bytes.or(self.memory_bytes);
+        self.open_files = above.open_files.or(self.open_files);
         self.wall_time = above.wall_time.or(self.wall_time);
         self.model = self.model.overlay(above.model);
         self.agent = self.agent.overlay(above.agent);
@@ -242,6 +244,8 @@ impl Settings {
         lower(&mut self.agent.max_tokens, project.agent.max_tokens, &mut raised);
         lower(&mut self.tmp_bytes, project.tmp_bytes, &mut raised);
         lower(&mut self.processes, project.processes, &mut raised);
+        lower(&mut self.memory_bytes, project.memory_bytes, &mut raised);
+        lower(&mut self.open_files, project.open_files, &mut raised);
         lower(&mut self.wall_time, project.wall_time, &mut raised);
         self.cloud.narrow(project.cloud, &mut raised);
         for place in raised {

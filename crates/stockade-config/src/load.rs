@@ -245,6 +245,10 @@ impl Settings {
         let built_in = || BUILT_IN.to_owned();
         self.tmp_bytes.get_or_insert_with(|| Placed { value: limits.tmp_bytes, place: built_in() });
         self.processes.get_or_insert_with(|| Placed { value: limits.processes, place: built_in() });
+        let memory = limits.memory_bytes;
+        self.memory_bytes.get_or_insert_with(|| Placed { value: memory, place: built_in() });
+        let files = limits.open_files;
+        self.open_files.get_or_insert_with(|| Placed { value: files, place: built_in() });
         let AgentSettings { command_timeout, max_turns, .. } = &mut self.agent;
         command_timeout.get_or_insert_with(|| Placed { value: COMMAND_TIMEOUT, place: built_in() });
         max_turns.get_or_insert_with(|| Placed { value: MAX_TURNS, place: built_in() });
@@ -412,6 +416,9 @@ fn limits(settings: &Settings) -> Limits {
         limits = Limits::for_memory(size.value.saturating_mul(8));
     }
     limits.processes = settings.processes.as_ref().map_or(limits.processes, |count| count.value);
+    let memory = settings.memory_bytes.as_ref();
+    limits.memory_bytes = memory.map_or(limits.memory_bytes, |size| size.value);
+    limits.open_files = settings.open_files.as_ref().map_or(limits.open_files, |count| count.value);
     limits.wall_time = settings.wall_time.as_ref().map(|time| time.value);
     limits
 }
@@ -432,6 +439,8 @@ fn provenance(settings: &Settings) -> Vec<(&'static str, String)> {
     single("approval_policy", settings.approval.as_ref().map(|value| &value.place));
     single("limits.tmp_size", settings.tmp_bytes.as_ref().map(|value| &value.place));
     single("limits.processes", settings.processes.as_ref().map(|value| &value.place));
+    single("limits.memory", settings.memory_bytes.as_ref().map(|value| &value.place));
+    single("limits.open_files", settings.open_files.as_ref().map(|value| &value.place));
     single("limits.wall_time", settings.wall_time.as_ref().map(|value| &value.place));
     let ModelSettings { api, base_url, name, key } = &settings.model;
     single("model.api", api.as_ref().map(|value| &value.place));

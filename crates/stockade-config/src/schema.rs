@@ -1,6 +1,6 @@
 //! One text of configuration, read strictly: every key known, every type right.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use stockade_policy::names::{Lift, PROTECTED, lift};
@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) network_allow: Vec<Placed<String>>,
     pub(crate) tmp_bytes: Option<Placed<u64>>,
     pub(crate) processes: Option<Placed<u32>>,
+    pub(crate) memory_bytes: Option<Placed<u64>>,
+    pub(crate) open_files: Option<Placed<u32>>,
     pub(crate) wall_time: Option<Placed<Duration>>,
     pub(crate) rules: Vec<RuleText>,
     pub(crate) model: ModelSettings,
@@ -182,20 +184,41 @@ impl Reader<'_> {
                 let time = time.map_err(|error| self.wrong_value(value, error.expected))?;
                 self.settings.wall_time = Some(self.placed(value.span(), time));
             }
+            "memory" => {
+                const LEAST: u64 = 16 << 20;
+                let size = parse_size(&self.string(value)?);
+                let size = size.map_err(|error| self.wrong_value(value, error.expected))?;
+                if size < LEAST {
+                    return Err(self.wrong_value(value, "at least `16MiB`"));
+                }
+                self.settings.memory_bytes = Some(self.placed(value.span(), size));
+            }
             "processes" => {
                 let expected = "a number of processes from 16 to 4194304";
-                let DeValue::Integer(number) = value.get_ref() else {
-                    return Err(self.wrong_value(value, expected));
-                };
-                let number = u32::from_str_radix(number.as_str(), number.radix()).ok();
-                let number = number.filter(|number| (16..=4_194_304).contains(number));
-                let number = number.ok_or_else(|| self.wrong_value(value, expected))?;
-                self.settings.processes = Some(self.placed(value.span(), number));
+                self.settings.processes = Some(self.count(value, 16..=4_194_304, expected)?);
             }
-            "memory" | "open_files" => return Err(self.not_yet(key, "this limit")),
+            "open_files" => {
+                let expected = "a number of files from 64 to 1048576";
+                self.settings.open_files = Some(self.count(value, 64..=1 << 20, expected)?);
+            }
             _ => return Err(self.unknown(key, "limits")),
         }
         Ok(())
+    }
+
+    fn count(
+        &self,
+        value: &Value<'_>,
+        range: RangeInclusive<u32>,
+        expected: &str,
+    ) -> Result<Placed<u32>, ConfigError> {
+        let DeValue::Integer(number) = value.get_ref() else {
+            return Err(self.wrong_value(value, expected));
+        };
+        let number = u32::from_str_radix(number.as_str(), number.radix()).ok();
+        let number = number.filter(|number| range.contains(number));
+        let number = number.ok_or_else(|| self.wrong_value(value, expected))?;
+        Ok(self.placed(value.span(), number))
     }
 
     fn log(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {

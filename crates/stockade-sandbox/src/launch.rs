@@ -61,6 +61,25 @@ pub enum Outcome {
     Killed(i32),
     /// It reached the wall-time limit and was ended.
     TimedOut(Duration),
+    /// It went beyond a limit and was ended.
+    OverLimit(Exceeded),
+}
+
+/// The limit that a run went beyond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exceeded {
+    /// Memory of all processes together.
+    Memory {
+        /// What was allowed, in bytes.
+        limit: u64,
+        /// What was found.
+        used: u64,
+    },
+    /// Open files of all processes together.
+    OpenFiles {
+        /// What was allowed.
+        limit: u64,
+    },
 }
 
 /// Runs the command to its end. When this returns, nothing that the command started is left.

@@ -19,6 +19,6 @@ mod stdio;
 pub use error::SetupError;
 pub use helper::{Running, enter_if_helper, spawn};
 pub use interrupts::Interrupts;
-pub use launch::{Command, Launch, Layer, OWN_PROGRAM, Outcome, launch};
+pub use launch::{Command, Exceeded, Launch, Layer, OWN_PROGRAM, Outcome, launch};
 pub use linux::{Owner, become_user, owner_of};
 pub use stdio::Stdio;

@@ -9,7 +9,7 @@ use std::path::Path;
 use stockade_agents::{Kind, Recipe, State, recognise};
 use stockade_config::{Env, Loaded, Needs, Request};
 use stockade_policy::{Mode, Reason, Review, Verdict, review};
-use stockade_sandbox::{Command, Launch, Outcome, SetupError};
+use stockade_sandbox::{Command, Exceeded, Launch, Outcome, SetupError};
 
 use super::{boundary, found};
 use crate::cli::RunArgs;
@@ -18,6 +18,8 @@ use crate::ui;
 
 /// The wall-time limit ended the run.
 const TIMED_OUT: u8 = 124;
+/// What a shell says of SIGKILL, by which a limit ends a run.
+const ENDED_FOR_MEMORY: u8 = 137;
 
 /// Runs the command; the value is the exit status.
 pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
@@ -70,11 +72,40 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
                 let text =
                     format!("the run reached its wall-time limit of {limit:?} and was ended");
                 ui::say("stockade", &text);
+                ui::hint("`--timeout TIME` or `limits.wall_time` in the configuration sets it");
                 Ok(TIMED_OUT)
+            }
+            Outcome::OverLimit(exceeded) => {
+                let (text, key) = over_limit(exceeded);
+                ui::say("stockade", &text);
+                ui::hint(&format!(
+                    "`-c {key}=…` raises it, for all runs `{key}` in the configuration"
+                ));
+                Ok(ENDED_FOR_MEMORY)
             }
         },
         Review::Ask(_) | Review::Denied(_) => {
             unreachable!("a typed command has one verdict, which allows it")
+        }
+    }
+}
+
+/// What happened, and the key of the limit.
+fn over_limit(exceeded: Exceeded) -> (String, &'static str) {
+    match exceeded {
+        Exceeded::Memory { limit, used } => {
+            let [limit, used] = [limit, used].map(|bytes| bytes.div_ceil(1 << 20));
+            let text = format!(
+                "the run used {used} MiB of memory, more than its limit of {limit} MiB, and was ended"
+            );
+            (text, "limits.memory")
+        }
+        Exceeded::OpenFiles { limit } => {
+            let text = format!(
+                "the run had more than {limit} files open, sixteen times the limit of a process, \
+                 and was ended"
+            );
+            (text, "limits.open_files")
         }
     }
 }

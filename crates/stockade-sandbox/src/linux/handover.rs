@@ -20,7 +20,7 @@ use rustix::net::{
 };
 use stockade_policy::{AbsPath, Limits, Mode, Network, Policy};
 
-use crate::{Command, Launch, Layer, Outcome, SetupError};
+use crate::{Command, Exceeded, Launch, Layer, Outcome, SetupError};
 
 /// Longest message: arguments and environment (`execve(2)` takes 6 MiB at most), and the paths of
 /// a policy.
@@ -188,8 +188,11 @@ impl Writer {
         }
         let Network { host_ports } = network;
         self.list(host_ports, |writer, port| writer.number((*port).into()));
-        let Limits { processes, tmp_bytes, tmp_inodes, wall_time } = limits;
+        let Limits { processes, memory_bytes, open_files, tmp_bytes, tmp_inodes, wall_time } =
+            limits;
         self.number((*processes).into());
+        self.number(*memory_bytes);
+        self.number((*open_files).into());
         self.number(*tmp_bytes);
         self.number(*tmp_inodes);
         self.list(wall_time.as_slice(), |writer, time| writer.time(*time));
@@ -206,6 +209,15 @@ impl Writer {
             News::Ended(Ok(Outcome::TimedOut(limit))) => {
                 self.0.push(b't');
                 self.time(*limit);
+            }
+            News::Ended(Ok(Outcome::OverLimit(Exceeded::Memory { limit, used }))) => {
+                self.0.push(b'm');
+                self.number(*limit);
+                self.number(*used);
+            }
+            News::Ended(Ok(Outcome::OverLimit(Exceeded::OpenFiles { limit }))) => {
+                self.0.push(b'o');
+                self.number(*limit);
             }
             News::Ended(Err(error)) => self.error(error),
         }
@@ -339,6 +351,8 @@ impl<'a> Reader<'a> {
             network: Network { host_ports: self.list(Self::number)? },
             limits: Limits {
                 processes: self.number()?,
+                memory_bytes: self.number()?,
+                open_files: self.number()?,
                 tmp_bytes: self.number()?,
                 tmp_inodes: self.number()?,
                 wall_time: self.optional(Self::time)?,
@@ -353,6 +367,11 @@ impl<'a> Reader<'a> {
             b'x' => Ok(Outcome::Exited(u8::from_le_bytes(self.fixed()?))),
             b'k' => Ok(Outcome::Killed(i32::from_le_bytes(self.fixed()?))),
             b't' => Ok(Outcome::TimedOut(self.time()?)),
+            b'm' => Ok(Outcome::OverLimit(Exceeded::Memory {
+                limit: self.number()?,
+                used: self.number()?,
+            })),
+            b'o' => Ok(Outcome::OverLimit(Exceeded::OpenFiles { limit: self.number()? })),
             b'N' => Err(SetupError::Namespaces(self.cause()?)),
             b'S' => Err(SetupError::Step {
                 step: self.text()?,
@@ -439,6 +458,8 @@ mod tests {
             News::Ended(Ok(Outcome::Exited(255))),
             News::Ended(Ok(Outcome::Killed(9))),
             News::Ended(Ok(Outcome::TimedOut(Duration::from_millis(2500)))),
+            News::Ended(Ok(Outcome::OverLimit(Exceeded::Memory { limit: 7, used: u64::MAX }))),
+            News::Ended(Ok(Outcome::OverLimit(Exceeded::OpenFiles { limit: 9 }))),
             News::Ended(Err(SetupError::Namespaces(error(1)))),
             News::Ended(Err(SetupError::Step {
                 step: "bind".to_owned(),

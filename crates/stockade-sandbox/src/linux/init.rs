@@ -23,7 +23,7 @@ use super::sys::process_unsafe::{self, Change, Fork};
 use super::sys::signal_unsafe::{self, SignalSet};
 use super::sys::{credentials_unsafe, socket_unsafe};
 use super::target::{self, Refusal, Target};
-use super::{landlock, terminal};
+use super::{landlock, terminal, usage};
 use crate::Command;
 
 /// What PID 1 is born with.
@@ -138,6 +138,10 @@ impl Inside<'_> {
         // (core(5), "Piping core dumps to a program").
         let core = Rlimit { current: Some(1), maximum: Some(1) };
         rustix::process::setrlimit(Resource::Core, core).map_err(step("limit", "core dumps"))?;
+        // Where memory runs out, the kernel shall end what is inside before anything of the
+        // user's (proc_pid_oom_score_adj(5)). Without such a file there is no such killer.
+        fs::write("/proc/self/oom_score_adj", "1000").ok();
+        lower(Resource::Nofile, self.plan.open_files.into(), "open files")?;
         let processes = u64::from(self.plan.processes);
         // `pid_max` is a limit of this PID namespace since Linux 6.14 and of the machine
         // before; RLIMIT_NPROC counts the processes of this user namespace since 5.14.
@@ -147,10 +151,7 @@ impl Inside<'_> {
         if is_ours && write().is_ok() {
             return Ok(());
         }
-        let mut limit = rustix::process::getrlimit(Resource::Nproc);
-        let lower = |old: Option<u64>| Some(old.map_or(processes, |old| old.min(processes)));
-        limit = Rlimit { current: lower(limit.current), maximum: lower(limit.maximum) };
-        rustix::process::setrlimit(Resource::Nproc, limit).map_err(step("limit", "processes"))
+        lower(Resource::Nproc, processes, "processes")
     }
 
     fn inner_terminal(&self) -> Result<Option<OwnedFd>, Failure> {
@@ -210,6 +211,14 @@ impl Inside<'_> {
         File::from(go_write).write_all(&[1]).map_err(step("start", "the command"))?;
         Ok(Some(Running { pid, status: Some(status), signals, supervisor, reopened }))
     }
+}
+
+/// Lowers a limit of this process and its children to `most`.
+fn lower(resource: Resource, most: u64, what: &'static str) -> Result<(), Failure> {
+    let old = rustix::process::getrlimit(resource);
+    let lower = |old: Option<u64>| Some(old.map_or(most, |old| old.min(most)));
+    let new = Rlimit { current: lower(old.current), maximum: lower(old.maximum) };
+    rustix::process::setrlimit(resource, new).map_err(step("limit", what))
 }
 
 /// Whether the running kernel's version is at least this one.
@@ -396,7 +405,8 @@ impl Running {
         let Some(status) = self.status.take() else { return Ok(true) };
         let report = match read_refusal(&status) {
             None => {
-                Report::Started.send(&inside.channel, &[])?;
+                let processes = if inside.plan.walls.mounts { usage::sources()? } else { vec![] };
+                Report::Started.send(&inside.channel, &processes)?;
                 return Ok(true);
             }
             Some(Refusal::Program(errno)) => {

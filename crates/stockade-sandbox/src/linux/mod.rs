@@ -22,6 +22,7 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 pub(crate) mod unconfined;
+mod usage;
 
 pub use identity::{Owner, become_user, owner_of};
 pub(crate) use outside::launch;

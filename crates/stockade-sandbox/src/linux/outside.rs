@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use stockade_policy::{AbsPath, Policy};
+use stockade_policy::{AbsPath, Limits, Policy};
 
 use super::control::{self, End, Order, Report};
 use super::forward;
@@ -19,6 +19,7 @@ use super::sys::exec_unsafe;
 use super::sys::process_unsafe::{self, Change, Fork, Namespaced};
 use super::sys::signal_unsafe::{self, SignalSet};
 use super::terminal::{self, Terminal};
+use super::usage::Usage;
 use crate::launch::OWN_PROGRAM;
 use crate::{Command, Launch, Outcome, SetupError};
 
@@ -114,6 +115,8 @@ fn run_masked(
         signals: signal_unsafe::signalfd(set).map_err(host("open a signalfd"))?,
         terminal: terminal.take(),
         deadline: policy.limits.wall_time.map(|limit| (Instant::now() + limit, limit)),
+        limits: &policy.limits,
+        usage: None,
         last_chance: None,
         is_asked_to_stop: false,
     };
@@ -189,6 +192,9 @@ struct Outside<'a> {
     signals: OwnedFd,
     terminal: Option<Terminal>,
     deadline: Option<(Instant, Duration)>,
+    limits: &'a Limits,
+    /// Known when the command runs.
+    usage: Option<Usage>,
     /// When the command is ended that was asked to end, and by which signal.
     last_chance: Option<(Instant, i32)>,
     /// Whether somebody outside asked this process to stop.
@@ -240,7 +246,10 @@ impl Outside<'_> {
         }
     }
 
-    fn overdue(&self) -> Option<Outcome> {
+    fn overdue(&mut self) -> Option<Outcome> {
+        if let Some(exceeded) = self.usage.as_mut().and_then(Usage::look) {
+            return Some(Outcome::OverLimit(exceeded));
+        }
         let now = Instant::now();
         if let Some((when, limit)) = self.deadline
             && now >= when
@@ -253,7 +262,8 @@ impl Outside<'_> {
 
     fn wait(&self) -> io::Result<Ready> {
         let next = self.deadline.map(|(when, _)| when).into_iter();
-        let next = next.chain(self.last_chance.map(|(when, _)| when)).min();
+        let next = next.chain(self.last_chance.map(|(when, _)| when));
+        let next = next.chain(self.usage.as_ref().map(Usage::next)).min();
         let timeout = next.map(|when| {
             let left = when.saturating_duration_since(Instant::now());
             Timespec {
@@ -343,6 +353,7 @@ impl Outside<'_> {
                 Err(SetupError::NotRun { program, source: io::Error::from_raw_os_error(errno) })
             }
             Report::Started => {
+                self.usage = Usage::of(descriptors, self.limits);
                 // Standard error stays: what ends a run is said there.
                 exec_unsafe::detach_stdio(&[0, 1]).map_err(host("detach from standard output"))?;
                 self.leash.started();

@@ -81,6 +81,8 @@ pub(crate) struct Plan {
     pub(crate) tmp_inodes: u64,
     /// Processes and threads alive at once.
     pub(crate) processes: u32,
+    /// Files that one of them may have open.
+    pub(crate) open_files: u32,
     /// TCP ports of the host's loopback to offer inside.
     pub(crate) host_ports: Vec<u16>,
     /// Where the canary tries to write: a folder of the host that no root covers.
@@ -135,6 +137,7 @@ impl Plan {
             tmp_bytes: policy.limits.tmp_bytes,
             tmp_inodes: policy.limits.tmp_inodes,
             processes: policy.limits.processes,
+            open_files: policy.limits.open_files,
             host_ports: policy.network.host_ports.clone(),
             canary: canary(policy),
             runs_itself: false,

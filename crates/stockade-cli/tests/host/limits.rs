@@ -1,0 +1,53 @@
+//! Limits: what ends a run says which one it was and how to raise it, and honest programs fit.
+
+use std::ffi::OsStr;
+
+use super::{Home, text};
+
+/// Runs `script` with one option and looks for `status` and `words`.
+fn ends(option: &[&str], script: &str, status: i32, words: &[&str]) {
+    let option: Vec<&OsStr> = option.iter().map(OsStr::new).collect();
+    let output = Home::new().run(&option, script);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(status), "{said}");
+    for word in words {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+}
+
+/// Threat model, K8.
+#[test]
+fn a_limit_that_ends_a_run_is_named_with_the_way_to_raise_it() {
+    let eat = "python3 -c 'import time; a = bytearray(200 << 20); time.sleep(5)'";
+    let words = ["memory", "64 MiB", "limits.memory"];
+    ends(&["-c", "limits.memory=64MiB"], eat, 137, &words);
+    let open = "python3 -c 'import os, time\n\
+                for _ in range(30):\n  if os.fork() == 0:\n    \
+                a = [os.open(\"/\", 0) for _ in range(50)]; time.sleep(5)\ntime.sleep(5)'";
+    let words = ["files open", "limits.open_files"];
+    ends(&["-c", "limits.open_files=64"], open, 137, &words);
+    ends(&["--timeout", "1s"], "sleep 5", 124, &["wall-time", "--timeout"]);
+}
+
+#[test]
+fn pages_that_processes_share_count_once() {
+    let fork = "python3 -c 'import os, time\n\
+                a = bytearray(60 << 20)\n\
+                for _ in range(10):\n  if os.fork() == 0: time.sleep(1); os._exit(0)\n\
+                time.sleep(1.2)'; echo done";
+    ends(&["-c", "limits.memory=120MiB"], fork, 0, &["done"]);
+}
+
+#[test]
+fn runtimes_that_reserve_much_start_under_the_default_limits() {
+    for (program, script) in [
+        ("node", "node -e 'new Uint8Array(1 << 28); console.log(6 * 7)'"),
+        ("java", "java -version 2>&1 && echo 42"),
+        ("go", "go version && echo 42"),
+    ] {
+        let finds = |folder: &&str| std::path::Path::new(folder).join(program).exists();
+        if ["/usr/local/bin", "/usr/bin", "/bin"].iter().any(finds) {
+            ends(&[], script, 0, &["42"]);
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! What everything inside uses together, looked at from outside now and then.
+//!
+//! The kernel bounds the memory of a tree of processes only for who owns a control group, which
+//! an ordinary program rarely does. So the parent outside looks, the more often the nearer the
+//! limit is, and ends the run that is above it. A look costs a few microseconds a process, and an
+//! idle run has one each second.
+//!
+//! What a page costs is asked twice: the resident size of each process is cheap and counts a
+//! shared page for everybody who has it, so that only what is above the limit by it is asked for
+//! its proportional size, which counts each page once.
+//!
+//! Not seen: files in memory that no process has open or mapped (a descriptor in a socket's
+//! queue), and what the kernel itself needs. Before these can fill the machine its OOM killer
+//! comes to what is inside first (`target`).
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use stockade_policy::Limits;
+
+use crate::Exceeded;
+
+/// What a processor can fill in a second, with room to spare: the time between two looks is the
+/// time in which all of them could reach the limit.
+const BYTES_A_SECOND: u64 = 4 << 30;
+const LONGEST: Duration = Duration::from_secs(1);
+const SHORTEST: Duration = Duration::from_millis(20);
+
+/// What a [`Usage`] needs of the inside, from a process there: the `/proc` of its PID namespace and
+/// the list of its segments of System V, where this kernel has these.
+pub(crate) fn sources() -> io::Result<Vec<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let processes = rustix::fs::open("/proc", flags | OFlags::DIRECTORY, Mode::empty())?;
+    let segments = rustix::fs::open("/proc/sysvipc/shm", flags, Mode::empty());
+    Ok(std::iter::once(processes).chain(segments).collect())
+}
+
+/// Watches one run.
+#[derive(Debug)]
+pub(crate) struct Usage {
+    /// The `/proc` of the run's own PID namespace.
+    processes: OwnedFd,
+    segments: Option<OwnedFd>,
+    memory: u64,
+    open_files: u64,
+    processors: u64,
+    /// Shared memory of the whole machine when the run began.
+    shared_before: u64,
+    next: Instant,
+}
+
+/// One look at everything.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Seen {
+    /// In bytes; shared pages count for everybody who has them.
+    resident: u64,
+    open_files: u64,
+}
+
+impl Usage {
+    /// From now on, by what [`sources`] gave; `None` when it gave nothing.
+    pub(crate) fn of(sources: Vec<OwnedFd>, limits: &Limits) -> Option<Self> {
+        let mut sources = sources.into_iter();
+        let (processes, segments) = (sources.next()?, sources.next());
+        let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+        let mut usage = Self {
+            processes,
+            segments,
+            memory: limits.memory_bytes,
+            open_files: limits.open_files_in_all(),
+            processors,
+            shared_before: shared_memory(),
+            next: Instant::now(),
+        };
+        usage.schedule(0);
+        Some(usage)
+    }
+
+    /// When to look again.
+    pub(crate) fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// Looks, when it is time to; `Some` when the run has to end.
+    pub(crate) fn look(&mut self) -> Option<Exceeded> {
+        if Instant::now() < self.next {
+            return None;
+        }
+        let seen = self.seen();
+        if seen.open_files > self.open_files {
+            return Some(Exceeded::OpenFiles { limit: self.open_files });
+        }
+        // Whoever filled them: what is nobody's inside is not in the exact sum.
+        let new_shared = shared_memory().saturating_sub(self.shared_before);
+        let mut used = seen.resident.saturating_add(new_shared);
+        if used > self.memory {
+            used = self.exact();
+        }
+        if used > self.memory {
+            return Some(Exceeded::Memory { limit: self.memory, used });
+        }
+        self.schedule(used);
+        None
+    }
+
+    fn schedule(&mut self, used: u64) {
+        let left = self.memory.saturating_sub(used);
+        let millis = left.saturating_mul(1000) / (BYTES_A_SECOND * self.processors.max(1));
+        let wait = Duration::from_millis(millis).clamp(SHORTEST, LONGEST);
+        self.next = Instant::now() + wait;
+    }
+
+    fn numbers(&self) -> Vec<String> {
+        let Ok(list) = rustix::fs::Dir::read_from(&self.processes) else { return Vec::new() };
+        let names =
+            list.flatten().filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok());
+        names.map(|pid: u32| pid.to_string()).collect()
+    }
+
+    fn read(&self, path: &str, buffer: &mut [u8]) -> io::Result<usize> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.processes, path, flags, Mode::empty())?;
+        Ok(rustix::io::read(&file, buffer)?)
+    }
+
+    /// What has ended meanwhile counts nothing.
+    fn seen(&self) -> Seen {
+        let page = rustix::param::page_size() as u64;
+        let mut seen = Seen::default();
+        let mut buffer = [0; 256];
+        for pid in self.numbers() {
+            if let Ok(read) = self.read(&format!("{pid}/statm"), &mut buffer) {
+                let text = buffer.get(..read).unwrap_or_default();
+                seen.resident += resident_pages(text).unwrap_or(0).saturating_mul(page);
+            }
+            // The size of this folder is the number of open files, since Linux 6.2.
+            let folder = format!("{pid}/fd");
+            if let Ok(stat) = rustix::fs::statat(&self.processes, folder, AtFlags::empty()) {
+                seen.open_files += u64::try_from(stat.st_size).unwrap_or(0);
+            }
+        }
+        seen
+    }
+
+    /// Bytes that would be free if everything inside ended, each page counted once.
+    fn exact(&self) -> u64 {
+        let mut buffer = [0; 2048];
+        let (mut own, mut shared) = (0_u64, 0_u64);
+        let mut files = HashSet::new();
+        let mut in_files = 0;
+        for pid in self.numbers() {
+            if let Ok(read) = self.read(&format!("{pid}/smaps_rollup"), &mut buffer) {
+                let text = String::from_utf8_lossy(buffer.get(..read).unwrap_or_default());
+                let part = |name| kilobytes(&text, name).saturating_mul(1024);
+                shared += part("Pss_Shmem:");
+                own += part("Pss:").saturating_sub(part("Pss_Shmem:")) + part("SwapPss:");
+            }
+            in_files += self.files_in_memory(&pid, &mut files);
+        }
+        // What is mapped of such a file, or attached of a segment, counts in both.
+        own + shared.max(in_files + self.in_segments())
+    }
+
+    /// Bytes in segments of System V: what nobody has attached is in no process.
+    fn in_segments(&self) -> u64 {
+        let Some(list) = &self.segments else { return 0 };
+        let mut text = Vec::new();
+        let mut buffer = [0; 4096];
+        rustix::fs::seek(list, rustix::fs::SeekFrom::Start(0)).ok();
+        while let Ok(read @ 1..) = rustix::io::read(list, &mut buffer) {
+            text.extend_from_slice(buffer.get(..read).unwrap_or_default());
+        }
+        String::from_utf8_lossy(&text).lines().map(resident_of_segment).sum()
+    }
+
+    /// Bytes of the files without a name (memfd) that `pid` has open and that are not in `known`.
+    fn files_in_memory(&self, pid: &str, known: &mut HashSet<(u64, u64)>) -> u64 {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::openat(&self.processes, format!("{pid}/fd"), flags, Mode::empty());
+        let Ok(folder) = folder else { return 0 };
+        let Ok(list) = rustix::fs::Dir::read_from(&folder) else { return 0 };
+        let mut bytes = 0;
+        for entry in list.flatten() {
+            let Ok(stat) = rustix::fs::statat(folder.as_fd(), entry.file_name(), AtFlags::empty())
+            else {
+                continue;
+            };
+            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            // A memfd has no name; what was deleted on a disk counts little, as a file in memory.
+            if is_file && stat.st_nlink == 0 && known.insert((stat.st_dev, stat.st_ino)) {
+                bytes += u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+            }
+        }
+        bytes
+    }
+}
+
+/// The second number of `statm`, `proc_pid_statm(5)`.
+fn resident_pages(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// The last but one column of a line of `/proc/sysvipc/shm`, `proc_sysvipc(5)`.
+fn resident_of_segment(line: &str) -> u64 {
+    line.split_ascii_whitespace().nth(14).and_then(|rss| rss.parse().ok()).unwrap_or(0)
+}
+
+/// The number after `name` in lines such as `Pss:   12 kB`.
+fn kilobytes(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// Memory of the machine that belongs to files in memory, in bytes.
+fn shared_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.sharedram.saturating_mul(info.mem_unit.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_this_machine(memory: u64, files: u32) -> Usage {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let processes = rustix::fs::open("/proc", flags, Mode::empty()).unwrap();
+        let limits = Limits { memory_bytes: memory, open_files: files, ..Limits::for_memory(0) };
+        Usage { next: Instant::now(), ..Usage::of(vec![processes], &limits).unwrap() }
+    }
+
+    #[test]
+    fn what_is_above_a_limit_is_found_and_the_rest_waited_for() {
+        let found = of_this_machine(1 << 20, 1 << 20).look();
+        let Some(Exceeded::Memory { limit, used }) = found else { panic!("{found:?}") };
+        assert!(limit == 1 << 20 && used > limit);
+        let found = of_this_machine(1 << 60, 0).look();
+        assert_eq!(found, Some(Exceeded::OpenFiles { limit: 0 }));
+        let mut free = of_this_machine(1 << 60, 1 << 20);
+        assert_eq!(free.look(), None);
+        assert!(free.next() > Instant::now(), "an idle run is looked at once a second");
+    }
+
+    #[test]
+    fn a_file_in_memory_counts_once_however_often_it_is_open() {
+        use std::io::Write as _;
+        let flags = rustix::fs::MemfdFlags::CLOEXEC;
+        let file = rustix::fs::memfd_create("a", flags).unwrap();
+        let mut file = std::fs::File::from(file);
+        file.write_all(&vec![1; 1 << 20]).unwrap();
+        let _again = file.try_clone().unwrap();
+        let usage = of_this_machine(1 << 60, 1 << 20);
+        let pid = std::process::id().to_string();
+        let mut known = HashSet::new();
+        let bytes = usage.files_in_memory(&pid, &mut known);
+        assert!((1 << 20..2 << 20).contains(&bytes), "{bytes}");
+        assert_eq!(usage.files_in_memory(&pid, &mut known), 0, "known by then");
+    }
+
+    #[test]
+    fn the_kernels_words_are_read_or_count_nothing() {
+        assert_eq!(resident_pages(b"100 7 3 1 0 5 0\n"), Some(7));
+        assert_eq!(resident_pages(b""), None);
+        let text = "00-ff ---p [rollup]\nRss: 9 kB\nPss:    5 kB\nPss_Shmem: 2 kB\n";
+        assert_eq!((kilobytes(text, "Pss:"), kilobytes(text, "Pss_Shmem:")), (5, 2));
+        assert_eq!(kilobytes(text, "Swap:"), 0);
+    }
+}
