@@ -27,7 +27,7 @@ use crate::place::{Place as _, Vm};
 use crate::question::Ask;
 use crate::record::{Changes, Event, Kind, Message, Role, State};
 use crate::session::{Parts, Session};
-use crate::store::{NewThread, Store, StoreError, Thread};
+use crate::store::{Cancel, NewThread, Store, StoreError, Thread};
 use crate::surroundings;
 use harvest::{HarvestError, Inside};
 use phases::Phases;
@@ -170,6 +170,7 @@ pub fn run(
     let journal = Journal::begin(store, &thread, watch)?;
     let inner = task.workspace.strip_prefix(&top).unwrap_or(Path::new("")).to_owned();
     let deadline = Deadline::set(task.wall_time, &wishes.stop);
+    let cancel = Cancel::watch(thread.folder(), &wishes.stop);
     let mut phases = Phases::new(&journal);
     let running = Running { task, agent, thread: &thread, journal: &journal, ask, wishes, inner };
     let outcome = running.run(&mut phases);
@@ -187,7 +188,7 @@ pub fn run(
             return Err(error);
         }
     };
-    let mut ended = ended.within(&deadline);
+    let mut ended = ended.within(&deadline).cancelled_by(&cancel);
     if let Err(error) = phases.kept() {
         (ended.state, ended.exit) = (State::Failed, ended.exit.max(1));
         ended.summary = format!("{}; {}", ended.summary, with_causes(&error));

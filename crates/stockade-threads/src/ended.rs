@@ -10,7 +10,7 @@ use stockade_agents::{AgentError, Finished, Stop};
 use crate::journal::{Journal, Live};
 use crate::quoted;
 use crate::record::{Changes, Event, LeftOut, State, ThreadFinished};
-use crate::store::Thread;
+use crate::store::{CANCELLED, Cancel, Thread};
 
 /// The longest title, in characters.
 const TITLE_MAX: usize = 72;
@@ -57,6 +57,15 @@ impl Ended {
             self.state = State::Failed;
             self.exit = TIMED_OUT;
             self.summary = format!("the thread reached its wall-time limit of {limit:?}");
+        }
+        self
+    }
+
+    /// Says that it was the user in another process, where it was.
+    pub(crate) fn cancelled_by(mut self, cancel: &Cancel) -> Self {
+        if cancel.was_wished() && self.state != State::Completed {
+            (self.state, self.exit) = (State::Cancelled, CANCELLED);
+            "cancelled".clone_into(&mut self.summary);
         }
         self
     }

@@ -5,6 +5,7 @@
 //! configuration, `repository`: they run nothing that it names.) So no hook, filter, fsmonitor,
 //! textconv, external diff, credential helper or remote can run, whatever a file says.
 
+mod branch;
 mod clone;
 mod objects;
 mod repository;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::str::FromStr;
 
+pub(crate) use branch::{Identity, give_commits, identity};
 pub use clone::{CloneError, Cloned, clone_head};
 pub(crate) use objects::Objects;
 pub use repository::Repository;
@@ -187,7 +189,7 @@ pub(crate) struct Git {
     folder: PathBuf,
     variables: Vec<(&'static str, OsString)>,
     settings: Vec<OsString>,
-    /// Whether the user's own configuration is read: only by `git config`.
+    /// Whether the user's own configuration is read: for what `config` and `var` answer.
     is_users: bool,
 }
 

@@ -9,13 +9,14 @@
 //! [`cloud`] one on a clone in a machine.
 //!
 //! Invariants:
-//! - the user's `.git` is read and never written;
+//! - the user's `.git` is read; only a branch that they ask for ([`branch`]) is written to it;
 //! - no git is run in anything that a guest wrote;
 //! - what a thread changed is data: nothing in it is executed by looking at it.
 
 pub mod apply;
 mod base64;
 mod bounds;
+pub mod branch;
 pub mod changes;
 pub mod cloud;
 mod ended;

@@ -16,7 +16,7 @@ use crate::place::{Local, Place as _, PlaceError};
 use crate::question::Ask;
 use crate::record::{Event, Kind, Message, Phase, PhaseState, Role};
 use crate::session::{Parts, Session};
-use crate::store::{NewThread, Store, StoreError};
+use crate::store::{Cancel, NewThread, Store, StoreError};
 use crate::surroundings;
 
 /// What a local thread is to do, and within what.
@@ -101,6 +101,7 @@ pub fn run(
         enforcement: place.enforcement().iter().map(|&wall| wall.to_owned()).collect(),
         policy: surroundings::pinned(&task.judge, &task.bounds),
     })?;
+    let cancel = Cancel::watch(thread.folder(), stop);
     let journal = Journal::begin(store, &thread, watch)?;
     let looked = LocalChanges::begin(&workspace, thread.folder(), &hidden);
     journal.record(&Event::Message(Message { role: Role::User, text: task.prompt.clone() }))?;
@@ -121,7 +122,7 @@ pub fn run(
         command_timeout: task.budget.command_timeout,
     };
     let result = agent.run(&work, &session, &mut |event| session.heard(event), stop);
-    let mut ended = Ended::of_agent(&thread, result).within(&deadline);
+    let mut ended = Ended::of_agent(&thread, result).within(&deadline).cancelled_by(&cancel);
     // The boundary comes down before the end is recorded: nothing happens after it.
     drop(place);
     ended.notes = look_again(looked, &journal)

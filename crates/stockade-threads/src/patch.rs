@@ -15,7 +15,7 @@ mod path;
 
 use std::borrow::Cow;
 
-pub use intake::{IntakeError, take_in};
+pub use intake::{IntakeError, Told, take_in, take_in_commits};
 pub use path::{PathFault, TreePath};
 
 use crate::git::ObjectId;

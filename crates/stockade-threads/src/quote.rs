@@ -31,10 +31,7 @@ pub fn quoted(name: &[u8]) -> String {
 /// `json` with what a terminal obeys written as `\\uXXXX`, which means the same: JSON itself
 /// escapes what is below U+0020 only.
 pub fn json_for_terminals(json: String) -> String {
-    let is_obeyed = |character: char| {
-        matches!(character, '\u{7f}'..='\u{9f}' | '\u{200e}' | '\u{200f}'
-            | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
+    let is_obeyed = |character: char| character != '\n' && acts_on_terminals(character);
     if !json.contains(is_obeyed) {
         return json;
     }
@@ -48,6 +45,12 @@ pub fn json_for_terminals(json: String) -> String {
         }
     }
     text
+}
+
+/// Whether a terminal would obey `character` instead of showing it, or show others elsewhere.
+pub(crate) fn acts_on_terminals(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Reads a name that begins with a quote: the name, and how many bytes of `text` it took.

@@ -66,6 +66,12 @@ pub enum Event {
     /// Changes were applied to the user's files.
     #[serde(rename = "applied")]
     Applied(Applied),
+    /// A branch of the user's repository was made of the changes.
+    #[serde(rename = "branched")]
+    Branched(Branched),
+    /// The user dropped the changes.
+    #[serde(rename = "discarded")]
+    Discarded(Discarded),
     /// A torn end of the record was cut off and kept aside.
     #[serde(rename = "record.recovered")]
     Recovered(Recovered),
@@ -431,6 +437,39 @@ pub struct Changes {
     /// What was not compared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
+    /// Of a clone: the user's commit that it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// What was committed in the clone, in order, when that is a line from its base on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commits: Vec<Commit>,
+}
+
+/// A commit, as far as it is believed: two trees that hold what differs, and words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The tree before.
+    pub base: String,
+    /// The tree after.
+    pub result: String,
+    /// What its author said: hostile text without control characters.
+    pub message: String,
+}
+
+/// A branch was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Branched {
+    /// Its name, without `refs/heads/`.
+    pub branch: String,
+    /// Where it points.
+    pub commit: String,
+}
+
+/// Changes were dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discarded {
+    /// How many files they were of.
+    pub files: u64,
 }
 
 /// Something that a diff does not have.

@@ -8,13 +8,16 @@
 //!     lock                     held by the process that works on the thread
 //!     changes.git/             what changed: trees before and after, objects of its own
 //!     kept/                    what `apply` replaced
+//!     cancel                   somebody wishes that it ends
 //! ```
 //!
 //! A thread appears under its name with its first record in it, or not at all. What a process
 //! that is killed leaves behind opens again: see [`Thread`].
 
+mod cancel;
 mod chain;
 mod error;
+mod follow;
 mod index;
 mod summary;
 mod thread;
@@ -24,14 +27,17 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+pub(crate) use cancel::{CANCELLED, Cancel};
 pub use chain::{Fault, Record, Records, Verified};
 pub(crate) use chain::{append, hash};
 pub use error::StoreError;
+pub use follow::Follow;
 pub use summary::{Detail, PhaseSeen, Summary};
 pub use thread::Thread;
 
 use crate::ThreadId;
-use crate::record::{Event, Kind, ThreadStarted};
+use crate::git::trees::CHANGES;
+use crate::record::{Discarded, Event, Kind, ThreadStarted};
 use index::Index;
 use thread::{is_alive, take_lock};
 
@@ -218,6 +224,25 @@ impl Store {
     /// The folder of a thread.
     pub fn folder(&self, id: &ThreadId) -> PathBuf {
         self.threads().join(id.as_str())
+    }
+
+    /// Drops what a thread changed; its record stays, and says so.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Busy`] while a process works on it, or when the disk refuses.
+    pub fn discard(&self, id: &ThreadId) -> Result<(), StoreError> {
+        let thread = self.resume(id)?;
+        let files = self.detail(id)?.summary.changes;
+        // First the record: what it calls dropped may still lie there, and not the other way.
+        thread.record(&Event::Discarded(Discarded { files }))?;
+        let path = thread.folder().join(CHANGES);
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io("remove", &path)(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     fn threads(&self) -> PathBuf {

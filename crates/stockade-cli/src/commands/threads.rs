@@ -1,6 +1,7 @@
 //! `stockade threads`: what threads there are, what they did, and what becomes of it.
 
 mod apply;
+mod branch;
 mod diff;
 mod log;
 
@@ -15,7 +16,7 @@ use stockade_config::Env;
 use stockade_threads::ThreadId;
 use stockade_threads::changes::ChangeSet;
 use stockade_threads::flags::{Flag, Weight, flags};
-use stockade_threads::record::{Check, State, Usage};
+use stockade_threads::record::{Check, Kind, State, Usage};
 use stockade_threads::store::{Detail, PhaseSeen, Store, Summary};
 
 use crate::failure::Failure;
@@ -49,6 +50,12 @@ enum ThreadsVerb {
     Diff(diff::DiffArgs),
     /// Bring what a thread changed into the present files
     Apply(apply::ApplyArgs),
+    /// Make a branch of what a thread changed; your current branch and files stay
+    Branch(branch::BranchArgs),
+    /// Drop what a thread changed; its record stays
+    Discard(OneArgs),
+    /// End a thread that is at work, or that lost its process
+    Cancel(OneArgs),
     /// Remove threads with all that is kept of them
     Rm(RemoveArgs),
     #[command(external_subcommand)]
@@ -84,6 +91,14 @@ struct ShowArgs {
     json: bool,
     /// The thread: its ID, the start of it, or `last`
     #[arg(default_value = "last")]
+    id: String,
+}
+
+#[derive(Debug, Args)]
+struct OneArgs {
+    #[command(flatten)]
+    place: Place,
+    /// The thread: its ID, the start of it, or `last`
     id: String,
 }
 
@@ -140,12 +155,7 @@ impl Desk {
         if let Some(changes) = self.changes(id, &detail)? {
             return Ok(changes);
         }
-        let (text, hint) = if detail.summary.state.is_final() {
-            ("has no changes in its record", "`stockade threads log` tells what happened")
-        } else {
-            ("is still at work", "its changes are recorded when it ends")
-        };
-        Err(Failure::new(format!("thread `{id}` {text}"), hint).with_status(FAILED))
+        Err(no_changes(id, &detail))
     }
 
     /// `paths` as the user names them from where they stand, relative to `root`. Where nobody
@@ -160,6 +170,16 @@ impl Desk {
         // The root itself is everything.
         paths.map(|path| if path.as_os_str().is_empty() { ".".into() } else { path }).collect()
     }
+}
+
+/// Why there are none.
+fn no_changes(id: &ThreadId, detail: &Detail) -> Failure {
+    let (text, hint) = if detail.summary.state.is_final() {
+        ("has no changes in its record", "`stockade threads log` tells what happened")
+    } else {
+        ("is still at work", "its changes are recorded when it ends")
+    };
+    Failure::new(format!("thread `{id}` {text}"), hint).with_status(FAILED)
 }
 
 /// Without `.` and `..`, by the text alone: a deleted file is not on the disk.
@@ -188,9 +208,12 @@ pub(crate) fn run(arguments: &ThreadsArgs) -> Result<u8, Failure> {
         Some(ThreadsVerb::Log(arguments)) => log(arguments),
         Some(ThreadsVerb::Diff(arguments)) => diff::run(arguments),
         Some(ThreadsVerb::Apply(arguments)) => apply::run(arguments),
+        Some(ThreadsVerb::Branch(arguments)) => branch::run(arguments),
+        Some(ThreadsVerb::Discard(arguments)) => discard(arguments),
+        Some(ThreadsVerb::Cancel(arguments)) => cancel(arguments),
         Some(ThreadsVerb::Rm(arguments)) => remove(arguments),
         Some(ThreadsVerb::Other(words)) => {
-            const PLANNED: [&str; 5] = ["discard", "branch", "pr", "cancel", "resume"];
+            const PLANNED: [&str; 2] = ["pr", "resume"];
             let verb = words.first().map(|verb| verb.to_string_lossy()).unwrap_or_default();
             if PLANNED.contains(&&*verb) {
                 return Err(Failure::not_yet_verb(&format!("threads {verb}")));
@@ -315,6 +338,27 @@ fn remove(arguments: &RemoveArgs) -> Result<u8, Failure> {
     for id in ids? {
         desk.store.remove(&id).map_err(of_store)?;
     }
+    Ok(0)
+}
+
+fn discard(arguments: &OneArgs) -> Result<u8, Failure> {
+    let desk = Desk::open(&arguments.place)?;
+    let id = desk.find(&arguments.id)?;
+    let detail = desk.detail(&id)?;
+    if detail.summary.kind != Kind::Cloud {
+        let text = format!("thread `{id}` worked on your own files: there is nothing to drop");
+        return Err(
+            Failure::new(text, "`stockade threads diff` shows what it changed").with_status(FAILED)
+        );
+    }
+    desk.store.discard(&id).map_err(of_store)?;
+    Ok(0)
+}
+
+fn cancel(arguments: &OneArgs) -> Result<u8, Failure> {
+    let desk = Desk::open(&arguments.place)?;
+    let id = desk.find(&arguments.id)?;
+    desk.store.cancel(&id).map_err(of_store)?;
     Ok(0)
 }
 

@@ -112,6 +112,30 @@ fn an_interrupt_ends_the_command_and_is_recorded() {
 }
 
 #[test]
+fn a_thread_is_followed_and_cancelled_from_another_terminal() {
+    let place = place();
+    let model = FakeModel::start(vec![Step::Shell("echo up; sleep 60".to_owned())]).unwrap();
+    let mut child = place.start(&model, &["local", "--json", "x"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let started = lines.by_ref().find(|line| line.contains("thread.started")).unwrap();
+    let started: Value = serde_json::from_str(&started).unwrap();
+    let id = started["thread"].as_str().unwrap();
+    let mut follower = place.start(&model, &["log", "--json", "--follow", id]);
+    assert!(lines.by_ref().any(|line| line.contains("command.started")));
+    let cancelled = place.stockade(&model, &["threads", "cancel", id]);
+    assert!(cancelled.status.success(), "{}", text(&cancelled));
+    let last: Value = serde_json::from_str(&lines.last().unwrap()).unwrap();
+    assert_eq!((&last["state"], &last["exit"]), (&json!("cancelled"), &json!(1)), "{last}");
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let mut seen = String::new();
+    follower.stdout.take().unwrap().read_to_string(&mut seen).unwrap();
+    assert!(follower.wait().unwrap().success());
+    let whole = place.stockade(&model, &["log", "--json", id]);
+    assert_eq!(seen, String::from_utf8_lossy(&whole.stdout), "to the last line");
+    assert!(seen.contains("thread.finished"), "{seen}");
+}
+
+#[test]
 fn a_wall_time_limit_ends_the_command_and_the_wait_for_the_model() {
     let place = place();
     let slow = FakeModel::start(vec![Step::Shell("sleep 60".to_owned())]).unwrap();

@@ -113,7 +113,9 @@ fn rules_hold_in_a_machine_and_the_result_of_an_interrupted_thread_is_kept() {
     let script = vec![
         shell("docker ps"),
         shell("cargo fetch"),
-        shell("echo two > src/a.txt"),
+        shell(
+            "echo two > src/a.txt; git -c user.name=x -c user.email=x commit -qam 'in the clone'; echo three >> src/a.txt",
+        ),
         shell("sleep 600"),
     ];
     let model = FakeModel::start(script).unwrap();
@@ -140,6 +142,22 @@ fn rules_hold_in_a_machine_and_the_result_of_an_interrupted_thread_is_kept() {
     let mut error = String::new();
     child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{error}");
+    branch_of(&place);
+}
+
+/// The commit of the machine and what was not committed there, as a branch.
+fn branch_of(place: &Place) {
+    let who = "[user]\nname = Tester\nemail = t@example.org\n";
+    fs::write(place.home().join(".gitconfig"), who).unwrap();
+    let made = place.stockade(&nobody(), &["threads", "branch", "last", "results"]);
+    assert!(made.status.success(), "{}", text(&made));
+    let words = ["-c", "safe.directory=*", "log", "-p", "--format=%s by %ae", "results"];
+    let log = Command::new("git").args(words).current_dir(place.work()).output().unwrap();
+    let log = text(&log);
+    for words in ["in the clone by t@example.org", "+two", "x by t@example.org", "+three", "start"]
+    {
+        assert!(log.contains(words), "{words}: {log}");
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! `stockade threads` as a script and a person meet it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod branching;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -8,7 +10,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use stockade_threads::git::{LocalChanges, clone_head};
-use stockade_threads::patch::{GUEST_DIFF, take_in};
+use stockade_threads::patch::{GUEST_DIFF, Told, take_in, take_in_commits};
 use stockade_threads::record::{
     CommandFinished, CommandStarted, Decision, Event, Kind, Message, Role, State, Usage,
 };
@@ -27,6 +29,8 @@ impl Home {
         let folder = tempfile::tempdir_in(base.canonicalize().unwrap()).unwrap();
         let home = Self { folder };
         fs::create_dir(home.work()).unwrap();
+        let who = "[user]\nname = Tester\nemail = t@example.org\n";
+        fs::write(home.folder.path().join(".gitconfig"), who).unwrap();
         git(&home.work(), &["init", "-q", "-b", "main"]);
         for (name, content) in files {
             write(&home.work(), name, content);
@@ -70,7 +74,9 @@ impl Home {
         git(&clone, &["add", "-A"]);
         let words: Vec<&str> = GUEST_DIFF.into_iter().chain([cloned.commit.as_str()]).collect();
         let diff = git(&clone, &words);
-        let changes = take_in(&diff, &cloned, thread.folder()).unwrap();
+        let mut changes = take_in(&diff, &cloned, thread.folder()).unwrap();
+        let told = commits(&clone, cloned.commit.as_str());
+        changes.commits = take_in_commits(&told, &cloned, thread.folder()).unwrap_or_default();
         thread.record(&Event::Changes(changes)).unwrap();
         thread.finish(State::Completed, 0, "done").unwrap();
         thread.id().to_string()
@@ -105,6 +111,26 @@ impl Home {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The commits after `base` as the guest tells them.
+fn commits(clone: &Path, base: &str) -> Vec<Told> {
+    let not_base = format!("^{base}");
+    let listed = git(clone, &["rev-list", "--reverse", "--parents", "HEAD", &not_base]);
+    let mut parent = base.to_owned();
+    let is_line = text(&listed).lines().next().is_none_or(|first| first.ends_with(base));
+    if !is_line {
+        return Vec::new();
+    }
+    let told = |line: &str| {
+        let commit = line.split(' ').next().unwrap();
+        let options = GUEST_DIFF.into_iter().filter(|word| *word != "--cached");
+        let words: Vec<&str> = options.chain([parent.as_str(), commit]).collect();
+        let diff = git(clone, &words);
+        commit.clone_into(&mut parent);
+        Told { diff, message: git(clone, &["log", "-1", "--format=%B", commit]) }
+    };
+    text(&listed).lines().map(told).collect()
 }
 
 fn write(folder: &Path, name: &str, content: &str) {
@@ -276,11 +302,11 @@ fn a_local_threads_changes_are_there_already() {
 #[test]
 fn what_is_not_there_is_refused_by_name() {
     let home = Home::new(&[("a", "a\n")]);
-    for verb in ["discard", "branch", "pr", "cancel", "resume"] {
+    for verb in ["pr", "resume"] {
         let said = home.said(&["threads", verb, "last"], 1);
         assert!(said.contains(&format!("not yet: `stockade threads {verb}`")), "{said}");
     }
-    for words in [&["undo"][..], &["log", "--follow"], &["threads", "diff", "--ignored"]] {
+    for words in [&["undo"][..], &["threads", "diff", "--ignored"]] {
         assert!(home.said(words, 1).contains("not yet"), "{words:?}");
     }
     for words in [

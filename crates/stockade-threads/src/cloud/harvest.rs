@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use stockade_guest::{CallError, Client, End, Exec, Stream};
 
-use crate::ended::not_in_diff;
-use crate::git::Cloned;
-use crate::patch::{FILE_MAX, GUEST_DIFF, IntakeError, TEXT_MAX, take_in};
+use crate::ended::{not_in_diff, with_causes};
+use crate::git::{Cloned, ObjectId};
+use crate::patch::{FILE_MAX, GUEST_DIFF, IntakeError, TEXT_MAX, Told, take_in, take_in_commits};
 use crate::record::{Changes, LeftOut};
 
 /// What one command in the machine has for its part of the diff.
@@ -23,11 +23,18 @@ const PATIENCE: Duration = Duration::from_mins(5);
 const NAMES_MAX: usize = 64 << 20;
 /// How much of what git says about a failure is kept, in bytes.
 const WORDS_MAX: usize = 400;
+/// Commits that a branch may have; of more, one is made.
+const COMMITS_MAX: usize = 100;
+/// What a list of commits, or the words of one, may be long, in bytes.
+const LIST_MAX: usize = 1 << 20;
+/// What is said of other commits.
+const NO_LINE: &str = "its commits are no line from the base on: a branch has one of all";
 /// Large files that are named one by one; beyond this somebody plays with us.
 const LARGE_MAX: usize = 1000;
 
 /// Of every git: nothing that the repository's own configuration could change about the text.
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 9] = [
+    "i18n.logOutputEncoding=UTF-8",
     "core.fsmonitor=false",
     "core.hooksPath=/dev/null",
     "core.attributesFile=/dev/null",
@@ -108,11 +115,24 @@ impl Inside<'_> {
         let ignored = ["ls-files", "-z", "--others", "--ignored", "--exclude-standard"];
         let ignored = self.done(&self.git(&ignored, Vec::new()), NAMES_MAX)?;
         let mut changes = take_in(&diff, cloned, self.thread)?;
+        let mut said = Vec::new();
+        match self.commits(cloned) {
+            Ok(Some(told)) => match take_in_commits(&told, cloned, self.thread) {
+                Ok(commits) => changes.commits = commits,
+                Err(error) => {
+                    said.push(format!("its commits are not taken: {}", with_causes(&error)));
+                }
+            },
+            Ok(None) => said.push(NO_LINE.to_owned()),
+            Err(lost @ (HarvestError::Call(_) | HarvestError::Stopped)) => return Err(lost),
+            Err(error) => said.push(format!("its commits are not taken: {}", with_causes(&error))),
+        }
         changes.left_out.extend(large.iter().map(|path| LeftOut {
             path: Path::new(OsStr::from_bytes(path)).into(),
             why: "a large file".to_owned(),
         }));
         let mut notes = not_in_diff(&changes);
+        notes.extend(said);
         if added.status == 1 {
             notes.push(format!("not in the diff, says git in the machine: {}", added.words));
         }
@@ -121,6 +141,29 @@ impl Inside<'_> {
             count => notes.push(format!("not in the diff: ignored files, {count} of them")),
         }
         Ok((changes, notes))
+    }
+
+    /// The machine's own commits; `None` when they are no line from the base on.
+    fn commits(&self, cloned: &Cloned) -> Result<Option<Vec<Told>>, HarvestError> {
+        let not_base = format!("^{}", cloned.commit);
+        let most = format!("--max-count={}", COMMITS_MAX + 1);
+        let list = ["rev-list", "--reverse", "--parents", &most, "HEAD", &not_base, "--"];
+        let answer = self.run(&self.git(&list, Vec::new()), LIST_MAX)?;
+        let line = line_of(&answer.text, &cloned.commit).filter(|_| answer.status == 0);
+        let Some(line) = line else { return Ok(None) };
+        let (mut told, mut bytes, mut parent) = (Vec::new(), 0, cloned.commit.clone());
+        for commit in line {
+            let options = GUEST_DIFF.iter().filter(|word| **word != "--cached").copied();
+            let words = options.chain([parent.as_str(), commit.as_str(), "--"]);
+            let words: Vec<&str> = words.collect();
+            let diff = self.done(&self.git(&words, Vec::new()), TEXT_MAX - bytes)?;
+            bytes += diff.len();
+            let words = ["log", "-1", "--format=%B", "--no-show-signature", commit.as_str(), "--"];
+            let message = self.done(&self.git(&words, Vec::new()), LIST_MAX)?;
+            told.push(Told { diff, message });
+            parent = commit;
+        }
+        Ok(Some(told))
     }
 
     /// A copy of the machine's index, which knows what is unchanged; without one, the commit.
@@ -217,6 +260,20 @@ impl Answer {
             if self.words.is_empty() { format!("status {}", self.status) } else { self.words };
         HarvestError::Failed { program: program.to_owned(), words }
     }
+}
+
+/// The commits of `rev-list --parents`, when each has the one before as its only parent and the
+/// first has `base`, and they are not too many.
+fn line_of(answer: &[u8], base: &ObjectId) -> Option<Vec<ObjectId>> {
+    let (mut line, mut parent) = (Vec::new(), base.clone());
+    for text in str::from_utf8(answer).ok()?.lines() {
+        let (commit, its_parent) = text.split_once(' ')?;
+        let commit: ObjectId = commit.parse().ok()?;
+        (its_parent == parent.as_str() && line.len() < COMMITS_MAX).then_some(())?;
+        parent = commit.clone();
+        line.push(commit);
+    }
+    Some(line)
 }
 
 /// The index that the diff is made with; the agent's own stays as it is.

@@ -114,7 +114,8 @@ fn fill(
     directory: &Path,
 ) -> Result<Cloned, GitError> {
     let git = Git::bare(directory);
-    copy_history(&git, &repository.objects, commit)?;
+    let lent = git.clone().borrowing(&repository.objects);
+    copy_history(&lent, &git, &format!("{commit}\n"), false)?;
     let branch = repository.branch.as_deref();
     let reference = branch.map_or_else(|| "HEAD".to_owned(), |name| format!("refs/heads/{name}"));
     if branch.is_some() {
@@ -150,13 +151,25 @@ fn submodule(line: &[u8]) -> Option<PathBuf> {
     Some(PathBuf::from(std::ffi::OsStr::from_bytes(path)))
 }
 
-/// Copies `commit` and all that it reaches, by a pack from one git to another.
-fn copy_history(git: &Git, objects: &Path, commit: &ObjectId) -> Result<(), GitError> {
+/// Copies what `revisions` (one a line, `^` before those that are there) reach, by a pack from
+/// one git to another. With `is_checked`, each object is looked at as it comes.
+pub(super) fn copy_history(
+    from: &Git,
+    into: &Git,
+    revisions: &str,
+    is_checked: bool,
+) -> Result<(), GitError> {
     const PACK: &str = "pack-objects";
     let words = [PACK, "--revs", "--stdout", "--quiet", "--delta-base-offset"];
-    let mut pack = git.clone().borrowing(objects).command(&words.map(AsRef::as_ref));
+    let mut pack = from.command(&words.map(AsRef::as_ref));
     let mut pack = pack.stdin(Stdio::piped()).spawn().map_err(GitError::Start)?;
-    let mut index = git.command(&["index-pack", "--stdin"].map(AsRef::as_ref));
+    let words: &[&str] = if is_checked {
+        &["index-pack", "--stdin", "--fsck-objects"]
+    } else {
+        &["index-pack", "--stdin"]
+    };
+    let words: Vec<&std::ffi::OsStr> = words.iter().map(AsRef::as_ref).collect();
+    let mut index = into.command(&words);
     let source = pack.stdout.take().map_or_else(Stdio::null, Stdio::from);
     let index = index.stdin(source).stdout(Stdio::null()).spawn().map_err(GitError::Start);
     let mut index = match index {
@@ -168,7 +181,7 @@ fn copy_history(git: &Git, objects: &Path, commit: &ObjectId) -> Result<(), GitE
     };
     if let Some(mut stdin) = pack.stdin.take() {
         // A git that ends before it has read this says why.
-        io::Write::write_all(&mut stdin, format!("{commit}\n").as_bytes()).ok();
+        io::Write::write_all(&mut stdin, revisions.as_bytes()).ok();
     }
     let (packing, indexing) = (pack.stderr.take(), index.stderr.take());
     let (packing, indexing) = std::thread::scope(|scope| {

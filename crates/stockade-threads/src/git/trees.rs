@@ -74,8 +74,17 @@ pub(crate) fn copy<'a>(
 
 /// Writes a tree of `listing`, whose content need not be there.
 pub(crate) fn write(directory: &Path, listing: &Listing) -> Result<ObjectId, GitError> {
+    write_with(&Git::bare(directory), directory, listing)
+}
+
+/// The same by `git`, which may know some of the trees from elsewhere: those are not written.
+pub(crate) fn write_with(
+    git: &Git,
+    directory: &Path,
+    listing: &Listing,
+) -> Result<ObjectId, GitError> {
     let index = directory.join("index.tree");
-    let git = Git::bare(directory).variable("GIT_INDEX_FILE", &index);
+    let git = git.clone().variable("GIT_INDEX_FILE", &index);
     let mut input = Vec::new();
     for (path, Entry { mode, id }) in listing {
         input.extend_from_slice(format!("{mode:06o} {id}\t").as_bytes());
@@ -99,6 +108,36 @@ pub(crate) fn keep(
     root: &Path,
     (before, after): (&Listing, &Listing),
 ) -> Result<Changes, GitError> {
+    let pair = keep_pair(directory, objects, (before, after))?;
+    let git = Git::bare(directory);
+    git.run(&["update-ref", "refs/stockade/base", pair.base.as_str()])?;
+    git.run(&["update-ref", "refs/stockade/result", pair.result.as_str()])?;
+    Ok(Changes {
+        root: PathText::from(root),
+        base: pair.base.to_string(),
+        result: pair.result.to_string(),
+        files: pair.files,
+        left_out: Vec::new(),
+        commit: None,
+        commits: Vec::new(),
+    })
+}
+
+/// What differs between two listings, as a pair of trees.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    pub(crate) base: ObjectId,
+    pub(crate) result: ObjectId,
+    /// How many files differ.
+    pub(crate) files: u64,
+}
+
+/// Keeps that pair. Nothing refers to it, and nothing in a repository of ours is ever swept up.
+pub(crate) fn keep_pair(
+    directory: &Path,
+    objects: Option<&Path>,
+    (before, after): (&Listing, &Listing),
+) -> Result<Pair, GitError> {
     let only = |one: &Listing, other: &Listing| -> Listing {
         let differs = |(path, entry): &(&Vec<u8>, &Entry)| other.get(*path) != Some(*entry);
         let own = one.iter().filter(differs);
@@ -106,16 +145,26 @@ pub(crate) fn keep(
     };
     let (before, after) = (only(before, after), only(after, before));
     copy(directory, objects, before.values().chain(after.values()))?;
-    let (base, result) = (write(directory, &before)?, write(directory, &after)?);
-    let git = Git::bare(directory);
-    git.run(&["update-ref", "refs/stockade/base", base.as_str()])?;
-    git.run(&["update-ref", "refs/stockade/result", result.as_str()])?;
     let new = after.keys().filter(|path| !before.contains_key(*path)).count();
-    Ok(Changes {
-        root: PathText::from(root),
-        base: base.to_string(),
-        result: result.to_string(),
+    Ok(Pair {
+        base: write(directory, &before)?,
+        result: write(directory, &after)?,
         files: u64::try_from(before.len() + new).unwrap_or(u64::MAX),
-        left_out: Vec::new(),
     })
+}
+
+/// Every file of `commit` or tree, as `git` can read it.
+pub(crate) fn of_commit(git: &Git, commit: &str) -> Result<Listing, GitError> {
+    let listed = git.run(&["ls-tree", "-r", "-z", "--full-tree", commit])?;
+    let entry = |line: &[u8]| {
+        // `100644 blob OID<tab>PATH`
+        let at = line.iter().position(|byte| *byte == b'\t')?;
+        let mut words = str::from_utf8(line.get(..at)?).ok()?.split(' ');
+        let mode = u32::from_str_radix(words.next()?, 8).ok()?;
+        let id = words.nth(1)?.parse().ok()?;
+        Some((line.get(at + 1..)?.to_owned(), Entry { mode, id }))
+    };
+    let entries =
+        fields(&listed).map(|line| entry(line).ok_or_else(|| GitError::answer("ls-tree")));
+    entries.collect()
 }

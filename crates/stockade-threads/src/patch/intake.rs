@@ -12,8 +12,12 @@ use super::{
     TreePath, binary,
 };
 use crate::git::trees::{self, CHANGES, Entry, Listing};
-use crate::git::{Cloned, Git, GitError, ObjectId, Objects, Repository, fields, init_bare, line};
-use crate::record::Changes;
+use crate::git::{Cloned, Git, GitError, ObjectId, Objects, Repository, init_bare, line};
+use crate::quote::acts_on_terminals;
+use crate::record::{Changes, Commit};
+
+/// What is kept of what a guest says about a commit, in bytes.
+const MESSAGE_MAX: usize = 16 << 10;
 
 /// The result was not taken; the thread has no changes.
 #[derive(Debug, thiserror::Error)]
@@ -44,60 +48,118 @@ pub enum IntakeError {
 /// # Errors
 ///
 /// [`IntakeError::Patch`] when the diff is hostile, broken or of another base. The user's
-/// repository is only read.
+/// repository is only read, and what the thread's own one has stays.
 pub fn take_in(diff: &[u8], cloned: &Cloned, thread: &Path) -> Result<Changes, IntakeError> {
     let patch = Patch::parse(diff)?;
-    let repository = Repository::discover(&cloned.top)?;
-    let gone = || IntakeError::NoRepository(cloned.top.clone());
-    let repository = repository.ok_or_else(gone)?;
-    let directory = thread.join(CHANGES);
-    init_bare(&directory, &repository.format)?;
-    let changes = build(&patch, cloned, &repository, &directory);
-    if changes.is_err() {
+    let own = Own::open(cloned, thread)?;
+    let result = own.base().and_then(|base| Ok((own.after(&patch, &base, &mut 0)?, base)));
+    let kept = result.and_then(|(result, base)| {
+        let objects = Some(own.repository.objects.as_path());
+        Ok(trees::keep(&own.directory, objects, &cloned.top, (&base, &result))?)
+    });
+    if kept.is_err() && own.is_new {
         // The error that is told is the one that made it useless.
-        fs::remove_dir_all(&directory).ok();
+        fs::remove_dir_all(&own.directory).ok();
     }
-    changes
+    Ok(Changes { commit: Some(cloned.commit.to_string()), ..kept? })
 }
 
-fn build(
-    patch: &Patch<'_>,
+/// A commit as the guest tells it: the difference to the one before, and words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// In the form of [`GUEST_DIFF`](super::GUEST_DIFF).
+    pub diff: Vec<u8>,
+    /// What its author said.
+    pub message: Vec<u8>,
+}
+
+/// The same for the guest's own commits, one upon the other; after [`take_in`].
+///
+/// # Errors
+///
+/// As [`take_in`]; then none of them is believed.
+pub fn take_in_commits(
+    told: &[Told],
     cloned: &Cloned,
-    repository: &Repository,
-    directory: &Path,
-) -> Result<Changes, IntakeError> {
-    let reading = Git::bare(directory).borrowing(&repository.objects);
-    let base = base_listing(&reading, &cloned.commit)?;
-    let mut intake = Intake {
-        objects: Objects::open(&reading)?,
-        folder: directory.join("intake"),
-        result: base.clone(),
-        written: Vec::new(),
-        total: 0,
-    };
-    let made = fs::DirBuilder::new().mode(0o700).create(&intake.folder);
-    made.map_err(|source| IntakeError::Io { path: intake.folder.clone(), source })?;
-    for file in &patch.files {
-        intake.file(file)?;
+    thread: &Path,
+) -> Result<Vec<Commit>, IntakeError> {
+    let own = Own::open(cloned, thread)?;
+    let (mut before, mut total) = (own.base()?, 0);
+    let mut commits = Vec::new();
+    for Told { diff, message } in told {
+        let patch = Patch::parse(diff)?;
+        let after = own.after(&patch, &before, &mut total)?;
+        let pair = (&before, &after);
+        let pair = trees::keep_pair(&own.directory, Some(&own.repository.objects), pair)?;
+        let (base, result) = (pair.base.to_string(), pair.result.to_string());
+        commits.push(Commit { base, result, message: words(message) });
+        before = after;
     }
-    let result = intake.finish(directory, patch)?;
-    Ok(trees::keep(directory, Some(&repository.objects), &cloned.top, (&base, &result))?)
+    Ok(commits)
 }
 
-/// Every file of `commit`.
-fn base_listing(git: &Git, commit: &ObjectId) -> Result<Listing, GitError> {
-    let listed = git.run(&["ls-tree", "-r", "-z", "--full-tree", commit.as_str()])?;
-    let entry = |line: &[u8]| {
-        // `100644 blob OID<tab>PATH`
-        let at = line.iter().position(|byte| *byte == b'\t')?;
-        let mut words = str::from_utf8(line.get(..at)?).ok()?.split(' ');
-        let mode = u32::from_str_radix(words.next()?, 8).ok()?;
-        let id = words.nth(1)?.parse().ok()?;
-        Some((line.get(at + 1..)?.to_owned(), Entry { mode, id }))
-    };
-    let entries =
-        fields(&listed).map(|line| entry(line).ok_or_else(|| GitError::answer("ls-tree")));
-    entries.collect()
+/// What a guest says about a commit, as text that acts on nothing.
+fn words(message: &[u8]) -> String {
+    let end = message.len().min(MESSAGE_MAX);
+    let text = String::from_utf8_lossy(message.get(..end).unwrap_or_default());
+    let is_plain = |c: &char| matches!(c, '\n' | '\t') || !acts_on_terminals(*c);
+    let text: String = text.chars().filter(is_plain).collect();
+    let text = text.trim();
+    if text.is_empty() { "(no message)".to_owned() } else { text.to_owned() }
+}
+
+/// The thread's own repository, and the user's to read from.
+struct Own {
+    repository: Repository,
+    directory: PathBuf,
+    reading: Git,
+    commit: ObjectId,
+    is_new: bool,
+}
+
+impl Own {
+    fn open(cloned: &Cloned, thread: &Path) -> Result<Self, IntakeError> {
+        let repository = Repository::discover(&cloned.top)?;
+        let gone = || IntakeError::NoRepository(cloned.top.clone());
+        let repository = repository.ok_or_else(gone)?;
+        let directory = thread.join(CHANGES);
+        let is_new = !directory.exists();
+        if is_new {
+            init_bare(&directory, &repository.format)?;
+        }
+        let reading = Git::bare(&directory).borrowing(&repository.objects);
+        Ok(Self { repository, directory, reading, commit: cloned.commit.clone(), is_new })
+    }
+
+    fn base(&self) -> Result<Listing, IntakeError> {
+        Ok(trees::of_commit(&self.reading, self.commit.as_str())?)
+    }
+
+    /// What `patch` makes of `base`. `total` counts the bytes that were taken so far.
+    fn after(
+        &self,
+        patch: &Patch<'_>,
+        base: &Listing,
+        total: &mut usize,
+    ) -> Result<Listing, IntakeError> {
+        let folder = self.directory.join("intake");
+        // That of a process that was killed.
+        fs::remove_dir_all(&folder).ok();
+        let made = fs::DirBuilder::new().mode(0o700).create(&folder);
+        made.map_err(|source| IntakeError::Io { path: folder.clone(), source })?;
+        let mut intake = Intake {
+            objects: Objects::open(&self.reading)?,
+            folder,
+            result: base.clone(),
+            written: Vec::new(),
+            total: *total,
+        };
+        for file in &patch.files {
+            intake.file(file)?;
+        }
+        *total = intake.total;
+        intake.finish(&self.directory, patch)
+    }
 }
 
 #[derive(Debug)]

@@ -106,10 +106,10 @@ pub(super) struct End {
 #[derive(Debug)]
 pub struct Records {
     thread: String,
-    reader: BufReader<File>,
+    pub(super) reader: BufReader<File>,
     seq: u64,
     prev: String,
-    length: u64,
+    pub(super) length: u64,
     torn_bytes: u64,
     is_over: bool,
 }
@@ -127,7 +127,7 @@ impl Records {
     }
 
     /// The next record; `None` at the end, where a line without an end does not count.
-    fn read(&mut self) -> Result<Option<Record>, StoreError> {
+    pub(super) fn read(&mut self) -> Result<Option<Record>, StoreError> {
         let mut line = Vec::new();
         let read = self.reader.read_until(b'\n', &mut line);
         read.map_err(StoreError::io("read", Path::new(EVENTS)))?;

@@ -29,6 +29,9 @@ pub enum StoreError {
     /// Another process works on the thread.
     #[error("thread `{0}` is at work")]
     Busy(String),
+    /// It has come to its end.
+    #[error("thread `{0}` has ended: {1}")]
+    Over(String, &'static str),
     /// A record was changed, or the disk lost a part of it.
     #[error("the record of thread `{thread}` is damaged at line {line}: {fault}")]
     Damaged {
@@ -58,7 +61,7 @@ impl StoreError {
             Self::Ambiguous(..) => Some("give more of the ID; `stockade threads list` shows it"),
             Self::Busy(_) => Some("end it first, or wait for it"),
             Self::Damaged { .. } => Some("the lines before it can be trusted; nothing was changed"),
-            Self::Io { .. } | Self::Closed(_) => None,
+            Self::Io { .. } | Self::Over(..) | Self::Closed(_) => None,
         }
     }
 }

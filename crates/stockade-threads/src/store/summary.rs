@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Records;
 use super::thread::is_alive;
 use crate::record::{
-    Changes, Check, Event, Kind, PathText, Phase, PhaseState, State, ThreadStarted, Usage,
+    Branched, Changes, Check, Event, Kind, PathText, Phase, PhaseState, State, ThreadStarted, Usage,
 };
 
 /// One line of `threads list`; the keys are those of its JSON.
@@ -63,6 +63,10 @@ pub struct Detail {
     pub usage: Usage,
     /// What changed, if anything was looked at.
     pub changes: Option<Changes>,
+    /// When that was recorded.
+    pub changed: String,
+    /// The last branch that was made of it.
+    pub branched: Option<Branched>,
     /// The exit status and the summary, once it ended.
     pub finished: Option<(u8, String)>,
     questions: BTreeSet<String>,
@@ -117,6 +121,8 @@ impl Detail {
             checks: Vec::new(),
             usage: Usage::default(),
             changes: None,
+            changed: String::new(),
+            branched: None,
             finished: None,
             questions: BTreeSet::new(),
         }
@@ -146,9 +152,15 @@ impl Detail {
             }
             Event::Check(check) => self.checks.push(check),
             Event::Changes(changes) => {
+                self.changed.clone_from(&self.summary.updated);
                 self.summary.changes = changes.files;
                 self.changes = Some(changes);
             }
+            Event::Discarded(_) => {
+                self.summary.changes = 0;
+                self.changes = None;
+            }
+            Event::Branched(branched) => self.branched = Some(branched),
             Event::ThreadFinished(finished) => {
                 self.summary.state = finished.state;
                 self.finished = Some((finished.exit, finished.summary));

@@ -196,8 +196,9 @@ pub(super) fn is_alive(folder: &Path) -> bool {
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
 }
 
-/// Nothing tells when a lock becomes free except waiting for it without an end.
-fn pause(time: Duration) {
+/// Nothing tells when a lock becomes free except waiting for it without an end, and a record
+/// that grows tells nobody either.
+pub(super) fn pause(time: Duration) {
     let time = Timespec::try_from(time).ok();
     rustix::event::poll(&mut [], time.as_ref()).ok();
 }

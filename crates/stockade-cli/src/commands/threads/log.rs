@@ -4,7 +4,6 @@ use clap::Args;
 use stockade_threads::record::{CommandStarted, Decision, Event, Role};
 use stockade_threads::store::Record;
 
-use super::diff::not_yet;
 use super::{Desk, Place, of_store, one_line, unprinted};
 use crate::failure::Failure;
 use crate::ui;
@@ -20,7 +19,8 @@ pub(crate) struct LogArgs {
     /// Check that no line was changed, removed or put in
     #[arg(long)]
     verify: bool,
-    #[arg(short, long, hide = true)]
+    /// Go on as the record grows, until the thread ends
+    #[arg(short, long, conflicts_with = "verify")]
     follow: bool,
     /// The thread: its ID, the start of it, or `last`
     #[arg(default_value = "last")]
@@ -29,9 +29,6 @@ pub(crate) struct LogArgs {
 
 /// Prints the record; the value is the exit status.
 pub(crate) fn log(arguments: &LogArgs) -> Result<u8, Failure> {
-    if arguments.follow {
-        return Err(not_yet("threads log --follow"));
-    }
     let desk = Desk::open(&arguments.place)?;
     let id = desk.find(&arguments.id)?;
     if arguments.verify {
@@ -43,7 +40,12 @@ pub(crate) fn log(arguments: &LogArgs) -> Result<u8, Failure> {
         }
         return Ok(0);
     }
-    for record in desk.store.records(&id).map_err(of_store)? {
+    let records: Box<dyn Iterator<Item = _>> = if arguments.follow {
+        Box::new(desk.store.follow(&id).map_err(of_store)?)
+    } else {
+        Box::new(desk.store.records(&id).map_err(of_store)?)
+    };
+    for record in records {
         let record = record.map_err(of_store)?;
         let printed = if arguments.json {
             ui::json_line(&record.line)
@@ -103,6 +105,10 @@ fn event(event: &Event) -> String {
         Event::Applied(applied) => {
             format!("applied {} files, left {}", applied.applied.len(), applied.left.len())
         }
+        Event::Branched(branched) => {
+            format!("branch {} at {}", branched.branch, branched.commit)
+        }
+        Event::Discarded(dropped) => format!("changes of {} files dropped", dropped.files),
         Event::Recovered(torn) => format!("{} torn bytes put aside in {}", torn.bytes, torn.kept),
         Event::ThreadFinished(end) => {
             format!("{}, exit {}: {}", end.state.as_str(), end.exit, end.summary)

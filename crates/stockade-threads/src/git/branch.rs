@@ -1,0 +1,128 @@
+//! What is written into the user's repository when they ask for a branch: a pack and a name.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use super::clone::copy_history;
+use super::{Git, GitError, ObjectId, Repository, line, object};
+
+/// Who a commit is by: the user, as their git has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    name: String,
+    email: String,
+}
+
+/// Variables of the user's that say who they are.
+const WHO: [&str; 5] =
+    ["GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "EMAIL"];
+
+/// Who the user is, by their configuration or their environment. It runs nothing.
+pub(crate) fn identity(repository: &Repository) -> Result<Identity, GitError> {
+    const VERB: &str = "var";
+    let mut git = repository.as_user();
+    for name in WHO {
+        if let Some(value) = std::env::var_os(name) {
+            git = git.variable(name, value);
+        }
+    }
+    let answer = git.run(&[VERB, "GIT_AUTHOR_IDENT"])?;
+    // `NAME <EMAIL> SECONDS ZONE`
+    let text = line(VERB, &answer)?;
+    let parts = text.rsplit_once('>').and_then(|(who, _)| who.rsplit_once(" <"));
+    let (name, email) = parts.ok_or_else(|| GitError::answer(VERB))?;
+    Ok(Identity { name: name.to_owned(), email: email.to_owned() })
+}
+
+/// Copies what `tip` has and `base` has not from the repository in `directory`, which we made,
+/// into the user's. Each object is checked as it comes.
+pub(crate) fn give_commits(
+    directory: &Path,
+    repository: &Repository,
+    (tip, base): (&str, &str),
+) -> Result<(), GitError> {
+    let into = repository.own();
+    let from = Git::bare(directory).borrowing(&repository.objects);
+    copy_history(&from, &into, &format!("{tip}\n^{base}\n"), true)
+}
+
+impl Git {
+    /// As somebody, at some time.
+    pub(crate) fn signed(self, who: &Identity, when: &str) -> Self {
+        let who = self
+            .variable("GIT_AUTHOR_NAME", &who.name)
+            .variable("GIT_AUTHOR_EMAIL", &who.email)
+            .variable("GIT_COMMITTER_NAME", &who.name)
+            .variable("GIT_COMMITTER_EMAIL", &who.email);
+        who.variable("GIT_AUTHOR_DATE", when).variable("GIT_COMMITTER_DATE", when)
+    }
+}
+
+impl Repository {
+    /// Git with this repository, of whose configuration nothing runs.
+    fn own(&self) -> Git {
+        Git::discovering(&self.top).variable("GIT_DIR", &self.directory)
+    }
+
+    /// Git with this repository as its user has it: what they configured counts.
+    pub(crate) fn as_user(&self) -> Git {
+        let mut git = self.own();
+        git.is_users = true;
+        for name in ["HOME", "XDG_CONFIG_HOME"] {
+            if let Some(value) = std::env::var_os(name) {
+                git = git.variable(name, value);
+            }
+        }
+        git
+    }
+
+    /// Git with the repository in `directory`, which we made, that reads this one's objects too.
+    pub(crate) fn lend(&self, directory: &Path) -> Git {
+        Git::bare(directory).borrowing(&self.objects)
+    }
+
+    /// Whether it has that commit.
+    pub(crate) fn has_commit(&self, commit: &str) -> Result<bool, GitError> {
+        let name = format!("{commit}^{{commit}}");
+        Ok(self.own().is_true(&["rev-parse", "--quiet", "--verify", &name])?.is_some())
+    }
+
+    /// Whether git takes `name` for a branch.
+    pub(crate) fn is_branch_name(&self, name: &str) -> Result<bool, GitError> {
+        if name.starts_with('-') || name.starts_with("refs/") || name.contains("@{") {
+            return Ok(false);
+        }
+        let (status, _) = self.own().status_of(&["check-ref-format", "--branch", name])?;
+        Ok(status == Some(0))
+    }
+
+    /// Where the branch `name` points, if there is one.
+    pub(crate) fn branch_tip(&self, name: &str) -> Result<Option<String>, GitError> {
+        let reference = format!("refs/heads/{name}");
+        let words = ["rev-parse", "--quiet", "--verify", &reference];
+        let found = self.own().is_true(&words)?;
+        found.map(|answer| Ok(object("rev-parse", &answer)?.to_string())).transpose()
+    }
+
+    /// Makes the branch `name`, unless it is there and points to `tip`.
+    pub(crate) fn make_branch(
+        &self,
+        name: &str,
+        tip: &str,
+        who: &Identity,
+        why: &str,
+    ) -> Result<(), GitError> {
+        if self.branch_tip(name)?.as_deref() == Some(tip) {
+            return Ok(());
+        }
+        let tip: ObjectId = tip.parse().ok().ok_or_else(|| GitError::answer("commit-tree"))?;
+        let nothing = "0".repeat(tip.as_str().len());
+        let git = self
+            .own()
+            .variable("GIT_COMMITTER_NAME", &who.name)
+            .variable("GIT_COMMITTER_EMAIL", &who.email);
+        let reference = format!("refs/heads/{name}");
+        let words = ["update-ref", "-m", why, &reference, tip.as_str(), &nothing];
+        git.run(&words.map(OsStr::new)).map(drop)
+    }
+}
