@@ -61,6 +61,8 @@ pub enum Layer {
     Profile,
     /// The workspace's own file, which may only narrow.
     Project,
+    /// What the user has answered for one project: `~/.config/stockade/projects/`.
+    Answers,
     /// `-c`.
     Option,
 }

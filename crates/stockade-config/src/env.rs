@@ -22,6 +22,8 @@ pub struct Env {
     pub memory_bytes: u64,
     /// Where the system's configuration lies: `/etc/stockade`.
     pub system: PathBuf,
+    /// When that was; rules may expire.
+    pub now: std::time::SystemTime,
     /// The user database: `/etc/passwd` (passwd(5)). `HOME` may be missing, or may be another
     /// user's (`sudo`); the account's own secrets are hidden all the same.
     pub accounts: PathBuf,
@@ -45,6 +47,7 @@ impl Env {
             uid: rustix::process::geteuid().as_raw(),
             memory_bytes: memory_of_container().map_or(installed, |limit| limit.min(installed)),
             system: PathBuf::from("/etc/stockade"),
+            now: std::time::SystemTime::now(),
             accounts: PathBuf::from("/etc/passwd"),
             vars,
         };
@@ -59,7 +62,7 @@ impl Env {
     }
 
     /// `$XDG_CONFIG_HOME/stockade` or `~/.config/stockade`.
-    pub(crate) fn user_folder(&self) -> Option<PathBuf> {
+    pub fn user_folder(&self) -> Option<PathBuf> {
         Some(self.base_folder("XDG_CONFIG_HOME", ".config")?.join("stockade"))
     }
 
@@ -72,6 +75,21 @@ impl Env {
     /// `~/.cache/stockade`.
     pub fn cache_folder(&self) -> Option<PathBuf> {
         Some(self.caches()?.join("stockade"))
+    }
+
+    /// Where the answers that the user has given for `workspace` are kept; `None` where no home is
+    /// known, or for a path that TOML cannot hold. The file names its workspace, so that two whose
+    /// names come to the same share nothing.
+    pub fn answers_file(&self, workspace: &Path) -> Option<PathBuf> {
+        let text = workspace.to_str()?;
+        // FNV-1a, 64 bits.
+        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let name = workspace.file_name()?.to_string_lossy();
+        let plain = |c: &char| c.is_ascii_alphanumeric() || ['-', '_'].contains(c);
+        let name: String = name.chars().filter(plain).take(40).collect();
+        Some(self.user_folder()?.join("projects").join(format!("{name}-{hash:016x}.toml")))
     }
 
     /// A base folder of the XDG specification: what `variable` holds, else `below_home`.
@@ -183,6 +201,7 @@ mod tests {
             uid: 12,
             memory_bytes: 1 << 30,
             system: top.join("system"),
+            now: std::time::UNIX_EPOCH,
             accounts,
         };
         let [named, account] = ["named", "account"].map(|name| top.join(name));

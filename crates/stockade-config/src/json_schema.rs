@@ -65,7 +65,12 @@ fn of_kind(kind: Kind) -> Value {
         }
         Kind::Size => json!({ "type": "string", "pattern": "^[0-9]+ *([KMGT]i?B|[KMGTkB])?$" }),
         Kind::Time => json!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h|d) ?)+$" }),
+        Kind::Date => json!({ "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}" }),
         Kind::Texts => texts(),
+        Kind::Ports => {
+            let port = json!({ "type": "integer", "minimum": 1, "maximum": u16::MAX });
+            json!({ "type": "array", "items": port })
+        }
         Kind::Map => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Kind::Prefix => json!({ "oneOf": [
             { "type": "string" },
@@ -101,6 +106,8 @@ mod tests {
             Kind::Number(least, _) => (least.to_string(), "'x'"),
             Kind::Size => ("'512MiB'".into(), "'much'"),
             Kind::Time => ("'40s'".into(), "'long'"),
+            Kind::Date => ("2030-12-31".into(), "'soon'"),
+            Kind::Ports => ("[5432]".into(), "[0]"),
             Kind::Texts if known.path == "unprotected" => ("['.env']".into(), "1"),
             Kind::Texts if known.path == "rules.not_match" => ("['b']".into(), "1"),
             Kind::Texts => ("['a']".into(), "1"),
@@ -120,7 +127,7 @@ mod tests {
             text.push_str("prefix = 'a'\n");
         }
         if !["allow", "decision"].contains(&key) {
-            text.push_str("allow = false\n");
+            text.push_str("allow = true\n");
         }
         format!("{text}{key} = {value}\n")
     }

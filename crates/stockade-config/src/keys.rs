@@ -21,8 +21,12 @@ pub(crate) enum Kind {
     Size,
     /// `"40s"`.
     Time,
+    /// A date, or a date with a time.
+    Date,
     /// A list of strings.
     Texts,
+    /// A list of TCP ports.
+    Ports,
     /// A table of strings, under names of the user's.
     Map,
     /// A string, or a list of words, each of which may be one of several.
@@ -50,6 +54,8 @@ pub(crate) const LISTS: [&str; 1] = ["rules"];
 
 pub(crate) const MODES: &[&str] = &["read-only", "workspace-write", "danger-full-access"];
 pub(crate) const APPROVALS: &[&str] = &["untrusted", "on-request", "never", "on-failure"];
+
+pub(crate) const SCOPES: &[&str] = &["user", "thread", "project", "system"];
 
 /// All of them, in the order in which they are told.
 pub(crate) const KEYS: &[Known] = &[
@@ -79,7 +85,11 @@ pub(crate) const KEYS: &[Known] = &[
     key("rules.allow", Kind::Flag, "short for `decision`"),
     key("rules.decision", Kind::Word(&["allow", "ask", "deny"]), "what becomes of it"),
     key("rules.reason", Kind::Text, "what is told"),
+    key("rules.grant.paths", Kind::Texts, "paths that an approval makes writable"),
     key("rules.grant.hosts", Kind::Texts, "hosts that an approval opens"),
+    key("rules.grant.ports", Kind::Ports, "ports of the host's loopback that an approval opens"),
+    key("rules.scope", Kind::Word(SCOPES), "for whom it holds, as where it stands says"),
+    key("rules.expires", Kind::Date, "until when it holds"),
     key("rules.match", Kind::Texts, "command lines that it must match"),
     key("rules.not_match", Kind::Texts, "command lines that it must not"),
     key("model.api", Kind::Word(&["responses", "chat", "messages"]), "what its server speaks"),
@@ -143,7 +153,7 @@ mod tests {
     #[test]
     fn names_are_told_by_table() {
         assert_eq!(names_in("env"), ["pass", "set"]);
-        assert_eq!(names_in("rules.grant"), ["hosts"]);
+        assert_eq!(names_in("rules.grant"), ["paths", "hosts", "ports"]);
         assert!(names_in("").starts_with(&["sandbox_mode", "approval_policy"]));
         assert!(names_in("").contains(&"rules") && !names_in("").contains(&"hosts"));
     }

@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::diagnose::{ConfigError, Layer, Source};
 use crate::env::Env;
+use crate::grants::GrantText;
 use crate::schema::{self, Placed, Settings, ignored};
 
 /// Larger than any configuration that a person wrote; in bytes.
@@ -108,13 +109,15 @@ pub(crate) struct Files {
     /// Must exist.
     pub(crate) profile: Option<PathBuf>,
     pub(crate) project: Option<PathBuf>,
+    /// What the user has answered for this workspace.
+    pub(crate) answers: Option<PathBuf>,
 }
 
 impl Files {
     pub(crate) fn of(
         env: &Env,
         profile: Option<&str>,
-        project: Option<&Path>,
+        (workspace, project): (&Path, Option<&Path>),
     ) -> Result<Self, ConfigError> {
         let requirements = env.system.join("requirements.toml");
         // A link that leads nowhere is a mistake in what should bind, not its absence.
@@ -142,6 +145,7 @@ impl Files {
             user: user.map(|folder| folder.join("config.toml")),
             profile,
             project: project.map(|folder| folder.join(".stockade/config.toml")),
+            answers: env.answers_file(workspace),
         })
     }
 
@@ -191,6 +195,24 @@ impl Settings {
         self
     }
 
+    /// Puts on top what the user has answered for `workspace`, unless it is another one's.
+    pub(crate) fn answered(mut self, answers: Self, workspace: &Path) -> Self {
+        match &answers.workspace {
+            Some(named) if Path::new(&named.value) == workspace => self.overlay(answers),
+            Some(Placed { value, place }) => {
+                self.warnings.push(format!("{place}: ignored: these are answers for `{value}`"));
+                self
+            }
+            None => {
+                self.warnings.push(
+                    "answers for this project are ignored: they do not name their `workspace`"
+                        .to_owned(),
+                );
+                self
+            }
+        }
+    }
+
     /// Puts a project's own file on top: whatever in it would widen is left out and said.
     ///
     /// What its `writable_roots` have in common with those below is known only where paths are
@@ -228,12 +250,16 @@ impl Settings {
         for entry in &project.env_set {
             leave_out(&entry.place, "set variables");
         }
-        for rule in project.rules {
+        for mut rule in project.rules {
             if rule.decision == Verdict::Allow {
                 leave_out(&rule.place, "allow commands");
-            } else {
-                self.rules.push(rule);
+                continue;
             }
+            if rule.grant != GrantText::default() {
+                leave_out(&rule.place, "say what an approval opens");
+                rule.grant = GrantText::default();
+            }
+            self.rules.push(rule);
         }
         for place in project.model.places() {
             leave_out(place, "choose the model");

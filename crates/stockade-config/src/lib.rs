@@ -12,8 +12,10 @@
 mod aliases;
 mod diagnose;
 mod env;
+mod expiry;
 mod git;
 mod git_config;
+mod grants;
 mod hidden;
 mod json_schema;
 mod keys;
@@ -31,9 +33,11 @@ mod variables;
 
 pub use diagnose::{ConfigError, Diagnostic, Layer};
 pub use env::Env;
+pub use expiry::Expiry;
+pub use grants::GrantText;
 pub use json_schema::json_schema;
 pub use load::{EnvFlag, Loaded, Needs, Request, load, load_with_rules};
 pub use locate::way_to;
 pub use machine::CloudText;
 pub use model::{AgentLimits, KeySource, ModelApi, ModelText};
-pub use rule_text::{Prefix, RuleText};
+pub use rule_text::{Prefix, RuleText, Scope};

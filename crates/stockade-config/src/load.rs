@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use stockade_policy::{AbsPath, ApprovalPolicy, Limits, Mode, Network, Policy, Verdict};
 use stockade_rules::RuleSet;
@@ -10,6 +10,7 @@ use stockade_rules::RuleSet;
 use crate::diagnose::{ConfigError, Layer};
 use crate::env::{Env, Homes};
 use crate::git::{self, Repository, User};
+use crate::grants::{self, GrantText};
 use crate::hidden::{self, Hidden};
 use crate::layer::{Files, read_file, read_option};
 use crate::locate;
@@ -92,6 +93,8 @@ pub struct Loaded {
     pub cloud: CloudText,
     /// Command rules, lowest layer first. From [`load`] there are only those that allow.
     pub rules: Vec<RuleText>,
+    /// Rules that no longer hold.
+    pub expired: Vec<RuleText>,
     /// Limits of a task of the built-in agent.
     pub agent: AgentLimits,
     model: ModelSettings,
@@ -146,8 +149,9 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
     let homes = env.homes();
     let workspace = locate::workspace(env, &homes, request.workspace.as_deref())?;
     let project = (!request.no_project_config).then_some(workspace.as_path());
-    let files = Files::of(env, request.profile.as_deref(), project)?;
-    let settings = settings(env, request, &files)?;
+    let files = Files::of(env, request.profile.as_deref(), (&workspace, project))?;
+    let mut settings = settings(env, request, (&files, &workspace))?;
+    let expired = settings.take_expired(env.now);
     let mode = settings.mode.as_ref().map_or(Mode::WorkspaceWrite, |mode| mode.value);
     let mut warnings = settings.warnings.clone();
     if homes.all.is_empty() {
@@ -165,6 +169,7 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
     })?;
     warnings.extend(hidden.warnings.iter().cloned());
     let place = Place { env, homes: &homes, workspace: &workspace, files: &files };
+    warnings.extend(place.grants(&mut settings, &hidden)?);
     let surface = match mode {
         Mode::DangerFullAccess => Surface::default(),
         Mode::ReadOnly | Mode::WorkspaceWrite => {
@@ -191,6 +196,7 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
         unprotected: settings.unprotected.iter().map(|entry| entry.value.clone()).collect(),
         cloud: settings.cloud.text(),
         rules: settings.rules,
+        expired,
         agent: settings.agent.whole(),
         model: settings.model,
         policy,
@@ -199,7 +205,11 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
 }
 
 /// All layers together, flags on top.
-fn settings(env: &Env, request: &Request, files: &Files) -> Result<Settings, ConfigError> {
+fn settings(
+    env: &Env,
+    request: &Request,
+    (files, workspace): (&Files, &Path),
+) -> Result<Settings, ConfigError> {
     let mut settings = Settings::default();
     let fixed = [(Some(&files.system), Layer::System), (files.user.as_ref(), Layer::User)];
     for (file, layer) in fixed {
@@ -224,6 +234,11 @@ fn settings(env: &Env, request: &Request, files: &Files) -> Result<Settings, Con
     {
         settings = settings.narrow(project);
     }
+    if let Some(answers) = &files.answers
+        && let Some(answers) = read_file(answers, Layer::Answers)?
+    {
+        settings = settings.answered(answers, workspace);
+    }
     for option in &request.options {
         settings = settings.overlay(read_option(option)?);
     }
@@ -241,6 +256,14 @@ fn settings(env: &Env, request: &Request, files: &Files) -> Result<Settings, Con
 }
 
 impl Settings {
+    /// Takes out the rules that no longer hold.
+    fn take_expired(&mut self, now: SystemTime) -> Vec<RuleText> {
+        let is_over = |rule: &RuleText| rule.expires.as_ref().is_some_and(|end| end.is_over(now));
+        let (expired, rules) = std::mem::take(&mut self.rules).into_iter().partition(is_over);
+        self.rules = rules;
+        expired
+    }
+
     fn with_defaults(mut self, limits: &Limits) -> Self {
         let built_in = || BUILT_IN.to_owned();
         self.tmp_bytes.get_or_insert_with(|| Placed { value: limits.tmp_bytes, place: built_in() });
@@ -275,6 +298,21 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// Finds on the disk what the grants of rules open; the value is what is to be said.
+    fn grants(&self, settings: &mut Settings, hidden: &Hidden) -> Result<Vec<String>, ConfigError> {
+        let mut warnings = Vec::new();
+        if settings.rules.iter().all(|rule| rule.grant == GrantText::default()) {
+            return Ok(warnings);
+        }
+        let own = Own::of(self.env, self.homes, &self.files.own());
+        let (env, homes, workspace) = (self.env, self.homes, self.workspace);
+        let ground = Ground { env, homes, workspace, hidden: &hidden.paths, own: &own };
+        let lifted: Vec<String> =
+            settings.unprotected.iter().map(|entry| entry.value.clone()).collect();
+        grants::resolve(&ground, &lifted, &mut settings.rules, &mut warnings)?;
+        Ok(warnings)
+    }
+
     fn surface(
         &self,
         request: &Request,

@@ -201,8 +201,25 @@ impl Ground<'_> {
 
     /// Refuses what can be no root. `entry` is how it was written.
     fn refuse(&self, found: &Path, entry: &Path, place: &str) -> Result<(), ConfigError> {
-        let what = format!("{place}: writable root `{}`", entry.display());
-        self.refuse_folder(found, &what)?;
+        self.refuse_open(found, &format!("{place}: writable root `{}`", entry.display()))
+    }
+
+    /// Refuses what an approval cannot open.
+    ///
+    /// # Errors
+    ///
+    /// Names the rule and the path, and why nothing may open it.
+    pub(crate) fn refuse_grant(
+        &self,
+        found: &Path,
+        entry: &Path,
+        place: &str,
+    ) -> Result<(), ConfigError> {
+        self.refuse_open(found, &format!("{place}: the grant of `{}`", entry.display()))
+    }
+
+    fn refuse_open(&self, found: &Path, what: &str) -> Result<(), ConfigError> {
+        self.refuse_folder(found, what)?;
         if self.is_protected(found) {
             let why = format!("{what} is refused: it is protected");
             return Err(ConfigError::refused(

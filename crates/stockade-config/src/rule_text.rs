@@ -5,11 +5,13 @@
 
 use std::ops::Range;
 
-use stockade_policy::Verdict;
+use stockade_policy::{Grant, Verdict};
 use stockade_rules::{Rule, RuleError, RuleSet, split_words};
 use toml::de::DeValue;
 
 use crate::diagnose::{ConfigError, Layer};
+use crate::expiry::Expiry;
+use crate::grants::GrantText;
 use crate::schema::{Entry, Reader, Value};
 
 /// One `[[rules]]` table.
@@ -21,8 +23,12 @@ pub struct RuleText {
     pub decision: Verdict,
     /// What the user is told.
     pub reason: Option<String>,
-    /// Hosts and presets that an approval opens.
-    pub grant_hosts: Vec<String>,
+    /// What an approval opens, as it is written.
+    pub grant: GrantText,
+    /// The same on this machine's disk, once the layers are together.
+    pub(crate) opens: Grant,
+    /// When it stops to hold, if it does.
+    pub expires: Option<Expiry>,
     /// Command lines that it must match.
     pub examples: Vec<String>,
     /// Command lines that it must not match.
@@ -31,6 +37,41 @@ pub struct RuleText {
     pub place: String,
     /// Which layer it stands in; a project's own may not allow.
     pub layer: Layer,
+}
+
+/// For whom a rule holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// This start: `-c`.
+    Thread,
+    /// One project: its own file, or what the user has answered for it.
+    Project,
+    /// The user: their own file, and a profile of it.
+    User,
+    /// Everybody on this machine.
+    System,
+}
+
+impl Scope {
+    /// The word in configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Thread => "thread",
+            Self::Project => "project",
+            Self::User => "user",
+            Self::System => "system",
+        }
+    }
+
+    /// That of what stands in `layer`.
+    pub fn of(layer: Layer) -> Self {
+        match layer {
+            Layer::System => Self::System,
+            Layer::User | Layer::Profile => Self::User,
+            Layer::Project | Layer::Answers => Self::Project,
+            Layer::Option => Self::Thread,
+        }
+    }
 }
 
 /// The beginning of a command.
@@ -43,6 +84,11 @@ pub enum Prefix {
 }
 
 impl RuleText {
+    /// For whom it holds.
+    pub fn scope(&self) -> Scope {
+        Scope::of(self.layer)
+    }
+
     /// The rule that the text means.
     ///
     /// # Errors
@@ -57,6 +103,7 @@ impl RuleText {
         let rule = Rule::new(words, self.decision, self.place.clone())?;
         Ok(rule
             .with_reason(self.reason.clone())
+            .with_grant(self.opens.clone())
             .with_examples(self.examples.clone(), self.counterexamples.clone()))
     }
 }
@@ -71,7 +118,9 @@ struct Parts {
     allow: Option<bool>,
     decision: Option<Verdict>,
     reason: Option<String>,
-    grant_hosts: Vec<String>,
+    grant: GrantText,
+    grant_place: Option<Range<usize>>,
+    expires: Option<Expiry>,
     examples: Vec<Example>,
     counterexamples: Vec<Example>,
 }
@@ -102,13 +151,19 @@ impl Reader<'_> {
             (Some(true), None) => Verdict::Allow,
             (Some(false), None) => Verdict::Deny,
         };
+        if let Some(place) = parts.grant_place.filter(|_| decision == Verdict::Deny) {
+            let label = "a rule that denies opens nothing";
+            return Err(self.source.wrong(place, "wrong rule", label, None));
+        }
         let (prefix, place) = parts.prefix.ok_or_else(|| wrong("`prefix` is missing"))?;
         let lines = |examples: &[Example]| examples.iter().map(|(line, _)| line.clone()).collect();
         let text = RuleText {
             prefix,
             decision,
             reason: parts.reason,
-            grant_hosts: parts.grant_hosts,
+            grant: parts.grant,
+            opens: Grant::default(),
+            expires: parts.expires,
             examples: lines(&parts.examples),
             counterexamples: lines(&parts.counterexamples),
             place: self.source.place(value.span().start),
@@ -139,21 +194,32 @@ impl Reader<'_> {
             "reason" => parts.reason = Some(self.string(value)?),
             "match" => parts.examples = self.examples(value)?,
             "not_match" => parts.counterexamples = self.examples(value)?,
-            "grant" => self.each("rules.grant", value, |reader, (key, value)| {
-                match key.get_ref().as_ref() {
-                    "hosts" => {
-                        parts.grant_hosts = reader.texts(value)?;
-                        Ok(())
-                    }
-                    _ => Err(reader.unknown(key, "rules.grant")),
-                }
-            })?,
+            "grant" => {
+                parts.grant = self.grant(value)?;
+                parts.grant_place = Some(value.span());
+            }
+            "expires" => parts.expires = Some(self.expiry(value)?),
+            "scope" => self.scope(value)?,
             _ => return Err(self.unknown(key, "rules")),
         }
         Ok(())
     }
 
-    fn texts(&self, value: &Value<'_>) -> Result<Vec<String>, ConfigError> {
+    /// The scope of a rule is where it stands; one that claims another is a mistake.
+    fn scope(&self, value: &Value<'_>) -> Result<(), ConfigError> {
+        let here = Scope::of(self.source.layer).as_str();
+        let word = self.string(value)?;
+        if word == here {
+            return Ok(());
+        }
+        if !["thread", "project", "user", "system"].contains(&word.as_str()) {
+            return Err(self.wrong_value(value, "one of `thread`, `project`, `user`, `system`"));
+        }
+        let label = format!("a rule that stands here has the scope `{here}`");
+        Err(self.source.wrong(value.span(), "wrong rule", label, None))
+    }
+
+    pub(crate) fn texts(&self, value: &Value<'_>) -> Result<Vec<String>, ConfigError> {
         Ok(self.strings(value)?.into_iter().map(|text| text.value).collect())
     }
 

@@ -45,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) open_files: Option<Placed<u32>>,
     pub(crate) wall_time: Option<Placed<Duration>>,
     pub(crate) rules: Vec<RuleText>,
+    /// Of which workspace a file of answers is.
+    pub(crate) workspace: Option<Placed<String>>,
     pub(crate) model: ModelSettings,
     pub(crate) agent: AgentSettings,
     pub(crate) cloud: CloudSettings,
@@ -70,6 +72,10 @@ pub(crate) fn read(source: &Source) -> Result<Settings, ConfigError> {
     let mut reader = Reader { source, settings: Settings::default() };
     let known = names_in("");
     for entry in table.get_ref() {
+        if source.layer == Layer::Answers {
+            reader.answer(entry)?;
+            continue;
+        }
         if !known.iter().any(|name| *name == entry.0.get_ref().as_ref()) {
             return Err(reader.unknown(entry.0, ""));
         }
@@ -91,8 +97,25 @@ pub(crate) type Key<'a> = Spanned<std::borrow::Cow<'a, str>>;
 pub(crate) type Value<'a> = Spanned<DeValue<'a>>;
 
 impl Reader<'_> {
+    /// What is answered for a project are rules, and nothing else.
+    fn answer(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
+        match key.get_ref().as_ref() {
+            "rules" => self.rules(value)?,
+            "workspace" => {
+                self.settings.workspace = Some(self.placed(value.span(), self.string(value)?));
+            }
+            name => {
+                let help = "answers for a project are its `workspace` and `[[rules]]`".to_owned();
+                let message = format!("unknown key `{name}`");
+                return Err(self.source.wrong(key.span(), message, "not known", Some(help)));
+            }
+        }
+        Ok(())
+    }
+
     fn top(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
         match key.get_ref().as_ref() {
+            "rules" => self.rules(value)?,
             "sandbox_mode" => self.settings.mode = Some(self.word(value)?),
             "approval_policy" => self.approval(value)?,
             "sandbox_workspace_write" => {
@@ -109,7 +132,6 @@ impl Reader<'_> {
                 "workspace" => return Err(self.not_yet(key, "an allow-list for reads")),
                 _ => return Err(self.wrong_value(value, "`everything` or `workspace`")),
             },
-            "rules" => self.rules(value)?,
             "model" => self.each("model", value, Self::model)?,
             "agent" => self.each("agent", value, Self::agent)?,
             "cloud" => self.each("cloud", value, Self::cloud)?,

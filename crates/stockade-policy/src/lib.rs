@@ -12,6 +12,7 @@
 
 mod endpoint;
 pub mod environment;
+mod grant;
 mod limits;
 mod mode;
 pub mod names;
@@ -23,6 +24,7 @@ mod review;
 pub mod secrets;
 
 pub use endpoint::{EndpointError, check_endpoint, is_encrypted_endpoint, is_loopback_endpoint};
+pub use grant::Grant;
 pub use limits::Limits;
 pub use mode::{ApprovalPolicy, Mode, UnknownWord};
 pub use network::Network;

@@ -38,6 +38,11 @@ pub struct Part {
     pub rule: Option<RuleRef>,
     /// Whether it is known to change nothing.
     pub reads_only: bool,
+    /// Whether a redirection leads to where the boundary does not let anything be written; only
+    /// somebody who looks at the disk knows, and says so by [`Judgement::with_outside`].
+    pub is_outside: bool,
+    /// The file that a redirection writes, where it is known, also from which folder.
+    target: Option<String>,
 }
 
 /// What a part of a script is.
@@ -88,10 +93,13 @@ impl RuleSet {
     /// What the rules say of each part of `script`.
     pub fn evaluate(&self, script: &Script) -> Judgement {
         let can_allow = !script.is_redefined();
+        let moves = script.commands().any(changes_folder);
         let parts = script.steps().iter().filter_map(|step| match step {
             Step::Run(command) => self.command(command, can_allow),
             Step::Write(target) => {
-                Some(Part::unsettled(PartKind::Write, vec![target.shown().to_owned()]))
+                let part = Part::unsettled(PartKind::Write, vec![target.shown().to_owned()]);
+                let known = target.known().filter(|path| !moves || path.starts_with('/'));
+                Some(Part { target: known.map(str::to_owned), ..part })
             }
             Step::Opaque { written, why } => {
                 Some(Part::unsettled(PartKind::Opaque(why), vec![written.clone()]))
@@ -120,23 +128,63 @@ impl RuleSet {
             verdict: rule.map(Rule::verdict),
             rule: rule.map(Rule::named),
             reads_only: can_allow && builtin::reads_only(command),
+            is_outside: false,
+            target: None,
         })
     }
 
-    /// The rules, with their places, that speak of the command's program by its name or path.
-    fn about(&self, command: &Command) -> impl Iterator<Item = (usize, &Rule)> {
-        let program = command.words.first().and_then(Word::known);
-        let base = program.map(base_name).filter(|base| Some(*base) != program);
-        let names = program.into_iter().chain(base);
+    /// The rules, with their places, that speak of a program by one of its names.
+    pub(crate) fn naming<'a>(
+        &'a self,
+        names: impl Iterator<Item = &'a str>,
+    ) -> impl Iterator<Item = (usize, &'a Rule)> {
         let numbers = names.filter_map(|name| self.by_program.get(name)).flatten();
         numbers.filter_map(|&number| Some((number, self.rules.get(number)?)))
+    }
+
+    /// The rules, with their places, that speak of the command's program by its name or path.
+    fn about<'a>(&'a self, command: &'a Command) -> impl Iterator<Item = (usize, &'a Rule)> {
+        let program = command.words.first().and_then(Word::known);
+        let base = program.map(base_name).filter(|base| Some(*base) != program);
+        self.naming(program.into_iter().chain(base))
+    }
+}
+
+impl Judgement {
+    /// Notes of each file that a redirection writes whether it lies outside the boundary.
+    #[must_use]
+    pub fn with_outside(mut self, is_outside: impl Fn(&str) -> bool) -> Self {
+        for part in &mut self.parts {
+            part.is_outside = part.target.as_deref().is_some_and(&is_outside);
+        }
+        self
+    }
+
+    /// The files outside that its redirections write, as they stand in the script.
+    pub fn outside(&self) -> impl Iterator<Item = &str> {
+        let outside = self.parts.iter().filter(|part| part.is_outside);
+        outside.filter_map(|part| part.target.as_deref())
     }
 }
 
 impl Part {
     fn unsettled(kind: PartKind, argv: Vec<String>) -> Self {
-        Self { kind, argv, verdict: None, rule: None, reads_only: false }
+        Self {
+            kind,
+            argv,
+            verdict: None,
+            rule: None,
+            reads_only: false,
+            is_outside: false,
+            target: None,
+        }
     }
+}
+
+/// Whether relative paths behind this command may start elsewhere.
+fn changes_folder(command: &Command) -> bool {
+    const MOVES: [&str; 4] = ["cd", "chdir", "popd", "pushd"];
+    command.words.first().and_then(Word::known).is_none_or(|name| MOVES.contains(&name))
 }
 
 /// Whether the examples of a rule hold, each a shell line.
@@ -168,7 +216,7 @@ fn allows(rule: &Rule, command: &Command) -> bool {
 
 /// The same for a rule that asks or denies, which also sees a program that is given by path and
 /// words that stand behind the program's own global options.
-fn concerns(rule: &Rule, command: &Command) -> bool {
+pub(crate) fn concerns(rule: &Rule, command: &Command) -> bool {
     let (Some((names, rest)), Some(program)) =
         (rule.prefix().split_first(), command.words.first().and_then(Word::known))
     else {

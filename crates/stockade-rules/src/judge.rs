@@ -1,6 +1,6 @@
 //! Mode and approval policy, on top of what the rules say (DESIGN §7).
 
-use stockade_policy::{ApprovalPolicy, Mode, Reason, Verdict};
+use stockade_policy::{ApprovalPolicy, Grant, Mode, Reason, Verdict};
 
 use crate::evaluate::{Judgement, Part, PartKind};
 use crate::rule::RuleRef;
@@ -18,6 +18,8 @@ pub struct Ruling {
     pub parts: Vec<Part>,
     /// Whether a part cannot be known before it runs.
     pub is_opaque: bool,
+    /// What running it opens, once it is allowed or a person has said yes.
+    pub grant: Grant,
 }
 
 impl Ruling {
@@ -51,7 +53,30 @@ pub fn judge(judgement: &Judgement, mode: Mode, policy: ApprovalPolicy) -> Rulin
         rule: strictest.rule,
         parts: judgement.parts.clone(),
         is_opaque: judgement.is_opaque,
+        grant: grant(judgement, strictest.verdict),
     }
+}
+
+/// What is opened for the whole of a script. Nobody looks at it when rules allow it, so then every
+/// part has to be one that a rule allows, or that only reads: what stands beside an allowed command
+/// gets nothing of its grant.
+fn grant(judgement: &Judgement, verdict: Verdict) -> Grant {
+    let is_settled = |part: &Part| {
+        let is_command = matches!(part.kind, PartKind::Command);
+        is_command && (part.verdict == Some(Verdict::Allow) || part.reads_only)
+    };
+    let opens = match verdict {
+        Verdict::Allow => !judgement.is_opaque && judgement.parts.iter().all(is_settled),
+        Verdict::Ask => true,
+        Verdict::Deny => false,
+    };
+    let mut grant = Grant::default();
+    if opens {
+        judgement.parts.iter().filter_map(|part| part.rule.as_ref()).for_each(|rule| {
+            grant.add(&rule.grant);
+        });
+    }
+    grant
 }
 
 impl Part {
@@ -98,6 +123,7 @@ fn settle(part: &Part, mode: Mode, policy: ApprovalPolicy) -> Settled {
         Some(Verdict::Allow) => {
             (Verdict::Allow, Basis::Allowed, said(part, "allows this command", ""))
         }
+        None if part.is_outside => outside(part, mode, policy),
         None if part.reads_only => (Verdict::Allow, Basis::Reads, "it only reads".to_owned()),
         None => {
             let (verdict, by) = match (mode, policy) {
@@ -121,6 +147,20 @@ fn settle(part: &Part, mode: Mode, policy: ApprovalPolicy) -> Settled {
         }
     };
     Settled { verdict, basis, reason, rule: part.rule.clone() }
+}
+
+/// A redirection to a file outside the boundary crosses it.
+fn outside(part: &Part, mode: Mode, policy: ApprovalPolicy) -> (Verdict, Basis, String) {
+    let target = part.argv.first().map_or("", String::as_str);
+    let text = format!("a redirection writes `{target}`, outside what may be written");
+    let (verdict, by) = match (mode, policy) {
+        (Mode::ReadOnly, _) => (Verdict::Deny, "the mode is read-only"),
+        (_, ApprovalPolicy::Never) => (Verdict::Deny, "the approval policy `never` asks nobody"),
+        (_, ApprovalPolicy::Untrusted | ApprovalPolicy::OnRequest) => {
+            return (Verdict::Ask, Basis::Rule, text);
+        }
+    };
+    (verdict, Basis::Rule, format!("{text}, and {by}"))
 }
 
 /// `rule "docker" (config.toml:12) denies this command: reason`.

@@ -14,11 +14,13 @@
 
 mod builtin;
 mod evaluate;
+mod exec;
 mod judge;
 mod rule;
 mod shell;
 
 pub use evaluate::{Judgement, Part, PartKind, RuleSet};
+pub use exec::Exec;
 pub use judge::{Ruling, judge};
 pub use rule::{Rule, RuleError, RuleRef, split_words};
 pub use shell::{Assignment, Command, Script, Standing, Step, Word};

@@ -1,6 +1,6 @@
 //! One rule: a prefix of words, a verdict, and what shows that it means what its author meant.
 
-use stockade_policy::Verdict;
+use stockade_policy::{Grant, Verdict};
 
 /// More words than any rule needs.
 const WORDS_MAX: usize = 32;
@@ -45,6 +45,7 @@ pub struct Rule {
     prefix: Vec<Vec<String>>,
     verdict: Verdict,
     reason: Option<String>,
+    grant: Grant,
     source: String,
     examples: Vec<String>,
     counterexamples: Vec<String>,
@@ -59,6 +60,8 @@ pub struct RuleRef {
     pub source: String,
     /// What its author says to it.
     pub reason: Option<String>,
+    /// What an approval by it, or of what it asks about, opens.
+    pub grant: Grant,
 }
 
 impl Rule {
@@ -86,13 +89,21 @@ impl Rule {
         }
         let source = source.into();
         let (examples, counterexamples) = (Vec::new(), Vec::new());
-        Ok(Self { prefix, verdict, reason: None, source, examples, counterexamples })
+        let (reason, grant) = (None, Grant::default());
+        Ok(Self { prefix, verdict, reason, grant, source, examples, counterexamples })
     }
 
     /// What the user is told when the rule decides.
     #[must_use]
     pub fn with_reason(mut self, reason: Option<String>) -> Self {
         self.reason = reason;
+        self
+    }
+
+    /// What an approval opens.
+    #[must_use]
+    pub fn with_grant(mut self, grant: Grant) -> Self {
+        self.grant = grant;
         self
     }
 
@@ -134,6 +145,7 @@ impl Rule {
             prefix: words.join(" "),
             source: self.source.clone(),
             reason: self.reason.clone(),
+            grant: self.grant.clone(),
         }
     }
 }

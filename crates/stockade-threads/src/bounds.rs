@@ -12,6 +12,9 @@ use stockade_policy::{AbsPath, Mode, Policy, names};
 /// Folders that every place has for itself.
 const PRIVATE: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 
+/// What a [`Refusal`] is decided by when a path is in no writable root.
+pub(crate) const OUTSIDE: &str = "writable_roots";
+
 /// The paths of one resolved policy.
 #[derive(Debug, Clone)]
 pub struct Bounds {
@@ -53,7 +56,7 @@ impl Bounds {
         let refuse = |target: &Path, decided_by, why: &str| {
             let shown = self.shown(target);
             let words = match decided_by {
-                "writable_roots" => format!("write to {shown} {why}"),
+                OUTSIDE => format!("write to {shown} {why}"),
                 _ => format!("write to {shown}: {why}"),
             };
             Err(Refusal { op: "write", target: target.to_owned(), words, decided_by })
@@ -84,7 +87,15 @@ impl Bounds {
         }
         let why =
             format!("is outside the writable roots (writable here: {})", self.writable_here());
-        refuse(&target, "writable_roots", &why)
+        refuse(&target, OUTSIDE, &why)
+    }
+
+    /// Whether a write to `path` would leave what may be written, and nothing else speaks against
+    /// it.
+    pub fn is_outside(&self, path: &Path) -> bool {
+        // Every place has devices of its own, and what is open there.
+        let is_own = ["/dev", "/proc/self/fd"].iter().any(|own| path.starts_with(own));
+        !is_own && self.write(path).is_err_and(|refusal| refusal.decided_by == OUTSIDE)
     }
 
     /// Judges a read of `path`; a relative one starts at the workspace.

@@ -1,5 +1,7 @@
 //! What an agent may do, decided before it is done.
 
+use std::path::Path;
+
 use stockade_policy::{ApprovalPolicy, Mode, Verdict};
 use stockade_rules::{RuleSet, Ruling, judge};
 
@@ -18,9 +20,12 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Judges a shell line that the agent proposes.
-    pub fn line(&self, line: &str) -> Ruling {
-        judge(&self.rules.evaluate_line(line), self.mode, self.approval)
+    /// Judges a line that the agent proposes to the shell at `shell`, which may read it otherwise
+    /// than bash; `is_outside` says of a file that it cannot be written as things are.
+    pub fn line(&self, shell: &Path, line: &str, is_outside: impl Fn(&str) -> bool) -> Ruling {
+        let argv = [shell.to_string_lossy().into_owned(), "-c".to_owned(), line.to_owned()];
+        let judgement = self.rules.evaluate_argv(&argv).with_outside(is_outside);
+        judge(&judgement, self.mode, self.approval)
     }
 
     /// Judges a command that the user typed: it is not questioned, but a rule that denies it holds.

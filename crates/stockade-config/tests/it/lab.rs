@@ -34,6 +34,7 @@ impl Lab {
             uid: fs::metadata(&top).unwrap().uid(),
             memory_bytes: 8 << 30,
             system: top.join("system"),
+            now: std::time::UNIX_EPOCH + std::time::Duration::from_hours(500_000),
             accounts: top.join("passwd"),
         };
         fs::create_dir_all(&env.current).unwrap();

@@ -155,7 +155,7 @@ fn rules_are_read_and_refused_where_nobody_holds_them() {
     let words = words.map(|word| word.into_iter().map(str::to_owned).collect());
     assert_eq!(rules[1].prefix, Prefix::Words(words.into()));
     assert_eq!(
-        (&rules[1].reason, &rules[1].grant_hosts[0]),
+        (&rules[1].reason, &rules[1].grant.hosts[0]),
         (&Some("why".to_owned()), &"registries".to_owned())
     );
     assert_eq!(rules[0].examples, ["npm test -u"]);

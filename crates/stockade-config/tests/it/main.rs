@@ -7,4 +7,5 @@ mod laws;
 mod layers;
 mod model;
 mod roots;
+mod rules;
 mod surroundings;

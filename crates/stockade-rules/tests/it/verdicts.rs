@@ -1,7 +1,7 @@
 //! What rules, modes and policies make of lines.
 #![expect(clippy::unwrap_used, reason = "a rule of a test that is wrong fails it")]
 
-use stockade_policy::{ApprovalPolicy, Mode, Reason, Verdict};
+use stockade_policy::{ApprovalPolicy, Grant, Mode, Reason, Verdict};
 use stockade_rules::{PartKind, Rule, RuleError, RuleSet, judge, split_words};
 
 fn rule(prefix: &str, verdict: Verdict) -> Rule {
@@ -176,6 +176,54 @@ fn modes_and_policies_decide_what_rules_leave_open() {
             let ruling = judge(&judgement, mode, policy);
             assert_eq!(ruling.verdict, expected, "{line:?} {mode} {policy}: {ruling:#?}");
         }
+    }
+}
+
+#[test]
+fn a_redirection_to_where_nothing_may_be_written_crosses_the_boundary() {
+    use ApprovalPolicy::{Never, OnRequest, Untrusted};
+    let rules = rules();
+    for (line, policy, expected) in [
+        ("ls >/out/x", OnRequest, Verdict::Ask),
+        ("ls >/out/x", Untrusted, Verdict::Ask),
+        ("ls >/out/x", Never, Verdict::Deny),
+        ("ls >x", OnRequest, Verdict::Ask),
+        // From which folder, or to which file, is not known: the boundary will tell.
+        ("cd /out && ls >x", OnRequest, Verdict::Allow),
+        ("$x; ls >x", OnRequest, Verdict::Allow),
+        ("ls >$x", OnRequest, Verdict::Allow),
+        ("cd src && ls >/out/x", OnRequest, Verdict::Ask),
+        ("ls >/work/x", OnRequest, Verdict::Allow),
+    ] {
+        let judgement = rules.evaluate_line(line).with_outside(|path| !path.starts_with("/work/"));
+        let ruling = judge(&judgement, Mode::WorkspaceWrite, policy);
+        assert_eq!(ruling.verdict, expected, "{line:?} {policy}: {ruling:#?}");
+    }
+}
+
+#[test]
+fn a_grant_opens_for_what_its_rule_allows_and_nothing_beside_it() {
+    let grant = Grant { ports: vec![5432], ..Grant::default() };
+    let with = |prefix, verdict| rule(prefix, verdict).with_grant(grant.clone());
+    let rules = RuleSet::new(vec![
+        with("psql", Verdict::Allow),
+        with("cargo fetch", Verdict::Ask),
+        rule("docker", Verdict::Deny),
+    ]);
+    let rules = rules.unwrap();
+    for (line, opens) in [
+        ("psql -c x", true),
+        ("psql | head", true),
+        ("psql; make", false),
+        ("psql >out", false),
+        ("psql $($x)", false),
+        ("cargo fetch; make", true),
+        ("cargo fetch; docker", false),
+        ("make", false),
+    ] {
+        let judgement = rules.evaluate_line(line);
+        let ruling = judge(&judgement, Mode::WorkspaceWrite, ApprovalPolicy::OnRequest);
+        assert_eq!(!ruling.grant.is_empty(), opens, "{line}");
     }
 }
 

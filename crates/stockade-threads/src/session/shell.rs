@@ -43,7 +43,7 @@ impl Session<'_> {
         output: &mut dyn FnMut(&[u8]),
     ) -> Result<ShellOutcome, HandsError> {
         let id = self.next_command();
-        let ruling = self.parts.judge.line(&call.line);
+        let ruling = self.judged(call);
         let exec = Exec {
             argv: vec![self.parts.place.shell().into(), "-c".into(), (&call.line).into()],
             folder: call.folder.clone(),
@@ -76,6 +76,11 @@ impl Session<'_> {
             }
             Err(Declined::Lost(error)) => Err(error),
         }
+    }
+
+    /// What is decided about a line, where it would run.
+    fn judged(&self, call: &ShellCall) -> Ruling {
+        self.parts.judge.line(self.parts.place.shell(), &call.line, |_target| false)
     }
 
     fn question(&self, call: &ShellCall, ruling: &Ruling) -> Asked {

@@ -1,0 +1,138 @@
+//! What an approval by a rule opens: as it is written, and on this machine's disk.
+//!
+//! A path of a grant is measured against the same ground as a writable root, at the start: an
+//! approval cannot open what configuration could not.
+
+use std::path::PathBuf;
+
+use stockade_policy::{AbsPath, Grant};
+use toml::de::DeValue;
+
+use crate::diagnose::ConfigError;
+use crate::git::{self, User};
+use crate::locate::{self, canonical};
+use crate::roots::Ground;
+use crate::rule_text::RuleText;
+use crate::schema::{Reader, Value};
+
+/// What a rule's `grant` says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GrantText {
+    /// Folders and files to be written: `~` is home, relative ones start at the workspace.
+    pub paths: Vec<String>,
+    /// Hosts, and names of several.
+    pub hosts: Vec<String>,
+    /// Ports of the host's loopback.
+    pub ports: Vec<u16>,
+}
+
+impl Reader<'_> {
+    pub(crate) fn grant(&self, value: &Value<'_>) -> Result<GrantText, ConfigError> {
+        let DeValue::Table(table) = value.get_ref() else {
+            return Err(
+                self.wrong_value(value, "a table: `{ paths = […], hosts = […], ports = […] }`")
+            );
+        };
+        let mut grant = GrantText::default();
+        for (key, value) in table {
+            match key.get_ref().as_ref() {
+                "paths" => grant.paths = self.filled(value, "a path", |path| !path.is_empty())?,
+                "hosts" => self.grant_hosts(value, &mut grant)?,
+                "ports" => grant.ports.extend(self.ports(value)?),
+                _ => return Err(self.unknown(key, "rules.grant")),
+            }
+        }
+        Ok(grant)
+    }
+
+    /// Hosts; those that are a port of the loopback are ports.
+    fn grant_hosts(&self, value: &Value<'_>, grant: &mut GrantText) -> Result<(), ConfigError> {
+        let is_host = |host: &str| {
+            !host.is_empty() && !host.contains(|c: char| c == '/' || c.is_whitespace())
+        };
+        for host in self.filled(value, "a host, without a scheme or a path", is_host)? {
+            let Some(port) = host.strip_prefix("localhost:") else {
+                grant.hosts.push(host);
+                continue;
+            };
+            let port = port.parse().ok().filter(|port| *port != 0);
+            grant
+                .ports
+                .push(port.ok_or_else(|| self.wrong_value(value, "a port from 1 to 65535"))?);
+        }
+        Ok(())
+    }
+
+    fn filled(
+        &self,
+        value: &Value<'_>,
+        expected: &str,
+        is_right: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>, ConfigError> {
+        let texts = self.texts(value)?;
+        if texts.iter().all(|text| is_right(text)) {
+            return Ok(texts);
+        }
+        Err(self.wrong_value(value, expected))
+    }
+
+    fn ports(&self, value: &Value<'_>) -> Result<Vec<u16>, ConfigError> {
+        let expected = "a list of ports from 1 to 65535";
+        let DeValue::Array(array) = value.get_ref() else {
+            return Err(self.wrong_value(value, expected));
+        };
+        let port = |item: &Value<'_>| {
+            let DeValue::Integer(number) = item.get_ref() else { return None };
+            u16::from_str_radix(number.as_str(), number.radix()).ok()
+        };
+        let ports = array.iter().map(|item| {
+            let port = port(item).filter(|port| *port != 0);
+            port.ok_or_else(|| self.wrong_value(item, expected))
+        });
+        ports.collect()
+    }
+}
+
+/// Resolves the grants of all `rules`.
+///
+/// # Errors
+///
+/// Names the rule whose grant would open what no configuration may: secrets, protected names,
+/// home, the system's own.
+pub(crate) fn resolve(
+    ground: &Ground<'_>,
+    lifted: &[String],
+    rules: &mut [RuleText],
+    warnings: &mut Vec<String>,
+) -> Result<(), ConfigError> {
+    let user = User { uid: ground.env.uid, home: ground.homes.main.as_deref() };
+    for rule in rules {
+        let RuleText { grant, place, .. } = &*rule;
+        let mut opens =
+            Grant { ports: grant.ports.clone(), hosts: grant.hosts.clone(), ..Grant::default() };
+        for written in &grant.paths {
+            let path = ground.env.resolve(&PathBuf::from(written), ground.workspace);
+            let Some(found) = canonical(&path) else {
+                warnings.push(format!(
+                    "{place}: `{written}` of the grant does not exist, and is not opened"
+                ));
+                continue;
+            };
+            ground.refuse_grant(&found, &path, place)?;
+            if found.is_dir() {
+                let mut protected = locate::protected_names(std::slice::from_ref(&found), lifted);
+                let repository = git::repository(&found, user);
+                protected.extend(locate::protected_by_git(&repository, lifted));
+                let inside = protected.into_iter().filter(|path| path.starts_with(&found));
+                opens.protected.extend(inside.map(absolute).collect::<Result<Vec<_>, _>>()?);
+            }
+            opens.writable.push(absolute(found)?);
+        }
+        rule.opens = opens;
+    }
+    Ok(())
+}
+
+fn absolute(path: PathBuf) -> Result<AbsPath, ConfigError> {
+    AbsPath::new(path).map_err(|error| ConfigError::Refused { what: error.to_string(), hint: None })
+}

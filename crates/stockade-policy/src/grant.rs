@@ -1,0 +1,85 @@
+//! What an approval opens beyond the policy.
+
+use crate::{AbsPath, Policy};
+
+/// What one approval opens, and nothing more: it never removes a wall, it moves a few of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// Folders and files that may be written, as [`Policy::writable`] has them.
+    pub writable: Vec<AbsPath>,
+    /// What stays read-only inside them.
+    pub protected: Vec<AbsPath>,
+    /// Ports of the host's loopback.
+    pub ports: Vec<u16>,
+    /// Hosts, as they were written. Nothing opens one yet.
+    pub hosts: Vec<String>,
+}
+
+impl Grant {
+    /// Whether it opens nothing.
+    pub fn is_empty(&self) -> bool {
+        let Self { writable, protected: _, ports, hosts } = self;
+        writable.is_empty() && ports.is_empty() && hosts.is_empty()
+    }
+
+    /// Opens what `other` opens as well.
+    pub fn add(&mut self, other: &Self) {
+        let new = |path: &&AbsPath, known: &[AbsPath]| !known.contains(path);
+        let writable = other.writable.iter().filter(|path| new(path, &self.writable));
+        let writable: Vec<AbsPath> = writable.cloned().collect();
+        let protected = other.protected.iter().filter(|path| new(path, &self.protected));
+        let protected: Vec<AbsPath> = protected.cloned().collect();
+        self.writable.extend(writable);
+        self.protected.extend(protected);
+        self.ports.extend(&other.ports);
+        self.ports.sort_unstable();
+        self.ports.dedup();
+        let hosts = other.hosts.iter().filter(|host| !self.hosts.contains(host));
+        let hosts: Vec<String> = hosts.cloned().collect();
+        self.hosts.extend(hosts);
+    }
+}
+
+impl Policy {
+    /// The policy with what `grant` opens, and nothing more: what is hidden stays hidden, what is
+    /// protected stays protected.
+    #[must_use]
+    pub fn widened(&self, grant: &Grant) -> Self {
+        let mut policy = self.clone();
+        policy.writable.extend(grant.writable.iter().cloned());
+        policy.protected.extend(grant.protected.iter().cloned());
+        policy.network.host_ports.extend(&grant.ports);
+        let by_bytes = |path: &AbsPath| path.as_path().as_os_str().to_owned();
+        for paths in [&mut policy.writable, &mut policy.protected] {
+            paths.sort_by_key(by_bytes);
+            paths.dedup();
+        }
+        policy.network.host_ports.sort_unstable();
+        policy.network.host_ports.dedup();
+        policy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> AbsPath {
+        AbsPath::new(text).unwrap()
+    }
+
+    #[test]
+    fn two_grants_open_what_each_opens_once() {
+        let mut one = Grant { writable: vec![path("/a")], ports: vec![2], ..Grant::default() };
+        let other = Grant {
+            writable: vec![path("/a"), path("/b")],
+            ports: vec![1, 2],
+            hosts: vec!["h".to_owned()],
+            ..Grant::default()
+        };
+        one.add(&other);
+        assert_eq!(one.writable, [path("/a"), path("/b")]);
+        assert_eq!((one.ports.as_slice(), one.hosts.len()), ([1, 2].as_slice(), 1));
+        assert!(!one.is_empty() && Grant::default().is_empty());
+    }
+}
