@@ -20,6 +20,7 @@ mod event;
 mod hands;
 mod model;
 mod recipe;
+mod rest;
 mod tools;
 
 pub use builtin::Builtin;
@@ -30,3 +31,4 @@ pub use hands::{
 };
 pub use model::{Api, KeyError, Model, ModelError, Patience, Secret};
 pub use recipe::{INTERPRETERS, Kind, Recipe, State, recipes, recognise};
+pub use rest::{Reply, Rest, RestError};

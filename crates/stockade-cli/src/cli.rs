@@ -29,7 +29,7 @@ enum Command {
     Check(Box<CheckArgs>),
     /// Put an agent, or a command, to work on a clone in a machine of its own; ends in a diff
     Cloud(Box<CloudArgs>),
-    /// Threads: list, show, log, diff, apply, branch, discard, cancel, rm
+    /// Threads: list, show, log, diff, apply, branch, pr, discard, cancel, rm
     Threads(ThreadsArgs),
     /// The record of a thread: commands, refusals, answers
     Log(LogArgs),

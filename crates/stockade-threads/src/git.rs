@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::str::FromStr;
 
-pub(crate) use branch::{Identity, give_commits, identity};
+pub(crate) use branch::{Identity, Pushed, give_commits, identity};
 pub use clone::{CloneError, Cloned, clone_head};
 pub(crate) use objects::Objects;
 pub use repository::Repository;

@@ -21,6 +21,7 @@ pub mod changes;
 pub mod cloud;
 mod ended;
 pub mod flags;
+pub mod forge;
 pub mod git;
 mod id;
 mod journal;

@@ -69,6 +69,9 @@ pub enum Event {
     /// A branch of the user's repository was made of the changes.
     #[serde(rename = "branched")]
     Branched(Branched),
+    /// A pull request was opened for that branch, or found open.
+    #[serde(rename = "proposed")]
+    Proposed(Proposed),
     /// The user dropped the changes.
     #[serde(rename = "discarded")]
     Discarded(Discarded),
@@ -440,6 +443,9 @@ pub struct Changes {
     /// Of a clone: the user's commit that it is of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+    /// The branch that was checked out, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
     /// What was committed in the clone, in order, when that is a line from its base on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub commits: Vec<Commit>,
@@ -463,6 +469,17 @@ pub struct Branched {
     pub branch: String,
     /// Where it points.
     pub commit: String,
+}
+
+/// A pull request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposed {
+    /// Where a person looks at it.
+    pub url: String,
+    /// Its number on the forge.
+    pub number: u64,
+    /// The branch.
+    pub branch: String,
 }
 
 /// Changes were dropped.

@@ -320,7 +320,7 @@ fn explained(body: &[u8]) -> (String, String) {
     reason(error)
 }
 
-fn http(base: &str) -> Result<reqwest::Client, reqwest::Error> {
+pub(crate) fn http(base: &str) -> Result<reqwest::Client, reqwest::Error> {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
         // Fails when another part of the process has chosen one, which is then used.
@@ -343,7 +343,7 @@ fn http(base: &str) -> Result<reqwest::Client, reqwest::Error> {
     builder.build()
 }
 
-fn headers(api: Api, key: Option<&Secret>) -> Result<HeaderMap, ModelError> {
+pub(crate) fn headers(api: Api, key: Option<&Secret>) -> Result<HeaderMap, ModelError> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if api == Api::Messages {
@@ -367,7 +367,7 @@ fn header(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// The last cause of `error`: what the system said, without the layers that passed it on.
-fn root(error: &dyn Error) -> Box<dyn Error + Send + Sync> {
+pub(crate) fn root(error: &dyn Error) -> Box<dyn Error + Send + Sync> {
     let mut last = error;
     while let Some(source) = last.source() {
         last = source;

@@ -16,9 +16,9 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-pub(crate) use client::Client;
+pub(crate) use client::{Client, headers, http, root};
 pub use key::KeyError;
-pub(crate) use turn::{Answer, Call, CallResult, Question, Tool, Turn, Usage};
+pub(crate) use turn::{Answer, Call, CallResult, Question, Tool, Turn, Usage, shown};
 
 /// Where the model is and how it is spoken to.
 #[derive(Debug, Clone)]
@@ -54,7 +54,8 @@ impl Secret {
         Self(text.trim().to_owned())
     }
 
-    fn expose(&self) -> &str {
+    /// The text, for who has to hand it on. It goes into no message and no record.
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }

@@ -159,7 +159,7 @@ pub(super) fn reason(error: &Value) -> (String, String) {
 }
 
 /// A stranger's words, short and harmless to a terminal.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     const CHARACTERS: usize = 500;
     let mut short: String = crate::tools::harmless(text).replace('\n', " ");
     if let Some((end, _)) = short.char_indices().nth(CHARACTERS) {

@@ -4,6 +4,7 @@ mod apply;
 mod branch;
 mod diff;
 mod log;
+mod pr;
 
 use std::ffi::OsString;
 use std::fs;
@@ -52,6 +53,8 @@ enum ThreadsVerb {
     Apply(apply::ApplyArgs),
     /// Make a branch of what a thread changed; your current branch and files stay
     Branch(branch::BranchArgs),
+    /// Push that branch, and open a pull request for it
+    Pr(pr::PrArgs),
     /// Drop what a thread changed; its record stays
     Discard(OneArgs),
     /// End a thread that is at work, or that lost its process
@@ -209,11 +212,12 @@ pub(crate) fn run(arguments: &ThreadsArgs) -> Result<u8, Failure> {
         Some(ThreadsVerb::Diff(arguments)) => diff::run(arguments),
         Some(ThreadsVerb::Apply(arguments)) => apply::run(arguments),
         Some(ThreadsVerb::Branch(arguments)) => branch::run(arguments),
+        Some(ThreadsVerb::Pr(arguments)) => pr::run(arguments),
         Some(ThreadsVerb::Discard(arguments)) => discard(arguments),
         Some(ThreadsVerb::Cancel(arguments)) => cancel(arguments),
         Some(ThreadsVerb::Rm(arguments)) => remove(arguments),
         Some(ThreadsVerb::Other(words)) => {
-            const PLANNED: [&str; 2] = ["pr", "resume"];
+            const PLANNED: [&str; 1] = ["resume"];
             let verb = words.first().map(|verb| verb.to_string_lossy()).unwrap_or_default();
             if PLANNED.contains(&&*verb) {
                 return Err(Failure::not_yet_verb(&format!("threads {verb}")));

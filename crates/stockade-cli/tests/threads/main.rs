@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod branching;
+mod proposing;
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -83,15 +84,19 @@ impl Home {
     }
 
     fn stockade(&self, words: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_stockade"))
+        self.command(words).output().unwrap()
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));
+        command
             .args(words)
             .current_dir(self.work())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("HOME", self.folder.path())
-            .env("XDG_STATE_HOME", self.folder.path().join("state"))
-            .output()
-            .unwrap()
+            .env("XDG_STATE_HOME", self.folder.path().join("state"));
+        command
     }
 
     /// What it prints when it ends with `status`.
@@ -302,10 +307,8 @@ fn a_local_threads_changes_are_there_already() {
 #[test]
 fn what_is_not_there_is_refused_by_name() {
     let home = Home::new(&[("a", "a\n")]);
-    for verb in ["pr", "resume"] {
-        let said = home.said(&["threads", verb, "last"], 1);
-        assert!(said.contains(&format!("not yet: `stockade threads {verb}`")), "{said}");
-    }
+    let said = home.said(&["threads", "resume", "last"], 1);
+    assert!(said.contains("not yet: `stockade threads resume`"), "{said}");
     for words in [&["undo"][..], &["threads", "diff", "--ignored"]] {
         assert!(home.said(words, 1).contains("not yet"), "{words:?}");
     }

@@ -1,10 +1,12 @@
 //! What is written into the user's repository when they ask for a branch: a pack and a name.
 
 use std::ffi::OsStr;
+use std::io;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use super::clone::copy_history;
-use super::{Git, GitError, ObjectId, Repository, line, object};
+use super::{Git, GitError, ObjectId, Repository, ended, last_words, line, object};
 
 /// Who a commit is by: the user, as their git has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +47,33 @@ pub(crate) fn give_commits(
     let from = Git::bare(directory).borrowing(&repository.objects);
     copy_history(&from, &into, &format!("{tip}\n^{base}\n"), true)
 }
+
+/// What is pushed, and where.
+pub(crate) struct Pushed<'a> {
+    pub(crate) remote: &'a str,
+    pub(crate) commit: &'a str,
+    pub(crate) branch: &'a str,
+}
+
+/// The variable that the pushing git's helper reads, so that no command line shows the token.
+const TOKEN: &str = "STOCKADE_FORGE_TOKEN";
+
+/// Asked after the user's own helpers, and only by the git that pushes.
+const HELPER: &str = "!f() { test \"$1\" = get && printf 'username=x-access-token\\npassword=%s\\n' \
+                      \"$STOCKADE_FORGE_TOKEN\"; }; f";
+
+/// Variables by which a caller's git is told of another repository than this one.
+const ELSEWHERE: [&str; 9] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_COMMON_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+    "GIT_CONFIG",
+];
 
 impl Git {
     /// As somebody, at some time.
@@ -124,5 +153,62 @@ impl Repository {
         let reference = format!("refs/heads/{name}");
         let words = ["update-ref", "-m", why, &reference, tip.as_str(), &nothing];
         git.run(&words.map(OsStr::new)).map(drop)
+    }
+
+    /// The remote that git would push to, by the user's configuration.
+    pub(crate) fn push_remote(&self) -> Result<Option<String>, GitError> {
+        let branch = self.branch.as_deref().unwrap_or_default();
+        let keys = [
+            format!("branch.{branch}.pushRemote"),
+            "remote.pushDefault".to_owned(),
+            format!("branch.{branch}.remote"),
+        ];
+        for key in keys {
+            let answer = self.as_user().is_true(&["config", "--get", &key])?;
+            let name = answer.map(|answer| line("config", &answer).map(str::to_owned));
+            // `.` is this repository.
+            if let Some(name) = name.transpose()?.filter(|name| !name.is_empty() && name != ".") {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the remote `name` leads when something is pushed; `None` without one.
+    pub(crate) fn push_url(&self, name: &str) -> Result<Option<String>, GitError> {
+        let words = ["remote", "get-url", "--push", "--", name];
+        let (status, answer) = self.as_user().status_of(&words)?;
+        if status != Some(0) {
+            return Ok(None);
+        }
+        Ok(line("remote", &answer)?.lines().next().map(str::to_owned))
+    }
+
+    /// Pushes as the user would: their configuration, agent and helpers count. No hook runs, and
+    /// nothing on the other side is overwritten. `credential` is an address and the token for it.
+    pub(crate) fn push(
+        &self,
+        pushed: &Pushed<'_>,
+        credential: Option<(String, &str)>,
+    ) -> Result<(), GitError> {
+        const VERB: &str = "push";
+        let mut command = Command::new("git");
+        for name in ELSEWHERE {
+            command.env_remove(name);
+        }
+        command.env("GIT_DIR", &self.directory).env("LC_ALL", "C").current_dir(&self.top);
+        let settings = ["core.hooksPath=/dev/null", "core.fsmonitor=false"];
+        command.args(settings.iter().flat_map(|setting| ["-c", setting]));
+        if let Some((at, token)) = credential {
+            command.arg("-c").arg(format!("credential.{at}.helper={HELPER}")).env(TOKEN, token);
+        }
+        let refspec = format!("{}:refs/heads/{}", pushed.commit, pushed.branch);
+        let words = [VERB, "--quiet", "--no-verify", "--no-follow-tags", "--recurse-submodules=no"];
+        command.args(words).args(["--", pushed.remote, &refspec]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(GitError::Start)?;
+        let words = last_words(child.stderr.take());
+        let status = child.wait().map_err(|source: io::Error| GitError::io(VERB)(source))?;
+        ended(VERB, status, &words)
     }
 }

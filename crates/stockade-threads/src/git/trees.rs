@@ -119,6 +119,7 @@ pub(crate) fn keep(
         files: pair.files,
         left_out: Vec::new(),
         commit: None,
+        branch: None,
         commits: Vec::new(),
     })
 }

@@ -134,6 +134,7 @@ impl Detail {
                 self.summary.state = State::Running;
                 self.finished = None;
                 self.questions.clear();
+                self.checks.clear();
             }
             Event::Phase(phase) => self.phase(phase),
             Event::Question(question) => {
@@ -153,6 +154,8 @@ impl Detail {
             Event::Check(check) => self.checks.push(check),
             Event::Changes(changes) => {
                 self.changed.clone_from(&self.summary.updated);
+                // That was of an earlier result.
+                self.branched = None;
                 self.summary.changes = changes.files;
                 self.changes = Some(changes);
             }
@@ -172,6 +175,7 @@ impl Detail {
             | Event::Denial(_)
             | Event::Connection(_)
             | Event::Applied(_)
+            | Event::Proposed(_)
             | Event::Recovered(_)
             | Event::Unknown => {}
         }

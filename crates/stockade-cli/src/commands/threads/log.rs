@@ -108,6 +108,7 @@ fn event(event: &Event) -> String {
         Event::Branched(branched) => {
             format!("branch {} at {}", branched.branch, branched.commit)
         }
+        Event::Proposed(pull) => format!("pull request {} for {}", pull.url, pull.branch),
         Event::Discarded(dropped) => format!("changes of {} files dropped", dropped.files),
         Event::Recovered(torn) => format!("{} torn bytes put aside in {}", torn.bytes, torn.kept),
         Event::ThreadFinished(end) => {
