@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::check::CheckArgs;
 use crate::commands::cloud::CloudArgs;
+use crate::commands::config::ConfigArgs;
 use crate::commands::threads::{LogArgs, ThreadsArgs};
 use crate::failure::STOCKADE_FAILED;
 
@@ -29,6 +30,8 @@ enum Command {
     Check(Box<CheckArgs>),
     /// Put an agent, or a command, to work on a clone in a machine of its own; ends in a diff
     Cloud(Box<CloudArgs>),
+    /// The resolved policy with the source of each value; trust in a project's own file
+    Config(Box<ConfigArgs>),
     /// Threads: list, show, log, diff, apply, branch, pr, discard, cancel, rm
     Threads(ThreadsArgs),
     /// The record of a thread: commands, refusals, answers
@@ -48,6 +51,8 @@ pub(crate) enum Verb {
     Check(Box<CheckArgs>),
     /// `stockade cloud`.
     Cloud(Box<CloudArgs>),
+    /// `stockade config`.
+    Config(Box<ConfigArgs>),
     /// `stockade threads`.
     Threads(ThreadsArgs),
     /// `stockade log`.
@@ -56,14 +61,16 @@ pub(crate) enum Verb {
     NotYet(String),
 }
 
+/// The verbs that there are, for who has typed another one.
+pub(crate) const VERBS: &str = "`run`, `local`, `cloud`, `check`, `config`, `threads` and `log`";
+
 /// Verbs that scripts may depend on, and that are still to come.
-const PLANNED: [&str; 11] = [
+const PLANNED: [&str; 10] = [
     "undo",
     "approvals",
     "rules",
     "explain",
     "agents",
-    "config",
     "clean",
     "doctor",
     "completions",
@@ -72,7 +79,7 @@ const PLANNED: [&str; 11] = [
 ];
 
 /// Flags of every verb that puts up a boundary.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct BoundaryArgs {
     /// Sandbox mode: `read-only`, `workspace-write`, `danger-full-access`
     #[arg(short, long, value_name = "MODE")]
@@ -104,6 +111,9 @@ pub(crate) struct BoundaryArgs {
     /// Use `~/.config/stockade/NAME.config.toml` as well
     #[arg(short, long, value_name = "NAME")]
     pub(crate) profile: Option<String>,
+    /// Read Codex' own configuration too, below yours: FILE, or the one that Codex reads
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "")]
+    pub(crate) codex_config: Option<OsString>,
     /// Leave the project's own `.stockade/config.toml` out
     #[arg(long)]
     pub(crate) no_project_config: bool,
@@ -147,7 +157,7 @@ pub(crate) struct LocalArgs {
 }
 
 /// Flags of the fixed command line that are refused by name until they work.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Planned {
     #[arg(long, hide = true)]
     publish: Vec<String>,
@@ -155,8 +165,6 @@ pub(crate) struct Planned {
     draft: bool,
     #[arg(long, hide = true)]
     vm: bool,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "")]
-    codex_config: Option<PathBuf>,
     #[arg(long, hide = true)]
     degrade: bool,
     #[arg(long, hide = true)]
@@ -170,7 +178,6 @@ impl Planned {
             (!self.publish.is_empty(), "--publish"),
             (self.draft, "--draft"),
             (self.vm, "--vm"),
-            (self.codex_config.is_some(), "--codex-config"),
             (self.degrade, "--degrade"),
             (self.json_file.is_some(), "--json-file"),
         ];
@@ -220,6 +227,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
         }
         Ok(Cli { verb: Command::Local(local) }) => Ok(Verb::Local(local)),
         Ok(Cli { verb: Command::Cloud(cloud) }) => Ok(Verb::Cloud(cloud)),
+        Ok(Cli { verb: Command::Config(config) }) => Ok(Verb::Config(config)),
         Ok(Cli { verb: Command::Threads(threads) }) => Ok(Verb::Threads(threads)),
         Ok(Cli { verb: Command::Log(log) }) => Ok(Verb::Log(log)),
         Ok(Cli { verb: Command::Other(words) }) => {
@@ -228,9 +236,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
             if PLANNED.contains(&verb.as_str()) {
                 return Ok(Verb::NotYet(verb));
             }
-            let message = format!(
-                "unknown verb `{verb}`; there are `run`, `local`, `cloud`, `check`, `threads` and `log`"
-            );
+            let message = format!("unknown verb `{verb}`; there are {VERBS}");
             let error = clap::Error::raw(clap::error::ErrorKind::InvalidSubcommand, message + "\n");
             Err(Shown { error, status: 2 })
         }

@@ -43,7 +43,7 @@ impl Failure {
     pub(crate) fn not_yet_verb(verb: &str) -> Self {
         let mut failure = Self::new(
             format!("not yet: `stockade {verb}`"),
-            "this version has `stockade run`, `local`, `cloud`, `check`, `threads` and `log`",
+            format!("this version has {}", crate::cli::VERBS),
         );
         failure.status = 1;
         failure

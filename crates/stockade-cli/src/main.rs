@@ -38,6 +38,7 @@ fn run(verb: &Verb) -> Result<u8, Failure> {
         Verb::Local(arguments) => commands::local::run(arguments),
         Verb::Check(arguments) => commands::check::run(arguments),
         Verb::Cloud(arguments) => commands::cloud::run(arguments),
+        Verb::Config(arguments) => commands::config::run(arguments),
         Verb::Threads(arguments) => commands::threads::run(arguments),
         Verb::Log(arguments) => commands::threads::log(arguments),
         Verb::NotYet(verb) => Err(Failure::not_yet_verb(verb)),

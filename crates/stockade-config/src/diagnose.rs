@@ -55,16 +55,22 @@ pub struct Diagnostic {
 pub enum Layer {
     /// `/etc/stockade/config.toml`.
     System,
+    /// Codex' own file, which the user has asked for.
+    Codex,
     /// The user's own file.
     User,
     /// A profile of the user's.
     Profile,
     /// The workspace's own file, which may only narrow.
     Project,
+    /// The same, with exactly the content that the user has trusted.
+    Trusted,
     /// What the user has answered for one project: `~/.config/stockade/projects/`.
     Answers,
     /// `-c`.
     Option,
+    /// `/etc/stockade/requirements.toml`, which bounds all the others.
+    Requirements,
 }
 
 /// A text that was read as configuration, and its name.

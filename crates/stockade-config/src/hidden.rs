@@ -14,6 +14,7 @@ use crate::aliases::aliases;
 use crate::diagnose::ConfigError;
 use crate::env::{Env, Homes, normalized};
 use crate::locate::{canonical, sort};
+use crate::requirements::reopened;
 use crate::schema::{Placed, Settings, ignored};
 use crate::secrets::{self, expand, is_pattern};
 
@@ -77,6 +78,7 @@ pub(crate) fn resolve(question: &Question<'_>) -> Result<Hidden, ConfigError> {
     let theirs = question.within_reach(&question.settings.project_hidden, &mut result.warnings);
     let mut firm = question.listed(&theirs, &mut result.warnings);
     firm.extend(question.flagged(&mut result.warnings));
+    firm.extend(question.required(&readable, &mut result.warnings)?);
     let is_firm = |path: &PathBuf| firm.iter().any(|secret| path.starts_with(secret));
     result.readable = readable.into_iter().filter(|path| !is_firm(path)).collect();
     result.paths.append(&mut firm);
@@ -105,6 +107,21 @@ impl Question<'_> {
             && self.state.iter().any(|state| found.path.starts_with(state))
     }
 
+    /// What each entry of the layers and flags hides, and where it stands.
+    pub(crate) fn origins(&self) -> Vec<(PathBuf, String)> {
+        let mut origins = Vec::new();
+        let mut said = Vec::new();
+        let settings = self.settings;
+        let theirs = self.within_reach(&settings.project_hidden, &mut said);
+        for entry in settings.hidden.iter().chain(&theirs).chain(&settings.required_hidden) {
+            let found = self.listed(std::slice::from_ref(entry), &mut said);
+            origins.extend(found.into_iter().map(|path| (path, entry.place.clone())));
+        }
+        let flagged = self.flagged(&mut said);
+        origins.extend(flagged.into_iter().map(|path| (path, "--hide".to_owned())));
+        origins
+    }
+
     fn readable(&self, warnings: &mut Vec<String>) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for entry in &self.settings.readable {
@@ -118,6 +135,30 @@ impl Question<'_> {
             }
         }
         found
+    }
+
+    /// What the machine's requirements hide; a `readable` of a layer that leads into it is
+    /// refused.
+    fn required(
+        &self,
+        readable: &[PathBuf],
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<PathBuf>, ConfigError> {
+        let mut found = Vec::new();
+        for entry in &self.settings.required_hidden {
+            let paths = self.listed(std::slice::from_ref(entry), warnings);
+            let opened = readable.iter().find(|open| paths.iter().any(|it| open.starts_with(it)));
+            if let Some(opened) = opened {
+                let is_it = |it: &&Placed<String>| {
+                    canonical(&self.env.resolve(Path::new(&it.value), self.workspace)).as_ref()
+                        == Some(opened)
+                };
+                let readable = self.settings.readable.iter().find(is_it);
+                return Err(reopened(readable.unwrap_or(entry), entry));
+            }
+            found.extend(paths);
+        }
+        Ok(found)
     }
 
     fn listed(&self, entries: &[Placed<String>], warnings: &mut Vec<String>) -> Vec<PathBuf> {

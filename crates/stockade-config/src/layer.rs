@@ -8,6 +8,7 @@ use rustix::fs::{FileType, Mode as FileMode, OFlags, ResolveFlags};
 use stockade_policy::{ApprovalPolicy, Mode, Verdict};
 use toml::de::{DeTable, DeValue};
 
+use crate::codex::{self, ShellEnvironment};
 use crate::diagnose::{ConfigError, Layer, Source};
 use crate::env::Env;
 use crate::grants::GrantText;
@@ -16,11 +17,14 @@ use crate::schema::{self, Placed, Settings, ignored};
 /// Larger than any configuration that a person wrote; in bytes.
 const FILE_BYTES: u64 = 1 << 20;
 
+/// A project's own file, in its workspace.
+pub(crate) const PROJECT_FILE: &str = ".stockade/config.toml";
+
 /// Reads `path`; `Ok(None)` when there is no such file.
 ///
 /// A project's file was written by somebody else, so nothing that it may be (a pipe, a device,
 /// a gigabyte) may keep the start waiting.
-pub(crate) fn read_file(path: &Path, layer: Layer) -> Result<Option<Settings>, ConfigError> {
+pub(crate) fn read_source(path: &Path, layer: Layer) -> Result<Option<Source>, ConfigError> {
     let unreadable =
         |error: rustix::io::Errno| ConfigError::Unreadable(path.to_owned(), error.into());
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -59,12 +63,30 @@ pub(crate) fn read_file(path: &Path, layer: Layer) -> Result<Option<Settings>, C
         ));
     }
     match String::from_utf8(bytes) {
-        Ok(text) => schema::read(&Source { name: path.to_owned(), text, layer }).map(Some),
+        Ok(text) => Ok(Some(Source { name: path.to_owned(), text, layer })),
         Err(_) => Err(ConfigError::refused(
             format!("`{}` is not UTF-8", path.display()),
             "TOML files are UTF-8 text",
         )),
     }
+}
+
+/// Reads `path` and what it says; `Ok(None)` when there is no such file.
+pub(crate) fn read_file(path: &Path, layer: Layer) -> Result<Option<Settings>, ConfigError> {
+    read_source(path, layer)?.map(|source| schema::read(&source)).transpose()
+}
+
+/// Reads `path` as if it were the user's own file, and nothing else.
+///
+/// # Errors
+///
+/// What is wrong in it, with its place; also when it is not there.
+pub fn validate(path: &Path) -> Result<(), ConfigError> {
+    if read_file(path, Layer::User)?.is_some() {
+        return Ok(());
+    }
+    let hint = "name a configuration file, or none to check all layers";
+    Err(ConfigError::refused(format!("there is no `{}`", path.display()), hint))
 }
 
 /// Opens `path` by way of links that stay in `folder` only; `EXDEV` for others.
@@ -104,7 +126,10 @@ pub(crate) fn read_option(option: &str) -> Result<Settings, ConfigError> {
 /// The files of one start, lowest first, and the project's own apart.
 #[derive(Debug)]
 pub(crate) struct Files {
+    pub(crate) requirements: PathBuf,
     pub(crate) system: PathBuf,
+    /// Codex' own, when it was asked for.
+    pub(crate) codex: Option<PathBuf>,
     pub(crate) user: Option<PathBuf>,
     /// Must exist.
     pub(crate) profile: Option<PathBuf>,
@@ -118,15 +143,8 @@ impl Files {
         env: &Env,
         profile: Option<&str>,
         (workspace, project): (&Path, Option<&Path>),
+        codex: Option<&Path>,
     ) -> Result<Self, ConfigError> {
-        let requirements = env.system.join("requirements.toml");
-        // A link that leads nowhere is a mistake in what should bind, not its absence.
-        if requirements.symlink_metadata().is_ok() {
-            return Err(ConfigError::refused(
-                format!("not yet: `{}` cannot be enforced by this version", requirements.display()),
-                "nothing runs under requirements that would be ignored",
-            ));
-        }
         let user = env.user_folder();
         let profile = match (profile, &user) {
             (None, _) => None,
@@ -141,18 +159,20 @@ impl Files {
             }
         };
         Ok(Self {
+            requirements: env.system.join("requirements.toml"),
+            codex: codex.and_then(|named| codex::file(env, named)),
             system: env.system.join("config.toml"),
             user: user.map(|folder| folder.join("config.toml")),
             profile,
-            project: project.map(|folder| folder.join(".stockade/config.toml")),
+            project: project.map(|folder| folder.join(PROJECT_FILE)),
             answers: env.answers_file(workspace),
         })
     }
 
     /// The files whose content decides, except the project's.
     pub(crate) fn own(&self) -> Vec<PathBuf> {
-        let optional = self.user.iter().chain(&self.profile);
-        std::iter::once(&self.system).chain(optional).cloned().collect()
+        let optional = self.codex.iter().chain(&self.user).chain(&self.profile);
+        [&self.requirements, &self.system].into_iter().chain(optional).cloned().collect()
     }
 }
 
@@ -181,6 +201,10 @@ impl Settings {
         if above.writable_roots.is_some() {
             self.project_roots.clear();
         }
+        let ShellEnvironment { inherit, exclude, include_only } = above.codex_env;
+        self.codex_env.inherit = inherit.or(self.codex_env.inherit);
+        self.codex_env.exclude.extend(exclude);
+        self.codex_env.include_only = include_only.or(self.codex_env.include_only);
         self.mode = above.mode.or(self.mode);
         self.approval = above.approval.or(self.approval);
         self.writable_roots = above.writable_roots.or(self.writable_roots);
@@ -189,6 +213,8 @@ impl Settings {
         self.memory_bytes = above.memory_bytes.or(self.memory_bytes);
         self.open_files = above.open_files.or(self.open_files);
         self.wall_time = above.wall_time.or(self.wall_time);
+        self.log_required = above.log_required.or(self.log_required);
+        self.reads_workspace = above.reads_workspace.or(self.reads_workspace);
         self.model = self.model.overlay(above.model);
         self.agent = self.agent.overlay(above.agent);
         self.cloud = self.cloud.overlay(above.cloud);
@@ -277,6 +303,8 @@ impl Settings {
         for place in raised {
             leave_out(&place, "raise a limit");
         }
+        tighten(&mut self.log_required, project.log_required);
+        tighten(&mut self.reads_workspace, project.reads_workspace);
         self.project_roots = project.writable_roots.unwrap_or_default();
         self.project_hidden.extend(project.hidden);
         self.warnings.extend(project.warnings);
@@ -295,6 +323,13 @@ pub(crate) fn lower<T: PartialOrd>(
         *old = Some(new);
     } else {
         raised.push(new.place);
+    }
+}
+
+/// Takes what sets a switch that only narrows; what would unset it changes nothing.
+fn tighten(old: &mut Option<Placed<bool>>, new: Option<Placed<bool>>) {
+    if let Some(new) = new.filter(|new| new.value) {
+        *old = Some(new);
     }
 }
 

@@ -10,6 +10,7 @@
 //! - nothing is written.
 
 mod aliases;
+mod codex;
 mod diagnose;
 mod env;
 mod expiry;
@@ -25,10 +26,14 @@ mod locate;
 mod machine;
 mod model;
 mod own;
+mod requirements;
 mod roots;
 mod rule_text;
 mod schema;
 mod secrets;
+mod stack;
+mod trust;
+mod values;
 mod variables;
 
 pub use diagnose::{ConfigError, Diagnostic, Layer};
@@ -36,8 +41,11 @@ pub use env::Env;
 pub use expiry::Expiry;
 pub use grants::GrantText;
 pub use json_schema::json_schema;
+pub use layer::validate;
 pub use load::{EnvFlag, Loaded, Needs, Request, load, load_with_rules};
 pub use locate::way_to;
 pub use machine::CloudText;
 pub use model::{AgentLimits, KeySource, ModelApi, ModelText};
 pub use rule_text::{Prefix, RuleText, Scope};
+pub use trust::{Trust, project_trust, trust_file};
+pub use values::{Origins, Resolved};

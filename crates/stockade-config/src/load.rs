@@ -2,26 +2,25 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use stockade_policy::{AbsPath, ApprovalPolicy, Limits, Mode, Network, Policy, Verdict};
 use stockade_rules::RuleSet;
 
-use crate::diagnose::{ConfigError, Layer};
+use crate::diagnose::ConfigError;
 use crate::env::{Env, Homes};
 use crate::git::{self, Repository, User};
 use crate::grants::{self, GrantText};
 use crate::hidden::{self, Hidden};
-use crate::layer::{Files, read_file, read_option};
+use crate::layer::Files;
 use crate::locate;
 use crate::machine::CloudText;
-use crate::model::{
-    AgentLimits, AgentSettings, COMMAND_TIMEOUT, MAX_TURNS, ModelSettings, ModelText,
-};
+use crate::model::{AgentLimits, ModelText};
 use crate::own::Own;
 use crate::roots::{Ground, Roots, Wanted, roots};
 use crate::rule_text::RuleText;
 use crate::schema::{Placed, Settings};
+use crate::stack;
 use crate::variables::environment;
 
 /// A variable named on the command line.
@@ -56,6 +55,8 @@ pub struct Request {
     pub options: Vec<String>,
     /// `--profile`.
     pub profile: Option<String>,
+    /// `--codex-config`: the file, or nothing for the one that Codex reads.
+    pub codex_config: Option<PathBuf>,
     /// `--no-project-config`.
     pub no_project_config: bool,
     /// What the recipe of a known agent adds.
@@ -84,9 +85,6 @@ pub struct Loaded {
     pub environment: Vec<(OsString, OsString)>,
     /// To be said before the command starts.
     pub warnings: Vec<String>,
-    /// Where values came from, as `name`, `file:line` or flag; a list has one for each entry.
-    /// What is not here is built in.
-    pub provenance: Vec<(&'static str, String)>,
     /// Protected names that the user has lifted.
     pub unprotected: Vec<String>,
     /// The machine of a cloud thread.
@@ -97,7 +95,7 @@ pub struct Loaded {
     pub expired: Vec<RuleText>,
     /// Limits of a task of the built-in agent.
     pub agent: AgentLimits,
-    model: ModelSettings,
+    pub(crate) settings: Settings,
 }
 
 impl Loaded {
@@ -107,7 +105,7 @@ impl Loaded {
     ///
     /// When a part of it is configured nowhere.
     pub fn model(&self) -> Result<ModelText, ConfigError> {
-        self.model.whole()
+        self.settings.model.whole()
     }
 
     /// The command rules, ready to judge by.
@@ -149,8 +147,9 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
     let homes = env.homes();
     let workspace = locate::workspace(env, &homes, request.workspace.as_deref())?;
     let project = (!request.no_project_config).then_some(workspace.as_path());
-    let files = Files::of(env, request.profile.as_deref(), (&workspace, project))?;
-    let mut settings = settings(env, request, (&files, &workspace))?;
+    let codex = request.codex_config.as_deref();
+    let files = Files::of(env, request.profile.as_deref(), (&workspace, project), codex)?;
+    let mut settings = stack::settings(env, request, &files, &workspace)?;
     let expired = settings.take_expired(env.now);
     let mode = settings.mode.as_ref().map_or(Mode::WorkspaceWrite, |mode| mode.value);
     let mut warnings = settings.warnings.clone();
@@ -192,94 +191,16 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
     Ok(Loaded {
         approval: approval.map_or(ApprovalPolicy::OnRequest, |policy| policy.value),
         environment: environment(env, request, &settings, &policy),
-        provenance: provenance(&settings),
         unprotected: settings.unprotected.iter().map(|entry| entry.value.clone()).collect(),
         cloud: settings.cloud.text(),
-        rules: settings.rules,
+        rules: settings.rules.clone(),
         expired,
         agent: settings.agent.whole(),
-        model: settings.model,
+        settings,
         policy,
         warnings,
     })
 }
-
-/// All layers together, flags on top.
-fn settings(
-    env: &Env,
-    request: &Request,
-    (files, workspace): (&Files, &Path),
-) -> Result<Settings, ConfigError> {
-    let mut settings = Settings::default();
-    let fixed = [(Some(&files.system), Layer::System), (files.user.as_ref(), Layer::User)];
-    for (file, layer) in fixed {
-        if let Some(file) = file
-            && let Some(above) = read_file(file, layer)?
-        {
-            settings = settings.overlay(above);
-        }
-    }
-    if let Some(profile) = &files.profile {
-        let above = read_file(profile, Layer::Profile)?.ok_or_else(|| {
-            ConfigError::refused(
-                format!("there is no profile `{}`", profile.display()),
-                "a profile NAME is the file `~/.config/stockade/NAME.config.toml`",
-            )
-        })?;
-        settings = settings.overlay(above);
-    }
-    settings = settings.with_defaults(&Limits::for_memory(env.memory_bytes));
-    if let Some(project) = &files.project
-        && let Some(project) = read_file(project, Layer::Project)?
-    {
-        settings = settings.narrow(project);
-    }
-    if let Some(answers) = &files.answers
-        && let Some(answers) = read_file(answers, Layer::Answers)?
-    {
-        settings = settings.answered(answers, workspace);
-    }
-    for option in &request.options {
-        settings = settings.overlay(read_option(option)?);
-    }
-    let flag = |place: &str| place.to_owned();
-    if let Some(value) = request.mode {
-        settings.mode = Some(Placed { value, place: flag("--sandbox") });
-    }
-    if let Some(value) = request.approval {
-        settings.approval = Some(Placed { value, place: flag("--ask-for-approval") });
-    }
-    if let Some(value) = request.timeout {
-        settings.wall_time = Some(Placed { value, place: flag("--timeout") });
-    }
-    Ok(settings)
-}
-
-impl Settings {
-    /// Takes out the rules that no longer hold.
-    fn take_expired(&mut self, now: SystemTime) -> Vec<RuleText> {
-        let is_over = |rule: &RuleText| rule.expires.as_ref().is_some_and(|end| end.is_over(now));
-        let (expired, rules) = std::mem::take(&mut self.rules).into_iter().partition(is_over);
-        self.rules = rules;
-        expired
-    }
-
-    fn with_defaults(mut self, limits: &Limits) -> Self {
-        let built_in = || BUILT_IN.to_owned();
-        self.tmp_bytes.get_or_insert_with(|| Placed { value: limits.tmp_bytes, place: built_in() });
-        self.processes.get_or_insert_with(|| Placed { value: limits.processes, place: built_in() });
-        let memory = limits.memory_bytes;
-        self.memory_bytes.get_or_insert_with(|| Placed { value: memory, place: built_in() });
-        let files = limits.open_files;
-        self.open_files.get_or_insert_with(|| Placed { value: files, place: built_in() });
-        let AgentSettings { command_timeout, max_turns, .. } = &mut self.agent;
-        command_timeout.get_or_insert_with(|| Placed { value: COMMAND_TIMEOUT, place: built_in() });
-        max_turns.get_or_insert_with(|| Placed { value: MAX_TURNS, place: built_in() });
-        self
-    }
-}
-
-const BUILT_IN: &str = "built-in";
 
 /// What may be written, and what in it may not.
 #[derive(Debug, Default)]
@@ -459,54 +380,6 @@ fn limits(settings: &Settings) -> Limits {
     limits.open_files = settings.open_files.as_ref().map_or(limits.open_files, |count| count.value);
     limits.wall_time = settings.wall_time.as_ref().map(|time| time.value);
     limits
-}
-
-fn provenance(settings: &Settings) -> Vec<(&'static str, String)> {
-    let mut list = Vec::new();
-    let mut note = |name, place: &str| {
-        if place != BUILT_IN {
-            list.push((name, place.to_owned()));
-        }
-    };
-    let mut single = |name, place: Option<&String>| {
-        if let Some(place) = place {
-            note(name, place);
-        }
-    };
-    single("sandbox_mode", settings.mode.as_ref().map(|value| &value.place));
-    single("approval_policy", settings.approval.as_ref().map(|value| &value.place));
-    single("limits.tmp_size", settings.tmp_bytes.as_ref().map(|value| &value.place));
-    single("limits.processes", settings.processes.as_ref().map(|value| &value.place));
-    single("limits.memory", settings.memory_bytes.as_ref().map(|value| &value.place));
-    single("limits.open_files", settings.open_files.as_ref().map(|value| &value.place));
-    single("limits.wall_time", settings.wall_time.as_ref().map(|value| &value.place));
-    let ModelSettings { api, base_url, name, key } = &settings.model;
-    single("model.api", api.as_ref().map(|value| &value.place));
-    single("model.base_url", base_url.as_ref().map(|value| &value.place));
-    single("model.name", name.as_ref().map(|value| &value.place));
-    single("model.key", key.as_ref().map(|value| &value.place));
-    let AgentSettings { command_timeout, max_turns, max_tokens } = &settings.agent;
-    single("agent.command_timeout", command_timeout.as_ref().map(|value| &value.place));
-    single("agent.max_turns", max_turns.as_ref().map(|value| &value.place));
-    single("agent.max_tokens", max_tokens.as_ref().map(|value| &value.place));
-    for entry in &settings.env_set {
-        note("env.set", &entry.place);
-    }
-    for (name, entries) in [
-        ("writable_roots", settings.writable_roots.as_deref().unwrap_or_default()),
-        ("writable_roots", &settings.project_roots),
-        ("hidden", &settings.hidden),
-        ("hidden", &settings.project_hidden),
-        ("readable", &settings.readable),
-        ("unprotected", &settings.unprotected),
-        ("env.pass", &settings.env_pass),
-        ("network.allow", &settings.network_allow),
-    ] {
-        for entry in entries {
-            note(name, &entry.place);
-        }
-    }
-    list
 }
 
 fn absolute(path: PathBuf) -> Result<AbsPath, ConfigError> {

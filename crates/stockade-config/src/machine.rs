@@ -28,10 +28,10 @@ pub struct CloudText {
 /// `[cloud]` of one layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct CloudSettings {
-    memory: Option<Placed<u64>>,
-    cpus: Option<Placed<u32>>,
-    disk: Option<Placed<u64>>,
-    wall_time: Option<Placed<Duration>>,
+    pub(crate) memory: Option<Placed<u64>>,
+    pub(crate) cpus: Option<Placed<u32>>,
+    pub(crate) disk: Option<Placed<u64>>,
+    pub(crate) wall_time: Option<Placed<Duration>>,
     not_yet: Option<Placed<String>>,
 }
 

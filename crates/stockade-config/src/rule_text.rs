@@ -66,9 +66,9 @@ impl Scope {
     /// That of what stands in `layer`.
     pub fn of(layer: Layer) -> Self {
         match layer {
-            Layer::System => Self::System,
-            Layer::User | Layer::Profile => Self::User,
-            Layer::Project | Layer::Answers => Self::Project,
+            Layer::System | Layer::Requirements => Self::System,
+            Layer::Codex | Layer::User | Layer::Profile => Self::User,
+            Layer::Project | Layer::Trusted | Layer::Answers => Self::Project,
             Layer::Option => Self::Thread,
         }
     }

@@ -8,6 +8,7 @@ use stockade_policy::{ApprovalPolicy, Mode, parse_size, parse_time};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::codex::ShellEnvironment;
 use crate::diagnose::{ConfigError, Layer, Source, nearest};
 use crate::keys::{advice, names_in};
 use crate::machine::CloudSettings;
@@ -38,12 +39,20 @@ pub(crate) struct Settings {
     pub(crate) unprotected: Vec<Placed<String>>,
     pub(crate) env_pass: Vec<Placed<String>>,
     pub(crate) env_set: Vec<Placed<(String, String)>>,
+    /// What Codex' own configuration says of the environment.
+    pub(crate) codex_env: ShellEnvironment,
     pub(crate) network_allow: Vec<Placed<String>>,
     pub(crate) tmp_bytes: Option<Placed<u64>>,
     pub(crate) processes: Option<Placed<u32>>,
     pub(crate) memory_bytes: Option<Placed<u64>>,
     pub(crate) open_files: Option<Placed<u32>>,
     pub(crate) wall_time: Option<Placed<Duration>>,
+    /// Whether nothing may run that cannot be recorded.
+    pub(crate) log_required: Option<Placed<bool>>,
+    /// Whether what is readable is an allow-list.
+    pub(crate) reads_workspace: Option<Placed<bool>>,
+    /// What the machine's requirements hide; nothing re-opens it.
+    pub(crate) required_hidden: Vec<Placed<String>>,
     pub(crate) rules: Vec<RuleText>,
     /// Of which workspace a file of answers is.
     pub(crate) workspace: Option<Placed<String>>,
@@ -63,13 +72,8 @@ pub(crate) type Entry<'a> = (&'a Key<'a>, &'a Value<'a>);
 ///
 /// A [`ConfigError::Place`] for a parse error, an unknown or doubled key, or a wrong type.
 pub(crate) fn read(source: &Source) -> Result<Settings, ConfigError> {
-    let table = DeTable::parse(&source.text).map_err(|error| {
-        let span = error.span().unwrap_or(0..0);
-        let is_double = error.message().starts_with("duplicate key");
-        let message = if is_double { "this key stands twice" } else { "this is not TOML" };
-        source.wrong(span, message, error.message(), None)
-    })?;
-    let mut reader = Reader { source, settings: Settings::default() };
+    let table = parsed(source)?;
+    let mut reader = Reader::new(source);
     let known = names_in("");
     for entry in table.get_ref() {
         if source.layer == Layer::Answers {
@@ -84,6 +88,20 @@ pub(crate) fn read(source: &Source) -> Result<Settings, ConfigError> {
     Ok(reader.settings)
 }
 
+/// The table that `source` is.
+///
+/// # Errors
+///
+/// The place where it is not TOML.
+pub(crate) fn parsed(source: &Source) -> Result<Spanned<DeTable<'_>>, ConfigError> {
+    DeTable::parse(&source.text).map_err(|error| {
+        let span = error.span().unwrap_or(0..0);
+        let is_double = error.message().starts_with("duplicate key");
+        let message = if is_double { "this key stands twice" } else { "this is not TOML" };
+        source.wrong(span, message, error.message(), None)
+    })
+}
+
 /// Reads one text; shared by the modules that each know a part of the keys.
 pub(crate) struct Reader<'a> {
     pub(crate) source: &'a Source,
@@ -95,6 +113,12 @@ pub(crate) type Key<'a> = Spanned<std::borrow::Cow<'a, str>>;
 
 /// A value as it stands in the text.
 pub(crate) type Value<'a> = Spanned<DeValue<'a>>;
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(source: &'a Source) -> Self {
+        Self { source, settings: Settings::default() }
+    }
+}
 
 impl Reader<'_> {
     /// What is answered for a project are rules, and nothing else.
@@ -113,7 +137,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn top(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
+    pub(crate) fn top(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
         match key.get_ref().as_ref() {
             "rules" => self.rules(value)?,
             "sandbox_mode" => self.settings.mode = Some(self.word(value)?),
@@ -128,7 +152,9 @@ impl Reader<'_> {
             "network" => self.each("network", value, Self::network)?,
             "limits" => self.each("limits", value, Self::limits)?,
             "read" => match self.string(value)?.as_str() {
-                "everything" => {}
+                "everything" => {
+                    self.settings.reads_workspace = Some(self.placed(value.span(), false));
+                }
                 "workspace" => return Err(self.not_yet(key, "an allow-list for reads")),
                 _ => return Err(self.wrong_value(value, "`everything` or `workspace`")),
             },
@@ -141,7 +167,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn workspace_write(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
+    pub(crate) fn workspace_write(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
         match key.get_ref().as_ref() {
             "writable_roots" => {
                 self.settings.writable_roots = Some(self.strings(value)?);
@@ -163,22 +189,26 @@ impl Reader<'_> {
     fn env(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
         match key.get_ref().as_ref() {
             "pass" => self.settings.env_pass = self.strings(value)?,
-            "set" => self.each_free(value, |reader, (name, value)| {
-                let text = reader.string(value)?;
-                if name.get_ref().is_empty() || name.get_ref().contains(['=', '\0']) {
-                    let label = "a name without `=` was expected";
-                    return Err(reader.source.wrong(name.span(), "wrong name", label, None));
-                }
-                if text.contains('\0') {
-                    return Err(reader.wrong_value(value, "a value without NUL bytes"));
-                }
-                let pair = reader.placed(name.span(), (name.get_ref().to_string(), text));
-                reader.settings.env_set.push(pair);
-                Ok(())
-            })?,
+            "set" => self.env_set(value)?,
             _ => return Err(self.unknown(key, "env")),
         }
         Ok(())
+    }
+
+    pub(crate) fn env_set(&mut self, value: &Value<'_>) -> Result<(), ConfigError> {
+        self.each_free(value, |reader, (name, value)| {
+            let text = reader.string(value)?;
+            if name.get_ref().is_empty() || name.get_ref().contains(['=', '\0']) {
+                let label = "a name without `=` was expected";
+                return Err(reader.source.wrong(name.span(), "wrong name", label, None));
+            }
+            if text.contains('\0') {
+                return Err(reader.wrong_value(value, "a value without NUL bytes"));
+            }
+            let pair = reader.placed(name.span(), (name.get_ref().to_string(), text));
+            reader.settings.env_set.push(pair);
+            Ok(())
+        })
     }
 
     fn network(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
@@ -246,7 +276,10 @@ impl Reader<'_> {
     fn log(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
         match key.get_ref().as_ref() {
             "required" if self.boolean(value)? => Err(self.not_yet(key, "the record of a run")),
-            "required" => Ok(()),
+            "required" => {
+                self.settings.log_required = Some(self.placed(value.span(), false));
+                Ok(())
+            }
             _ => Err(self.unknown(key, "log")),
         }
     }
@@ -317,7 +350,7 @@ impl Reader<'_> {
     }
 
     /// The same for a table whose names are the user's.
-    fn each_free(
+    pub(crate) fn each_free(
         &mut self,
         value: &Value<'_>,
         mut read: impl FnMut(&mut Self, Entry<'_>) -> Result<(), ConfigError>,
@@ -328,7 +361,7 @@ impl Reader<'_> {
         table.iter().try_for_each(|entry| read(self, entry))
     }
 
-    fn word<T: std::str::FromStr<Err = stockade_policy::UnknownWord>>(
+    pub(crate) fn word<T: std::str::FromStr<Err = stockade_policy::UnknownWord>>(
         &self,
         value: &Value<'_>,
     ) -> Result<Placed<T>, ConfigError> {

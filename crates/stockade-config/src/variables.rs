@@ -5,9 +5,12 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use stockade_policy::environment::{CACHES, WITHOUT_NETWORK, carries_login, passes};
+use stockade_policy::environment::{
+    CACHES, WITHOUT_NETWORK, carries_login, glob, is_guarded, passes,
+};
 use stockade_policy::{Mode, Policy};
 
+use crate::codex::{CORE, Inherit, ShellEnvironment, is_listed};
 use crate::env::Env;
 use crate::load::{EnvFlag, Request};
 use crate::roots::PRIVATE;
@@ -24,7 +27,7 @@ pub(crate) fn environment(
     let mut result = env.vars.clone();
     if policy.mode != Mode::DangerFullAccess {
         let pass = names_to_pass(request, settings);
-        result.retain(|name, value| is_passed(name, value, &pass));
+        result.retain(|name, value| is_passed(name, value, &pass, &settings.codex_env));
         result.insert("TMPDIR".into(), "/tmp".into());
         for (name, value) in WITHOUT_NETWORK {
             result.entry(name.into()).or_insert_with(|| value.into());
@@ -85,11 +88,33 @@ fn names_to_pass(request: &Request, settings: &Settings) -> Vec<String> {
     pass
 }
 
-fn is_passed(name: &OsStr, value: &OsStr, pass: &[String]) -> bool {
+fn is_passed(name: &OsStr, value: &OsStr, pass: &[String], codex: &ShellEnvironment) -> bool {
     // A name that is not UTF-8 is on no list.
     let Some(name) = name.to_str() else { return false };
-    let is_literal = pass.iter().any(|entry| entry == name);
-    passes(name, pass) && (is_literal || !carries_login(value.as_bytes()))
+    if pass.iter().any(|entry| entry == name) {
+        return true;
+    }
+    if carries_login(value.as_bytes()) {
+        return false;
+    }
+    // A glob of the user's own layers adds to what Codex' file hands on.
+    let is_globbed = pass.iter().any(|entry| glob(entry.as_bytes(), name.as_bytes()));
+    (is_globbed && !is_guarded(name)) || (is_handed_on(name, codex) && !is_held_back(name, codex))
+}
+
+/// Whether a variable passes that no layer of the user's names.
+fn is_handed_on(name: &str, codex: &ShellEnvironment) -> bool {
+    match codex.inherit.as_ref().map(|inherit| inherit.value) {
+        None => passes(name, &[]),
+        Some(Inherit::All) => !is_guarded(name),
+        Some(Inherit::Core) => CORE.contains(&name) && !is_guarded(name),
+        Some(Inherit::None) => false,
+    }
+}
+
+fn is_held_back(name: &str, codex: &ShellEnvironment) -> bool {
+    is_listed(&codex.exclude, name)
+        || codex.include_only.as_ref().is_some_and(|only| !is_listed(only, name))
 }
 
 fn set(result: &mut BTreeMap<OsString, OsString>, request: &Request, settings: &Settings) {

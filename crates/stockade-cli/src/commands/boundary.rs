@@ -42,7 +42,7 @@ fn become_owner(env: &mut Env, arguments: &BoundaryArgs) -> Result<(), Failure> 
     env.vars.insert("HOME".into(), home.clone().into());
     env.vars.insert("USER".into(), name.clone());
     env.vars.insert("LOGNAME".into(), name.clone());
-    for name in ["XDG_CONFIG_HOME", "XDG_STATE_HOME"] {
+    for name in ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"] {
         env.vars.remove(OsStr::new(name));
     }
     env.home = Some(home);
@@ -71,6 +71,7 @@ pub(super) fn request(arguments: &BoundaryArgs) -> Result<Request, Failure> {
         timeout: timeout.map_err(|error| wrong("--timeout", &error))?,
         options: arguments.config.clone(),
         profile: arguments.profile.clone(),
+        codex_config: arguments.codex_config.clone().map(Into::into),
         no_project_config: arguments.no_project_config,
         needs: Needs::default(),
     })
@@ -120,7 +121,7 @@ pub(super) fn announce(
     if let Some(recipe) = recipe {
         ui::say("stockade", &format!("recipe {}", recipe.name()));
     }
-    for (name, place) in &loaded.provenance {
+    for (name, place) in loaded.sources() {
         ui::say("stockade", &format!("{name} from {place}"));
     }
 }

@@ -4,6 +4,7 @@ mod agent;
 mod boundary;
 pub(crate) mod check;
 pub(crate) mod cloud;
+pub(crate) mod config;
 mod found;
 pub(crate) mod local;
 pub(crate) mod run;

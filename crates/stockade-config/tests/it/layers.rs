@@ -11,8 +11,8 @@ use crate::lab::Lab;
 fn later_layers_win_and_each_value_knows_its_place() {
     let mut lab = Lab::new();
     let sources = |lab: &Lab| -> Vec<String> {
-        let provenance = lab.loaded().provenance;
-        provenance.iter().map(|(name, place)| lab.shown(&format!("{name} {place}"))).collect()
+        let sources = lab.loaded().sources();
+        sources.iter().map(|(name, place)| lab.shown(&format!("{name} {place}"))).collect()
     };
     assert!(sources(&lab).is_empty(), "everything is built in");
     lab.write("system/config.toml", "approval_policy = 'untrusted'\n[limits]\nprocesses = 99");
@@ -208,11 +208,4 @@ fn a_file_that_could_keep_the_start_waiting_is_refused() {
     // Nesting that would overflow a stack is an ordinary error.
     lab.project(&format!("hidden = {}", "[".repeat(100_000)));
     assert!(lab.refused().contains(".stockade/config.toml:1:"));
-}
-
-#[test]
-fn requirements_are_never_ignored() {
-    let lab = Lab::new();
-    lab.write("system/requirements.toml", "");
-    assert!(lab.refused().contains("not yet: `TOP/system/requirements.toml`"));
 }

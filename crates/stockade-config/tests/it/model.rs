@@ -28,8 +28,7 @@ fn the_layers_make_one_model() {
         key: Some(KeySource::Variable("EXAMPLE_KEY".to_owned())),
     };
     assert_eq!(loaded.model().unwrap(), expected);
-    let place =
-        |name| loaded.provenance.iter().find(|(found, _)| *found == name).cloned().unwrap().1;
+    let place = |name| loaded.sources().into_iter().find(|(found, _)| found == name).unwrap().1;
     assert_eq!((place("model.name"), place("agent.max_turns")), ("-c:1".into(), "-c:1".into()));
     assert!(lab.shown(&place("model.key")).ends_with("config.toml:5"));
     let agent =
