@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::commands::check::CheckArgs;
 use crate::commands::cloud::CloudArgs;
 use crate::commands::config::ConfigArgs;
+use crate::commands::rules::RulesArgs;
 use crate::commands::threads::{LogArgs, ThreadsArgs};
 use crate::failure::STOCKADE_FAILED;
 
@@ -32,6 +33,8 @@ enum Command {
     Cloud(Box<CloudArgs>),
     /// The resolved policy with the source of each value; trust in a project's own file
     Config(Box<ConfigArgs>),
+    /// Command rules: where each came from, how often it decided; add, revoke, test, import
+    Rules(Box<RulesArgs>),
     /// Threads: list, show, log, diff, apply, branch, pr, discard, cancel, rm
     Threads(ThreadsArgs),
     /// The record of a thread: commands, refusals, answers
@@ -53,6 +56,8 @@ pub(crate) enum Verb {
     Cloud(Box<CloudArgs>),
     /// `stockade config`.
     Config(Box<ConfigArgs>),
+    /// `stockade rules`.
+    Rules(Box<RulesArgs>),
     /// `stockade threads`.
     Threads(ThreadsArgs),
     /// `stockade log`.
@@ -62,21 +67,12 @@ pub(crate) enum Verb {
 }
 
 /// The verbs that there are, for who has typed another one.
-pub(crate) const VERBS: &str = "`run`, `local`, `cloud`, `check`, `config`, `threads` and `log`";
+pub(crate) const VERBS: &str =
+    "`run`, `local`, `cloud`, `check`, `config`, `rules`, `threads` and `log`";
 
 /// Verbs that scripts may depend on, and that are still to come.
-const PLANNED: [&str; 10] = [
-    "undo",
-    "approvals",
-    "rules",
-    "explain",
-    "agents",
-    "clean",
-    "doctor",
-    "completions",
-    "man",
-    "serve",
-];
+const PLANNED: [&str; 9] =
+    ["undo", "approvals", "explain", "agents", "clean", "doctor", "completions", "man", "serve"];
 
 /// Flags of every verb that puts up a boundary.
 #[derive(Debug, Default, Args)]
@@ -228,6 +224,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
         Ok(Cli { verb: Command::Local(local) }) => Ok(Verb::Local(local)),
         Ok(Cli { verb: Command::Cloud(cloud) }) => Ok(Verb::Cloud(cloud)),
         Ok(Cli { verb: Command::Config(config) }) => Ok(Verb::Config(config)),
+        Ok(Cli { verb: Command::Rules(rules) }) => Ok(Verb::Rules(rules)),
         Ok(Cli { verb: Command::Threads(threads) }) => Ok(Verb::Threads(threads)),
         Ok(Cli { verb: Command::Log(log) }) => Ok(Verb::Log(log)),
         Ok(Cli { verb: Command::Other(words) }) => {

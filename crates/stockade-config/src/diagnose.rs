@@ -16,6 +16,9 @@ pub enum ConfigError {
     /// A file could not be read.
     #[error("cannot read `{}`", .0.display())]
     Unreadable(PathBuf, #[source] std::io::Error),
+    /// A file could not be written; what was there is still there.
+    #[error("cannot write `{}`", .0.display())]
+    Unwritable(PathBuf, #[source] std::io::Error),
     /// A flag is wrong, or a path that it names.
     #[error("{what}")]
     Refused {
@@ -30,7 +33,7 @@ impl ConfigError {
     /// What the user can do about it, if anything.
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Self::Place(_) | Self::Unreadable(..) => None,
+            Self::Place(_) | Self::Unreadable(..) | Self::Unwritable(..) => None,
             Self::Refused { hint, .. } => hint.as_deref(),
         }
     }

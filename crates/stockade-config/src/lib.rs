@@ -7,11 +7,12 @@
 //! Invariants:
 //! - a value from a project's own file never widens what the layers above it allow;
 //! - a file that is wrong anywhere stops the start, with file, line and column;
-//! - nothing is written.
+//! - nothing is written but the rules of the user's own files, where the user says so (`edit`).
 
 mod aliases;
 mod codex;
 mod diagnose;
+mod edit;
 mod env;
 mod expiry;
 mod git;
@@ -37,6 +38,7 @@ mod values;
 mod variables;
 
 pub use diagnose::{ConfigError, Diagnostic, Layer};
+pub use edit::{Edited, NewRule, RuleFile, check_rules, rules_as_text};
 pub use env::Env;
 pub use expiry::Expiry;
 pub use grants::GrantText;

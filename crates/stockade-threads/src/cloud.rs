@@ -20,6 +20,7 @@ use stockade_vm::{Accelerator, BootError, VmSpec};
 
 use crate::ended::{Deadline, Ended, title, with_causes};
 use crate::git::{CloneError, Cloned, GitError, Repository, clone_head};
+use crate::hits::Hits;
 use crate::journal::{Journal, Live, Watch};
 use crate::judge::Judge;
 use crate::local::Budget;
@@ -337,6 +338,7 @@ impl Running<'_> {
             ask: self.ask,
             journal: self.journal,
             stop: &self.wishes.stop,
+            hits: self.thread.folder().ancestors().nth(2).map(Hits::of),
         });
         match (&self.task.work, &self.agent) {
             (Work::Agent { prompt, budget, .. }, Some(agent)) => {

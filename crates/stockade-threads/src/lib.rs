@@ -23,6 +23,7 @@ mod ended;
 pub mod flags;
 pub mod forge;
 pub mod git;
+pub mod hits;
 mod id;
 mod journal;
 mod judge;

@@ -10,6 +10,7 @@ use crate::bounds::Bounds;
 pub use crate::ended::Ended;
 use crate::ended::{Deadline, not_in_diff, title, with_causes};
 use crate::git::{LocalChanges, SnapshotError};
+use crate::hits::Hits;
 use crate::journal::{Journal, Watch};
 use crate::judge::Judge;
 use crate::place::{Local, Place as _, PlaceError};
@@ -112,6 +113,7 @@ pub fn run(
         ask,
         journal: &journal,
         stop,
+        hits: Some(Hits::of(store.root())),
     });
     let instructions = surroundings::instructions(&session);
     let work = Task {

@@ -26,6 +26,7 @@ use stockade_guest::CallError;
 use stockade_policy::{Approved, Review};
 
 use crate::bounds::{Bounds, Refusal};
+use crate::hits::Hits;
 use crate::journal::{Journal, Live};
 use crate::judge::{Judge, refused};
 use crate::place::Place;
@@ -53,6 +54,8 @@ pub struct Parts<'a> {
     pub journal: &'a Journal<'a>,
     /// The user's wish to stop.
     pub stop: &'a Stop,
+    /// Where it is counted which rules decide.
+    pub hits: Option<Hits>,
 }
 
 /// One thread at work in its place.

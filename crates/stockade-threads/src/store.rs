@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use cancel::{CANCELLED, Cancel};
 pub use chain::{Fault, Record, Records, Verified};
-pub(crate) use chain::{append, hash};
+pub(crate) use chain::{append, hash, now};
 pub use error::StoreError;
 pub use follow::Follow;
 pub use summary::{Detail, PhaseSeen, Summary};
@@ -85,6 +85,11 @@ impl Store {
         let store = Self { root: root.to_owned() };
         private_folder(&store.threads())?;
         Ok(store)
+    }
+
+    /// The folder that everything is in.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Begins a thread. Its first record, [`ThreadStarted`], is written.

@@ -95,7 +95,7 @@ pub(crate) fn run(arguments: &CheckArgs) -> Result<u8, Failure> {
     })
 }
 
-fn word(verdict: Verdict) -> &'static str {
+pub(super) fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Allow => "allow",
         Verdict::Ask => "ask",

@@ -7,5 +7,6 @@ pub(crate) mod cloud;
 pub(crate) mod config;
 mod found;
 pub(crate) mod local;
+pub(crate) mod rules;
 pub(crate) mod run;
 pub(crate) mod threads;

@@ -1,6 +1,8 @@
 //! `stockade check` as a script and a person meet it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod rules;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -41,8 +43,11 @@ impl Home {
     }
 
     fn check(&self, arguments: &[&str]) -> Output {
+        self.run(&[&["check"], arguments].concat())
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_stockade"))
-            .arg("check")
             .args(arguments)
             .current_dir(self.folder.path().join("work"))
             .env_clear()
@@ -54,7 +59,19 @@ impl Home {
     }
 
     fn said(&self, arguments: &[&str]) -> (i32, String, String) {
-        let output = self.check(arguments);
+        self.shown(&self.check(arguments))
+    }
+
+    /// The same for any verb.
+    fn told(&self, arguments: &[&str]) -> (i32, String, String) {
+        self.shown(&self.run(arguments))
+    }
+
+    fn config(&self) -> std::path::PathBuf {
+        self.folder.path().join("config/stockade/config.toml")
+    }
+
+    fn shown(&self, output: &Output) -> (i32, String, String) {
         let text = |bytes: &[u8]| {
             let text = String::from_utf8(bytes.to_vec()).unwrap();
             text.replace(self.folder.path().to_str().unwrap(), "HOME")

@@ -44,6 +44,9 @@ impl Session<'_> {
     ) -> Result<ShellOutcome, HandsError> {
         let id = self.next_command();
         let ruling = self.judged(call);
+        if let Some(hits) = &self.parts.hits {
+            hits.count(&ruling);
+        }
         let exec = Exec {
             argv: vec![self.parts.place.shell().into(), "-c".into(), (&call.line).into()],
             folder: call.folder.clone(),

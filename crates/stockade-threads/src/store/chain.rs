@@ -191,7 +191,7 @@ pub(super) fn verify(folder: &Path) -> Result<Verified, StoreError> {
 }
 
 /// The time as it stands in a record.
-pub(super) fn now() -> String {
+pub(crate) fn now() -> String {
     format!("{:.3}", jiff::Timestamp::now())
 }
 

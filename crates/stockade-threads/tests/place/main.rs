@@ -150,7 +150,15 @@ impl Lab {
             approval: ApprovalPolicy::OnRequest,
         };
         let bounds = Some(Bounds::new(self.policy(), Vec::new()));
-        work(&Session::new(Parts { place: &place, judge, bounds, ask, journal: &journal, stop }));
+        work(&Session::new(Parts {
+            place: &place,
+            judge,
+            bounds,
+            ask,
+            journal: &journal,
+            stop,
+            hits: None,
+        }));
         drop(journal);
         kept.0.into_inner().unwrap()
     }

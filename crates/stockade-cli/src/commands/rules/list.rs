@@ -1,0 +1,168 @@
+//! What rules there are, and whether they hold what their examples say.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use stockade_config::{Layer, RuleText, check_rules};
+use stockade_threads::hits::Hits;
+
+use super::{FAILED, MISUSED, loaded, printed, words};
+use crate::cli::BoundaryArgs;
+use crate::commands::check::word;
+use crate::failure::Failure;
+use crate::ui;
+
+/// Flags of `stockade rules list`.
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    boundary: BoundaryArgs,
+    /// Print one JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+/// Flags of `stockade rules test`.
+#[derive(Debug, Args)]
+pub(super) struct TestArgs {
+    #[command(flatten)]
+    boundary: BoundaryArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// A file of rules: TOML, or `*.rules` of another tool
+    file: Option<PathBuf>,
+}
+
+/// One rule, as scripts read it.
+#[derive(Debug, Serialize)]
+pub(super) struct Listed {
+    source: String,
+    prefix: String,
+    decision: &'static str,
+    reason: Option<String>,
+    scope: &'static str,
+    author: &'static str,
+    expires: Option<String>,
+    expired: bool,
+    grant: ListedGrant,
+    examples: usize,
+    hits: u64,
+    last_hit: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ListedGrant {
+    paths: Vec<String>,
+    hosts: Vec<String>,
+    ports: Vec<u16>,
+}
+
+impl Listed {
+    /// Without counts.
+    pub(super) fn of(rule: &RuleText) -> Self {
+        Self {
+            source: rule.place.clone(),
+            prefix: words(rule),
+            decision: word(rule.decision),
+            reason: rule.reason.clone(),
+            scope: rule.scope().as_str(),
+            author: match rule.layer {
+                Layer::System | Layer::Requirements => "system",
+                Layer::Codex => "codex",
+                Layer::User | Layer::Profile => "user",
+                Layer::Project | Layer::Trusted => "project",
+                Layer::Answers => "answer",
+                Layer::Option => "option",
+            },
+            expires: rule.expires.as_ref().map(|end| end.as_str().to_owned()),
+            expired: false,
+            grant: ListedGrant {
+                paths: rule.grant.paths.clone(),
+                hosts: rule.grant.hosts.clone(),
+                ports: rule.grant.ports.clone(),
+            },
+            examples: rule.examples.len() + rule.counterexamples.len(),
+            hits: 0,
+            last_hit: None,
+        }
+    }
+
+    /// `deny   docker  (config.toml:12; user; 3 times; until 2030-12-31): reason`.
+    fn line(&self) -> String {
+        let times = match self.hits {
+            0 => "never matched".to_owned(),
+            1 => "matched once".to_owned(),
+            count => format!("matched {count} times"),
+        };
+        let mut facts = vec![self.source.clone(), self.scope.to_owned(), times];
+        if let Some(expires) = &self.expires {
+            let word = if self.expired { "over since" } else { "until" };
+            facts.push(format!("{word} {expires}"));
+        }
+        let ListedGrant { paths, hosts, ports } = &self.grant;
+        let ports = ports.iter().map(|port| format!("localhost:{port}"));
+        let opens: Vec<String> = paths.iter().chain(hosts).cloned().chain(ports).collect();
+        if !opens.is_empty() {
+            facts.push(format!("opens {}", opens.join(", ")));
+        }
+        let reason = self.reason.as_ref().map_or_else(String::new, |text| format!(": {text}"));
+        let line = format!("{:<5}  {}  ({}){reason}", self.decision, self.prefix, facts.join("; "));
+        line.replace('\n', "\\n")
+    }
+}
+
+/// Lists them, in the order in which they are read; those that are over come last.
+pub(super) fn list(arguments: &ListArgs) -> Result<u8, Failure> {
+    let (env, loaded) = loaded(&arguments.boundary)?;
+    let hits = env.state_folder().map(|state| Hits::of(&state).all()).unwrap_or_default();
+    let listed = |rule: &RuleText, expired: bool| {
+        let hit = rule.rule().map(|rule| Hits::get(&hits, &rule.named())).unwrap_or_default();
+        let last_hit = (hit.count > 0).then_some(hit.last);
+        Listed { expired, hits: hit.count, last_hit, ..Listed::of(rule) }
+    };
+    let active = loaded.rules.iter().map(|rule| listed(rule, false));
+    let expired = loaded.expired.iter().map(|rule| listed(rule, true));
+    let all: Vec<Listed> = active.chain(expired).collect();
+    if arguments.json {
+        printed(ui::json(&all))?;
+    } else {
+        printed(all.iter().try_for_each(|rule| ui::line(&rule.line())))?;
+    }
+    Ok(0)
+}
+
+#[derive(Debug, Serialize)]
+struct Tested {
+    rules: usize,
+    examples: usize,
+}
+
+/// Reads rules with their examples, which is what a start does.
+pub(super) fn test(arguments: &TestArgs) -> Result<u8, Failure> {
+    let rules = match &arguments.file {
+        None => loaded(&arguments.boundary)?.1.rules,
+        Some(file) => {
+            let text = std::fs::read_to_string(file).map_err(|error| {
+                let text = format!("cannot read `{}`: {error}", file.display());
+                Failure::new(text, "").with_status(MISUSED)
+            })?;
+            let text = if file.extension().is_some_and(|end| end == "rules") {
+                super::import::translated(file, &text)?.0
+            } else {
+                text
+            };
+            check_rules(file, &text).map_err(|error| Failure::from(error).with_status(FAILED))?
+        }
+    };
+    let examples = rules.iter().map(|rule| rule.examples.len() + rule.counterexamples.len()).sum();
+    let tested = Tested { rules: rules.len(), examples };
+    if arguments.json {
+        printed(ui::json(&tested))?;
+    } else {
+        let Tested { rules, examples } = tested;
+        printed(ui::line(&format!("{rules} rules, {examples} examples: all hold")))?;
+    }
+    Ok(0)
+}
