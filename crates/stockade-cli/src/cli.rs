@@ -128,6 +128,9 @@ pub(crate) struct BoundaryArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) boundary: BoundaryArgs,
+    /// Write into a draft, and leave the files alone until `threads apply`
+    #[arg(long)]
+    pub(crate) draft: bool,
     /// Refused: a run's output, being the command's, cannot carry it.
     #[arg(long, hide = true)]
     pub(crate) json: bool,
@@ -141,6 +144,9 @@ pub(crate) struct RunArgs {
 pub(crate) struct LocalArgs {
     #[command(flatten)]
     pub(crate) boundary: BoundaryArgs,
+    /// Write into a draft, and leave the files alone until `threads apply`
+    #[arg(long)]
+    pub(crate) draft: bool,
     /// Who works: `builtin`
     #[arg(long, value_name = "NAME", default_value = "builtin")]
     pub(crate) agent: String,
@@ -158,8 +164,6 @@ pub(crate) struct Planned {
     #[arg(long, hide = true)]
     publish: Vec<String>,
     #[arg(long, hide = true)]
-    draft: bool,
-    #[arg(long, hide = true)]
     vm: bool,
     #[arg(long, hide = true)]
     degrade: bool,
@@ -172,7 +176,6 @@ impl Planned {
     pub(crate) fn used(&self) -> Option<&'static str> {
         let used = [
             (!self.publish.is_empty(), "--publish"),
-            (self.draft, "--draft"),
             (self.vm, "--vm"),
             (self.degrade, "--degrade"),
             (self.json_file.is_some(), "--json-file"),

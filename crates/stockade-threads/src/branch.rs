@@ -236,6 +236,7 @@ mod tests {
             files: 0,
             left_out: Vec::new(),
             commit: None,
+            ignored: 0,
             branch: None,
             commits: Vec::new(),
         };

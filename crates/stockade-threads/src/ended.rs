@@ -123,7 +123,10 @@ pub fn not_in_diff(changes: &Changes) -> Vec<String> {
         let path = quoted(left.path.to_path().as_os_str().as_encoded_bytes());
         format!("not in the diff: `{path}`, {}", left.why)
     };
-    changes.left_out.iter().map(note).collect()
+    let ignored = (changes.ignored > 0).then(|| {
+        format!("not in the diff: {} files that git ignores (`--ignored`)", changes.ignored)
+    });
+    changes.left_out.iter().map(note).chain(ignored).collect()
 }
 
 /// An error and what is behind it, in one line.

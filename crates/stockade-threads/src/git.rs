@@ -7,6 +7,7 @@
 
 mod branch;
 mod clone;
+mod ignored;
 mod objects;
 mod repository;
 mod snapshot;
@@ -20,8 +21,10 @@ use std::str::FromStr;
 
 pub(crate) use branch::{Identity, Pushed, give_commits, identity};
 pub use clone::{CloneError, Cloned, clone_head};
+pub(crate) use ignored::ignored;
 pub(crate) use objects::Objects;
 pub use repository::Repository;
+pub(crate) use snapshot::{COUNT_MAX, FILE_MAX, TOTAL_MAX};
 pub use snapshot::{LocalChanges, SnapshotError};
 
 use serde::{Deserialize, Serialize};
@@ -285,10 +288,11 @@ impl Git {
     pub(crate) fn status_of<A: AsRef<OsStr>>(
         &self,
         arguments: &[A],
+        input: &[u8],
     ) -> Result<(Option<i32>, Vec<u8>), GitError> {
         let arguments: Vec<&OsStr> = arguments.iter().map(AsRef::as_ref).collect();
         let mut output = Vec::new();
-        let (status, _) = self.finish(&arguments, &[], OUTPUT_MAX, &mut |part| {
+        let (status, _) = self.finish(&arguments, input, OUTPUT_MAX, &mut |part| {
             output.extend_from_slice(part);
             Ok(())
         })?;

@@ -19,6 +19,8 @@ mod bounds;
 pub mod branch;
 pub mod changes;
 pub mod cloud;
+pub mod draft;
+mod drafted;
 mod ended;
 pub mod flags;
 pub mod forge;
@@ -38,6 +40,7 @@ pub mod store;
 mod surroundings;
 
 pub use bounds::{Bounds, Refusal};
+pub use drafted::Drafted;
 pub use ended::not_in_diff;
 pub use id::{IdError, ThreadId};
 pub use journal::{Journal, Live, Record, Watch};

@@ -5,19 +5,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use stockade_agents::{AgentError, Builtin, Model, Stop, Task};
+use stockade_policy::Policy;
 
 use crate::bounds::Bounds;
+use crate::draft::{Draft, DraftError, Look};
 pub use crate::ended::Ended;
 use crate::ended::{Deadline, not_in_diff, title, with_causes};
 use crate::git::{LocalChanges, SnapshotError};
 use crate::hits::Hits;
 use crate::journal::{Journal, Watch};
 use crate::judge::Judge;
-use crate::place::{Local, Place as _, PlaceError};
+use crate::place::{Local, Place as _, PlaceError, walls};
 use crate::question::Ask;
-use crate::record::{Event, Kind, Message, Phase, PhaseState, Role};
+use crate::record::{Changes, Event, Kind, Message, Phase, PhaseState, Role};
 use crate::session::{Parts, Session};
-use crate::store::{Cancel, NewThread, Store, StoreError};
+use crate::store::{Cancel, NewThread, Store, StoreError, Thread};
 use crate::surroundings;
 
 /// What a local thread is to do, and within what.
@@ -35,6 +37,8 @@ pub struct LocalTask {
     pub environment: Vec<(OsString, OsString)>,
     /// How long it may take.
     pub budget: Budget,
+    /// Whether what it writes waits beside the files, to be applied.
+    pub is_draft: bool,
 }
 
 /// What one task may use up.
@@ -61,6 +65,9 @@ pub enum LocalError {
     /// The thread's record cannot be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// There is no draft.
+    #[error(transparent)]
+    Draft(#[from] DraftError),
 }
 
 impl LocalError {
@@ -70,6 +77,7 @@ impl LocalError {
             Self::Agent(error) => error.hint(),
             Self::Place(error) => error.hint().map(str::to_owned),
             Self::Store(error) => error.hint().map(str::to_owned),
+            Self::Draft(error) => error.hint().map(str::to_owned),
         }
     }
 }
@@ -86,25 +94,13 @@ pub fn run(
     ask: &dyn Ask,
     stop: &Stop,
 ) -> Result<Ended, LocalError> {
-    let agent = Builtin::new(task.model)?;
+    let agent = Builtin::new(task.model.clone())?;
     let mut policy = task.bounds.policy().clone();
-    let workspace = policy.workspace.as_path().to_owned();
     // The limit is the thread's, which also waits for the model.
     let deadline = Deadline::set(policy.limits.wall_time.take(), stop);
-    let hidden: Vec<PathBuf> = policy.hidden.iter().map(|path| path.as_path().into()).collect();
-    let place = Local::start(policy, task.environment)?;
-    let thread = store.create(&NewThread {
-        kind: Kind::Local,
-        workspace: workspace.clone(),
-        title: title(&task.prompt),
-        mode: task.judge.mode.to_string(),
-        approvals: task.judge.approval.to_string(),
-        enforcement: place.enforcement().iter().map(|&wall| wall.to_owned()).collect(),
-        policy: surroundings::pinned(&task.judge, &task.bounds),
-    })?;
+    let Begun { thread, place, looked } = Begun::new(&task, policy, store)?;
     let cancel = Cancel::watch(thread.folder(), stop);
     let journal = Journal::begin(store, &thread, watch)?;
-    let looked = LocalChanges::begin(&workspace, thread.folder(), &hidden);
     journal.record(&Event::Message(Message { role: Role::User, text: task.prompt.clone() }))?;
     let session = Session::new(Parts {
         place: &place,
@@ -127,26 +123,96 @@ pub fn run(
     let mut ended = Ended::of_agent(&thread, result).within(&deadline).cancelled_by(&cancel);
     // The boundary comes down before the end is recorded: nothing happens after it.
     drop(place);
-    ended.notes = look_again(looked, &journal)
+    ended.notes = record_changes(looked.after(), &journal)
         .unwrap_or_else(|error| vec![format!("its changes could not be recorded: {error}")]);
     Ok(ended.record(&thread, &journal))
 }
 
+/// A thread whose boundary is up.
+struct Begun {
+    thread: Thread,
+    place: Local,
+    looked: Looked,
+}
+
+/// How what a thread changes is found.
+enum Looked {
+    /// By looking at the files before and after.
+    Before(Box<Result<LocalChanges, SnapshotError>>),
+    /// By looking at what the draft holds.
+    Draft(Draft),
+}
+
+impl Begun {
+    fn new(task: &LocalTask, mut policy: Policy, store: &Store) -> Result<Self, LocalError> {
+        store.hide(&mut policy);
+        let environment = task.environment.clone();
+        let create = |walls: &[&str]| {
+            store.create(&NewThread {
+                kind: Kind::Local,
+                workspace: policy.workspace.as_path().to_owned(),
+                title: title(&task.prompt),
+                mode: task.judge.mode.to_string(),
+                approvals: task.judge.approval.to_string(),
+                enforcement: walls.iter().map(|&wall| wall.to_owned()).collect(),
+                policy: surroundings::pinned(&task.judge, &task.bounds),
+            })
+        };
+        if !task.is_draft {
+            let place = Local::start(policy.clone(), environment, Vec::new())?;
+            let thread = create(place.enforcement())?;
+            let hidden: Vec<PathBuf> =
+                policy.hidden.iter().map(|path| path.as_path().to_owned()).collect();
+            let workspace = policy.workspace.as_path();
+            let looked = LocalChanges::begin(workspace, thread.folder(), &hidden);
+            return Ok(Self { thread, place, looked: Looked::Before(Box::new(looked)) });
+        }
+        let thread = create(walls(policy.mode))?;
+        let begin = || -> Result<(Draft, Local), LocalError> {
+            let draft = Draft::begin(thread.folder(), &policy, &[])?;
+            let place = Local::start(policy, environment, draft.layers())?;
+            Ok((draft, place))
+        };
+        match begin() {
+            Ok((draft, place)) => Ok(Self { thread, place, looked: Looked::Draft(draft) }),
+            Err(error) => {
+                // Nothing has run: there is nothing to tell of it. The error is the one above.
+                store.forget(thread).ok();
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Looked {
+    /// What the thread changed, in words if that cannot be said.
+    fn after(self) -> Result<Changes, String> {
+        match self {
+            Self::Before(looked) => {
+                looked.and_then(LocalChanges::finish).map_err(|error| with_causes(&error))
+            }
+            Self::Draft(draft) => {
+                draft.changes(Look::default()).map_err(|error| with_causes(&error))
+            }
+        }
+    }
+}
+
 /// Records what the thread changed; what its diff does not have is in the notes.
-fn look_again(
-    looked: Result<LocalChanges, SnapshotError>,
+pub(crate) fn record_changes(
+    changes: Result<Changes, String>,
     journal: &Journal<'_>,
 ) -> Result<Vec<String>, StoreError> {
-    match looked.and_then(LocalChanges::finish) {
+    match changes {
         Ok(changes) => {
             let notes = not_in_diff(&changes);
             journal.record(&Event::Changes(changes))?;
             Ok(notes)
         }
-        Err(error) => {
+        Err(why) => {
             let (name, state) = ("diff".to_owned(), PhaseState::Failed);
             journal.record(&Event::Phase(Phase { name, state, seconds: None }))?;
-            Ok(vec![format!("no diff of this thread: {}", with_causes(&error))])
+            Ok(vec![format!("no diff of this thread: {why}")])
         }
     }
 }

@@ -449,6 +449,14 @@ pub struct Changes {
     /// What was committed in the clone, in order, when that is a line from its base on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub commits: Vec<Commit>,
+    /// Files of a draft that differ, and are in no tree because git ignores them.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub ignored: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A commit, as far as it is believed: two trees that hold what differs, and words.

@@ -36,9 +36,11 @@ pub use summary::{Detail, PhaseSeen, Summary};
 pub use thread::Thread;
 
 use crate::ThreadId;
+use crate::draft::{DRAFT, remove_tree};
 use crate::git::trees::CHANGES;
 use crate::record::{Discarded, Event, Kind, ThreadStarted};
 use index::Index;
+use stockade_policy::{AbsPath, Policy};
 use thread::{is_alive, take_lock};
 
 /// The pinned policy in a thread's folder.
@@ -90,6 +92,12 @@ impl Store {
     /// The folder that everything is in.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Hides all threads from a run under `policy`: this folder may be younger than it.
+    pub fn hide(&self, policy: &mut Policy) {
+        let root = fs::canonicalize(&self.root).ok().and_then(|root| AbsPath::new(root).ok());
+        policy.hidden.extend(root.filter(|root| !policy.hidden.contains(root)));
     }
 
     /// Begins a thread. Its first record, [`ThreadStarted`], is written.
@@ -221,9 +229,20 @@ impl Store {
         // Out of sight first, so that half of a thread is never a thread.
         let unfinished = self.threads().join(format!("{UNFINISHED}{id}"));
         fs::rename(&folder, &unfinished).map_err(StoreError::io("remove", &folder))?;
-        fs::remove_dir_all(&unfinished).map_err(StoreError::io("remove", &unfinished))?;
+        remove_tree(&unfinished).map_err(StoreError::io("remove", &unfinished))?;
         drop(lock);
         Ok(())
+    }
+
+    /// Removes a thread of this process of which nothing is to be told.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`remove`](Self::remove).
+    pub(crate) fn forget(&self, thread: Thread) -> Result<(), StoreError> {
+        let id = thread.id().clone();
+        drop(thread);
+        self.remove(&id)
     }
 
     /// The folder of a thread.
@@ -241,13 +260,16 @@ impl Store {
         let files = self.detail(id)?.summary.changes;
         // First the record: what it calls dropped may still lie there, and not the other way.
         thread.record(&Event::Discarded(Discarded { files }))?;
-        let path = thread.folder().join(CHANGES);
-        match fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError::io("remove", &path)(error))
+        for name in [DRAFT, CHANGES] {
+            let path = thread.folder().join(name);
+            match remove_tree(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StoreError::io("remove", &path)(error));
+                }
+                Ok(()) | Err(_) => {}
             }
-            Ok(()) | Err(_) => Ok(()),
         }
+        Ok(())
     }
 
     fn threads(&self) -> PathBuf {
@@ -269,7 +291,7 @@ impl Store {
             let Some(name) = name.to_str() else { continue };
             if let Some(unfinished) = name.strip_prefix(UNFINISHED) {
                 if unfinished.parse::<ThreadId>().is_ok() && is_abandoned(&entry.path()) {
-                    fs::remove_dir_all(entry.path()).ok();
+                    remove_tree(&entry.path()).ok();
                 }
             } else {
                 ids.extend(name.parse::<ThreadId>());

@@ -21,6 +21,9 @@ use crate::ui::prompt::Prompt;
 /// The longest prompt, in bytes.
 const PROMPT_MAX: u64 = 1024 * 1024;
 
+/// What is said of a draft.
+pub(super) const KEPT: &str = "; the draft waits for `stockade threads apply`";
+
 /// Runs the thread to its end; the value is the exit status.
 pub(crate) fn run(arguments: &LocalArgs) -> Result<u8, Failure> {
     agent::only_builtin(&arguments.agent)?;
@@ -37,7 +40,7 @@ pub(crate) fn run(arguments: &LocalArgs) -> Result<u8, Failure> {
     let loaded = stockade_config::load_with_rules(&env, &request)?;
     boundary::announce(&arguments.boundary, &loaded, None, &env);
     let stop = Stop::default();
-    let task = task(prompt, &loaded, &env)?;
+    let task = LocalTask { is_draft: arguments.draft, ..task(prompt, &loaded, &env)? };
     let store = store(&env)?;
     let wish = stop.clone();
     on_interrupt(interrupts, move || wish.request());
@@ -45,7 +48,7 @@ pub(crate) fn run(arguments: &LocalArgs) -> Result<u8, Failure> {
     let mut watch = watch((arguments.json, arguments.boundary.quiet), &env, &stop);
     let ended = local::run(task, &store, watch.as_mut(), &ask, &stop)?;
     if !arguments.boundary.quiet {
-        report(&ended, "");
+        report(&ended, if arguments.draft { KEPT } else { "" });
     }
     Ok(ended.exit)
 }
@@ -73,6 +76,7 @@ fn task(prompt: String, loaded: &Loaded, env: &Env) -> Result<LocalTask, Failure
         bounds: Bounds::new(policy, loaded.unprotected.clone()),
         environment: loaded.environment.clone(),
         budget: agent::budget(loaded),
+        is_draft: false,
     })
 }
 

@@ -10,8 +10,10 @@ use stockade_agents::{Kind, Recipe, State, recognise};
 use stockade_config::{Env, Loaded, Needs, Request};
 use stockade_policy::{Mode, Reason, Review, Verdict, review};
 use stockade_sandbox::{Command, Exceeded, Launch, Outcome, SetupError};
+use stockade_threads::local::Ended;
+use stockade_threads::{Bounds, Drafted, Judge, record};
 
-use super::{boundary, found};
+use super::{boundary, found, local};
 use crate::cli::RunArgs;
 use crate::failure::Failure;
 use crate::ui;
@@ -56,36 +58,86 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
         words = recipe.apply(&program, &words);
     }
     boundary::announce(&arguments.boundary, &loaded, recipe, &env);
+    let mut argv = vec![program.clone()];
+    argv.extend_from_slice(&words);
     let command = Command {
         program,
         arguments: words,
-        environment: loaded.environment,
+        environment: loaded.environment.clone(),
         folder: loaded.policy.workspace.as_path().to_owned(),
     };
-    let launch = Launch { command, policy: loaded.policy, layers: Vec::new() };
-    // The user typed it: boundary and rules hold it, nobody questions it (DESIGN §7).
+    let launch = Launch { command, policy: loaded.policy.clone(), layers: Vec::new() };
+    if arguments.draft {
+        return drafted(arguments, launch, (&loaded, &request.needs), (&argv, &env));
+    }
+    Ok(status(typed(launch, &env)?))
+}
+
+/// The command in a draft, and what is to be said of that.
+fn drafted(
+    arguments: &RunArgs,
+    mut launch: Launch,
+    (loaded, needs): (&Loaded, &Needs),
+    (argv, env): (&[OsString], &Env),
+) -> Result<u8, Failure> {
+    let policy = loaded.policy.clone();
+    let judge = Judge { rules: loaded.rule_set(), mode: policy.mode, approval: loaded.approval };
+    let bounds = Bounds::new(policy, loaded.unprotected.clone());
+    let store = local::store(env)?;
+    let drafted = Drafted::begin(&store, (&judge, &bounds), argv, &needs.state)?;
+    store.hide(&mut launch.policy);
+    launch.layers = drafted.layers();
+    let outcome = match typed(launch, env) {
+        Ok(outcome) => outcome,
+        Err(failure) => {
+            drafted.forget(&store);
+            return Err(failure);
+        }
+    };
+    let exit = status(outcome);
+    let state = match outcome {
+        Outcome::Exited(0) => record::State::Completed,
+        Outcome::Killed(_) => record::State::Interrupted,
+        Outcome::Exited(_) | Outcome::TimedOut(_) | Outcome::OverLimit(_) => record::State::Failed,
+    };
+    let ended = drafted.finish(state, exit);
+    if !arguments.boundary.quiet {
+        for note in &ended.notes {
+            ui::say("stockade", note);
+        }
+        let Ended { summary, thread, .. } = &ended;
+        ui::say("stockade", &format!("{summary}{}; thread {thread}", local::KEPT));
+    }
+    Ok(exit)
+}
+
+/// Has the command run that the user typed: boundary and rules hold it, nobody questions it
+/// (DESIGN §7).
+fn typed(launch: Launch, env: &Env) -> Result<Outcome, Failure> {
     match review(launch, &[(Verdict::Allow, Reason::Typed)]) {
-        Review::Allowed(launch) => match launched(stockade_sandbox::launch(launch), &env)? {
-            Outcome::Exited(status) => Ok(status),
-            Outcome::Killed(signal) => Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
-            Outcome::TimedOut(limit) => {
-                let text =
-                    format!("the run reached its wall-time limit of {limit:?} and was ended");
-                ui::say("stockade", &text);
-                ui::hint("`--timeout TIME` or `limits.wall_time` in the configuration sets it");
-                Ok(TIMED_OUT)
-            }
-            Outcome::OverLimit(exceeded) => {
-                let (text, key) = over_limit(exceeded);
-                ui::say("stockade", &text);
-                ui::hint(&format!(
-                    "`-c {key}=…` raises it, for all runs `{key}` in the configuration"
-                ));
-                Ok(ENDED_FOR_MEMORY)
-            }
-        },
+        Review::Allowed(launch) => launched(stockade_sandbox::launch(launch), env),
         Review::Ask(_) | Review::Denied(_) => {
             unreachable!("a typed command has one verdict, which allows it")
+        }
+    }
+}
+
+/// The exit status for a shell.
+fn status(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Exited(status) => status,
+        Outcome::Killed(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+        Outcome::TimedOut(limit) => {
+            let text = format!("the run reached its wall-time limit of {limit:?} and was ended");
+            ui::say("stockade", &text);
+            ui::hint("`--timeout TIME` or `limits.wall_time` in the configuration sets it");
+            TIMED_OUT
+        }
+        Outcome::OverLimit(exceeded) => {
+            let (text, key) = over_limit(exceeded);
+            ui::say("stockade", &text);
+            ui::hint(&format!("`-c {key}=…` raises it, for all runs `{key}` in the configuration"));
+            ENDED_FOR_MEMORY
         }
     }
 }

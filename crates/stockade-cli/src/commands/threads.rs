@@ -16,8 +16,9 @@ use serde::Serialize;
 use stockade_config::Env;
 use stockade_threads::ThreadId;
 use stockade_threads::changes::ChangeSet;
+use stockade_threads::draft::{Draft, DraftError, Look};
 use stockade_threads::flags::{Flag, Weight, flags};
-use stockade_threads::record::{Check, Kind, State, Usage};
+use stockade_threads::record::{Check, Event, Kind, State, Usage};
 use stockade_threads::store::{Detail, PhaseSeen, Store, Summary};
 
 use crate::failure::Failure;
@@ -152,13 +153,49 @@ impl Desk {
         opened.map_err(|error| Failure::of(&error, FAILED, error.hint()))
     }
 
-    /// The same where there must be some.
-    fn result(&self, id: &ThreadId) -> Result<ChangeSet, Failure> {
+    /// The same where there must be some; `with_ignored` are files that git ignores in it too.
+    fn result(&self, id: &ThreadId, with_ignored: bool) -> Result<ChangeSet, Failure> {
+        if with_ignored {
+            return self.with_ignored(id);
+        }
         let detail = self.detail(id)?;
         if let Some(changes) = self.changes(id, &detail)? {
             return Ok(changes);
         }
+        if let Some(changes) = self.left_draft(id, &detail)? {
+            return Ok(changes);
+        }
         Err(no_changes(id, &detail))
+    }
+
+    /// The changes of a draft whose process was killed before it recorded them.
+    fn left_draft(&self, id: &ThreadId, detail: &Detail) -> Result<Option<ChangeSet>, Failure> {
+        if !detail.summary.state.is_final() || detail.is_discarded {
+            return Ok(None);
+        }
+        let Some(draft) = Draft::open(&self.store.folder(id)).map_err(of_draft)? else {
+            return Ok(None);
+        };
+        let thread = self.store.resume(id).map_err(of_store)?;
+        let changes = draft.changes(Look::default()).map_err(of_draft)?;
+        thread.record(&Event::Changes(changes)).map_err(of_store)?;
+        self.changes(id, &self.detail(id)?)
+    }
+
+    /// The changes of a draft with those of ignored files, which the record has the number of.
+    fn with_ignored(&self, id: &ThreadId) -> Result<ChangeSet, Failure> {
+        let folder = self.store.folder(id);
+        let Some(draft) = Draft::open(&folder).map_err(of_draft)? else {
+            let text = format!("thread `{id}` is no draft: ignored files were not looked at");
+            return Err(Failure::new(text, "").with_status(FAILED));
+        };
+        // Nobody else looks at the same time.
+        let _thread = self.store.resume(id).map_err(of_store)?;
+        let detail = self.detail(id)?;
+        let look = Look { with_ignored: true, earlier: detail.changes.as_ref() };
+        let changes = draft.changes(look).map_err(of_draft)?;
+        let opened = ChangeSet::open(&folder, &changes);
+        opened.map_err(|error| Failure::of(&error, FAILED, error.hint()))
     }
 
     /// `paths` as the user names them from where they stand, relative to `root`. Where nobody
@@ -177,7 +214,9 @@ impl Desk {
 
 /// Why there are none.
 fn no_changes(id: &ThreadId, detail: &Detail) -> Failure {
-    let (text, hint) = if detail.summary.state.is_final() {
+    let (text, hint) = if detail.is_discarded {
+        ("has no changes any more: they were discarded", "")
+    } else if detail.summary.state.is_final() {
         ("has no changes in its record", "`stockade threads log` tells what happened")
     } else {
         ("is still at work", "its changes are recorded when it ends")
@@ -349,7 +388,8 @@ fn discard(arguments: &OneArgs) -> Result<u8, Failure> {
     let desk = Desk::open(&arguments.place)?;
     let id = desk.find(&arguments.id)?;
     let detail = desk.detail(&id)?;
-    if detail.summary.kind != Kind::Cloud {
+    let is_draft = Draft::open(&desk.store.folder(&id)).map_err(of_draft)?.is_some();
+    if detail.summary.kind != Kind::Cloud && !is_draft && !detail.is_discarded {
         let text = format!("thread `{id}` worked on your own files: there is nothing to drop");
         return Err(
             Failure::new(text, "`stockade threads diff` shows what it changed").with_status(FAILED)
@@ -373,6 +413,11 @@ fn one_line(text: &str) -> String {
 
 fn of_store(error: stockade_threads::store::StoreError) -> Failure {
     Failure::from(error).with_status(FAILED)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn of_draft(error: DraftError) -> Failure {
+    Failure::of(&error, FAILED, error.hint())
 }
 
 fn failed(text: &str, error: &io::Error) -> Failure {

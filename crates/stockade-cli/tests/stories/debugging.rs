@@ -92,6 +92,26 @@ fn the_debugging_story_ends_well_and_nothing_else_is_changed() {
     }
 }
 
+#[test]
+fn the_story_as_a_draft_changes_nothing_until_it_is_applied() {
+    for uid in users() {
+        let place = Place::new(uid);
+        let before = place.files();
+        let mut script = repair();
+        script.push(Step::say("The fixture used local time; it uses UTC now."));
+        let model = FakeModel::start(script).unwrap();
+        let output = place.stockade(&model, &["local", "--draft", "test_auth_flow fails"]);
+        assert!(output.status.success(), "{uid}: {}", text(&output));
+        // In the draft the test passed.
+        assert!(told(&model)[4].contains("OK"), "{}", told(&model)[4]);
+        assert!(before == place.files(), "{uid}: {}", text(&output));
+        assert!(!place.tests_pass());
+        let output = place.stockade(&model, &["threads", "apply"]);
+        assert!(output.status.success(), "{uid}: {}", text(&output));
+        assert!(place.tests_pass(), "{uid}: {}", text(&output));
+    }
+}
+
 /// What scripts rely on: the events, and that the record says the same.
 fn record(place: &Place, lines: &str) {
     let events: Vec<Value> =

@@ -20,11 +20,11 @@ use super::{Git, GitError, Repository, fields, init_bare};
 use crate::record::{Changes, LeftOut, PathText};
 
 /// A file above this is left out, in bytes.
-const FILE_MAX: u64 = 64 << 20;
+pub(crate) const FILE_MAX: u64 = 64 << 20;
 /// Files that git does not know to be unchanged, all together, in bytes.
-const TOTAL_MAX: u64 = 512 << 20;
+pub(crate) const TOTAL_MAX: u64 = 512 << 20;
 /// And how many of them.
-const COUNT_MAX: usize = 50_000;
+pub(crate) const COUNT_MAX: usize = 50_000;
 
 /// There is no snapshot, and so no diff of this thread.
 #[derive(Debug, thiserror::Error)]
@@ -134,36 +134,10 @@ impl LocalChanges {
         SnapshotError::Git { top: self.top.clone(), source }
     }
 
-    /// The user's index with its time, by which git knows which of its entries may be stale;
-    /// and the parts of a split one.
     fn copy_index(&self) -> Result<(), SnapshotError> {
         let Some(repository) = &self.repository else { return Ok(()) };
-        let copy = |from: &Path, to: &Path| -> io::Result<()> {
-            let modified = fs::metadata(from)?.modified()?;
-            fs::copy(from, to)?;
-            File::options().write(true).open(to)?.set_times(FileTimes::new().set_modified(modified))
-        };
-        let index = self.directory.join("index");
-        match copy(&repository.index, &index) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(SnapshotError::Io { path: index, source: error });
-            }
-            Ok(()) | Err(_) => {}
-        }
-        for entry in fs::read_dir(&repository.directory).into_iter().flatten().flatten() {
-            if entry.file_name().as_bytes().starts_with(b"sharedindex.") {
-                let path = self.directory.join(entry.file_name());
-                copy(&entry.path(), &path)
-                    .map_err(|source| SnapshotError::Io { path: path.clone(), source })?;
-            }
-        }
-        let excludes = repository.common.join("info/exclude");
-        let info = self.directory.join("info");
-        let copied = fs::create_dir_all(&info).and_then(|()| match fs::read(excludes) {
-            Ok(text) => fs::write(info.join("exclude"), text),
-            Err(_) => Ok(()),
-        });
-        copied.map_err(|source| SnapshotError::Io { path: info, source })
+        copy_index(repository, &self.directory)?;
+        copy_excludes(repository, &self.directory)
     }
 
     fn objects(&self) -> Option<&Path> {
@@ -355,4 +329,43 @@ fn git(repository: Option<&Repository>, top: &Path, directory: &Path) -> Git {
         git = git.setting(name, &value);
     }
     git
+}
+
+/// Copies the user's index into the repository `directory`, with its time, by which git knows
+/// which of its entries may be stale; and the parts of a split one.
+pub(super) fn copy_index(repository: &Repository, directory: &Path) -> Result<(), SnapshotError> {
+    let copy = |from: &Path, to: &Path| -> io::Result<()> {
+        let modified = fs::metadata(from)?.modified()?;
+        fs::copy(from, to)?;
+        File::options().write(true).open(to)?.set_times(FileTimes::new().set_modified(modified))
+    };
+    let index = directory.join("index");
+    match copy(&repository.index, &index) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(SnapshotError::Io { path: index, source: error });
+        }
+        Ok(()) | Err(_) => {}
+    }
+    for entry in fs::read_dir(&repository.directory).into_iter().flatten().flatten() {
+        if entry.file_name().as_bytes().starts_with(b"sharedindex.") {
+            let path = directory.join(entry.file_name());
+            copy(&entry.path(), &path)
+                .map_err(|source| SnapshotError::Io { path: path.clone(), source })?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies what the repository ignores without saying so in its files.
+pub(super) fn copy_excludes(
+    repository: &Repository,
+    directory: &Path,
+) -> Result<(), SnapshotError> {
+    let excludes = repository.common.join("info/exclude");
+    let info = directory.join("info");
+    let copied = fs::create_dir_all(&info).and_then(|()| match fs::read(excludes) {
+        Ok(text) => fs::write(info.join("exclude"), text),
+        Err(_) => Ok(()),
+    });
+    copied.map_err(|source| SnapshotError::Io { path: info, source })
 }

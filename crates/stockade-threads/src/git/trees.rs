@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{Git, GitError, ObjectId, fields, object};
+use super::{Git, GitError, ObjectId, fields, line, object};
 use crate::record::{Changes, PathText};
 
 /// The thread's own repository, in its folder.
@@ -46,6 +47,31 @@ pub(crate) fn list(git: &Git, paths: &[&str]) -> Result<Listing, GitError> {
         listing.extend(entry.map(|entry| (path, entry)));
     }
     Ok(listing)
+}
+
+/// Writes the files `0`, `1`, … of `folder`, which lies in the repository `directory`, into it
+/// as they are; the names of their content. The folder is gone then.
+pub(crate) fn hash_staged(
+    directory: &Path,
+    folder: &Path,
+    count: usize,
+) -> Result<Vec<ObjectId>, GitError> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let mut names = String::new();
+    for number in 0..count {
+        writeln!(names, "{name}/{number}").expect("invariant: a String takes everything");
+    }
+    let words = ["hash-object", "-w", "--no-filters", "--stdin-paths"];
+    let git = Git::bare(directory);
+    let hashed =
+        if names.is_empty() { Vec::new() } else { git.run_with(&words, names.as_bytes())? };
+    std::fs::remove_dir_all(folder).map_err(GitError::io("hash-object"))?;
+    let hashed: Result<Vec<ObjectId>, String> =
+        line("hash-object", &hashed)?.lines().map(str::parse).collect();
+    match hashed {
+        Ok(hashed) if hashed.len() == count => Ok(hashed),
+        Ok(_) | Err(_) => Err(GitError::answer("hash-object")),
+    }
 }
 
 /// Copies the content of `entries` into the repository `directory`; it may have a part of it,
@@ -121,6 +147,7 @@ pub(crate) fn keep(
         commit: None,
         branch: None,
         commits: Vec::new(),
+        ignored: 0,
     })
 }
 

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use stockade_guest::{ChannelError, Client, ServeOptions};
 use stockade_policy::{Mode, Policy, Reason, Review, Verdict, review};
-use stockade_sandbox::{Command, Launch, OWN_PROGRAM, Running, SetupError, Stdio};
+use stockade_sandbox::{Command, Launch, Layer, OWN_PROGRAM, Running, SetupError, Stdio};
 
 use super::Place;
 
@@ -57,7 +57,8 @@ pub struct Local {
 }
 
 impl Local {
-    /// Puts up the boundary of `policy`; commands inside start with `environment`.
+    /// Puts up the boundary of `policy`, with `layers` over the files; commands inside start with
+    /// `environment`.
     ///
     /// # Errors
     ///
@@ -65,11 +66,9 @@ impl Local {
     pub fn start(
         policy: Policy,
         environment: Vec<(OsString, OsString)>,
+        layers: Vec<Layer>,
     ) -> Result<Self, PlaceError> {
-        let enforcement: &[_] = match policy.mode {
-            Mode::ReadOnly | Mode::WorkspaceWrite => &["mounts", "landlock", "seccomp", "network"],
-            Mode::DangerFullAccess => &[],
-        };
+        let enforcement = walls(policy.mode);
         let folder = policy.workspace.as_path().to_owned();
         let command = Command {
             program: OWN_PROGRAM.into(),
@@ -77,7 +76,7 @@ impl Local {
             environment,
             folder,
         };
-        let launch = Launch { command, policy, layers: Vec::new() };
+        let launch = Launch { command, policy, layers };
         let launch = match review(launch, &[(Verdict::Allow, Reason::Own)]) {
             Review::Allowed(launch) => launch,
             Review::Ask(_) | Review::Denied(_) => {
@@ -89,6 +88,14 @@ impl Local {
         let running = stockade_sandbox::spawn(launch, stdio)?;
         let client = Client::connect(near.try_clone()?, near)?;
         Ok(Self { client, _running: running, shell: super::shell().to_owned(), enforcement })
+    }
+}
+
+/// The walls that a thread in `mode` has: all of them, or it does not start.
+pub(crate) fn walls(mode: Mode) -> &'static [&'static str] {
+    match mode {
+        Mode::ReadOnly | Mode::WorkspaceWrite => &["mounts", "landlock", "seccomp", "network"],
+        Mode::DangerFullAccess => &[],
     }
 }
 

@@ -67,6 +67,8 @@ pub struct Detail {
     pub changed: String,
     /// The last branch that was made of it.
     pub branched: Option<Branched>,
+    /// Whether they were dropped.
+    pub is_discarded: bool,
     /// The exit status and the summary, once it ended.
     pub finished: Option<(u8, String)>,
     questions: BTreeSet<String>,
@@ -123,6 +125,7 @@ impl Detail {
             changes: None,
             changed: String::new(),
             branched: None,
+            is_discarded: false,
             finished: None,
             questions: BTreeSet::new(),
         }
@@ -158,10 +161,12 @@ impl Detail {
                 self.branched = None;
                 self.summary.changes = changes.files;
                 self.changes = Some(changes);
+                self.is_discarded = false;
             }
             Event::Discarded(_) => {
                 self.summary.changes = 0;
                 self.changes = None;
+                self.is_discarded = true;
             }
             Event::Branched(branched) => self.branched = Some(branched),
             Event::ThreadFinished(finished) => {

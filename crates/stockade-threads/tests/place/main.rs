@@ -129,7 +129,7 @@ impl Lab {
 
     fn place(&self) -> Local {
         let environment = vec![("PATH".into(), "/usr/bin:/bin".into())];
-        Local::start(self.policy(), environment).unwrap()
+        Local::start(self.policy(), environment, Vec::new()).unwrap()
     }
 
     /// Does `work` in a session, and gives what was recorded.

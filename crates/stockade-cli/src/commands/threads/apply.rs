@@ -9,7 +9,6 @@ use stockade_threads::apply::{ApplyError, ApplyOptions, FileOutcome, Outcome, ap
 use stockade_threads::quoted;
 use stockade_threads::record::{Applied, Event, PathText};
 
-use super::diff::not_yet;
 use super::{Desk, FAILED, MISUSED, Place, of_store, unprinted};
 use crate::failure::Failure;
 use crate::ui;
@@ -28,7 +27,8 @@ pub(crate) struct ApplyArgs {
     /// Print one JSON array of files
     #[arg(long)]
     json: bool,
-    #[arg(long, hide = true)]
+    /// With the files that git ignores: of a draft
+    #[arg(long)]
     ignored: bool,
     /// The thread: its ID, the start of it, or `last`
     #[arg(default_value = "last")]
@@ -47,12 +47,9 @@ struct File<'a> {
 }
 
 pub(super) fn run(arguments: &ApplyArgs) -> Result<u8, Failure> {
-    if arguments.ignored {
-        return Err(not_yet("threads apply --ignored"));
-    }
     let desk = Desk::open(&arguments.place)?;
     let id = desk.find(&arguments.id)?;
-    let changes = desk.result(&id)?;
+    let changes = desk.result(&id, arguments.ignored)?;
     // What the user hides from threads, no thread writes to either.
     let workspace = desk.detail(&id)?.started.workspace();
     let request = Request { workspace: Some(workspace), ..Request::default() };

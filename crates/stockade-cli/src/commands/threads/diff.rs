@@ -26,7 +26,8 @@ pub(crate) struct DiffArgs {
     /// Print one JSON array of files
     #[arg(long, conflicts_with = "stat")]
     json: bool,
-    #[arg(long, hide = true)]
+    /// With the files that git ignores: of a draft
+    #[arg(long)]
     ignored: bool,
     /// The thread: its ID, the start of it, or `last`
     #[arg(default_value = "last")]
@@ -46,13 +47,14 @@ struct File {
 }
 
 pub(super) fn run(arguments: &DiffArgs) -> Result<u8, Failure> {
-    if arguments.ignored {
-        return Err(not_yet("threads diff --ignored"));
-    }
     let desk = Desk::open(&arguments.place)?;
     let id = desk.find(&arguments.id)?;
-    let changes = desk.result(&id)?;
-    for note in desk.detail(&id)?.changes.iter().flat_map(not_in_diff) {
+    let changes = desk.result(&id, arguments.ignored)?;
+    let mut recorded = desk.detail(&id)?.changes;
+    if let Some(recorded) = recorded.as_mut().filter(|_| arguments.ignored) {
+        recorded.ignored = 0;
+    }
+    for note in recorded.iter().flat_map(not_in_diff) {
         ui::say("stockade", &note);
     }
     let paths = desk.relative(&arguments.paths, changes.root());
@@ -107,10 +109,6 @@ fn files(changes: &ChangeSet, paths: &[PathBuf]) -> Result<Vec<File>, GitError> 
         }
     };
     Ok(changes.files(paths)?.into_iter().map(file).collect())
-}
-
-pub(super) fn not_yet(what: &str) -> Failure {
-    Failure::not_yet_verb(what)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
