@@ -294,7 +294,7 @@ impl Work<'_> {
             words.push(word.into());
         }
         words.extend(["here", "base", "thread"].map(|name| folder.join(name).into()));
-        let (status, merged) = self.changes.git().status_of(&words, &[])?;
+        let (status, merged) = self.changes.git().status_of(&words)?;
         fs::remove_dir_all(&folder).map_err(ApplyError::io("remove", &folder))?;
         // The number of conflicts; 127 stands for more, and 255 for an error.
         Ok(match status {

@@ -288,6 +288,14 @@ impl Git {
     pub(crate) fn status_of<A: AsRef<OsStr>>(
         &self,
         arguments: &[A],
+    ) -> Result<(Option<i32>, Vec<u8>), GitError> {
+        self.status_with(arguments, &[])
+    }
+
+    /// The same with `input`.
+    pub(crate) fn status_with<A: AsRef<OsStr>>(
+        &self,
+        arguments: &[A],
         input: &[u8],
     ) -> Result<(Option<i32>, Vec<u8>), GitError> {
         let arguments: Vec<&OsStr> = arguments.iter().map(AsRef::as_ref).collect();

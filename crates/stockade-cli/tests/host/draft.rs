@@ -241,7 +241,7 @@ fn a_discarded_draft_is_gone_and_its_record_stays() {
     let folder = fs::read_dir(home.path(".local/state/stockade/threads")).unwrap();
     let folder = folder.map(|entry| entry.unwrap().path()).next().unwrap();
     assert!(folder.join("draft").exists());
-    printed(&home.threads(&["discard"]));
+    printed(&home.threads(&["discard", "last"]));
     assert!(!folder.join("draft").exists() && !folder.join("changes.git").exists());
     for verb in ["diff", "apply"] {
         let output = home.threads(&[verb]);

@@ -26,7 +26,7 @@ fn what_cannot_begin_says_why_and_nothing_has_run() {
         (&["local"][..], "without a prompt"),
         (&["local", "  "], "empty"),
         (&["local", "--agent", "codex", "x"], "not yet: `--agent codex`"),
-        (&["local", "--draft", "x"], "not yet: `--draft`"),
+        (&["local", "--draft", "-s", "read-only", "x"], "a draft is for `workspace-write`"),
         (&["local", "-s", "sometimes", "x"], "--sandbox"),
         (&["local", "-C", "/", "x"], "/"),
         (&["local", "--no-such-flag", "x"], "--no-such-flag"),

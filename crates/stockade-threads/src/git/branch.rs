@@ -121,7 +121,7 @@ impl Repository {
         if name.starts_with('-') || name.starts_with("refs/") || name.contains("@{") {
             return Ok(false);
         }
-        let (status, _) = self.own().status_of(&["check-ref-format", "--branch", name], &[])?;
+        let (status, _) = self.own().status_of(&["check-ref-format", "--branch", name])?;
         Ok(status == Some(0))
     }
 

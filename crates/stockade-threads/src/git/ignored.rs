@@ -40,7 +40,7 @@ pub(crate) fn ignored<'a>(
     // Without the index: it would refuse paths below a submodule.
     let words = ["check-ignore", "-z", "--stdin", "--no-index"];
     // 1: none is.
-    let (status, answer) = git.status_of(&words, &input).map_err(failed)?;
+    let (status, answer) = git.status_with(&words, &input).map_err(failed)?;
     if !matches!(status, Some(0 | 1)) {
         return Err(failed(GitError::answer("check-ignore")));
     }
