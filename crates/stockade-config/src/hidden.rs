@@ -6,6 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use stockade_policy::secrets::Secret;
@@ -100,6 +101,14 @@ pub(crate) fn resolve(question: &Question<'_>) -> Result<Hidden, ConfigError> {
     Ok(result)
 }
 
+/// Reads a file of the kernel's, which has no size, in as few calls as it takes.
+fn read_list(path: &str) -> std::io::Result<Vec<u8>> {
+    const USUAL: usize = 16 * 1024;
+    let mut list = Vec::with_capacity(USUAL);
+    fs::File::open(path)?.take(u64::MAX).read_to_end(&mut list)?;
+    Ok(list)
+}
+
 impl Question<'_> {
     /// Whether a path of the table is the running agent's own.
     fn is_own_state(&self, found: &secrets::Found) -> bool {
@@ -172,7 +181,7 @@ impl Question<'_> {
 
     /// Where the same files are seen once more. The workspace is shown, wherever it comes from.
     fn elsewhere(&self, hidden: &[PathBuf]) -> Vec<PathBuf> {
-        let Ok(mountinfo) = fs::read("/proc/self/mountinfo") else { return Vec::new() };
+        let Ok(mountinfo) = read_list("/proc/self/mountinfo") else { return Vec::new() };
         let kept = |path: &PathBuf| {
             !self.workspace.starts_with(path) && !self.state.iter().any(|s| s.starts_with(path))
         };

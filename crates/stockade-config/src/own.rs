@@ -28,6 +28,9 @@ impl Own {
         for home in &homes.all {
             wanted.extend(NEVER_WRITABLE_IN_HOME.map(|name| home.join(name)));
         }
+        // Most of them are the same twice, and each is looked for on the disk.
+        wanted.sort_unstable();
+        wanted.dedup();
         let mut own = Self::default();
         for folder in wanted {
             match canonical(&folder) {
@@ -82,9 +85,10 @@ impl Own {
     }
 }
 
-/// `path` with links resolved as far as there is something.
+/// `path`, which is not there, with links resolved as far as there is something.
 fn below_nearest(path: &Path) -> PathBuf {
-    let found = path.ancestors().find_map(|part| canonical(part).map(|found| (part, found)));
+    let mut above = path.ancestors().skip(1);
+    let found = above.find_map(|part| canonical(part).map(|found| (part, found)));
     match found {
         Some((part, found)) => found.join(path.strip_prefix(part).unwrap_or(path)),
         None => path.to_owned(),

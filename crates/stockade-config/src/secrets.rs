@@ -7,10 +7,12 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, CWD};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags};
+use rustix::io::Errno;
 use stockade_policy::environment::glob;
 use stockade_policy::secrets::{
     HIDDEN_BEGINNINGS_IN_HOME, HIDDEN_HOST_KEY, HIDDEN_IN_HOME, HIDDEN_IN_SYSTEM, Secret,
@@ -73,9 +75,14 @@ fn in_home(home: &Path, found: &mut Vec<Found>) {
     }
 }
 
+/// Room for what one call lists of a folder.
+const ROOM: usize = 32 * 1024;
+
 /// The names in one canonical folder.
 struct Listing {
     folder: PathBuf,
+    /// To look from here for what is further down.
+    opened: Option<OwnedFd>,
     names: HashMap<OsString, Presence>,
     /// Whether the folder could be read: a name that is not listed may be there otherwise.
     is_whole: bool,
@@ -93,21 +100,31 @@ enum Presence {
 
 impl Listing {
     fn of(folder: &Path) -> Self {
-        let mut names = HashMap::new();
-        let mut is_whole = false;
-        if let Ok(entries) = fs::read_dir(folder) {
-            is_whole = true;
-            for entry in entries {
+        let mut listing = Self {
+            folder: folder.to_owned(),
+            opened: None,
+            names: HashMap::new(),
+            is_whole: false,
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        listing.opened = rustix::fs::openat(CWD, folder, flags, Mode::empty()).ok();
+        if let Some(opened) = &listing.opened {
+            let mut room = Vec::with_capacity(ROOM);
+            let mut entries = RawDir::new(opened, room.spare_capacity_mut());
+            listing.is_whole = true;
+            while let Some(entry) = entries.next() {
                 let Ok(entry) = entry else {
-                    is_whole = false;
+                    listing.is_whole = false;
                     break;
                 };
-                let is_plain = entry.file_type().is_ok_and(|kind| !kind.is_symlink());
+                // What a file system does not tell is asked for as if it were a link.
+                let is_plain = !matches!(entry.file_type(), FileType::Symlink | FileType::Unknown);
                 let presence = if is_plain { Presence::Plain } else { Presence::Unsure };
-                names.insert(entry.file_name(), presence);
+                let name = OsStr::from_bytes(entry.file_name().to_bytes());
+                listing.names.insert(name.to_owned(), presence);
             }
         }
-        Self { folder: folder.to_owned(), names, is_whole }
+        listing
     }
 
     fn get(&self, name: &str) -> Presence {
@@ -125,7 +142,28 @@ impl Listing {
         match self.get(first) {
             Presence::Absent => None,
             Presence::Plain if first == name => Some(path()),
-            Presence::Plain | Presence::Unsure => canonical(&path()),
+            Presence::Plain => self.find_below(name),
+            Presence::Unsure => canonical(&path()),
+        }
+    }
+
+    /// The same for a name of several components, the first of which is no link.
+    fn find_below(&self, name: &str) -> Option<PathBuf> {
+        let path = self.folder.join(name);
+        let Some(opened) = &self.opened else { return canonical(&path) };
+        let is_one_down = name.split('/').count() == 2;
+        let found = if is_one_down {
+            let stat = rustix::fs::statat(opened, name, AtFlags::SYMLINK_NOFOLLOW);
+            stat.map(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::Symlink)
+        } else {
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            let links = ResolveFlags::NO_SYMLINKS;
+            rustix::fs::openat2(opened, name, flags, Mode::empty(), links).map(|_opened| true)
+        };
+        match found {
+            Ok(true) => Some(path),
+            Err(Errno::NOENT | Errno::NOTDIR) => None,
+            Ok(false) | Err(_) => canonical(&path),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -89,7 +90,10 @@ pub enum Exceeded {
 /// [`SetupError`]: nothing of the command has run. The process must have one thread only;
 /// callers with more use [`spawn`](crate::spawn).
 pub fn launch(launch: Approved<Launch>) -> Result<Outcome, SetupError> {
-    hang_on(&launch.into_action(), &Leash::NONE)
+    // Left to the end of the process: to free it page by page in a process that was forked copies
+    // each page first.
+    let launch = ManuallyDrop::new(launch.into_action());
+    hang_on(&launch, &Leash::NONE)
 }
 
 /// The same for a run that ends with `leash`. What is run was reviewed by whoever calls.

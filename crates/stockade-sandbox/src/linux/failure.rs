@@ -16,15 +16,14 @@ pub(crate) struct Failure {
     pub(crate) errno: i32,
 }
 
-/// For `map_err`: names the step and its subject.
+/// For `map_err`: names the step and its subject, which is copied only when something fails.
 pub(crate) fn step<E: Into<io::Error>>(
     step: &'static str,
     subject: impl AsRef<Path>,
 ) -> impl FnOnce(E) -> Failure {
-    let subject = subject.as_ref().to_owned();
     move |error| Failure {
         step: step.to_owned(),
-        subject,
+        subject: subject.as_ref().to_owned(),
         errno: error.into().raw_os_error().unwrap_or(libc::EIO),
     }
 }

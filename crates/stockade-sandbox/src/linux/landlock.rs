@@ -7,14 +7,14 @@
 //! It cannot say: protected names inside a writable root, metadata (mode, owner, times,
 //! extended attributes), and TCP while the loopback is open. Those have one wall.
 
-use std::collections::HashMap;
-use std::ffi::{CStr, CString};
+use std::cmp::Ordering;
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, RawDir};
 
 use super::failure::{Failure, step};
 use super::mounts;
@@ -37,6 +37,9 @@ const SCOPES: u64 = 0b11;
 
 /// Rights that make sense on a file.
 const OF_A_FILE: u64 = WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV;
+
+/// Room for what one call lists of a folder: a home has hundreds of names.
+const LISTING: usize = 32 * 1024;
 
 /// Restricts this process and everything it will start.
 ///
@@ -61,9 +64,10 @@ pub(crate) fn restrict(plan: &Plan) -> Result<(), Failure> {
     }
     let is_hidden = |placement: &&Placement| placement.content == Content::Hidden;
     let hidden = plan.placements.iter().filter(is_hidden);
-    let hidden = Hidden::of(hidden.map(|placement| placement.path.as_path()));
+    let hidden: Vec<&[u8]> =
+        hidden.map(|placement| placement.path.as_os_str().as_bytes()).collect();
     let root = open_folder(&mounts::open("/")?, c".").map_err(step("open", "/"))?;
-    rules.allow_reads(&root, Path::new("/"), &hidden)?;
+    rules.allow_reads(root, &hidden)?;
     sys::restrict_self(rules.ruleset.as_fd()).map_err(step("enter", "Landlock"))
 }
 
@@ -155,24 +159,29 @@ impl Rules {
         sys::allow_beneath(self.ruleset.as_fd(), fd.as_fd(), access)
     }
 
-    /// Grants reading of everything below `folder` except `hidden`, which are relative to it.
-    fn allow_reads(&self, folder: &OwnedFd, path: &Path, hidden: &Hidden) -> Result<(), Failure> {
-        if hidden.children.is_empty() {
-            return self.allow_fd(folder, READ_FILE).map_err(step("allow in Landlock", path));
+    /// Grants reading of everything below `root` except `hidden`.
+    fn allow_reads(&self, root: OwnedFd, hidden: &[&[u8]]) -> Result<(), Failure> {
+        let hidden = Hidden::all(hidden);
+        if hidden.paths.is_empty() {
+            return self.allow_fd(&root, READ_FILE).map_err(step("allow in Landlock", "/"));
         }
-        let mut level = vec![(reopen(folder, path)?, path.to_owned(), hidden)];
-        while let Some((folder, path, hidden)) = level.pop() {
-            for (name, kind) in names(&folder).map_err(step("list", &path))? {
-                match hidden.children.get(name.to_bytes()) {
-                    Some(child) if child.is_hidden => {}
+        let mut level = vec![(root, hidden)];
+        let mut listing = Vec::with_capacity(LISTING);
+        while let Some((folder, hidden)) = level.pop() {
+            let mut entries = RawDir::new(&folder, listing.spare_capacity_mut());
+            while let Some(entry) = entries.next() {
+                let entry = entry.map_err(|error| step("list", hidden.folder())(error))?;
+                let (name, kind) = (entry.file_name(), entry.file_type());
+                if is_passed_over(name, kind) {
+                    continue;
+                }
+                let inner = hidden.inside(name.to_bytes());
+                if inner.paths.is_empty() {
+                    self.allow_entry(&folder, name, kind)
+                        .map_err(|error| step("allow in Landlock", hidden.entry(name))(error))?;
+                } else if !inner.is_whole() {
                     // A folder that cannot be listed hides what is in it by itself.
-                    Some(child) => {
-                        let inner = open_folder(&folder, &name).ok();
-                        level.extend(inner.map(|inner| (inner, child_path(&path, &name), child)));
-                    }
-                    None => self
-                        .allow_entry(&folder, &name, kind)
-                        .map_err(step("allow in Landlock", child_path(&path, &name)))?,
+                    level.extend(open_folder(&folder, name).ok().map(|folder| (folder, inner)));
                 }
             }
         }
@@ -191,35 +200,47 @@ impl Rules {
     }
 }
 
-/// The hidden paths as a tree of names, so that each entry of a folder is looked up once.
-#[derive(Debug, Default)]
-struct Hidden {
-    is_hidden: bool,
-    children: HashMap<Vec<u8>, Hidden>,
+/// The hidden paths of one folder: a part of the sorted list of all, in which those that are in
+/// one folder stand together.
+#[derive(Debug, Clone, Copy)]
+struct Hidden<'a> {
+    paths: &'a [&'a [u8]],
+    /// Where in each of them the name begins that stands in this folder.
+    at: usize,
 }
 
-impl Hidden {
-    fn of<'a>(paths: impl Iterator<Item = &'a Path>) -> Self {
-        let mut root = Self::default();
-        for path in paths {
-            let mut node = &mut root;
-            for component in path.components() {
-                if let Component::Normal(name) = component {
-                    node = node.children.entry(name.as_bytes().to_vec()).or_default();
-                }
-            }
-            node.is_hidden = true;
-        }
-        root
+impl<'a> Hidden<'a> {
+    /// Of `/`; `paths` are in the order of `AbsPath`.
+    fn all(paths: &'a [&'a [u8]]) -> Self {
+        Self { paths, at: 1 }
     }
-}
 
-fn child_path(folder: &Path, name: &CString) -> PathBuf {
-    folder.join(std::ffi::OsStr::from_bytes(name.to_bytes()))
-}
+    /// Those that are `name`, or lie in it.
+    fn inside(&self, name: &[u8]) -> Self {
+        let named = |path: &&[u8]| {
+            let rest = path.get(self.at..).unwrap_or_default();
+            rest.split(|byte| *byte == b'/').next().unwrap_or_default().cmp(name)
+        };
+        let start = self.paths.partition_point(|path| named(path) == Ordering::Less);
+        let rest = self.paths.get(start..).unwrap_or_default();
+        let count = rest.partition_point(|path| named(path) == Ordering::Equal);
+        Self { paths: rest.get(..count).unwrap_or_default(), at: self.at + name.len() + 1 }
+    }
 
-fn reopen(folder: &OwnedFd, path: &Path) -> Result<OwnedFd, Failure> {
-    open_folder(folder, c".").map_err(step("open", path))
+    /// Whether this folder is hidden itself.
+    fn is_whole(&self) -> bool {
+        self.paths.first().is_some_and(|path| path.len() < self.at)
+    }
+
+    /// The folder's path, for messages.
+    fn folder(&self) -> &'a Path {
+        let path = self.paths.first().and_then(|path| path.get(..self.at));
+        Path::new(OsStr::from_bytes(path.unwrap_or(b"/")))
+    }
+
+    fn entry(&self, name: &CStr) -> PathBuf {
+        self.folder().join(OsStr::from_bytes(name.to_bytes()))
+    }
 }
 
 fn open_folder(parent: &OwnedFd, name: &CStr) -> io::Result<OwnedFd> {
@@ -227,16 +248,31 @@ fn open_folder(parent: &OwnedFd, name: &CStr) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
 }
 
-fn names(folder: &OwnedFd) -> io::Result<Vec<(CString, FileType)>> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(folder)? {
-        let entry = entry?;
-        let (name, kind) = (entry.file_name(), entry.file_type());
-        let keeps = !matches!(name.to_bytes(), b"." | b"..")
-            && !matches!(kind, FileType::Symlink | FileType::Socket | FileType::Fifo);
-        if keeps {
-            names.push((name.to_owned(), kind));
+/// Needs no rule: a link is not what it leads to, and a socket or pipe is not read by its name.
+fn is_passed_over(name: &CStr, kind: FileType) -> bool {
+    matches!(name.to_bytes(), b"." | b"..")
+        || matches!(kind, FileType::Symlink | FileType::Socket | FileType::Fifo)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folders_hidden_names_are_found_and_no_others() {
+        let paths: [&[u8]; 5] =
+            [b"/etc/shadow", b"/home/u/.a", b"/home/u/.a.b/c", b"/home/u/.a.b/d", b"/var"];
+        let all = Hidden::all(&paths);
+        let home = all.inside(b"home").inside(b"u");
+        assert_eq!(home.paths, &paths[1..4]);
+        assert!(home.inside(b".a").is_whole() && all.inside(b"var").is_whole());
+        let inner = home.inside(b".a.b");
+        assert!(
+            !inner.is_whole() && inner.inside(b"c").is_whole() && inner.inside(b"d").is_whole()
+        );
+        for name in ["", ".", ".a.", ".b", "a", ".a.b/c"] {
+            assert!(home.inside(name.as_bytes()).paths.is_empty(), "{name}");
         }
+        assert_eq!(inner.entry(c"c"), Path::new("/home/u/.a.b/c"));
     }
-    Ok(names)
 }

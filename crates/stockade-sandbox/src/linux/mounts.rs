@@ -10,9 +10,10 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
 use stockade_policy::AbsPath;
@@ -80,8 +81,9 @@ pub(crate) fn build(plan: &Plan) -> Result<(), Failure> {
         }
         work.push((placement, tree, source));
     }
+    let mut masks = Masks::new(&scratch);
     for (placement, tree, source) in work {
-        place(placement, tree, &source, &scratch)?;
+        place(placement, tree, &source, &scratch, &mut masks)?;
     }
     devices_view(&scratch, &devices)?;
     // The scratch is left where it stands, below the `/proc` that comes now: to unmount it
@@ -222,12 +224,7 @@ impl Scratch {
             make_file(&root, "masks/file", 0o444)?;
             rustix::fs::mkdirat(&root, "dev", Mode::from_raw_mode(0o755))?;
             rustix::fs::mkdirat(&root, "dev/shm", Mode::from_raw_mode(0o1777))?;
-            rustix::fs::chmodat(
-                &root,
-                "dev/shm",
-                Mode::from_raw_mode(0o1777),
-                rustix::fs::AtFlags::empty(),
-            )?;
+            rustix::fs::chmodat(&root, "dev/shm", Mode::from_raw_mode(0o1777), AtFlags::empty())?;
             Ok(())
         };
         furnish().map_err(step("furnish the private tmpfs at", SCAFFOLD))?;
@@ -268,7 +265,7 @@ impl Scratch {
             // Made open while it is furnished; mkdir's mode is subject to the umask.
             rustix::fs::mkdirat(&self.root, &name, Mode::from_raw_mode(0o755))?;
             let mode = Mode::from_raw_mode(if mode == 0o555 { 0o755 } else { mode });
-            Ok(rustix::fs::chmodat(&self.root, &name, mode, rustix::fs::AtFlags::empty())?)
+            Ok(rustix::fs::chmodat(&self.root, &name, mode, AtFlags::empty())?)
         };
         make().map_err(step("make a private folder for", &placement.path))?;
         Ok(Source::Own(name))
@@ -341,11 +338,12 @@ fn file_type(fd: &OwnedFd) -> io::Result<FileType> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode))
 }
 
-fn place(
-    placement: &Placement,
+fn place<'a>(
+    placement: &'a Placement,
     tree: Option<OwnedFd>,
     source: &Source,
     scratch: &Scratch,
+    masks: &mut Masks<'a>,
 ) -> Result<(), Failure> {
     let path = placement.path.as_path();
     match (source, tree) {
@@ -367,20 +365,84 @@ fn place(
             }
             attach(&tree, path)
         }
-        (Source::Mask, _) => {
-            let target = match open_quietly(path) {
-                Ok(target) => target,
-                // Gone since it was looked for: there is nothing to hide.
-                Err(error) if is_absent(&error) => return Ok(()),
-                Err(error) => return Err(step("open", path)(error)),
-            };
-            let is_folder =
-                file_type(&target).map_err(step("look at", path))? == FileType::Directory;
-            let mask = if is_folder { &scratch.empty_folder } else { &scratch.empty_file };
-            let tree = clone_tree(mask, path)?;
-            attach_on(&tree, &target).map_err(step("hide", path))
+        (Source::Mask, _) => masks.hide(path),
+    }
+}
+
+/// Puts up the masks, of which there may be hundreds, in as few calls as it takes.
+#[derive(Debug)]
+struct Masks<'a> {
+    empty_folder: &'a OwnedFd,
+    empty_file: &'a OwnedFd,
+    /// Folders of the view in which something was hidden, each inside the one before. A folder is
+    /// placed before what is in it, so nothing is mounted over one of them later.
+    folders: Vec<(&'a Path, OwnedFd)>,
+}
+
+impl<'a> Masks<'a> {
+    fn new(scratch: &'a Scratch) -> Self {
+        let Scratch { empty_folder, empty_file, .. } = scratch;
+        Self { empty_folder, empty_file, folders: Vec::new() }
+    }
+
+    /// Covers `path`. What is gone since it was looked for, or has become a link, has nothing to
+    /// hide. The name is not followed: neither call does so without a flag that asks for it.
+    fn hide(&mut self, path: &'a Path) -> Result<(), Failure> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(step("hide", path)(io::Error::from_raw_os_error(libc::EINVAL)));
+        };
+        // To ask which it is would cost as much as to try; a name with an ending is a file mostly.
+        let mut masks = [self.empty_folder, self.empty_file];
+        if path.extension().is_some() {
+            masks.reverse();
+        }
+        let Some(folder) = self.folder(parent)? else { return Ok(()) };
+        let [first, second] = masks.map(|mask| {
+            move || {
+                let tree = clone_tree(mask, path)?;
+                let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+                rustix::mount::move_mount(&tree, "", folder, name, flags)
+                    .map_err(step("hide", path))
+            }
+        });
+        // EINVAL is what a folder over a file gives, and a file over a folder.
+        let error = match first() {
+            Err(error) if error.errno == libc::EINVAL => match second() {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            },
+            Err(error) => error,
+            Ok(()) => return Ok(()),
+        };
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        match rustix::fs::statat(folder, name, flags) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => Ok(()),
+            Err(gone) if is_absent(&gone.into()) => Ok(()),
+            Ok(_) | Err(_) => Err(error),
         }
     }
+
+    /// The folder at `path` as the view shows it now, opened without following a link.
+    fn folder(&mut self, path: &'a Path) -> Result<Option<&OwnedFd>, Failure> {
+        while self.folders.last().is_some_and(|(above, _)| !is_within(path, above)) {
+            self.folders.pop();
+        }
+        if self.folders.last().is_none_or(|(above, _)| *above != path) {
+            match open_quietly(path) {
+                Ok(fd) => self.folders.push((path, fd)),
+                Err(error) if is_absent(&error) => return Ok(None),
+                Err(error) => return Err(step("open", path)(error)),
+            }
+        }
+        Ok(self.folders.last().map(|(_, fd)| fd))
+    }
+}
+
+/// By their bytes: both are normalized.
+fn is_within(path: &Path, folder: &Path) -> bool {
+    let (path, folder) = (path.as_os_str().as_bytes(), folder.as_os_str().as_bytes());
+    path.strip_prefix(folder)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/") || folder == b"/")
 }
 
 /// A `/dev` with the devices of [`DEVICES`], a `/dev/pts` of its own and `/dev/shm`.

@@ -1,7 +1,8 @@
 //! The parent outside: makes PID 1, keeps the terminal, passes signals on, waits for the end.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
+use std::mem::ManuallyDrop;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
@@ -44,7 +45,8 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Runs `launch` behind every wall, until it or `leash` ends.
 pub(crate) fn launch(launch: &Launch, leash: &Leash) -> Result<Outcome, SetupError> {
-    let mut plan = Plan::new(&launch.policy, &host_sockets());
+    // Never freed, as the launch is not.
+    let mut plan = ManuallyDrop::new(Plan::new(&launch.policy, &host_sockets()));
     plan.layers.clone_from(&launch.layers);
     plan.runs_itself = launch.command.program == OWN_PROGRAM;
     run(&plan, &launch.command, &launch.policy, leash)
@@ -166,7 +168,13 @@ fn map_ids(child: &Namespaced) -> io::Result<()> {
 /// is not an absolute path is an abstract name or relative to a folder that is not known.
 fn host_sockets() -> Vec<AbsPath> {
     use std::os::unix::ffi::OsStrExt as _;
-    let Ok(list) = fs::read("/proc/self/net/unix") else { return Vec::new() };
+    let mut list = Vec::with_capacity(16 * 1024);
+    // `take` keeps it from asking for a size, which such a file does not have.
+    let whole = fs::File::open("/proc/self/net/unix")
+        .and_then(|file| file.take(u64::MAX).read_to_end(&mut list));
+    if whole.is_err() {
+        return Vec::new();
+    }
     let mut found: Vec<_> = list
         .split(|byte| *byte == b'\n')
         .filter_map(|line| {
