@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::check::CheckArgs;
 use crate::commands::cloud::CloudArgs;
@@ -213,6 +213,10 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
     let runs = arguments
         .get(1)
         .is_some_and(|verb| ["run", "local", "cloud"].iter().any(|run| verb == run));
+    if let Some(run) = only_run(&arguments) {
+        return mistaken_flag(&arguments, &run.command)
+            .map_or(Ok(Verb::Run(run)), |error| Err(Shown { error, status: STOCKADE_FAILED }));
+    }
     match Cli::try_parse_from(&arguments) {
         Ok(Cli { verb: Command::Run(run) }) => match mistaken_flag(&arguments, &run.command) {
             Some(error) => Err(Shown { error, status: STOCKADE_FAILED }),
@@ -251,6 +255,18 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
     }
 }
 
+/// The flags of `run` without those of the other verbs, whose definitions a start would pay for.
+/// Whatever is not plainly right is left to the whole command line, with its help and its errors.
+fn only_run(arguments: &[OsString]) -> Option<Box<RunArgs>> {
+    let (verb, words) = arguments.get(1..)?.split_first()?;
+    if verb != "run" {
+        return None;
+    }
+    let command = RunArgs::augment_args(clap::Command::new("run")).no_binary_name(true);
+    let mut matches = command.try_get_matches_from(words).ok()?;
+    RunArgs::from_arg_matches_mut(&mut matches).ok().map(Box::new)
+}
+
 /// A flag that the verb does not know is no command: only after `--` may one start with a dash.
 fn mistaken_flag(arguments: &[OsString], command: &[OsString]) -> Option<clap::Error> {
     let first = command.first()?.to_string_lossy();
@@ -284,6 +300,35 @@ mod tests {
         assert!(arguments.boundary.quiet && arguments.boundary.folder.is_none());
         assert_eq!(run("stockade run -- -odd --name").command, ["-odd", "--name"]);
         assert!(run("stockade run").command.is_empty());
+    }
+
+    #[test]
+    fn the_short_way_to_run_reads_what_the_whole_command_line_reads() {
+        let lines = [
+            "run",
+            "run -q ls -l --help -C x",
+            "run -qv -C w --add-dir a --add-dir=b --hide .env --env A --env B=c -- -odd --name",
+            "run -s read-only -a never --timeout 5s -c a=1 -p x --codex-config ls",
+            "run --json --no-project-config --allow-host localhost:1 sh",
+            "run --vm true",
+        ];
+        for line in lines {
+            let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+            let words = [vec!["stockade".into()], words].concat();
+            let whole = match Cli::try_parse_from(&words) {
+                Ok(Cli { verb: Command::Run(run) }) => run,
+                other => panic!("{line}: {other:?}"),
+            };
+            let short = only_run(&words).expect(line);
+            assert_eq!(format!("{short:?}"), format!("{whole:?}"), "{line}");
+        }
+        for line in ["run --help", "run -h", "run --no-such", "run --version", "run -s", "local x"]
+        {
+            let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+            let words = [vec!["stockade".into()], words].concat();
+            let is_run = matches!(Cli::try_parse_from(&words), Ok(Cli { verb: Command::Run(_) }));
+            assert_eq!(only_run(&words).is_some(), is_run, "{line}");
+        }
     }
 
     #[test]

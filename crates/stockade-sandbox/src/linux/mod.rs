@@ -10,6 +10,7 @@ mod init;
 mod landlock;
 mod layers;
 pub(crate) mod leash;
+mod masks;
 mod mounts;
 mod outside;
 mod plan;

@@ -10,7 +10,6 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
@@ -20,6 +19,7 @@ use stockade_policy::AbsPath;
 
 use super::failure::{Failure, step};
 use super::layers;
+use super::masks::Masks;
 use super::plan::{Content, Placement, Plan};
 use super::sys::mount_unsafe::{Attributes, mount_setattr};
 
@@ -81,10 +81,11 @@ pub(crate) fn build(plan: &Plan) -> Result<(), Failure> {
         }
         work.push((placement, tree, source));
     }
-    let mut masks = Masks::new(&scratch);
+    let mut masks = Masks::new(&scratch.empty_folder, &scratch.empty_file);
     for (placement, tree, source) in work {
         place(placement, tree, &source, &scratch, &mut masks)?;
     }
+    masks.finish()?;
     devices_view(&scratch, &devices)?;
     // The scratch is left where it stands, below the `/proc` that comes now: to unmount it
     // would wait for a grace period of the kernel's, about a tenth of a start.
@@ -97,7 +98,7 @@ pub(crate) fn open(path: impl AsRef<Path>) -> Result<OwnedFd, Failure> {
     open_quietly(path).map_err(step("open", path))
 }
 
-fn open_quietly(path: &Path) -> io::Result<OwnedFd> {
+pub(super) fn open_quietly(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     Ok(rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), resolve)?)
@@ -113,7 +114,7 @@ pub(crate) fn canonical(path: &Path) -> Option<PathBuf> {
 }
 
 /// A detached copy of the mount at `fd`, with everything mounted below it.
-fn clone_tree(fd: &OwnedFd, path: &Path) -> Result<OwnedFd, Failure> {
+pub(super) fn clone_tree(fd: &OwnedFd, path: &Path) -> Result<OwnedFd, Failure> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;
@@ -127,7 +128,7 @@ pub(super) fn attach(tree: &OwnedFd, path: &Path) -> Result<(), Failure> {
     attach_on(tree, &target).map_err(step("mount over", path))
 }
 
-fn attach_on(tree: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
+pub(super) fn attach_on(tree: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(rustix::mount::move_mount(tree, "", target, "", flags)?)
 }
@@ -171,7 +172,7 @@ fn capture(plan: &Plan) -> Result<Vec<Option<OwnedFd>>, Failure> {
 
 /// `ELOOP` is what a path through a symbolic link gives: on such a system the name is another
 /// name for a place that is looked after under its own.
-fn is_absent(error: &io::Error) -> bool {
+pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ELOOP | libc::ENOTDIR))
 }
 
@@ -367,82 +368,6 @@ fn place<'a>(
         }
         (Source::Mask, _) => masks.hide(path),
     }
-}
-
-/// Puts up the masks, of which there may be hundreds, in as few calls as it takes.
-#[derive(Debug)]
-struct Masks<'a> {
-    empty_folder: &'a OwnedFd,
-    empty_file: &'a OwnedFd,
-    /// Folders of the view in which something was hidden, each inside the one before. A folder is
-    /// placed before what is in it, so nothing is mounted over one of them later.
-    folders: Vec<(&'a Path, OwnedFd)>,
-}
-
-impl<'a> Masks<'a> {
-    fn new(scratch: &'a Scratch) -> Self {
-        let Scratch { empty_folder, empty_file, .. } = scratch;
-        Self { empty_folder, empty_file, folders: Vec::new() }
-    }
-
-    /// Covers `path`. What is gone since it was looked for, or has become a link, has nothing to
-    /// hide. The name is not followed: neither call does so without a flag that asks for it.
-    fn hide(&mut self, path: &'a Path) -> Result<(), Failure> {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(step("hide", path)(io::Error::from_raw_os_error(libc::EINVAL)));
-        };
-        // To ask which it is would cost as much as to try; a name with an ending is a file mostly.
-        let mut masks = [self.empty_folder, self.empty_file];
-        if path.extension().is_some() {
-            masks.reverse();
-        }
-        let Some(folder) = self.folder(parent)? else { return Ok(()) };
-        let [first, second] = masks.map(|mask| {
-            move || {
-                let tree = clone_tree(mask, path)?;
-                let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-                rustix::mount::move_mount(&tree, "", folder, name, flags)
-                    .map_err(step("hide", path))
-            }
-        });
-        // EINVAL is what a folder over a file gives, and a file over a folder.
-        let error = match first() {
-            Err(error) if error.errno == libc::EINVAL => match second() {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            },
-            Err(error) => error,
-            Ok(()) => return Ok(()),
-        };
-        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        match rustix::fs::statat(folder, name, flags) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => Ok(()),
-            Err(gone) if is_absent(&gone.into()) => Ok(()),
-            Ok(_) | Err(_) => Err(error),
-        }
-    }
-
-    /// The folder at `path` as the view shows it now, opened without following a link.
-    fn folder(&mut self, path: &'a Path) -> Result<Option<&OwnedFd>, Failure> {
-        while self.folders.last().is_some_and(|(above, _)| !is_within(path, above)) {
-            self.folders.pop();
-        }
-        if self.folders.last().is_none_or(|(above, _)| *above != path) {
-            match open_quietly(path) {
-                Ok(fd) => self.folders.push((path, fd)),
-                Err(error) if is_absent(&error) => return Ok(None),
-                Err(error) => return Err(step("open", path)(error)),
-            }
-        }
-        Ok(self.folders.last().map(|(_, fd)| fd))
-    }
-}
-
-/// By their bytes: both are normalized.
-fn is_within(path: &Path, folder: &Path) -> bool {
-    let (path, folder) = (path.as_os_str().as_bytes(), folder.as_os_str().as_bytes());
-    path.strip_prefix(folder)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/") || folder == b"/")
 }
 
 /// A `/dev` with the devices of [`DEVICES`], a `/dev/pts` of its own and `/dev/shm`.
