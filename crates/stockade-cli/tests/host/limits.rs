@@ -15,7 +15,7 @@ fn ends(option: &[&str], script: &str, status: i32, words: &[&str]) {
     }
 }
 
-/// Threat model, K8.
+/// Threat model, K8: the end says which limit it was.
 #[test]
 fn a_limit_that_ends_a_run_is_named_with_the_way_to_raise_it() {
     let eat = "python3 -c 'import time; a = bytearray(200 << 20); time.sleep(5)'";

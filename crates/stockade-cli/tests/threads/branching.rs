@@ -42,7 +42,7 @@ fn plant_hooks(home: &Home) -> PathBuf {
     canary
 }
 
-/// Threat model, V5 (as in `tests/it/intake.rs`): what a branch is made of was checked, and
+/// Threat model, V5: as in `tests/it/intake.rs`, what a branch is made of was checked, and
 /// making it runs nothing and moves nothing.
 #[test]
 fn a_branch_has_the_guests_commits_and_everything_else_stays() {
