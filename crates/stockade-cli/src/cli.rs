@@ -113,6 +113,9 @@ pub(crate) struct BoundaryArgs {
     /// Leave the project's own `.stockade/config.toml` out
     #[arg(long)]
     pub(crate) no_project_config: bool,
+    /// Write what happens to PATH, one JSON object a line; not in a writable root
+    #[arg(long, value_name = "PATH")]
+    pub(crate) json_file: Option<PathBuf>,
     /// Say nothing that is not an error
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -167,8 +170,6 @@ pub(crate) struct Planned {
     vm: bool,
     #[arg(long, hide = true)]
     degrade: bool,
-    #[arg(long, hide = true)]
-    json_file: Option<PathBuf>,
 }
 
 impl Planned {
@@ -178,7 +179,6 @@ impl Planned {
             (!self.publish.is_empty(), "--publish"),
             (self.vm, "--vm"),
             (self.degrade, "--degrade"),
-            (self.json_file.is_some(), "--json-file"),
         ];
         used.into_iter().find(|(used, _)| *used).map(|(_, name)| name)
     }

@@ -55,6 +55,22 @@ impl Failure {
         self
     }
 
+    /// The same with another hint.
+    pub(crate) fn with_hint(mut self, hint: &str) -> Self {
+        self.hint = Some(hint.to_owned());
+        self
+    }
+
+    /// The exit status.
+    pub(crate) fn status(&self) -> u8 {
+        self.status
+    }
+
+    /// What failed, in one line.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     pub(crate) fn of(error: &dyn Error, status: u8, hint: Option<&str>) -> Self {
         let mut causes = Vec::new();
         let mut cause = error.source();

@@ -14,6 +14,18 @@ pub(crate) fn say(kind: &str, text: &str) {
     writeln!(error, "{kind}: {}", printable(text)).ok();
 }
 
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
 /// One line of data on standard output. A reader who has seen enough is no failure.
 ///
 /// # Errors

@@ -93,6 +93,8 @@ pub struct Loaded {
     pub rules: Vec<RuleText>,
     /// Rules that no longer hold.
     pub expired: Vec<RuleText>,
+    /// Whether nothing may run that cannot be recorded.
+    pub is_record_required: bool,
     /// Limits of a task of the built-in agent.
     pub agent: AgentLimits,
     pub(crate) settings: Settings,
@@ -195,6 +197,7 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
         cloud: settings.cloud.text(),
         rules: settings.rules.clone(),
         expired,
+        is_record_required: settings.log_required.as_ref().is_some_and(|it| it.value),
         agent: settings.agent.whole(),
         settings,
         policy,

@@ -275,9 +275,9 @@ impl Reader<'_> {
 
     fn log(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
         match key.get_ref().as_ref() {
-            "required" if self.boolean(value)? => Err(self.not_yet(key, "the record of a run")),
             "required" => {
-                self.settings.log_required = Some(self.placed(value.span(), false));
+                let is_required = self.boolean(value)?;
+                self.settings.log_required = Some(self.placed(value.span(), is_required));
                 Ok(())
             }
             _ => Err(self.unknown(key, "log")),

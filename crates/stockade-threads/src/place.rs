@@ -10,8 +10,7 @@ use std::path::Path;
 
 use stockade_guest::Client;
 
-pub(crate) use local::walls;
-pub use local::{Local, PlaceError, enter_if_hands};
+pub use local::{Local, PlaceError, enter_if_hands, walls};
 pub use vm::Vm;
 
 /// A boundary that is up, with hands inside.

@@ -27,6 +27,9 @@ pub enum Event {
     /// The thread goes on: a follow-up, or after an interruption.
     #[serde(rename = "thread.resumed")]
     ThreadResumed(ThreadResumed),
+    /// The policy of a run, resolved.
+    #[serde(rename = "policy")]
+    Policy(PolicyText),
     /// A phase began, ended or failed.
     #[serde(rename = "phase")]
     Phase(Phase),
@@ -216,6 +219,41 @@ impl ThreadStarted {
         let PathText { path, path_b64 } = PathText::from(path);
         (self.workspace, self.workspace_b64) = (path, path_b64);
     }
+}
+
+/// What a run might do, as it was resolved. Mode and approval policy are in the first record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyText {
+    /// What could be written.
+    pub writable: Vec<PathText>,
+    /// What in it could not.
+    pub protected: Vec<PathText>,
+    /// What could not be read.
+    pub hidden: Vec<PathText>,
+    /// What in it could.
+    pub readable: Vec<PathText>,
+    /// Ports of the host's loopback that were open.
+    pub host_ports: Vec<u16>,
+    /// What could be used up.
+    pub limits: LimitsText,
+    /// `KEY: PLACE` of each value that was not built in.
+    pub sources: Vec<String>,
+}
+
+/// The limits of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsText {
+    /// Processes and threads alive at once.
+    pub processes: u32,
+    /// Memory of all together.
+    pub memory_bytes: u64,
+    /// Open files of one process.
+    pub open_files: u32,
+    /// Private temporary files.
+    pub tmp_bytes: u64,
+    /// The whole run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_time_ms: Option<u64>,
 }
 
 /// A thread goes on.

@@ -8,6 +8,7 @@
 //!     lock                     held by the process that works on the thread
 //!     changes.git/             what changed: trees before and after, objects of its own
 //!     kept/                    what `apply` replaced
+//! ROOT/threads/ID.jsonl        the record of one `stockade run`, which is nothing else
 //!     cancel                   somebody wishes that it ends
 //! ```
 //!
@@ -29,7 +30,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use cancel::{CANCELLED, Cancel};
 pub use chain::{Fault, Record, Records, Verified};
-pub(crate) use chain::{append, hash, now};
+pub(crate) use chain::{Lines, RUNS_END, append, hash, now};
 pub use error::StoreError;
 pub use follow::Follow;
 pub use summary::{Detail, PhaseSeen, Summary};
@@ -131,7 +132,11 @@ impl Store {
     /// [`StoreError::Busy`] while another process works on it, [`StoreError::Damaged`] when a
     /// record before the last does not fit.
     pub fn resume(&self, id: &ThreadId) -> Result<Thread, StoreError> {
-        Thread::reopen(id.clone(), &self.existing(id)?)
+        let place = self.existing(id)?;
+        if chain::is_run(&place) {
+            return Err(StoreError::OfARun(id.to_string()));
+        }
+        Thread::reopen(id.clone(), &place)
     }
 
     /// All threads, newest first; with `here`, those whose workspace is that folder or holds it.
@@ -145,8 +150,8 @@ impl Store {
         let mut result = Vec::new();
         let mut gone: Vec<String> = known.keys().cloned().collect();
         for id in self.ids()? {
-            let folder = self.folder(&id);
-            let bytes = fs::metadata(folder.join(chain::EVENTS)).map_or(0, |data| data.len());
+            let folder = self.place(&id);
+            let bytes = fs::metadata(chain::events(&folder)).map_or(0, |data| data.len());
             let cached = known.remove(id.as_str()).filter(|(size, _)| *size == bytes);
             let summary = cached.map(|(_, summary)| summary).or_else(|| {
                 let read = Detail::read(&folder).map(|detail| detail.summary);
@@ -166,14 +171,30 @@ impl Store {
     }
 
     /// The thread that `name` means: an ID, the start of one, or `last` for the latest of the
-    /// workspace that `here` lies in.
+    /// workspace that `here` lies in, unless it is a run that has nothing to show or apply.
     ///
     /// # Errors
     ///
     /// [`StoreError::NotFound`], [`StoreError::Ambiguous`].
     pub fn find(&self, name: &str, here: &Path) -> Result<ThreadId, StoreError> {
+        self.found(name, here, false)
+    }
+
+    /// The same for who looks at records, where a run may be `last`.
+    ///
+    /// # Errors
+    ///
+    /// As [`find`](Self::find).
+    pub fn find_record(&self, name: &str, here: &Path) -> Result<ThreadId, StoreError> {
+        self.found(name, here, true)
+    }
+
+    fn found(&self, name: &str, here: &Path, with_runs: bool) -> Result<ThreadId, StoreError> {
         if name == "last" {
-            let latest = self.list(Some(here))?.into_iter().next();
+            let has_more =
+                |it: &Summary| it.id.parse().is_ok_and(|id| !chain::is_run(&self.place(&id)));
+            let is_meant = |it: &Summary| with_runs || has_more(it);
+            let latest = self.list(Some(here))?.into_iter().find(is_meant);
             let id = latest.and_then(|summary| summary.id.parse().ok());
             return id.ok_or_else(|| StoreError::NoneHere(here.to_owned()));
         }
@@ -225,6 +246,13 @@ impl Store {
     /// [`StoreError::Busy`] while a process works on it.
     pub fn remove(&self, id: &ThreadId) -> Result<(), StoreError> {
         let folder = self.existing(id)?;
+        if chain::is_run(&folder) {
+            return if is_alive(&folder) {
+                Err(StoreError::Busy(id.to_string()))
+            } else {
+                fs::remove_file(&folder).map_err(StoreError::io("remove", &folder))
+            };
+        }
         let lock = take_lock(&folder, id)?;
         // Out of sight first, so that half of a thread is never a thread.
         let unfinished = self.threads().join(format!("{UNFINISHED}{id}"));
@@ -276,9 +304,15 @@ impl Store {
         self.root.join("threads")
     }
 
+    /// Where a thread is: its folder, or the one file of a run.
+    fn place(&self, id: &ThreadId) -> PathBuf {
+        let run = self.threads().join(format!("{id}{RUNS_END}"));
+        if run.is_file() { run } else { self.folder(id) }
+    }
+
     fn existing(&self, id: &ThreadId) -> Result<PathBuf, StoreError> {
-        let folder = self.folder(id);
-        if folder.is_dir() { Ok(folder) } else { Err(StoreError::NotFound(id.to_string())) }
+        let place = self.place(id);
+        if place.exists() { Ok(place) } else { Err(StoreError::NotFound(id.to_string())) }
     }
 
     /// The names that are there. What a killed process never finished is swept away.
@@ -294,7 +328,7 @@ impl Store {
                     remove_tree(&entry.path()).ok();
                 }
             } else {
-                ids.extend(name.parse::<ThreadId>());
+                ids.extend(name.strip_suffix(RUNS_END).unwrap_or(name).parse::<ThreadId>());
             }
         }
         Ok(ids)

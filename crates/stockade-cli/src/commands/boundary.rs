@@ -1,16 +1,19 @@
 //! What every verb that puts up a boundary begins with: whose it is, and what the flags say.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use stockade_agents::Recipe;
 use stockade_config::{Env, EnvFlag, Loaded, Needs, Request};
-use stockade_policy::{Mode, parse_time};
+use stockade_policy::{Mode, Policy, parse_time};
+use stockade_threads::Watch;
 
 use crate::cli::BoundaryArgs;
 use crate::failure::Failure;
 use crate::ui;
+use crate::ui::live::Copied;
 
 /// The surroundings, after this process has become whom the workspace belongs to.
 pub(super) fn surroundings(arguments: &BoundaryArgs) -> Result<Env, Failure> {
@@ -75,6 +78,53 @@ pub(super) fn request(arguments: &BoundaryArgs) -> Result<Request, Failure> {
         no_project_config: arguments.no_project_config,
         needs: Needs::default(),
     })
+}
+
+/// The file of `--json-file`, made anew. What runs inside may not reach it.
+pub(super) fn json_file(
+    arguments: &BoundaryArgs,
+    policy: &Policy,
+) -> Result<Option<(File, PathBuf)>, Failure> {
+    let Some(path) = &arguments.json_file else { return Ok(None) };
+    let fail = |error: std::io::Error| {
+        Failure::new(format!("--json-file: cannot make `{}`: {error}", path.display()), "")
+    };
+    let whole = std::path::absolute(path).map_err(fail)?;
+    let place = whole.canonicalize().or_else(|_| {
+        let parent = whole.parent().unwrap_or(Path::new("/")).canonicalize()?;
+        Ok(parent.join(whole.file_name().unwrap_or_default()))
+    });
+    let place = place.map_err(fail)?;
+    if let Some(root) = policy.writable.iter().find(|root| place.starts_with(root.as_path())) {
+        let root = root.as_path().display();
+        return Err(Failure::new(
+            format!("--json-file: `{}` lies in the writable root `{root}`", path.display()),
+            "what runs inside could change it there; name a file outside",
+        ));
+    }
+    let file =
+        File::options().write(true).create(true).truncate(true).open(&place).map_err(fail)?;
+    Ok(Some((file, place)))
+}
+
+/// `watch`, and the file of `--json-file`.
+pub(super) fn watched<'a>(
+    arguments: &BoundaryArgs,
+    policy: &Policy,
+    watch: Box<dyn Watch + 'a>,
+) -> Result<Box<dyn Watch + 'a>, Failure> {
+    Ok(match json_file(arguments, policy)? {
+        Some((file, _)) => Box::new(Copied::new(watch, file)),
+        None => watch,
+    })
+}
+
+/// Refuses `--json-file` where nothing happens that it could hold.
+pub(super) fn without_events(arguments: &BoundaryArgs) -> Result<(), Failure> {
+    match arguments.json_file {
+        None => Ok(()),
+        Some(_) => Err(Failure::new("`--json-file` has nothing to hold here", "use `--json`")),
+    }
 }
 
 fn env_flag(flag: &OsStr) -> Result<EnvFlag, Failure> {

@@ -70,6 +70,7 @@ pub(crate) fn run(arguments: &CheckArgs) -> Result<u8, Failure> {
         return Err(Failure::new("not yet: `--replay`", hint).with_status(MISUSED));
     }
     let misused = |failure: Failure| failure.with_status(MISUSED);
+    boundary::without_events(&arguments.boundary).map_err(misused)?;
     let env = boundary::surroundings(&arguments.boundary).map_err(misused)?;
     let request = boundary::request(&arguments.boundary).map_err(misused)?;
     let loaded = stockade_config::load_with_rules(&env, &request);

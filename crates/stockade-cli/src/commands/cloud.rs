@@ -72,7 +72,8 @@ pub(crate) fn run(arguments: &CloudArgs) -> Result<u8, Failure> {
         wanted.request();
     });
     let ask = Prompt::new(wishes.stop.clone());
-    let mut watch = local::watch((arguments.json, is_quiet), &env, &wishes.stop);
+    let watch = local::watch((arguments.json, is_quiet), &env, &wishes.stop);
+    let mut watch = boundary::watched(&arguments.boundary, &loaded.policy, watch)?;
     let outcome = cloud::run(&task, &store, watch.as_mut(), &ask, &wishes)?;
     if !is_quiet {
         report(&outcome, &store);

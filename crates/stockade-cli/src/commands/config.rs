@@ -121,6 +121,7 @@ struct Place {
 }
 
 fn show(arguments: &BoundaryArgs, json: bool) -> Result<u8, Failure> {
+    boundary::without_events(arguments)?;
     let env = boundary::surroundings(arguments)?;
     let request = boundary::request(arguments)?;
     let loaded = stockade_config::load_with_rules(&env, &request)?;
@@ -191,6 +192,7 @@ fn validate(arguments: &BoundaryArgs, file: Option<&Path>) -> Result<u8, Failure
         ui::line(&format!("{}: good", file.display())).map_err(unprinted)?;
         return Ok(0);
     }
+    boundary::without_events(arguments)?;
     let env = boundary::surroundings(arguments)?;
     let loaded = stockade_config::load_with_rules(&env, &boundary::request(arguments)?)?;
     for warning in &loaded.warnings {

@@ -45,7 +45,8 @@ pub(crate) fn run(arguments: &LocalArgs) -> Result<u8, Failure> {
     let wish = stop.clone();
     on_interrupt(interrupts, move || wish.request());
     let ask = Prompt::new(stop.clone());
-    let mut watch = watch((arguments.json, arguments.boundary.quiet), &env, &stop);
+    let watch = watch((arguments.json, arguments.boundary.quiet), &env, &stop);
+    let mut watch = boundary::watched(&arguments.boundary, &loaded.policy, watch)?;
     let ended = local::run(task, &store, watch.as_mut(), &ask, &stop)?;
     if !arguments.boundary.quiet {
         report(&ended, if arguments.draft { KEPT } else { "" });

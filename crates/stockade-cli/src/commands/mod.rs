@@ -9,4 +9,5 @@ mod found;
 pub(crate) mod local;
 pub(crate) mod rules;
 pub(crate) mod run;
+mod run_log;
 pub(crate) mod threads;

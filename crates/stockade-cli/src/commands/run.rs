@@ -13,7 +13,7 @@ use stockade_sandbox::{Command, Exceeded, Launch, Outcome, SetupError};
 use stockade_threads::local::Ended;
 use stockade_threads::{Bounds, Drafted, Judge, record};
 
-use super::{boundary, found, local};
+use super::{boundary, found, local, run_log};
 use crate::cli::RunArgs;
 use crate::failure::Failure;
 use crate::ui;
@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
     if arguments.json {
         return Err(Failure::new(
             "`stockade run` has no `--json`: its output is the command's",
-            "`--json-file PATH` will write the events beside it",
+            "`--json-file PATH` writes the events beside it",
         ));
     }
     let env = boundary::surroundings(&arguments.boundary)?;
@@ -63,14 +63,17 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
     let command = Command {
         program,
         arguments: words,
-        environment: loaded.environment.clone(),
+        environment: std::mem::take(&mut loaded.environment),
         folder: loaded.policy.workspace.as_path().to_owned(),
     };
-    let launch = Launch { command, policy: loaded.policy.clone(), layers: Vec::new() };
+    let mut launch = Launch { command, policy: loaded.policy.clone(), layers: Vec::new() };
     if arguments.draft {
         return drafted(arguments, launch, (&loaded, &request.needs), (&argv, &env));
     }
-    Ok(status(typed(launch, &env)?))
+    let log = run_log::begin(&arguments.boundary, (&env, &argv), &loaded, &mut launch.policy)?;
+    let outcome = typed(launch, &env);
+    log.end(&loaded, &outcome);
+    Ok(status(outcome?))
 }
 
 /// The command in a draft, and what is to be said of that.
@@ -80,6 +83,9 @@ fn drafted(
     (loaded, needs): (&Loaded, &Needs),
     (argv, env): (&[OsString], &Env),
 ) -> Result<u8, Failure> {
+    if arguments.boundary.json_file.is_some() {
+        return Err(Failure::new("not yet: `--json-file` with `--draft`", "leave one of them out"));
+    }
     let policy = loaded.policy.clone();
     let judge = Judge { rules: loaded.rule_set(), mode: policy.mode, approval: loaded.approval };
     let bounds = Bounds::new(policy, loaded.unprotected.clone());
@@ -143,7 +149,7 @@ fn status(outcome: Outcome) -> u8 {
 }
 
 /// What happened, and the key of the limit.
-fn over_limit(exceeded: Exceeded) -> (String, &'static str) {
+pub(super) fn over_limit(exceeded: Exceeded) -> (String, &'static str) {
     match exceeded {
         Exceeded::Memory { limit, used } => {
             let [limit, used] = [limit, used].map(|bytes| bytes.div_ceil(1 << 20));

@@ -3,6 +3,7 @@
 //! What the agent says is the output; what it does is talk, on standard error. Everything that
 //! comes from a model or a command is escaped: neither may draw on the user's terminal.
 
+use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 
@@ -36,6 +37,32 @@ impl Watch for Json {
         {
             self.stop.request();
         }
+    }
+}
+
+/// One who watches, and a file that gets the lines of the record as well.
+pub(crate) struct Copied<'a> {
+    watch: Box<dyn Watch + 'a>,
+    /// `None` after a write that failed, which was said.
+    file: Option<File>,
+}
+
+impl<'a> Copied<'a> {
+    /// What `watch` sees goes to `file` too.
+    pub(crate) fn new(watch: Box<dyn Watch + 'a>, file: File) -> Self {
+        Self { watch, file: Some(file) }
+    }
+}
+
+impl Watch for Copied<'_> {
+    fn see(&mut self, live: &Live<'_>) {
+        if let (Live::Event(_, line), Some(file)) = (live, &mut self.file)
+            && let Err(error) = writeln!(file, "{line}")
+        {
+            ui::say("warning", &format!("--json-file: nothing more is written: {error}"));
+            self.file = None;
+        }
+        self.watch.see(live);
     }
 }
 

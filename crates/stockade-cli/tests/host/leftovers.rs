@@ -93,16 +93,26 @@ fn nothing_outlives_a_run_without_walls() {
     assert_eq!(marked(&mark), Vec::<String>::new());
 }
 
+/// A place for the record, which is Stockade's own and no file of the user's.
+fn elsewhere(home: &Home) -> tempfile::TempDir {
+    tempfile::tempdir_in(home.folder.path().parent().unwrap()).unwrap()
+}
+
 #[test]
 fn no_name_appears_that_the_command_did_not_make() {
     let home = Home::new();
+    let state = elsewhere(&home);
     let watcher = Watcher::new(home.folder.path());
-    let output = home.run(&[], "cat package.json; ls -a . ~; true");
-    assert!(output.status.success(), "{}", text(&output));
-    let output = home.run(&["-s".as_ref(), "read-only".as_ref()], "true");
-    assert!(output.status.success(), "{}", text(&output));
+    let run = |mode: &str, script: &str| {
+        let mut command = home.command();
+        command.env("XDG_STATE_HOME", state.path()).args(["-s", mode, "--", "sh", "-c", script]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+    };
+    run("workspace-write", "cat package.json; ls -a . ~; true");
+    run("read-only", "true");
     assert_eq!(watcher.names(), BTreeSet::new());
-    home.run(&[], "touch src/made");
+    run("workspace-write", "touch src/made");
     assert_eq!(watcher.names(), BTreeSet::from(["made".to_owned()]));
 }
 
@@ -110,12 +120,14 @@ fn no_name_appears_that_the_command_did_not_make() {
 #[test]
 fn a_kill_at_fifty_moments_leaves_nothing() {
     let home = Home::new();
+    let state = elsewhere(&home);
     let before = snapshot(home.folder.path());
     let watcher = Watcher::new(home.folder.path());
     for moment in 0..50_u64 {
         let mark = format!("STOCKADE_TEST_MARK={}-{moment}", std::process::id());
         let mut child = home
             .command()
+            .env("XDG_STATE_HOME", state.path())
             .args(["-q", "--env", &mark, "--", "sh", "-c", "while :; do sleep 0.01; done"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -5,6 +5,7 @@
 mod draft;
 mod leftovers;
 mod limits;
+mod record;
 mod roots;
 
 use std::ffi::OsStr;

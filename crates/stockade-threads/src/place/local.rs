@@ -92,7 +92,7 @@ impl Local {
 }
 
 /// The walls that a thread in `mode` has: all of them, or it does not start.
-pub(crate) fn walls(mode: Mode) -> &'static [&'static str] {
+pub fn walls(mode: Mode) -> &'static [&'static str] {
     match mode {
         Mode::ReadOnly | Mode::WorkspaceWrite => &["mounts", "landlock", "seccomp", "network"],
         Mode::DangerFullAccess => &[],

@@ -48,6 +48,9 @@ impl Store {
             State::Queued | State::Running | State::Waiting | State::Interrupted => {}
         }
         let folder = self.existing(id)?;
+        if super::chain::is_run(&folder) {
+            return Err(StoreError::OfARun(id.to_string()));
+        }
         if is_alive(&folder) {
             let path = folder.join(CANCEL);
             fs::write(&path, b"").map_err(StoreError::io("write", &path))?;

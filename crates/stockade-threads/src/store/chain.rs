@@ -7,12 +7,13 @@
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{POLICY, StoreError};
+use crate::json_for_terminals;
 use crate::record::{Event, SCHEMA};
 
 /// The record in a thread's folder.
@@ -30,16 +31,61 @@ pub(crate) fn hash(bytes: &[u8]) -> String {
     text
 }
 
+/// How the name of a run's record ends, which is one file beside the folders of threads.
+pub(crate) const RUNS_END: &str = ".jsonl";
+
+/// Whether `place` is the record of a run.
+pub(super) fn is_run(place: &Path) -> bool {
+    place.as_os_str().as_encoded_bytes().ends_with(RUNS_END.as_bytes())
+}
+
+/// The file of events of the thread at `place`.
+pub(super) fn events(place: &Path) -> PathBuf {
+    if is_run(place) { place.to_owned() } else { place.join(EVENTS) }
+}
+
+/// Makes lines, each with the hash of the one before.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    seq: u64,
+    prev: String,
+}
+
+impl Lines {
+    /// Those of a run, whose policy stands in its record and not before it.
+    pub(crate) fn of_run() -> Self {
+        Self { seq: 0, prev: hash(b"") }
+    }
+
+    /// The next line, with its line break.
+    pub(crate) fn next(&mut self, event: &Event) -> io::Result<String> {
+        let (text, hash) = written(self.seq, event, &self.prev)?;
+        self.seq += 1;
+        self.prev = hash;
+        Ok(text)
+    }
+}
+
+/// Line number `seq` after the one with the hash `prev`, with its line break, and its own hash.
+pub(super) fn written(seq: u64, event: &Event, prev: &str) -> io::Result<(String, String)> {
+    let schema = (seq == 0).then_some(SCHEMA);
+    let line = Line { seq, schema, time: now(), event, prev };
+    let mut text = json_for_terminals(serde_json::to_string(&line)?);
+    let hash = hash(text.as_bytes());
+    text.push('\n');
+    Ok((text, hash))
+}
+
 /// One line, to write.
 #[derive(Debug, Serialize)]
-pub(super) struct Line<'a> {
-    pub(super) seq: u64,
+struct Line<'a> {
+    seq: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) schema: Option<u32>,
-    pub(super) time: String,
+    schema: Option<u32>,
+    time: String,
     #[serde(flatten)]
-    pub(super) event: &'a Event,
-    pub(super) prev: &'a str,
+    event: &'a Event,
+    prev: &'a str,
 }
 
 /// One line, read.
@@ -116,11 +162,15 @@ pub struct Records {
 
 impl Records {
     pub(super) fn open(folder: &Path) -> Result<Self, StoreError> {
-        let path = folder.join(EVENTS);
+        let path = events(folder);
         let file = File::open(&path).map_err(StoreError::io("read", &path))?;
-        let path = folder.join(POLICY);
-        let policy = std::fs::read(&path).map_err(StoreError::io("read", &path))?;
-        let thread = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let policy = if is_run(folder) {
+            Vec::new()
+        } else {
+            let path = folder.join(POLICY);
+            std::fs::read(&path).map_err(StoreError::io("read", &path))?
+        };
+        let thread = folder.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let reader = BufReader::new(file);
         let prev = hash(&policy);
         Ok(Self { thread, reader, seq: 0, prev, length: 0, torn_bytes: 0, is_over: false })

@@ -32,6 +32,9 @@ pub enum StoreError {
     /// It has come to its end.
     #[error("thread `{0}` has ended: {1}")]
     Over(String, &'static str),
+    /// It is the record of a run, and no more than that.
+    #[error("`{0}` is one command of `stockade run`: it has a record and nothing else")]
+    OfARun(String),
     /// A record was changed, or the disk lost a part of it.
     #[error("the record of thread `{thread}` is damaged at line {line}: {fault}")]
     Damaged {
@@ -61,7 +64,7 @@ impl StoreError {
             Self::Ambiguous(..) => Some("give more of the ID; `stockade threads list` shows it"),
             Self::Busy(_) => Some("end it first, or wait for it"),
             Self::Damaged { .. } => Some("the lines before it can be trusted; nothing was changed"),
-            Self::Io { .. } | Self::Over(..) | Self::Closed(_) => None,
+            Self::Io { .. } | Self::Over(..) | Self::OfARun(_) | Self::Closed(_) => None,
         }
     }
 }

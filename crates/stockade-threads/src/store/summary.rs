@@ -173,7 +173,8 @@ impl Detail {
                 self.summary.state = finished.state;
                 self.finished = Some((finished.exit, finished.summary));
             }
-            Event::Message(_)
+            Event::Policy(_)
+            | Event::Message(_)
             | Event::CommandStarted(_)
             | Event::CommandFinished(_)
             | Event::Edit(_)

@@ -11,10 +11,10 @@ use rustix::event::Timespec;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::chain::{self, End, Line, Records};
+use super::chain::{self, End, Records};
 use super::{StoreError, write_new};
-use crate::record::{Event, Recovered, SCHEMA, State, ThreadFinished};
-use crate::{ThreadId, json_for_terminals};
+use crate::ThreadId;
+use crate::record::{Event, Recovered, State, ThreadFinished};
 
 const LOCK: &str = "lock";
 
@@ -124,11 +124,7 @@ impl Writer {
     }
 
     fn append(&mut self, event: &Event) -> io::Result<String> {
-        let schema = (self.seq == 0).then_some(SCHEMA);
-        let line = Line { seq: self.seq, schema, time: chain::now(), event, prev: &self.prev };
-        let mut text = json_for_terminals(serde_json::to_string(&line)?);
-        let hash = chain::hash(text.as_bytes());
-        text.push('\n');
+        let (mut text, hash) = chain::written(self.seq, event, &self.prev)?;
         if let Err(error) = chain::append(&self.file, text.as_bytes()) {
             // Half of a line must not get a neighbour.
             self.is_closed = self.file.set_len(self.length).is_err();
@@ -192,7 +188,8 @@ pub(super) fn take_lock(folder: &Path, id: &ThreadId) -> Result<File, StoreError
 
 /// Whether a process works on the thread.
 pub(super) fn is_alive(folder: &Path) -> bool {
-    let Ok(file) = fs::File::open(folder.join(LOCK)) else { return false };
+    let lock = if chain::is_run(folder) { folder.to_owned() } else { folder.join(LOCK) };
+    let Ok(file) = fs::File::open(lock) else { return false };
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
 }
 

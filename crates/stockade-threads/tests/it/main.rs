@@ -6,4 +6,5 @@ mod intake;
 mod kill;
 mod looks;
 mod project;
+mod runs;
 mod store;

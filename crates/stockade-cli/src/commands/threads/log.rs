@@ -30,7 +30,7 @@ pub(crate) struct LogArgs {
 /// Prints the record; the value is the exit status.
 pub(crate) fn log(arguments: &LogArgs) -> Result<u8, Failure> {
     let desk = Desk::open(&arguments.place)?;
-    let id = desk.find(&arguments.id)?;
+    let id = desk.store.find_record(&arguments.id, &desk.here).map_err(of_store)?;
     if arguments.verify {
         let verified = desk.store.verify(&id).map_err(of_store)?;
         ui::line(&format!("{id}: {} records fit together", verified.records)).map_err(unprinted)?;
@@ -73,6 +73,12 @@ fn event(event: &Event) -> String {
             )
         }
         Event::ThreadResumed(resumed) => format!("resumed, was {}", resumed.from.as_str()),
+        Event::Policy(policy) => format!(
+            "policy: {} writable, {} protected, {} hidden paths",
+            policy.writable.len(),
+            policy.protected.len(),
+            policy.hidden.len()
+        ),
         Event::Phase(phase) => {
             let seconds = phase.seconds.map(|seconds| format!(", {seconds:.1} s"));
             let state = format!("{:?}", phase.state).to_lowercase();
