@@ -35,7 +35,7 @@ enum Command {
     Config(Box<ConfigArgs>),
     /// Command rules: where each came from, how often it decided; add, revoke, test, import
     Rules(Box<RulesArgs>),
-    /// Threads: list, show, log, diff, apply, branch, pr, discard, cancel, rm
+    /// Threads: list, show, log, diff, apply, branch, pr, discard, resume, cancel, rm
     Threads(ThreadsArgs),
     /// The record of a thread: commands, refusals, answers
     Log(LogArgs),

@@ -71,6 +71,14 @@ impl Failure {
         &self.text
     }
 
+    /// The same with the exit status `other`, unless it has `status` already.
+    pub(crate) fn unless_status(mut self, status: u8, other: u8) -> Self {
+        if self.status != status {
+            self.status = other;
+        }
+        self
+    }
+
     pub(crate) fn of(error: &dyn Error, status: u8, hint: Option<&str>) -> Self {
         let mut causes = Vec::new();
         let mut cause = error.source();

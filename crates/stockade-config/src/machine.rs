@@ -1,6 +1,6 @@
 //! The machine of a cloud thread.
 //!
-//! A project's own file may make it smaller and its time shorter.
+//! A project's own file may make it smaller and its time shorter, and say what is run in it.
 
 use std::time::Duration;
 
@@ -20,6 +20,12 @@ pub struct CloudText {
     pub disk: Option<u64>,
     /// What a thread has.
     pub wall_time: Option<Duration>,
+    /// How many machines may run at once.
+    pub parallel: Option<u32>,
+    /// A script that prepares the machine before the work begins.
+    pub setup: Option<String>,
+    /// Command lines that are run after it.
+    pub checks: Vec<String>,
     /// A key that this version cannot hold to, as `FILE:LINE: cloud.KEY`. Only a cloud thread
     /// minds.
     pub not_yet: Option<String>,
@@ -32,6 +38,9 @@ pub(crate) struct CloudSettings {
     pub(crate) cpus: Option<Placed<u32>>,
     pub(crate) disk: Option<Placed<u64>>,
     pub(crate) wall_time: Option<Placed<Duration>>,
+    pub(crate) parallel: Option<Placed<u32>>,
+    pub(crate) setup: Option<Placed<String>>,
+    pub(crate) checks: Option<Placed<Vec<String>>>,
     not_yet: Option<Placed<String>>,
 }
 
@@ -43,6 +52,9 @@ impl CloudSettings {
             cpus: above.cpus.or(self.cpus),
             disk: above.disk.or(self.disk),
             wall_time: above.wall_time.or(self.wall_time),
+            parallel: above.parallel.or(self.parallel),
+            setup: above.setup.or(self.setup),
+            checks: above.checks.or(self.checks),
             not_yet: above.not_yet.or(self.not_yet),
         }
     }
@@ -54,6 +66,10 @@ impl CloudSettings {
         lower(&mut self.cpus, project.cpus, raised);
         lower(&mut self.disk, project.disk, raised);
         lower(&mut self.wall_time, project.wall_time, raised);
+        lower(&mut self.parallel, project.parallel, raised);
+        // They run in the machine, which is there for what the project says.
+        self.setup = project.setup.or(self.setup.take());
+        self.checks = project.checks.or(self.checks.take());
         self.not_yet = project.not_yet.or(self.not_yet.take());
     }
 
@@ -67,6 +83,9 @@ impl CloudSettings {
             cpus: value(self.cpus.as_ref()),
             disk: value(self.disk.as_ref()),
             wall_time: value(self.wall_time.as_ref()),
+            parallel: value(self.parallel.as_ref()),
+            setup: value(self.setup.as_ref()),
+            checks: value(self.checks.as_ref()).unwrap_or_default(),
             not_yet: not_yet.map(|key| format!("{}: cloud.{}", key.place, key.value)),
         }
     }
@@ -92,7 +111,20 @@ impl Reader<'_> {
                 let time = time.map_err(|error| self.wrong_value(value, error.expected))?;
                 self.settings.cloud.wall_time = Some(self.placed(value.span(), time));
             }
-            name @ ("parallel" | "setup" | "setup_network" | "checks") => {
+            "parallel" => {
+                let number = self.whole_number(value, 64, "a number of machines from 1 to 64")?;
+                let number = u32::try_from(number).unwrap_or(u32::MAX);
+                self.settings.cloud.parallel = Some(self.placed(value.span(), number));
+            }
+            "setup" => {
+                let script = self.string(value)?;
+                self.settings.cloud.setup = Some(self.placed(value.span(), script));
+            }
+            "checks" => {
+                let lines = self.strings(value)?.into_iter().map(|line| line.value).collect();
+                self.settings.cloud.checks = Some(self.placed(value.span(), lines));
+            }
+            name @ "setup_network" => {
                 let key = self.placed(key.span(), name.to_owned());
                 self.settings.cloud.not_yet.get_or_insert(key);
             }
@@ -115,13 +147,17 @@ mod tests {
     #[test]
     fn a_project_makes_its_machine_smaller_and_no_larger() {
         let user = read("[cloud]\nmemory = '2G'\ncpus = 2\nwall_time = '1h'", Layer::User).unwrap();
-        let project =
-            read("[cloud]\nmemory = '4G'\ncpus = 1\ndisk = '1G'\nchecks = []", Layer::Project);
+        let project = read(
+            "[cloud]\nmemory = '4G'\ncpus = 1\ndisk = '1G'\nsetup_network = []\n\
+             checks = ['make']\nparallel = 3",
+            Layer::Project,
+        );
         let cloud = user.narrow(project.unwrap());
         let text = cloud.cloud.text();
         assert_eq!((text.memory, text.cpus, text.disk), (Some(2 << 30), Some(1), Some(1 << 30)));
         assert_eq!(text.wall_time, Some(Duration::from_hours(1)));
-        assert!(text.not_yet.unwrap().ends_with(":5: cloud.checks"));
+        assert!(text.not_yet.unwrap().ends_with(":5: cloud.setup_network"));
+        assert_eq!((text.checks, text.parallel), (vec!["make".to_owned()], Some(3)));
         assert!(cloud.warnings[0].contains("raise a limit"), "{:?}", cloud.warnings);
         for wrong in ["cpus = 0", "memory = 'much'", "memorry = '1G'"] {
             read(&format!("[cloud]\n{wrong}"), Layer::User).unwrap_err();

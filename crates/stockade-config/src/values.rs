@@ -276,6 +276,9 @@ impl Loaded {
         list.one("cloud.cpus", cloud.cpus.as_ref(), u32::to_string);
         list.one("cloud.disk", cloud.disk.as_ref(), |bytes| quoted(&size(*bytes)));
         list.one("cloud.wall_time", cloud.wall_time.as_ref(), time);
+        list.one("cloud.parallel", cloud.parallel.as_ref(), u32::to_string);
+        list.one("cloud.setup", cloud.setup.as_ref(), |script| quoted(script));
+        list.one("cloud.checks", cloud.checks.as_ref(), |lines| self::list(lines.iter().cloned()));
     }
 }
 

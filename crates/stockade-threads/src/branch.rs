@@ -11,10 +11,12 @@ use crate::changes::ChangeSet;
 use crate::git::trees::{self, CHANGES, Entry, Listing};
 use crate::git::{GitError, Identity, Repository, give_commits, identity};
 use crate::patch::FileMode;
-use crate::record::{Branched, Changes, Commit};
+use crate::record::{Branched, Changes, Cloned, Commit};
 
 /// The longest name that is made of a title, in characters.
 const NAME_MAX: usize = 40;
+/// The commit that a clone begins with when it has the user's uncommitted work.
+pub(crate) const UNCOMMITTED: &str = "Work that was not committed when the thread began";
 /// How many names are tried before the user has to give one.
 const TRIES: u32 = 50;
 
@@ -96,9 +98,10 @@ impl BranchError {
 /// [`BranchError`]: no branch was made or moved.
 pub fn branch(task: &BranchTask<'_>) -> Result<Branched, BranchError> {
     let changes = task.changes;
-    let Some(base) = &changes.commit else {
+    let Some(clone) = &changes.clone else {
         return Err(BranchError::NoClone(task.thread.to_owned()));
     };
+    let base = &clone.commit;
     if changes.files == 0 && changes.commits.is_empty() {
         return Err(BranchError::Nothing(task.thread.to_owned()));
     }
@@ -113,7 +116,9 @@ pub fn branch(task: &BranchTask<'_>) -> Result<Branched, BranchError> {
         return Err(BranchError::Name(wanted));
     }
     let author = identity(&repository).map_err(BranchError::Nobody)?;
-    let tip = Making { task, repository: &repository, author: &author }.commits(base)?;
+    let making = Making { task, repository: &repository, author: &author };
+    let (first, from) = making.first(clone)?;
+    let tip = making.chain(first, &from)?.last;
     let name = free_name(&repository, &wanted, &tip, task.name.is_none())?;
     give_commits(&task.folder.join(CHANGES), &repository, (&tip, base))?;
     repository.make_branch(&name, &tip, &author, &format!("stockade: thread {}", task.thread))?;
@@ -155,6 +160,26 @@ fn of_title(task: &BranchTask<'_>) -> String {
     format!("stockade/{}", if words.is_empty() { id } else { words })
 }
 
+/// Makes the commits of `task` again upon `from`, for a clone that is to go on with them.
+pub(crate) fn again(
+    task: &BranchTask<'_>,
+    repository: &Repository,
+    from: &str,
+) -> Result<Chain, BranchError> {
+    let making = Making { task, repository, author: &Identity::ours() };
+    let first = trees::of_commit(&repository.lend(&task.folder.join(CHANGES)), from)?;
+    making.chain(first, from)
+}
+
+/// Commits one upon the other, in the thread's repository.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    /// The last that was a commit in the clone too.
+    pub(crate) committed: String,
+    /// The last: that one, or one with what was not committed.
+    pub(crate) last: String,
+}
+
 /// The commits of a branch on their way.
 struct Making<'a> {
     task: &'a BranchTask<'a>,
@@ -163,27 +188,37 @@ struct Making<'a> {
 }
 
 impl Making<'_> {
-    /// Makes all commits in the thread's repository, and names the last.
-    fn commits(&self, base: &str) -> Result<String, BranchError> {
-        let BranchTask { folder, changes, .. } = self.task;
-        let git = self.repository.lend(&folder.join(CHANGES));
-        let first = trees::of_commit(&git, base)?;
+    /// What the clone began with: the user's commit, or one more with what they had not committed.
+    fn first(&self, clone: &Cloned) -> Result<(Listing, String), BranchError> {
+        let git = self.repository.lend(&self.task.folder.join(CHANGES));
+        let Some(start) = &clone.start else {
+            return Ok((trees::of_commit(&git, &clone.commit)?, clone.commit.clone()));
+        };
+        let listing = trees::of_commit(&git, start)?;
+        let tip = self.commit(&listing, &clone.commit, UNCOMMITTED)?;
+        Ok((listing, tip))
+    }
+
+    /// Makes all commits upon `from`, which has the files of `first`.
+    fn chain(&self, first: Listing, from: &str) -> Result<Chain, BranchError> {
+        let BranchTask { changes, .. } = self.task;
         let result = self.with(&first, changes)?;
-        let (mut listing, mut tip) = (first, base.to_owned());
+        let (mut listing, mut tip) = (first, from.to_owned());
         for Commit { base, result, message } in &changes.commits {
             let step = Changes { base: base.clone(), result: result.clone(), ..(*changes).clone() };
             listing = self.with(&listing, &step)?;
             tip = self.commit(&listing, &tip, message)?;
         }
         if listing == result && !changes.commits.is_empty() {
-            return Ok(tip);
+            return Ok(Chain { committed: tip.clone(), last: tip });
         }
         let message = if changes.commits.is_empty() {
             format!("{}\n\n{}", self.task.title.trim(), self.task.summary.trim())
         } else {
             format!("{}\n\nWhat was not committed at the end.", self.task.title.trim())
         };
-        self.commit(&result, &tip, message.trim())
+        let last = self.commit(&result, &tip, message.trim())?;
+        Ok(Chain { committed: tip, last })
     }
 
     /// `listing` after `step`.
@@ -235,9 +270,8 @@ mod tests {
             result: String::new(),
             files: 0,
             left_out: Vec::new(),
-            commit: None,
+            clone: None,
             ignored: 0,
-            branch: None,
             commits: Vec::new(),
         };
         let name = |title: &str| {

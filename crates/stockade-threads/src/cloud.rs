@@ -5,33 +5,40 @@
 //! everything is allowed that no rule denies. The user's repository is a store of objects to read
 //! from, and nothing else.
 
+mod clone;
 mod harvest;
 mod phases;
+mod work;
 
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use stockade_agents::{AgentError, Builtin, HandsError, Model, Stop, Task};
+use stockade_agents::{AgentError, Builtin, Model, Stop};
 use stockade_policy::Mode;
 use stockade_vm::{Accelerator, BootError, VmSpec};
 
+use crate::ThreadId;
+use crate::branch::BranchError;
+use crate::conversation::Conversation;
 use crate::ended::{Deadline, Ended, title, with_causes};
-use crate::git::{CloneError, Cloned, GitError, Repository, clone_head};
+use crate::git::{CloneError, GitError, Repository, SnapshotError};
 use crate::hits::Hits;
 use crate::journal::{Journal, Live, Watch};
 use crate::judge::Judge;
 use crate::local::Budget;
 use crate::place::{Place as _, Vm};
 use crate::question::Ask;
-use crate::record::{Changes, Event, Kind, Message, Role, State};
+use crate::record::{Changes, Event, Kind, PhaseState, State, ThreadResumed};
 use crate::session::{Parts, Session};
-use crate::store::{Cancel, NewThread, Store, StoreError, Thread};
+use crate::store::{Cancel, NewThread, Slot, Store, StoreError, Thread};
 use crate::surroundings;
+use clone::{Earlier, Source};
 use harvest::{HarvestError, Inside};
 use phases::Phases;
+use work::WorkEnd;
 
 /// Where a machine has the repository. The user's own path would tell who they are.
 const FOLDER: &str = "/workspace";
@@ -47,8 +54,18 @@ pub struct CloudTask {
     pub workspace: PathBuf,
     /// How large the machine is.
     pub machine: Machine,
-    /// How long it may take, all phases but the last together.
+    /// How long it may take, all phases but the first, the queue, and the last together.
     pub wall_time: Option<Duration>,
+    /// Whether work that is not committed is cloned too: all but what lies below these paths.
+    pub with_changes: Option<Vec<PathBuf>>,
+    /// A script that prepares the machine.
+    pub setup: Option<String>,
+    /// Command lines that are run when the work is done.
+    pub checks: Vec<String>,
+    /// How many machines there may be at once.
+    pub parallel: u32,
+    /// Which one of several attempts at the same this is.
+    pub attempt: Option<(u32, u32)>,
 }
 
 /// What is done in the machine.
@@ -120,6 +137,24 @@ pub enum CloudError {
     /// Where the user stands is not in the commit.
     #[error("the folder `{}` is not committed, so it is not in the clone", .0.display())]
     NotCommitted(PathBuf),
+    /// The commit that the thread began at is gone.
+    #[error("the repository has no commit {0} any more, which the thread began at")]
+    NoBase(String),
+    /// What is not committed cannot be looked at.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// What an earlier machine left cannot be put into a clone.
+    #[error("cannot go on where the thread ended")]
+    Again(#[from] BranchError),
+    /// It is no thread that a machine could go on with.
+    #[error("thread `{0}` worked on your own files")]
+    NoCloud(String),
+    /// The set-up script failed.
+    #[error("the set-up script failed: {0}")]
+    SetUp(String),
+    /// It was ended before the work began.
+    #[error("interrupted")]
+    Interrupted,
     /// There is no machine.
     #[error(transparent)]
     Boot(#[from] BootError),
@@ -145,7 +180,10 @@ impl CloudError {
             Self::Boot(error) => error.hint(),
             Self::Agent(error) => error.hint(),
             Self::Store(error) => error.hint().map(str::to_owned),
-            Self::Folder(..) => None,
+            Self::SetUp(_) => Some("`[cloud] setup` in the configuration".to_owned()),
+            Self::Again(error) => error.hint().map(str::to_owned),
+            Self::NoBase(_) | Self::Snapshot(_) | Self::Interrupted | Self::Folder(..) => None,
+            Self::NoCloud(_) => Some("`stockade local \"PROMPT\"` begins another".to_owned()),
         }
     }
 }
@@ -163,38 +201,62 @@ pub fn run(
     wishes: &Wishes,
 ) -> Result<Outcome, CloudError> {
     let top = top(&task.workspace)?;
-    let agent = match &task.work {
-        Work::Agent { model, .. } => Some(Builtin::new(model.clone())?),
-        Work::Command(_) => None,
-    };
+    let agent = agent(task)?;
     let thread = store.create(&new_thread(task))?;
     let journal = Journal::begin(store, &thread, watch)?;
+    let source = task.with_changes.clone().map_or(Source::Head, Source::WithChanges);
     let inner = task.workspace.strip_prefix(&top).unwrap_or(Path::new("")).to_owned();
-    let deadline = Deadline::set(task.wall_time, &wishes.stop);
-    let cancel = Cancel::watch(thread.folder(), &wishes.stop);
-    let mut phases = Phases::new(&journal);
-    let running = Running { task, agent, thread: &thread, journal: &journal, ask, wishes, inner };
-    let outcome = running.run(&mut phases);
-    // The disk and the clone go in any case.
-    fs::remove_dir_all(running.folder()).ok();
-    let (ended, changes) = match outcome {
-        Ok((ended, changes)) => (ended, changes),
-        Err(CloudError::Boot(BootError::Stopped)) => {
-            (Ended::of_agent(&thread, Err(AgentError::Interrupted)), None)
-        }
-        Err(error) => {
-            running
-                .ended(State::Failed, NOTHING_RAN, with_causes(&error))
-                .record(&thread, &journal);
-            return Err(error);
-        }
-    };
-    let mut ended = ended.within(&deadline).cancelled_by(&cancel);
-    if let Err(error) = phases.kept() {
-        (ended.state, ended.exit) = (State::Failed, ended.exit.max(1));
-        ended.summary = format!("{}; {}", ended.summary, with_causes(&error));
+    let (thread, journal, before) = (&thread, &journal, None);
+    Running { task, agent, store, thread, journal, ask, wishes, inner, source, before }.finish()
+}
+
+/// Goes on with a thread that has ended, or lost its process: a new machine, with what the last one
+/// left. The task's workspace is that of the thread.
+///
+/// # Errors
+///
+/// [`CloudError`]: nothing has run.
+pub fn resume(
+    task: &CloudTask,
+    store: &Store,
+    id: &ThreadId,
+    watch: &mut dyn Watch,
+    (ask, wishes): (&dyn Ask, &Wishes),
+) -> Result<Outcome, CloudError> {
+    let agent = agent(task)?;
+    let thread = store.resume(id)?;
+    let detail = store.detail(id)?;
+    if detail.summary.kind != Kind::Cloud {
+        return Err(CloudError::NoCloud(id.to_string()));
     }
-    Ok(Outcome { ended: ended.record(&thread, &journal), changes })
+    let from = store.state_of(id)?;
+    let mut before = Conversation::default();
+    for record in store.records(id)? {
+        before.add(record?.event);
+    }
+    let top = top(&task.workspace)?;
+    let inner = task.workspace.strip_prefix(&top).unwrap_or(Path::new("")).to_owned();
+    let source = match detail.cloned {
+        Some(cloned) => Source::Again(Box::new(Earlier {
+            cloned,
+            changes: detail.changes,
+            when: detail.changed,
+            title: detail.summary.title,
+        })),
+        // It never had a clone.
+        None => Source::Head,
+    };
+    let journal = Journal::new(&thread, watch);
+    journal.record(&Event::ThreadResumed(ThreadResumed { from }))?;
+    let (thread, journal, before) = (&thread, &journal, Some(before));
+    Running { task, agent, store, thread, journal, ask, wishes, inner, source, before }.finish()
+}
+
+fn agent(task: &CloudTask) -> Result<Option<Builtin>, CloudError> {
+    Ok(match &task.work {
+        Work::Agent { model, .. } => Some(Builtin::new(model.clone())?),
+        Work::Command(_) => None,
+    })
 }
 
 /// Stockade itself failed, and nothing has run.
@@ -224,7 +286,10 @@ fn new_thread(task: &CloudTask) -> NewThread {
     NewThread {
         kind: Kind::Cloud,
         workspace: task.workspace.clone(),
-        title: title(&words.join(" ")),
+        title: match task.attempt {
+            Some((number, of)) => format!("{} ({number} of {of})", title(&words.join(" "))),
+            None => title(&words.join(" ")),
+        },
         mode: Mode::DangerFullAccess.to_string(),
         approvals: task.judge.approval.to_string(),
         enforcement: Vm::ENFORCEMENT.iter().map(|&wall| wall.to_owned()).collect(),
@@ -244,27 +309,88 @@ fn new_thread(task: &CloudTask) -> NewThread {
 struct Running<'a> {
     task: &'a CloudTask,
     agent: Option<Builtin>,
+    store: &'a Store,
     thread: &'a Thread,
     journal: &'a Journal<'a>,
     ask: &'a dyn Ask,
     wishes: &'a Wishes,
     /// From the top of the repository to where the user stands.
     inner: PathBuf,
+    source: Source,
+    /// What was said in earlier machines of the same thread.
+    before: Option<Conversation>,
 }
 
 impl Running<'_> {
+    fn finish(self) -> Result<Outcome, CloudError> {
+        let cancel = Cancel::watch(self.thread.folder(), &self.wishes.stop);
+        let mut phases = Phases::new(self.journal);
+        let slot = self.queue(&mut phases);
+        let deadline = Deadline::set(self.task.wall_time, &self.wishes.stop);
+        let outcome = slot.and_then(|_slot| self.run(&mut phases));
+        // The disk and the clone go in any case.
+        fs::remove_dir_all(self.folder()).ok();
+        let (ended, changes) = match outcome {
+            Ok((ended, changes)) => (ended, changes),
+            Err(CloudError::Boot(BootError::Stopped) | CloudError::Interrupted) => {
+                (Ended::of_agent(self.thread, Err(AgentError::Interrupted)), None)
+            }
+            Err(error) => {
+                self.ended(State::Failed, NOTHING_RAN, with_causes(&error))
+                    .record(self.thread, self.journal);
+                return Err(error);
+            }
+        };
+        let mut ended = ended.within(&deadline).cancelled_by(&cancel);
+        if let Err(error) = phases.kept() {
+            (ended.state, ended.exit) = (State::Failed, ended.exit.max(1));
+            ended.summary = format!("{}; {}", ended.summary, with_causes(&error));
+        }
+        Ok(Outcome { ended: ended.record(self.thread, self.journal), changes })
+    }
+
+    /// Waits for a place among those that may have a machine. Without a wait there is no phase.
+    fn queue(&self, phases: &mut Phases<'_>) -> Result<Slot, CloudError> {
+        let stop = || self.wishes.stop.is_requested();
+        let began = Instant::now();
+        let mut waits = false;
+        let slot = self.store.slot(self.task.parallel, &stop, &mut || {
+            waits = true;
+            phases.note("queue", PhaseState::Started, None);
+        });
+        let slot = slot?;
+        if waits {
+            let state = if slot.is_some() { PhaseState::Finished } else { PhaseState::Failed };
+            phases.note("queue", state, Some(began.elapsed()));
+        }
+        slot.ok_or(CloudError::Interrupted)
+    }
+
     fn run(&self, phases: &mut Phases<'_>) -> Result<(Ended, Option<Changes>), CloudError> {
         let cloned = phases.during("clone", || self.clone_repository())?;
         let vm = self.boot(phases)?;
+        let session = Session::new(Parts {
+            place: &vm,
+            judge: Judge { mode: Mode::DangerFullAccess, ..self.task.judge.clone() },
+            bounds: None,
+            ask: self.ask,
+            journal: self.journal,
+            stop: &self.wishes.stop,
+            hits: self.thread.folder().ancestors().nth(2).map(Hits::of),
+        });
+        if let Some(script) = &self.task.setup {
+            phases.during("setup", || self.set_up(&session, script))?;
+        }
         let ended = phases.during("agent", || {
-            let ended = self.work(&vm)?;
+            let ended = self.work(&session)?;
             // What ended badly is a phase that failed.
             if ended.state == State::Completed { Ok(ended) } else { Err(WorkEnd::Ended(ended)) }
         });
         let ended = match ended {
-            Ok(ended) | Err(WorkEnd::Ended(ended)) => ended,
+            Ok(ended) | Err(WorkEnd::Ended(ended)) => self.checked(ended, &session, phases)?,
             Err(WorkEnd::Store(error)) => return Err(error.into()),
         };
+        drop(session);
         let client = vm.client();
         let stop = || self.wishes.abandon.is_requested();
         let inside =
@@ -276,31 +402,40 @@ impl Running<'_> {
         Ok(settled)
     }
 
+    /// Runs the checks, unless the work was broken off. An agent's task that fails one has failed.
+    fn checked(
+        &self,
+        ended: Ended,
+        session: &Session<'_>,
+        phases: &mut Phases<'_>,
+    ) -> Result<Ended, CloudError> {
+        let was_broken_off = self.wishes.stop.is_requested();
+        if self.task.checks.is_empty() || was_broken_off {
+            return Ok(ended);
+        }
+        let checked = phases.during("checks", || {
+            let failures = self.check(session)?;
+            if failures.is_empty() { Ok(()) } else { Err(CheckEnd::Failures(failures)) }
+        });
+        let mut ended = ended;
+        match checked {
+            Ok(()) => {}
+            Err(CheckEnd::Failures(failures)) => {
+                let is_agents = matches!(self.task.work, Work::Agent { .. });
+                if is_agents && ended.state == State::Completed {
+                    (ended.state, ended.exit) = (State::Failed, 1);
+                }
+                ended.summary = format!("{}; {}", ended.summary, failures.join("; "));
+            }
+            Err(CheckEnd::Work(WorkEnd::Ended(broken))) => ended = broken,
+            Err(CheckEnd::Work(WorkEnd::Store(error))) => return Err(error.into()),
+        }
+        Ok(ended)
+    }
+
     /// The folder of the machine alone.
     fn folder(&self) -> PathBuf {
         self.thread.folder().join("machine")
-    }
-
-    fn clone_repository(&self) -> Result<Cloned, CloudError> {
-        let folder = self.folder();
-        fs::create_dir(&folder).map_err(|error| CloudError::Folder(folder.clone(), error))?;
-        let clone = folder.join("clone");
-        let cloned = clone_head(&self.task.workspace, &clone)?;
-        if !clone.join(&self.inner).is_dir() {
-            return Err(CloudError::NotCommitted(self.task.workspace.clone()));
-        }
-        let name = cloned.branch.as_ref().map_or_else(String::new, |name| format!(" of {name}"));
-        let commit = cloned.commit.as_str().get(..12).unwrap_or_default();
-        self.note(&format!("works on commit {commit}{name}; what is not committed stays here"));
-        if !cloned.submodules.is_empty() {
-            let count = cloned.submodules.len();
-            self.note(&format!("submodules are empty folders in the clone: {count}"));
-        }
-        if cloned.lfs_pointers > 0 {
-            let count = cloned.lfs_pointers;
-            self.note(&format!("files of git-lfs are pointers in the clone: {count}"));
-        }
-        Ok(cloned)
     }
 
     fn boot(&self, phases: &mut Phases<'_>) -> Result<Vm, CloudError> {
@@ -328,56 +463,6 @@ impl Running<'_> {
         // It is on the disk now.
         fs::remove_dir_all(&spec.repository).ok();
         Ok(vm)
-    }
-
-    fn work(&self, vm: &Vm) -> Result<Ended, WorkEnd> {
-        let session = Session::new(Parts {
-            place: vm,
-            judge: Judge { mode: Mode::DangerFullAccess, ..self.task.judge.clone() },
-            bounds: None,
-            ask: self.ask,
-            journal: self.journal,
-            stop: &self.wishes.stop,
-            hits: self.thread.folder().ancestors().nth(2).map(Hits::of),
-        });
-        match (&self.task.work, &self.agent) {
-            (Work::Agent { prompt, budget, .. }, Some(agent)) => {
-                let said = Message { role: Role::User, text: prompt.clone() };
-                self.journal.record(&Event::Message(said))?;
-                let instructions = surroundings::instructions(&session);
-                let place = (Path::new(FOLDER), self.inner.as_path());
-                let work = Task {
-                    prompt: prompt.clone(),
-                    system: surroundings::describe_machine(&self.task.judge, place, &instructions),
-                    max_turns: budget.max_turns,
-                    max_tokens: budget.max_tokens,
-                    command_timeout: budget.command_timeout,
-                };
-                let stop = &self.wishes.stop;
-                let result = agent.run(&work, &session, &mut |event| session.heard(event), stop);
-                Ok(Ended::of_agent(self.thread, result))
-            }
-            (Work::Command(argv), _) => Ok(self.command(&session, argv)),
-            (Work::Agent { .. }, None) => {
-                unreachable!("an agent's task has an agent from the start")
-            }
-        }
-    }
-
-    fn command(&self, session: &Session<'_>, argv: &[OsString]) -> Ended {
-        match session.typed(argv, &self.inner) {
-            Ok(end) => {
-                let state = if end.status == 0 { State::Completed } else { State::Failed };
-                let said = format!("the command ended with status {}", end.status);
-                self.ended(state, end.status, end.failure.unwrap_or(said))
-            }
-            Err(HandsError::Interrupted) => {
-                Ended::of_agent(self.thread, Err(AgentError::Interrupted))
-            }
-            Err(
-                HandsError::Lost(words) | HandsError::Refused(words) | HandsError::Failed(words),
-            ) => Ended::of_agent(self.thread, Err(AgentError::Lost(words))),
-        }
     }
 
     /// What the result means for the end, and records it.
@@ -425,14 +510,14 @@ impl Running<'_> {
     }
 }
 
-/// Why there is nothing more to be done in the machine.
-enum WorkEnd {
-    Ended(Ended),
-    Store(StoreError),
+/// Why the checks did not all go well.
+enum CheckEnd {
+    Failures(Vec<String>),
+    Work(WorkEnd),
 }
 
-impl From<StoreError> for WorkEnd {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
+impl From<WorkEnd> for CheckEnd {
+    fn from(end: WorkEnd) -> Self {
+        Self::Work(end)
     }
 }

@@ -119,14 +119,17 @@ impl Deadline {
 
 /// What the diff of `changes` does not have, in words.
 pub fn not_in_diff(changes: &Changes) -> Vec<String> {
-    let note = |left: &LeftOut| {
-        let path = quoted(left.path.to_path().as_os_str().as_encoded_bytes());
-        format!("not in the diff: `{path}`, {}", left.why)
-    };
     let ignored = (changes.ignored > 0).then(|| {
         format!("not in the diff: {} files that git ignores (`--ignored`)", changes.ignored)
     });
-    changes.left_out.iter().map(note).chain(ignored).collect()
+    let left_out = changes.left_out.iter().map(|left| not_taken("not in the diff", left));
+    left_out.chain(ignored).collect()
+}
+
+/// What was left out, and of what.
+pub(crate) fn not_taken(of: &str, left: &LeftOut) -> String {
+    let path = quoted(left.path.to_path().as_os_str().as_encoded_bytes());
+    format!("{of}: `{path}`, {}", left.why)
 }
 
 /// An error and what is behind it, in one line.

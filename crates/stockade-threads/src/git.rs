@@ -20,6 +20,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::str::FromStr;
 
 pub(crate) use branch::{Identity, Pushed, give_commits, identity};
+pub(crate) use clone::clone_commit;
 pub use clone::{CloneError, Cloned, clone_head};
 pub(crate) use ignored::ignored;
 pub(crate) use objects::Objects;

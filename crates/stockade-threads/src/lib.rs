@@ -19,6 +19,7 @@ mod bounds;
 pub mod branch;
 pub mod changes;
 pub mod cloud;
+mod conversation;
 pub mod draft;
 mod drafted;
 mod ended;

@@ -63,6 +63,9 @@ pub enum Event {
     /// A check of `[cloud] checks` ended.
     #[serde(rename = "check")]
     Check(Check),
+    /// What a thread in a machine works on.
+    #[serde(rename = "cloned")]
+    Cloned(Cloned),
     /// What the thread changed, as trees in its own repository.
     #[serde(rename = "changes")]
     Changes(Changes),
@@ -478,12 +481,9 @@ pub struct Changes {
     /// What was not compared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
-    /// Of a clone: the user's commit that it is of.
+    /// Of a clone: what it is of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub commit: Option<String>,
-    /// The branch that was checked out, if one was.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub branch: Option<String>,
+    pub clone: Option<Cloned>,
     /// What was committed in the clone, in order, when that is a line from its base on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub commits: Vec<Commit>,
@@ -495,6 +495,19 @@ pub struct Changes {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
 fn is_none(count: &u64) -> bool {
     *count == 0
+}
+
+/// What was cloned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cloned {
+    /// The user's commit.
+    pub commit: String,
+    /// The branch that was checked out, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// A commit upon it, in the thread's repository, with the work that was not committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
 }
 
 /// A commit, as far as it is believed: two trees that hold what differs, and words.

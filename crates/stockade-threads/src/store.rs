@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ROOT/index.sqlite            a cache of the folders; gone or damaged, it is made again
+//! ROOT/slots/N                 held by a thread that has a machine
 //! ROOT/threads/ID/             mode 0700
 //!     policy.toml              the policy as it was pinned
 //!     events.jsonl             what happened, chained by hash; the truth
@@ -20,6 +21,7 @@ mod chain;
 mod error;
 mod follow;
 mod index;
+mod slots;
 mod summary;
 mod thread;
 
@@ -33,13 +35,14 @@ pub use chain::{Fault, Record, Records, Verified};
 pub(crate) use chain::{Lines, RUNS_END, append, hash, now};
 pub use error::StoreError;
 pub use follow::Follow;
+pub(crate) use slots::Slot;
 pub use summary::{Detail, PhaseSeen, Summary};
 pub use thread::Thread;
 
 use crate::ThreadId;
 use crate::draft::{DRAFT, remove_tree};
 use crate::git::trees::CHANGES;
-use crate::record::{Discarded, Event, Kind, ThreadStarted};
+use crate::record::{Discarded, Event, Kind, State, ThreadStarted};
 use index::Index;
 use stockade_policy::{AbsPath, Policy};
 use thread::{is_alive, take_lock};
@@ -219,6 +222,15 @@ impl Store {
             Detail::read(&folder).ok_or_else(|| StoreError::NotFound(id.to_string()))?;
         detail.summary = detail.summary.settled(&folder);
         Ok(detail)
+    }
+
+    /// Where the record of a thread says that it stands; without an end it has lost its process,
+    /// when the caller has its lock.
+    pub(crate) fn state_of(&self, id: &ThreadId) -> Result<State, StoreError> {
+        let detail = Detail::read(&self.existing(id)?);
+        let state = detail.map(|detail| detail.summary.state);
+        let state = state.ok_or_else(|| StoreError::NotFound(id.to_string()))?;
+        Ok(if state.is_final() { state } else { State::Interrupted })
     }
 
     /// The records of a thread, in order.

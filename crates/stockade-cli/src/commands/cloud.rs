@@ -14,6 +14,7 @@ use stockade_threads::record::Changes;
 use stockade_threads::store::Store;
 use stockade_threads::{Judge, ThreadId, quoted};
 
+use super::attempts::{self, ATTEMPTS_MAX, Shown};
 use super::{agent, boundary, local};
 use crate::cli::BoundaryArgs;
 use crate::failure::Failure;
@@ -36,9 +37,11 @@ pub(crate) struct CloudArgs {
     /// Print one JSON object a line for everything that happens
     #[arg(long)]
     json: bool,
-    #[arg(long, hide = true, value_name = "N")]
+    /// Work on the task so many times, each a thread of its own
+    #[arg(long, value_name = "N")]
     attempts: Option<u32>,
-    #[arg(long, hide = true)]
+    /// Clone what is not committed too; hidden and ignored files never
+    #[arg(long)]
     with_changes: bool,
     /// The task; `-` reads it from standard input
     #[arg(value_name = "PROMPT")]
@@ -66,12 +69,12 @@ pub(crate) fn run(arguments: &CloudArgs) -> Result<u8, Failure> {
     let task = task(arguments, &loaded, &request, &env)?;
     let store = local::store(&env)?;
     let wishes = Wishes::default();
-    let wish = wishes.clone();
-    local::on_interrupt(interrupts, move || {
-        let wanted = if wish.stop.is_requested() { &wish.abandon } else { &wish.stop };
-        wanted.request();
-    });
+    on_interrupt(interrupts, &wishes);
     let ask = Prompt::new(wishes.stop.clone());
+    if let Some(attempts) = arguments.attempts {
+        let shown = Shown { is_json: arguments.json, is_quiet };
+        return attempts::run(&task, attempts, &store, (&ask, &wishes), shown);
+    }
     let watch = local::watch((arguments.json, is_quiet), &env, &wishes.stop);
     let mut watch = boundary::watched(&arguments.boundary, &loaded.policy, watch)?;
     let outcome = cloud::run(&task, &store, watch.as_mut(), &ask, &wishes)?;
@@ -81,32 +84,74 @@ pub(crate) fn run(arguments: &CloudArgs) -> Result<u8, Failure> {
     Ok(outcome.ended.exit)
 }
 
+/// The first signal ends the work, and the second does without the result.
+pub(super) fn on_interrupt(interrupts: Interrupts, wishes: &Wishes) {
+    let wish = wishes.clone();
+    local::on_interrupt(interrupts, move || {
+        let wanted = if wish.stop.is_requested() { &wish.abandon } else { &wish.stop };
+        wanted.request();
+    });
+}
+
 /// Refuses what a cloud thread cannot do, or not yet.
 fn refuse(arguments: &CloudArgs) -> Result<(), Failure> {
     agent::only_builtin(&arguments.agent)?;
-    let flags = &arguments.boundary;
-    let not_yet = [
-        (arguments.attempts.is_some(), "--attempts"),
-        (arguments.with_changes, "--with-changes"),
-        (!flags.env.is_empty(), "--env"),
-        (!flags.allow_host.is_empty(), "--allow-host"),
-    ];
-    if let Some((_, flag)) = not_yet.iter().find(|(used, _)| *used) {
-        let text = format!("not yet: `{flag}` of `stockade cloud`");
-        return Err(Failure::new(text, "nothing was run; leave the flag out"));
-    }
-    let walls = [
-        (flags.sandbox.is_some(), "--sandbox"),
-        (!flags.add_dir.is_empty(), "--add-dir"),
-        (!flags.hide.is_empty(), "--hide"),
-    ];
-    match walls.iter().find(|(used, _)| *used) {
-        Some((_, flag)) => {
-            let hint = "the machine is the boundary, and nothing of your files is in it but what \
-                        is committed";
-            Err(Failure::new(format!("`{flag}` says nothing to `stockade cloud`"), hint))
+    if let Some(attempts) = arguments.attempts {
+        if !(1..=ATTEMPTS_MAX).contains(&attempts) {
+            let text = format!("`--attempts` takes a number from 1 to {ATTEMPTS_MAX}");
+            return Err(Failure::new(text, ""));
         }
-        None => Ok(()),
+        if !arguments.command.is_empty() {
+            let hint = "a command does the same each time; leave the flag out";
+            return Err(Failure::new("`--attempts` is for a task", hint));
+        }
+        if arguments.boundary.json_file.is_some() {
+            let hint = "`--json` has all of them, and each thread its record";
+            return Err(Failure::new("not yet: `--json-file` with `--attempts`", hint));
+        }
+    }
+    if arguments.with_changes && !arguments.boundary.hide.is_empty() {
+        let flags = BoundaryWalls { hides: false, ..BoundaryWalls::of(&arguments.boundary) };
+        return flags.refuse();
+    }
+    refuse_walls(&arguments.boundary)
+}
+
+/// Refuses flags of a boundary that no machine has.
+pub(super) fn refuse_walls(flags: &BoundaryArgs) -> Result<(), Failure> {
+    BoundaryWalls::of(flags).refuse()
+}
+
+struct BoundaryWalls {
+    not_yet: Option<&'static str>,
+    has_sandbox: bool,
+    adds: bool,
+    hides: bool,
+}
+
+impl BoundaryWalls {
+    fn of(flags: &BoundaryArgs) -> Self {
+        let not_yet =
+            [(!flags.env.is_empty(), "--env"), (!flags.allow_host.is_empty(), "--allow-host")];
+        Self {
+            not_yet: not_yet.into_iter().find(|(used, _)| *used).map(|(_, flag)| flag),
+            has_sandbox: flags.sandbox.is_some(),
+            adds: !flags.add_dir.is_empty(),
+            hides: !flags.hide.is_empty(),
+        }
+    }
+
+    fn refuse(&self) -> Result<(), Failure> {
+        if let Some(flag) = self.not_yet {
+            let text = format!("not yet: `{flag}` of `stockade cloud`");
+            return Err(Failure::new(text, "nothing was run; leave the flag out"));
+        }
+        let walls =
+            [(self.has_sandbox, "--sandbox"), (self.adds, "--add-dir"), (self.hides, "--hide")];
+        let Some((_, flag)) = walls.iter().find(|(used, _)| *used) else { return Ok(()) };
+        let hint = "the machine is the boundary, and nothing of your files is in it but what is \
+                    committed";
+        Err(Failure::new(format!("`{flag}` says nothing to `stockade cloud`"), hint))
     }
 }
 
@@ -116,16 +161,8 @@ fn task(
     request: &Request,
     env: &Env,
 ) -> Result<CloudTask, Failure> {
-    let config = &loaded.cloud;
-    if let Some(place) = &config.not_yet {
-        return Err(Failure::new(format!("not yet: {place}"), "nothing was run; take the key out"));
-    }
     let work = match (&arguments.prompt, arguments.command.as_slice()) {
-        (Some(prompt), []) => Work::Agent {
-            prompt: local::read_prompt(prompt)?,
-            model: agent::model(loaded, env)?,
-            budget: agent::budget(loaded),
-        },
+        (Some(prompt), []) => agents_work(local::read_prompt(prompt)?, loaded, env)?,
         (None, []) => {
             let hint = "`stockade cloud \"PROMPT\"`, or `stockade cloud -- CMD ARG…`";
             return Err(Failure::new("a cloud thread needs a task or a command", hint));
@@ -136,10 +173,33 @@ fn task(
             return Err(Failure::new(text, "what stands after `--` is the command"));
         }
     };
+    let hidden = || loaded.policy.hidden.iter().map(|path| path.as_path().to_owned()).collect();
+    let with_changes = arguments.with_changes.then(hidden);
+    Ok(CloudTask { with_changes, ..task_of(work, loaded, request, env)? })
+}
+
+/// An agent's task with the model that is configured.
+pub(super) fn agents_work(prompt: String, loaded: &Loaded, env: &Env) -> Result<Work, Failure> {
+    let (model, budget) = (agent::model(loaded, env)?, agent::budget(loaded));
+    Ok(Work::Agent { prompt, model, budget })
+}
+
+/// The rest of a task, by the configuration.
+pub(super) fn task_of(
+    work: Work,
+    loaded: &Loaded,
+    request: &Request,
+    env: &Env,
+) -> Result<CloudTask, Failure> {
+    let config = &loaded.cloud;
+    if let Some(place) = &config.not_yet {
+        return Err(Failure::new(format!("not yet: {place}"), "nothing was run; take the key out"));
+    }
     let cache = env.cache_folder().ok_or_else(|| {
         Failure::new("no place for the machine's system: no home is known", "set `HOME`")
     })?;
-    let cpus = thread::available_parallelism().map_or(1, |cpus| cpus.get().min(CPUS));
+    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let few = |number: usize| u32::try_from(number).unwrap_or(1).max(1);
     Ok(CloudTask {
         work,
         judge: Judge {
@@ -151,18 +211,24 @@ fn task(
         machine: Machine {
             cache,
             memory_bytes: config.memory.unwrap_or(MEMORY.min(env.memory_bytes / 2)),
-            cpus: config.cpus.unwrap_or(u32::try_from(cpus).unwrap_or(1)),
+            cpus: config.cpus.unwrap_or(few(cores.min(CPUS))),
             disk_bytes: config.disk.unwrap_or(DISK),
         },
         wall_time: match request.timeout {
             Some(timeout) => Some(timeout),
             None => config.wall_time.or(loaded.policy.limits.wall_time),
         },
+        with_changes: None,
+        setup: config.setup.clone(),
+        checks: config.checks.clone(),
+        // Half of the processors' worth, so that the machine stays the user's.
+        parallel: config.parallel.unwrap_or(few(cores / 2)),
+        attempt: None,
     })
 }
 
 /// How it ended, what came out, and what the user can do with it.
-fn report(outcome: &Outcome, store: &Store) {
+pub(super) fn report(outcome: &Outcome, store: &Store) {
     let Outcome { ended, changes, .. } = outcome;
     let Some(changes) = changes else { return local::report(ended, "") };
     held(changes, &ended.thread, store);

@@ -5,6 +5,7 @@ mod branch;
 mod diff;
 mod log;
 mod pr;
+mod resume;
 
 use std::ffi::OsString;
 use std::fs;
@@ -58,6 +59,8 @@ enum ThreadsVerb {
     Pr(pr::PrArgs),
     /// Drop what a thread changed; its record stays
     Discard(OneArgs),
+    /// Go on with a thread, or follow it up, in a new machine
+    Resume(Box<resume::ResumeArgs>),
     /// End a thread that is at work, or that lost its process
     Cancel(OneArgs),
     /// Remove threads with all that is kept of them
@@ -253,14 +256,11 @@ pub(crate) fn run(arguments: &ThreadsArgs) -> Result<u8, Failure> {
         Some(ThreadsVerb::Branch(arguments)) => branch::run(arguments),
         Some(ThreadsVerb::Pr(arguments)) => pr::run(arguments),
         Some(ThreadsVerb::Discard(arguments)) => discard(arguments),
+        Some(ThreadsVerb::Resume(arguments)) => resume::run(arguments),
         Some(ThreadsVerb::Cancel(arguments)) => cancel(arguments),
         Some(ThreadsVerb::Rm(arguments)) => remove(arguments),
         Some(ThreadsVerb::Other(words)) => {
-            const PLANNED: [&str; 1] = ["resume"];
             let verb = words.first().map(|verb| verb.to_string_lossy()).unwrap_or_default();
-            if PLANNED.contains(&&*verb) {
-                return Err(Failure::not_yet_verb(&format!("threads {verb}")));
-            }
             let text = format!("unknown verb `threads {verb}`");
             Err(Failure::new(text, "`stockade threads --help` lists them").with_status(MISUSED))
         }

@@ -208,7 +208,7 @@ fn what_cannot_begin_says_why_and_nothing_has_run() {
     let at = |name: &str| outside.path().join(name).display().to_string();
     let (plain, empty, bare) = (at("plain"), at("empty"), at("bare.git"));
     fs::create_dir(place.work().join("new")).unwrap();
-    let cases: [(&[&str], &str); 14] = [
+    let cases: [(&[&str], &str); 16] = [
         (&["-C", &plain, "--", "true"], "is not in a git repository"),
         (&["-C", &empty, "--", "true"], "has no commit"),
         (&["-C", &bare, "--", "true"], "is a bare repository"),
@@ -217,10 +217,12 @@ fn what_cannot_begin_says_why_and_nothing_has_run() {
         (&["x", "--", "true"], "either a task or a command"),
         (&["  "], "the prompt is empty"),
         (&["--agent", "codex", "x"], "not yet: `--agent codex`"),
-        (&["--attempts", "3", "x"], "not yet: `--attempts`"),
-        (&["--with-changes", "x"], "not yet: `--with-changes`"),
+        (&["--attempts", "0", "x"], "`--attempts` takes a number"),
+        (&["--attempts", "2", "--", "true"], "`--attempts` is for a task"),
+        (&["--hide", "x", "x"], "`--hide` says nothing"),
         (&["--add-dir", "/tmp", "x"], "`--add-dir` says nothing"),
-        (&["-c", "cloud.checks=[\"true\"]", "x"], "cloud.checks"),
+        (&["-c", "cloud.setup_network=[]", "x"], "not yet"),
+        (&["-c", "cloud.checks=[1]", "x"], "cloud.checks"),
         (&["-c", "cloud.memory=\"much\"", "x"], "cloud.memory"),
         (&["--no-such-flag", "x"], "--no-such-flag"),
     ];

@@ -1,6 +1,7 @@
 //! The product's stories, from the command line to the files, with a scripted model over HTTP.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod again;
 mod debugging;
 mod ends;
 mod hostile;

@@ -160,10 +160,12 @@ impl Place {
             "model.api=\"responses\"".to_owned(),
             "model.name=\"scripted\"".to_owned(),
         ];
-        let (verb, rest) = arguments.split_first().unwrap();
-        run.arg(env!("CARGO_BIN_EXE_stockade")).arg(verb);
+        let resumes = arguments.starts_with(&["threads", "resume"]);
+        let (verb, rest) = arguments.split_at(if resumes { 2 } else { 1 });
+        run.arg(env!("CARGO_BIN_EXE_stockade")).args(verb);
         // Verbs that look at threads have no configuration.
-        for option in model.iter().filter(|_| ["local", "cloud"].contains(verb)) {
+        let has_model = resumes || ["local", "cloud"].contains(&verb[0]);
+        for option in model.iter().filter(|_| has_model) {
             run.args(["-c", option]);
         }
         run.args(rest)

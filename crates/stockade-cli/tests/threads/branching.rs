@@ -42,8 +42,10 @@ fn plant_hooks(home: &Home) -> PathBuf {
     canary
 }
 
-/// Threat model, V5: as in `tests/it/intake.rs`, what a branch is made of was checked, and
-/// making it runs nothing and moves nothing.
+/// What a branch is made of was checked, and making it runs nothing and moves nothing.
+///
+/// Threat model, V5: "A cloud thread leaves the user's files and repository as they were until its
+/// result is applied; a result that leads elsewhere is refused whole."
 #[test]
 fn a_branch_has_the_guests_commits_and_everything_else_stays() {
     let home = Home::new(&[("src/a", "a\n"), ("b", "b\n"), ("gone", "x\n")]);

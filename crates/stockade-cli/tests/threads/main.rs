@@ -307,8 +307,12 @@ fn a_local_threads_changes_are_there_already() {
 #[test]
 fn what_is_not_there_is_refused_by_name() {
     let home = Home::new(&[("a", "a\n")]);
+    let local = home.begin(Kind::Local, "here");
+    local.finish(State::Completed, 0, "").unwrap();
+    drop(local);
     let said = home.said(&["threads", "resume", "last"], 1);
-    assert!(said.contains("not yet: `stockade threads resume`"), "{said}");
+    assert!(said.contains("not yet: `stockade threads resume` of a local thread"), "{said}");
+    home.said(&["threads", "rm", "last"], 0);
     assert!(home.said(&["undo"], 1).contains("not yet"));
     for words in [
         &["threads", "frobnicate"][..],

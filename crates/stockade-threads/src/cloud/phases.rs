@@ -63,7 +63,7 @@ impl<'a> Phases<'a> {
         self.lost.map_or(Ok(()), Err)
     }
 
-    fn note(&mut self, name: &str, state: PhaseState, took: Option<Duration>) {
+    pub(super) fn note(&mut self, name: &str, state: PhaseState, took: Option<Duration>) {
         // Thousandths: more is noise.
         let seconds = took.map(|took| (took.as_secs_f64() * 1000.0).round() / 1000.0);
         let phase = Phase { name: name.to_owned(), state, seconds };

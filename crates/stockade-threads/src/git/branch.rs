@@ -15,6 +15,13 @@ pub(crate) struct Identity {
     email: String,
 }
 
+impl Identity {
+    /// Who makes commits that no repository of a user's gets to see.
+    pub(crate) fn ours() -> Self {
+        Self { name: "Stockade".to_owned(), email: "stockade@localhost".to_owned() }
+    }
+}
+
 /// Variables of the user's that say who they are.
 const WHO: [&str; 5] =
     ["GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "EMAIL"];

@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use crate::record;
+
 use super::{Git, GitError, ObjectId, Repository, ended, fields, init_bare, last_words, object};
 
 /// What was cloned, and what was not.
@@ -14,7 +16,10 @@ use super::{Git, GitError, ObjectId, Repository, ended, fields, init_bare, last_
 pub struct Cloned {
     /// The top of the user's work tree, which paths of the result are relative to.
     pub top: PathBuf,
-    /// The commit that is checked out.
+    /// The user's commit that it is of.
+    pub head: ObjectId,
+    /// The commit that what is done in it is compared with: that one, or one upon it with work that
+    /// was not committed.
     pub commit: ObjectId,
     /// The tree of that commit.
     pub tree: ObjectId,
@@ -72,17 +77,26 @@ impl CloneError {
 /// `target`, which must not exist.
 ///
 /// The clone shares no file with the user's repository, has no remote, no hook, no attribute
-/// or filter of its own, and a configuration of three lines. The user's repository is only
+/// or filter of its own, and a configuration of a few lines. The user's repository is only
 /// read: as a store of objects, by a git that works for the clone.
 ///
 /// # Errors
 ///
 /// [`CloneError`]; the user's repository is as it was.
 pub fn clone_head(workspace: &Path, target: &Path) -> Result<Cloned, CloneError> {
+    clone_commit(workspace, target, None)
+}
+
+/// The same of another commit, which the repository has.
+pub(crate) fn clone_commit(
+    workspace: &Path,
+    target: &Path,
+    commit: Option<ObjectId>,
+) -> Result<Cloned, CloneError> {
     let failed = |source| CloneError::Git { top: workspace.to_owned(), source };
     let repository = Repository::discover(workspace).map_err(failed)?;
     let repository = repository.ok_or_else(|| CloneError::NoRepository(workspace.to_owned()))?;
-    let Some(commit) = repository.head.clone() else {
+    let Some(commit) = commit.or_else(|| repository.head.clone()) else {
         return Err(CloneError::NoCommit(repository.top));
     };
     let directory = target.join(".git");
@@ -104,7 +118,9 @@ pub fn clone_head(workspace: &Path, target: &Path) -> Result<Cloned, CloneError>
     fill(&repository, &commit, target, &directory).map_err(failed)
 }
 
-const CONFIG: &str = "[core]\n\trepositoryformatversion = 1\n\tfilemode = true\n\tbare = false\n";
+/// With somebody to commit as, who is not the user.
+const CONFIG: &str = "[core]\n\trepositoryformatversion = 1\n\tfilemode = true\n\tbare = false\n\
+                      [user]\n\tname = Agent\n\temail = agent@localhost\n";
 const SHA256_CONFIG: &str = "[extensions]\n\tobjectFormat = sha256\n";
 
 fn fill(
@@ -135,6 +151,7 @@ fn fill(
     let tree = git.run(&["rev-parse", "--verify", &format!("{commit}^{{tree}}")])?;
     Ok(Cloned {
         top: repository.top.clone(),
+        head: commit.clone(),
         commit: commit.clone(),
         tree: object("rev-parse", &tree)?,
         branch: repository.branch.clone(),
@@ -142,6 +159,38 @@ fn fill(
         lfs_pointers: fields(&large).count(),
         is_shallow: directory.join("shallow").exists(),
     })
+}
+
+impl Cloned {
+    /// As it stands in the record.
+    pub(crate) fn recorded(&self) -> record::Cloned {
+        let start = (self.commit != self.head).then(|| self.commit.to_string());
+        record::Cloned { commit: self.head.to_string(), branch: self.branch.clone(), start }
+    }
+
+    /// Brings commits of the thread's repository `from` into the clone at `target`: `tip` becomes
+    /// its HEAD, and the files and the index those of `files`, a commit upon it or itself.
+    pub(crate) fn bring(
+        &self,
+        target: &Path,
+        from: &Path,
+        (tip, files): (&str, &str),
+    ) -> Result<(), CloneError> {
+        let failed = |source| CloneError::Git { top: self.top.clone(), source };
+        let repository = Repository::discover(&self.top).map_err(failed)?;
+        let repository = repository.ok_or_else(|| CloneError::NoRepository(self.top.clone()))?;
+        let directory = target.join(".git");
+        let git = Git::bare(&directory);
+        let bring = || -> Result<(), GitError> {
+            let revisions = format!("{tip}\n{files}\n^{}\n", self.head);
+            copy_history(&repository.lend(from), &git, &revisions, false)?;
+            git.run(&["update-ref", "HEAD", tip])?;
+            let work = Git::discovering(target).variable("GIT_DIR", &directory);
+            let work = work.variable("GIT_WORK_TREE", target);
+            work.run(&["read-tree", "--reset", "-u", files]).map(drop)
+        };
+        bring().map_err(failed)
+    }
 }
 
 /// The path of a line of `ls-files --stage` that is a submodule.

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::repository::file_settings;
 use super::trees::{self, CHANGES, Listing};
-use super::{Git, GitError, Repository, fields, init_bare};
+use super::{Git, GitError, Identity, ObjectId, Repository, fields, init_bare, line, object};
 use crate::record::{Changes, LeftOut, PathText};
 
 /// A file above this is left out, in bytes.
@@ -123,6 +123,39 @@ impl LocalChanges {
             trees::keep(&self.directory, self.objects(), &self.top, (&self.base, &result));
         let changes = changes.map_err(|source| self.failed(source))?;
         Ok(Changes { left_out: self.left_out, ..changes })
+    }
+
+    /// Makes a commit upon `parent` of what the first look saw, in the thread's repository; `None`
+    /// when `parent` has just that. What it does not have is told besides.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`]: there is no commit.
+    pub(crate) fn commit(
+        self,
+        parent: &ObjectId,
+        message: &str,
+    ) -> Result<(Option<ObjectId>, Vec<LeftOut>), SnapshotError> {
+        let made = self.commit_of_look(parent, message);
+        Ok((made.map_err(|source| self.failed(source))?, self.left_out))
+    }
+
+    fn commit_of_look(
+        &self,
+        parent: &ObjectId,
+        message: &str,
+    ) -> Result<Option<ObjectId>, GitError> {
+        let Some(repository) = &self.repository else { return Ok(None) };
+        let git = repository.lend(&self.directory);
+        let tree = trees::write_with(&git, &self.directory, &self.base)?;
+        let before = git.run(&["rev-parse", &format!("{parent}^{{tree}}")])?;
+        if object("rev-parse", &before)? == tree {
+            return Ok(None);
+        }
+        let date = git.run(&["log", "-1", "--format=%cI", parent.as_str()])?;
+        let git = git.signed(&Identity::ours(), line("log", &date)?);
+        let words = ["commit-tree", tree.as_str(), "-p", parent.as_str(), "-m", message];
+        object("commit-tree", &git.run(&words)?).map(Some)
     }
 
     fn nothing(&self) -> String {

@@ -144,8 +144,7 @@ pub(crate) fn keep(
         result: pair.result.to_string(),
         files: pair.files,
         left_out: Vec::new(),
-        commit: None,
-        branch: None,
+        clone: None,
         commits: Vec::new(),
         ignored: 0,
     })

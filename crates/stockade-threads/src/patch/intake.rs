@@ -61,8 +61,7 @@ pub fn take_in(diff: &[u8], cloned: &Cloned, thread: &Path) -> Result<Changes, I
         // The error that is told is the one that made it useless.
         fs::remove_dir_all(&own.directory).ok();
     }
-    let (commit, branch) = (Some(cloned.commit.to_string()), cloned.branch.clone());
-    Ok(Changes { commit, branch, ..kept? })
+    Ok(Changes { clone: Some(cloned.recorded()), ..kept? })
 }
 
 /// A commit as the guest tells it: the difference to the one before, and words.

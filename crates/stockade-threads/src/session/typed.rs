@@ -22,6 +22,41 @@ pub(crate) struct TypedEnd {
 }
 
 impl Session<'_> {
+    /// Runs a line of the configuration's in `folder` of the place; the value is its status.
+    pub(crate) fn unasked(&self, line: &str, folder: &Path) -> Result<u8, HandsError> {
+        self.not_stopped()?;
+        let id = self.next_command();
+        let shell = self.parts.place.shell();
+        let ruling = self.parts.judge.line(shell, line, |_target| false);
+        let is_denied = ruling.verdict == Verdict::Deny;
+        self.record(&Event::CommandStarted(CommandStarted {
+            id: id.clone(),
+            argv: None,
+            line: Some(line.to_owned()),
+            decision: if is_denied { Decision::Deny } else { Decision::Allow },
+            rule: ruling.rule.as_ref().map(|rule| rule.source.clone()),
+        }))?;
+        let argv = vec![shell.into(), "-c".into(), line.into()];
+        let folder = (!folder.as_os_str().is_empty()).then(|| folder.to_owned());
+        let exec = Exec { argv, folder, ..Exec::default() };
+        // What a rule would ask about was written into the configuration by who would answer.
+        let (_, reason) = ruling.reviewed();
+        let verdict = if is_denied { Verdict::Deny } else { Verdict::Allow };
+        let Review::Allowed(exec) = review(exec, &[(verdict, reason)]) else {
+            let by = ruling.rule.as_ref().map_or("rules", |rule| rule.source.as_str());
+            self.record(&Event::Denial(Denial::new("exec", line.as_ref(), by)))?;
+            return Ok(NOT_EXECUTABLE);
+        };
+        let ran = self.carry_out(exec, id, &mut |_stream, bytes| {
+            self.parts.journal.show(&Live::Output(bytes));
+        })?;
+        match ran.end {
+            Ok(End::Stopped) => Err(HandsError::Interrupted),
+            Ok(_) => Ok(ran.status),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
     /// Runs `argv` in `folder` of the place. What it writes to its standard output is shown as
     /// [`Live::Answer`].
     pub(crate) fn typed(&self, argv: &[OsString], folder: &Path) -> Result<TypedEnd, HandsError> {

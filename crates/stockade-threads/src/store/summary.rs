@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::Records;
 use super::thread::is_alive;
 use crate::record::{
-    Branched, Changes, Check, Event, Kind, PathText, Phase, PhaseState, State, ThreadStarted, Usage,
+    Branched, Changes, Check, Cloned, Event, Kind, PathText, Phase, PhaseState, State,
+    ThreadStarted, Usage,
 };
 
 /// One line of `threads list`; the keys are those of its JSON.
@@ -61,6 +62,8 @@ pub struct Detail {
     pub checks: Vec<Check>,
     /// All tokens together.
     pub usage: Usage,
+    /// Of a thread in a machine: what it works on.
+    pub cloned: Option<Cloned>,
     /// What changed, if anything was looked at.
     pub changes: Option<Changes>,
     /// When that was recorded.
@@ -122,6 +125,7 @@ impl Detail {
             phases: Vec::new(),
             checks: Vec::new(),
             usage: Usage::default(),
+            cloned: None,
             changes: None,
             changed: String::new(),
             branched: None,
@@ -168,6 +172,7 @@ impl Detail {
                 self.changes = None;
                 self.is_discarded = true;
             }
+            Event::Cloned(cloned) => self.cloned = Some(cloned),
             Event::Branched(branched) => self.branched = Some(branched),
             Event::ThreadFinished(finished) => {
                 self.summary.state = finished.state;

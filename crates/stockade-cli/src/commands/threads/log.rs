@@ -111,6 +111,10 @@ fn event(event: &Event) -> String {
         Event::Applied(applied) => {
             format!("applied {} files, left {}", applied.applied.len(), applied.left.len())
         }
+        Event::Cloned(cloned) => {
+            let of = cloned.branch.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
+            format!("works on commit {}{of}", cloned.commit)
+        }
         Event::Branched(branched) => {
             format!("branch {} at {}", branched.branch, branched.commit)
         }

@@ -75,7 +75,9 @@ pub(super) fn run(arguments: &PrArgs) -> Result<u8, Failure> {
         head: &branched.branch,
         base: match &arguments.base {
             Some(base) => Base::Named(base),
-            None => Base::Preferred(changes.branch.as_deref()),
+            None => {
+                Base::Preferred(changes.clone.as_ref().and_then(|clone| clone.branch.as_deref()))
+            }
         },
         is_draft: arguments.draft,
     };

@@ -1,0 +1,111 @@
+//! What is done in a machine: set-up, the work, checks.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Instant;
+
+use stockade_agents::{AgentError, HandsError, Task};
+
+use super::{CloudError, FOLDER, Running, Work};
+use crate::ended::Ended;
+use crate::record::{Check, Event, Message, Role, State};
+use crate::session::Session;
+use crate::store::StoreError;
+use crate::surroundings;
+
+/// Why there is nothing more to be done in the machine.
+pub(super) enum WorkEnd {
+    Ended(Ended),
+    Store(StoreError),
+}
+
+impl From<StoreError> for WorkEnd {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Running<'_> {
+    /// Runs the set-up script.
+    pub(super) fn set_up(&self, session: &Session<'_>, script: &str) -> Result<(), CloudError> {
+        match session.unasked(script, &self.inner) {
+            Ok(0) => Ok(()),
+            Ok(status) => Err(CloudError::SetUp(format!("it ended with status {status}"))),
+            Err(HandsError::Interrupted) => Err(CloudError::Interrupted),
+            Err(
+                HandsError::Lost(words) | HandsError::Refused(words) | HandsError::Failed(words),
+            ) => Err(CloudError::SetUp(words)),
+        }
+    }
+
+    pub(super) fn work(&self, session: &Session<'_>) -> Result<Ended, WorkEnd> {
+        match (&self.task.work, &self.agent) {
+            (Work::Agent { prompt, budget, .. }, Some(agent)) => {
+                let said = Message { role: Role::User, text: prompt.clone() };
+                self.journal.record(&Event::Message(said))?;
+                let instructions = surroundings::instructions(session);
+                let place = (Path::new(FOLDER), self.inner.as_path());
+                let before = self.before.as_ref();
+                let work = Task {
+                    prompt: before.map_or_else(|| prompt.clone(), |before| before.task(prompt)),
+                    system: surroundings::describe_machine(&self.task.judge, place, &instructions),
+                    max_turns: budget.max_turns,
+                    max_tokens: budget.max_tokens,
+                    command_timeout: budget.command_timeout,
+                };
+                let stop = &self.wishes.stop;
+                let result = agent.run(&work, session, &mut |event| session.heard(event), stop);
+                Ok(Ended::of_agent(self.thread, result))
+            }
+            (Work::Command(argv), _) => Ok(self.command(session, argv)),
+            (Work::Agent { .. }, None) => {
+                unreachable!("an agent's task has an agent from the start")
+            }
+        }
+    }
+
+    fn command(&self, session: &Session<'_>, argv: &[OsString]) -> Ended {
+        match session.typed(argv, &self.inner) {
+            Ok(end) => {
+                let state = if end.status == 0 { State::Completed } else { State::Failed };
+                let said = format!("the command ended with status {}", end.status);
+                self.ended(state, end.status, end.failure.unwrap_or(said))
+            }
+            Err(HandsError::Interrupted) => {
+                Ended::of_agent(self.thread, Err(AgentError::Interrupted))
+            }
+            Err(
+                HandsError::Lost(words) | HandsError::Refused(words) | HandsError::Failed(words),
+            ) => Ended::of_agent(self.thread, Err(AgentError::Lost(words))),
+        }
+    }
+
+    /// Runs all checks; those that fail are in words. A task with one is not done.
+    pub(super) fn check(&self, session: &Session<'_>) -> Result<Vec<String>, WorkEnd> {
+        let mut failures = Vec::new();
+        for line in &self.task.checks {
+            let began = Instant::now();
+            let exit = match session.unasked(line, &self.inner) {
+                Ok(exit) => exit,
+                Err(HandsError::Interrupted) => {
+                    let ended = Ended::of_agent(self.thread, Err(AgentError::Interrupted));
+                    return Err(WorkEnd::Ended(ended));
+                }
+                Err(
+                    HandsError::Lost(words)
+                    | HandsError::Refused(words)
+                    | HandsError::Failed(words),
+                ) => {
+                    let ended = Ended::of_agent(self.thread, Err(AgentError::Lost(words)));
+                    return Err(WorkEnd::Ended(ended));
+                }
+            };
+            let seconds = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+            self.journal.record(&Event::Check(Check { name: line.clone(), exit, seconds }))?;
+            if exit != 0 {
+                failures.push(format!("the check `{line}` ended with status {exit}"));
+            }
+        }
+        Ok(failures)
+    }
+}
