@@ -69,6 +69,11 @@ pub(crate) const KEYS: &[Known] = &[
     key("readable", Kind::Texts, "hidden paths that can be read all the same"),
     key("unprotected", Kind::Texts, "protected names to lift"),
     key("read", Kind::Word(&["everything", "workspace"]), "what is readable unless hidden"),
+    key(
+        "caches",
+        Kind::Word(&["copy-on-write", "read-only"]),
+        "caches of toolchains: written to in a layer of the workspace's, or not at all",
+    ),
     key("env.pass", Kind::Texts, "names or globs of variables to pass"),
     key("env.set", Kind::Map, "variables to set"),
     key("network.allow", Kind::Texts, "hosts that can be reached"),

@@ -208,6 +208,7 @@ impl Settings {
         self.mode = above.mode.or(self.mode);
         self.approval = above.approval.or(self.approval);
         self.writable_roots = above.writable_roots.or(self.writable_roots);
+        self.caches_closed = above.caches_closed.or(self.caches_closed);
         self.tmp_bytes = above.tmp_bytes.or(self.tmp_bytes);
         self.processes = above.processes.or(self.processes);
         self.memory_bytes = above.memory_bytes.or(self.memory_bytes);
@@ -304,6 +305,7 @@ impl Settings {
             leave_out(&place, "raise a limit");
         }
         tighten(&mut self.log_required, project.log_required);
+        tighten(&mut self.caches_closed, project.caches_closed);
         tighten(&mut self.reads_workspace, project.reads_workspace);
         self.project_roots = project.writable_roots.unwrap_or_default();
         self.project_hidden.extend(project.hidden);

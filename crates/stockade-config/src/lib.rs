@@ -10,6 +10,7 @@
 //! - nothing is written but the rules of the user's own files, where the user says so (`edit`).
 
 mod aliases;
+mod caches;
 mod codex;
 mod diagnose;
 mod edit;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use stockade_policy::{AbsPath, ApprovalPolicy, Limits, Mode, Network, Policy, Verdict};
 use stockade_rules::RuleSet;
 
+use crate::caches::{self, Caches};
 use crate::diagnose::ConfigError;
 use crate::env::{Env, Homes};
 use crate::git::{self, Repository, User};
@@ -178,14 +179,24 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
         }
     };
     warnings.extend(surface.warnings);
+    let is_closed = settings.caches_closed.as_ref().is_some_and(|closed| closed.value);
+    let caches = match (&homes.main, mode) {
+        (Some(home), Mode::WorkspaceWrite) if !is_closed => {
+            caches::find(home, &[&hidden.paths, &surface.writable])
+        }
+        _ => Caches::default(),
+    };
+    let mut protected = surface.protected;
+    protected.extend(caches.kept);
     let policy = Policy {
         mode,
         workspace: absolute(workspace)?,
         home: homes.main.map(absolute).transpose()?,
         writable: all_absolute(surface.writable)?,
-        protected: all_absolute(surface.protected)?,
+        protected: all_absolute(protected)?,
         hidden: all_absolute(hidden.paths)?,
         readable: all_absolute(hidden.readable)?,
+        caches: all_absolute(caches.folders)?,
         network: Network { host_ports: host_ports(request, &settings)? },
         limits: limits(&settings),
     };

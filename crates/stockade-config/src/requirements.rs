@@ -26,13 +26,14 @@ pub(crate) struct Requirements {
 }
 
 /// The names of the file, for who has written another one.
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
     "allowed_sandbox_modes",
     "allowed_approval_policies",
     "allowed_unprotected",
     "allowed_hosts",
     "hidden",
     "read",
+    "caches",
     "limits",
     "rules",
     "log",
@@ -67,7 +68,9 @@ fn requirements(source: &Source) -> Result<Requirements, ConfigError> {
             "allowed_approval_policies" => found.approvals = Some(reader.words(value)?),
             "allowed_unprotected" => found.unprotected = Some(reader.whole_list(value)?),
             "allowed_hosts" => found.hosts = Some(reader.whole_list(value)?),
-            "hidden" | "read" | "limits" | "rules" | "log" => reader.top((key, value))?,
+            "hidden" | "read" | "caches" | "limits" | "rules" | "log" => {
+                reader.top((key, value))?;
+            }
             name => {
                 let near = crate::diagnose::nearest(name, &KNOWN);
                 let help = near.map_or_else(
@@ -140,6 +143,7 @@ impl Requirements {
         at_most(&mut settings.open_files, most.open_files.as_ref(), "limits.open_files")?;
         at_most(&mut settings.wall_time, most.wall_time.as_ref(), "limits.wall_time")?;
         firmly(&mut settings.log_required, most.log_required.as_ref(), "log.required")?;
+        firmly(&mut settings.caches_closed, most.caches_closed.as_ref(), "caches")?;
         firmly(&mut settings.reads_workspace, most.reads_workspace.as_ref(), "read")?;
         settings.required_hidden.clone_from(&most.hidden);
         settings.rules.extend(most.rules.iter().cloned());

@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     /// What Codex' own configuration says of the environment.
     pub(crate) codex_env: ShellEnvironment,
     pub(crate) network_allow: Vec<Placed<String>>,
+    /// Whether caches are not even written to in a layer.
+    pub(crate) caches_closed: Option<Placed<bool>>,
     pub(crate) tmp_bytes: Option<Placed<u64>>,
     pub(crate) processes: Option<Placed<u32>>,
     pub(crate) memory_bytes: Option<Placed<u64>>,
@@ -151,6 +153,14 @@ impl Reader<'_> {
             "env" => self.each("env", value, Self::env)?,
             "network" => self.each("network", value, Self::network)?,
             "limits" => self.each("limits", value, Self::limits)?,
+            "caches" => {
+                let is_closed = match self.string(value)?.as_str() {
+                    "copy-on-write" => false,
+                    "read-only" => true,
+                    _ => return Err(self.wrong_value(value, "`copy-on-write` or `read-only`")),
+                };
+                self.settings.caches_closed = Some(self.placed(value.span(), is_closed));
+            }
             "read" => match self.string(value)?.as_str() {
                 "everything" => {
                     self.settings.reads_workspace = Some(self.placed(value.span(), false));

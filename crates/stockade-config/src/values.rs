@@ -172,6 +172,10 @@ impl Loaded {
             .clone()
             .unwrap_or(Placed { value: ApprovalPolicy::OnRequest, place: built_in() });
         list.text("approval_policy", approval.value.as_str(), &approval.place);
+        let caches = self.settings.caches_closed.clone();
+        let caches = caches.unwrap_or(Placed { value: false, place: built_in() });
+        let word = if caches.value { "read-only" } else { "copy-on-write" };
+        list.text("caches", word, &caches.place);
         let reads = reads_workspace.clone().unwrap_or(Placed { value: false, place: built_in() });
         let word = if reads.value { "workspace" } else { "everything" };
         list.text("read", word, &reads.place);

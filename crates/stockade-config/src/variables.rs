@@ -75,7 +75,11 @@ fn move_caches(
 /// Whether a file at `place` could be made inside.
 fn writes(policy: &Policy, place: &Path) -> bool {
     PRIVATE.iter().any(|private| place.starts_with(private))
-        || policy.writable.iter().any(|root| place.starts_with(root.as_path()))
+        || policy
+            .writable
+            .iter()
+            .chain(&policy.caches)
+            .any(|root| place.starts_with(root.as_path()))
 }
 
 fn names_to_pass(request: &Request, settings: &Settings) -> Vec<String> {

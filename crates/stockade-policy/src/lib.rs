@@ -10,6 +10,7 @@
 //! - an [`AbsPath`] is absolute and has no `.` or `..` component;
 //! - the mechanism (`stockade-sandbox`) depends on this crate, never the other way round.
 
+pub mod caches;
 mod endpoint;
 pub mod environment;
 mod grant;

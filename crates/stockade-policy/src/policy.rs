@@ -25,6 +25,9 @@ pub struct Policy {
     pub hidden: Vec<AbsPath>,
     /// What lies inside a hidden folder and is readable all the same.
     pub readable: Vec<AbsPath>,
+    /// Folders of caches, inside home and outside `writable`. Without a layer that takes what is
+    /// written they are read-only; `protected` and `hidden` hold in them as elsewhere.
+    pub caches: Vec<AbsPath>,
     /// What is reachable beyond the sandbox's own loopback.
     pub network: Network,
     /// What may be used up.

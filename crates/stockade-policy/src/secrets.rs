@@ -21,7 +21,7 @@ pub enum Secret {
     History,
     /// Another agent's or editor's log-in, transcripts and settings.
     AgentState,
-    /// Stockade's own record of other threads.
+    /// Stockade's own record of other threads, and what they wrote to caches.
     Record,
 }
 
@@ -35,7 +35,7 @@ impl Secret {
             Self::Messages => "it holds private messages and their log-ins",
             Self::History => "people paste secrets into prompts, and histories keep them",
             Self::AgentState => "another agent's log-in and transcripts are not this one's",
-            Self::Record => "other threads' records are not this one's",
+            Self::Record => "what other threads did is not this one's",
         }
     }
 }
@@ -310,7 +310,7 @@ pub const HIDDEN_IN_HOME: &[(Secret, &[&str])] = &[
             ".config/JetBrains",
         ],
     ),
-    (Secret::Record, &[".local/state/stockade"]),
+    (Secret::Record, &[".local/state/stockade", ".cache/stockade"]),
 ];
 
 /// The same for names at the top of home that only start like this: backups that programs

@@ -60,15 +60,17 @@ pub fn spawn(launch: Approved<Launch>, stdio: Stdio) -> Result<Running, SetupErr
     // Its number cannot be reused before it is waited for, which only `Running` does.
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
         .map_err(|errno| host("watch the parent of the sandbox")(errno.into()))?;
-    let mut running = Running { channel, pidfd, is_reaped: false };
+    let mut running = Running { channel, pidfd, is_reaped: false, notes: Vec::new() };
     let handed = handover::send_launch(&running.channel, &launch.into_action(), &stdio);
     // The command's output ends only when nobody here holds a copy.
     drop(stdio);
     // What is said there is worth more than that it could not be written to.
-    match (running.hear()?, handed) {
+    match (running.begin()?, handed) {
         (News::Started, _) => Ok(running),
         (News::Ended(Err(error)), _) => Err(error),
-        (News::Ended(Ok(_)), _) => Err(SetupError::Lost { how: "before it started".to_owned() }),
+        (News::Ended(Ok(_)) | News::Note(_), _) => {
+            Err(SetupError::Lost { how: "before it started".to_owned() })
+        }
     }
 }
 
@@ -78,6 +80,7 @@ pub struct Running {
     channel: UnixStream,
     pidfd: OwnedFd,
     is_reaped: bool,
+    notes: Vec<String>,
 }
 
 impl Running {
@@ -90,8 +93,15 @@ impl Running {
     pub fn wait(mut self) -> Result<Outcome, SetupError> {
         match self.hear()? {
             News::Ended(result) => result,
-            News::Started => Err(SetupError::Lost { how: "it started twice".to_owned() }),
+            News::Started | News::Note(_) => {
+                Err(SetupError::Lost { how: "it started twice".to_owned() })
+            }
         }
+    }
+
+    /// What the user should know of its boundary.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Ends the command and everything it started. [`Running::wait`] then tells
@@ -104,6 +114,16 @@ impl Running {
     /// Readable when the run is over: for a caller that waits for several things.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+
+    /// The first news that is no note.
+    fn begin(&mut self) -> Result<News, SetupError> {
+        loop {
+            match self.hear()? {
+                News::Note(text) => self.notes.push(text),
+                other @ (News::Started | News::Ended(_)) => return Ok(other),
+            }
+        }
     }
 
     fn hear(&mut self) -> Result<News, SetupError> {
@@ -178,7 +198,7 @@ fn serve(channel: UnixStream) -> ExitCode {
     drop(stdio);
     let leash = Leash::on(channel);
     let result = match installed {
-        Ok(()) => hang_on(&launch, &leash),
+        Ok(()) => hang_on(&launch, &leash, &mut |text| leash.tell(&News::Note(text.to_owned()))),
         Err(error) => Err(SetupError::Host("install a descriptor".into(), error)),
     };
     leash.tell(&News::Ended(result));

@@ -37,6 +37,8 @@ pub struct Launch {
     pub policy: Policy,
     /// Folders whose own content is not written to. Without a boundary there can be none.
     pub layers: Vec<Layer>,
+    /// Over home: of it the policy's `caches` are shown, which are read-only without.
+    pub caches: Option<Layer>,
 }
 
 /// A folder that looks like the host's own and is written to elsewhere: an overlay.
@@ -83,23 +85,31 @@ pub enum Exceeded {
     },
 }
 
+/// Is called with what the user should know of a boundary.
+pub(crate) type Tell<'a> = &'a mut dyn FnMut(&str);
+
 /// Runs the command to its end. When this returns, nothing that the command started is left.
+/// `tell` is called, before the command runs, with what the user should know of its boundary.
 ///
 /// # Errors
 ///
 /// [`SetupError`]: nothing of the command has run. The process must have one thread only;
 /// callers with more use [`spawn`](crate::spawn).
-pub fn launch(launch: Approved<Launch>) -> Result<Outcome, SetupError> {
+pub fn launch(launch: Approved<Launch>, tell: &mut dyn FnMut(&str)) -> Result<Outcome, SetupError> {
     // Left to the end of the process: to free it page by page in a process that was forked copies
     // each page first.
     let launch = ManuallyDrop::new(launch.into_action());
-    hang_on(&launch, &Leash::NONE)
+    hang_on(&launch, &Leash::NONE, tell)
 }
 
 /// The same for a run that ends with `leash`. What is run was reviewed by whoever calls.
-pub(crate) fn hang_on(launch: &Launch, leash: &Leash) -> Result<Outcome, SetupError> {
+pub(crate) fn hang_on(
+    launch: &Launch,
+    leash: &Leash,
+    tell: Tell<'_>,
+) -> Result<Outcome, SetupError> {
     match launch.policy.mode {
-        Mode::ReadOnly | Mode::WorkspaceWrite => crate::linux::launch(launch, leash),
+        Mode::ReadOnly | Mode::WorkspaceWrite => crate::linux::launch(launch, leash, tell),
         Mode::DangerFullAccess if !launch.layers.is_empty() => Err(SetupError::Host(
             "lay a draft over files without a boundary".into(),
             io::ErrorKind::Unsupported.into(),

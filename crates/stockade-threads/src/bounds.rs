@@ -254,6 +254,7 @@ mod tests {
             protected: [".env", ".git/hooks"].map(absolute).to_vec(),
             hidden: vec![absolute("keys")],
             readable: vec![],
+            caches: vec![],
             network: Network::default(),
             limits: Limits::for_memory(1 << 30),
         };

@@ -17,6 +17,7 @@ pub mod apply;
 mod base64;
 mod bounds;
 pub mod branch;
+pub mod caches;
 pub mod changes;
 pub mod cloud;
 mod conversation;

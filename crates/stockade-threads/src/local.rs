@@ -8,6 +8,7 @@ use stockade_agents::{AgentError, Builtin, Model, Stop, Task};
 use stockade_policy::Policy;
 
 use crate::bounds::Bounds;
+use crate::caches::Held;
 use crate::draft::{Draft, DraftError, Look};
 pub use crate::ended::Ended;
 use crate::ended::{Deadline, not_in_diff, title, with_causes};
@@ -23,7 +24,7 @@ use crate::store::{Cancel, NewThread, Store, StoreError, Thread};
 use crate::surroundings;
 
 /// What a local thread is to do, and within what.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct LocalTask {
     /// In the user's words.
     pub prompt: String,
@@ -35,6 +36,8 @@ pub struct LocalTask {
     pub bounds: Bounds,
     /// The environment of the commands.
     pub environment: Vec<(OsString, OsString)>,
+    /// Where what they write to caches lands.
+    pub caches: Option<Held>,
     /// How long it may take.
     pub budget: Budget,
     /// Whether what it writes waits beside the files, to be applied.
@@ -147,6 +150,7 @@ impl Begun {
     fn new(task: &LocalTask, mut policy: Policy, store: &Store) -> Result<Self, LocalError> {
         store.hide(&mut policy);
         let environment = task.environment.clone();
+        let caches = task.caches.as_ref().map(Held::layer);
         let create = |walls: &[&str]| {
             store.create(&NewThread {
                 kind: Kind::Local,
@@ -159,7 +163,7 @@ impl Begun {
             })
         };
         if !task.is_draft {
-            let place = Local::start(policy.clone(), environment, Vec::new())?;
+            let place = Local::start(policy.clone(), environment, (Vec::new(), caches))?;
             let thread = create(place.enforcement())?;
             let hidden: Vec<PathBuf> =
                 policy.hidden.iter().map(|path| path.as_path().to_owned()).collect();
@@ -170,7 +174,7 @@ impl Begun {
         let thread = create(walls(policy.mode))?;
         let begin = || -> Result<(Draft, Local), LocalError> {
             let draft = Draft::begin(thread.folder(), &policy, &[])?;
-            let place = Local::start(policy, environment, draft.layers())?;
+            let place = Local::start(policy, environment, (draft.layers(), caches))?;
             Ok((draft, place))
         };
         match begin() {

@@ -9,6 +9,7 @@ use stockade_agents::Recipe;
 use stockade_config::{Env, EnvFlag, Loaded, Needs, Request};
 use stockade_policy::{Mode, Policy, parse_time};
 use stockade_threads::Watch;
+use stockade_threads::caches::{self, Held};
 
 use crate::cli::BoundaryArgs;
 use crate::failure::Failure;
@@ -173,6 +174,24 @@ pub(super) fn announce(
     }
     for (name, place) in loaded.sources() {
         ui::say("stockade", &format!("{name} from {place}"));
+    }
+}
+
+/// Where what a run of `agent` writes to caches lands; they are read-only without.
+pub(super) fn caches(
+    arguments: &BoundaryArgs,
+    policy: &mut Policy,
+    (env, agent): (&Env, &str),
+) -> Option<Held> {
+    let held = env.cache_folder().map(|folder| caches::take(&folder, policy, agent));
+    match held? {
+        Ok(held) => held,
+        Err(error) => {
+            if !arguments.quiet {
+                ui::say("warning", &format!("caches are read-only: no layer over them: {error}"));
+            }
+            None
+        }
     }
 }
 

@@ -37,10 +37,11 @@ pub(crate) fn run(arguments: &LocalArgs) -> Result<u8, Failure> {
         .map_err(|error| Failure::new(format!("cannot hold signals: {error}"), ""))?;
     let env = boundary::surroundings(&arguments.boundary)?;
     let request = boundary::request(&arguments.boundary)?;
-    let loaded = stockade_config::load_with_rules(&env, &request)?;
+    let mut loaded = stockade_config::load_with_rules(&env, &request)?;
     boundary::announce(&arguments.boundary, &loaded, None, &env);
     let stop = Stop::default();
-    let task = LocalTask { is_draft: arguments.draft, ..task(prompt, &loaded, &env)? };
+    let caches = boundary::caches(&arguments.boundary, &mut loaded.policy, (&env, "builtin"));
+    let task = LocalTask { is_draft: arguments.draft, caches, ..task(prompt, &loaded, &env)? };
     let store = store(&env)?;
     let wish = stop.clone();
     on_interrupt(interrupts, move || wish.request());
@@ -76,6 +77,7 @@ fn task(prompt: String, loaded: &Loaded, env: &Env) -> Result<LocalTask, Failure
         judge: Judge { rules: loaded.rule_set(), mode: policy.mode, approval: loaded.approval },
         bounds: Bounds::new(policy, loaded.unprotected.clone()),
         environment: loaded.environment.clone(),
+        caches: None,
         budget: agent::budget(loaded),
         is_draft: false,
     })

@@ -10,18 +10,19 @@ use stockade_agents::{Kind, Recipe, State, recognise};
 use stockade_config::{Env, Loaded, Needs, Request};
 use stockade_policy::{Mode, Reason, Review, Verdict, review};
 use stockade_sandbox::{Command, Exceeded, Launch, Outcome, SetupError};
+use stockade_threads::caches::Held;
 use stockade_threads::local::Ended;
 use stockade_threads::{Bounds, Drafted, Judge, record};
 
 use super::{boundary, found, local, run_log};
-use crate::cli::RunArgs;
+use crate::cli::{BoundaryArgs, RunArgs};
 use crate::failure::Failure;
 use crate::ui;
 
 /// The wall-time limit ended the run.
 const TIMED_OUT: u8 = 124;
 /// What a shell says of SIGKILL, by which a limit ends a run.
-const ENDED_FOR_MEMORY: u8 = 137;
+const ENDED_BY_LIMIT: u8 = 137;
 
 /// Runs the command; the value is the exit status.
 pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
@@ -60,18 +61,22 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
     boundary::announce(&arguments.boundary, &loaded, recipe, &env);
     let mut argv = vec![program.clone()];
     argv.extend_from_slice(&words);
+    let agent = recipe.map_or("", Recipe::name);
+    let caches = boundary::caches(&arguments.boundary, &mut loaded.policy, (&env, agent));
     let command = Command {
         program,
         arguments: words,
         environment: std::mem::take(&mut loaded.environment),
         folder: loaded.policy.workspace.as_path().to_owned(),
     };
-    let mut launch = Launch { command, policy: loaded.policy.clone(), layers: Vec::new() };
+    let policy = loaded.policy.clone();
+    let caches_layer = caches.as_ref().map(Held::layer);
+    let mut launch = Launch { command, policy, layers: Vec::new(), caches: caches_layer };
     if arguments.draft {
         return drafted(arguments, launch, (&loaded, &request.needs), (&argv, &env));
     }
     let log = run_log::begin(&arguments.boundary, (&env, &argv), &loaded, &mut launch.policy)?;
-    let outcome = typed(launch, &env);
+    let outcome = typed(launch, &arguments.boundary, &env);
     log.end(&loaded, &outcome);
     Ok(status(outcome?))
 }
@@ -93,7 +98,7 @@ fn drafted(
     let drafted = Drafted::begin(&store, (&judge, &bounds), argv, &needs.state)?;
     store.hide(&mut launch.policy);
     launch.layers = drafted.layers();
-    let outcome = match typed(launch, env) {
+    let outcome = match typed(launch, &arguments.boundary, env) {
         Ok(outcome) => outcome,
         Err(failure) => {
             drafted.forget(&store);
@@ -119,16 +124,21 @@ fn drafted(
 
 /// Has the command run that the user typed: boundary and rules hold it, nobody questions it
 /// (DESIGN §7).
-fn typed(launch: Launch, env: &Env) -> Result<Outcome, Failure> {
+fn typed(launch: Launch, arguments: &BoundaryArgs, env: &Env) -> Result<Outcome, Failure> {
+    let mut tell = |text: &str| {
+        if !arguments.quiet {
+            ui::say("stockade", text);
+        }
+    };
     match review(launch, &[(Verdict::Allow, Reason::Typed)]) {
-        Review::Allowed(launch) => launched(stockade_sandbox::launch(launch), env),
+        Review::Allowed(launch) => launched(stockade_sandbox::launch(launch, &mut tell), env),
         Review::Ask(_) | Review::Denied(_) => {
             unreachable!("a typed command has one verdict, which allows it")
         }
     }
 }
 
-/// The exit status for a shell.
+/// The exit status of a run that ended so; what ended it is said, when it was a limit.
 fn status(outcome: Outcome) -> u8 {
     match outcome {
         Outcome::Exited(status) => status,
@@ -143,7 +153,7 @@ fn status(outcome: Outcome) -> u8 {
             let (text, key) = over_limit(exceeded);
             ui::say("stockade", &text);
             ui::hint(&format!("`-c {key}=…` raises it, for all runs `{key}` in the configuration"));
-            ENDED_FOR_MEMORY
+            ENDED_BY_LIMIT
         }
     }
 }

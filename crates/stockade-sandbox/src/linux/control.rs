@@ -49,6 +49,8 @@ pub(crate) enum Report {
     Failed(Failure),
     /// The command's program could not be executed: its name and the error number.
     NotRun(PathBuf, i32),
+    /// What the user should know of the boundary.
+    Note(String),
     /// The command runs.
     Started,
     /// The master side of the inner terminal comes with this.
@@ -127,6 +129,12 @@ impl Report {
                 packet.truncate(PACKET_MAX);
                 packet
             }
+            Self::Note(text) => {
+                let mut packet = number(b'i', 0);
+                packet.extend(text.as_bytes());
+                packet.truncate(PACKET_MAX);
+                packet
+            }
             Self::Started => number(b'r', 0),
             Self::Terminal => number(b't', 0),
             Self::Listeners => number(b'l', 0),
@@ -153,6 +161,7 @@ impl Report {
                 }))
             }
             b'n' => Ok(Self::NotRun(path(rest), value)),
+            b'i' => Ok(Self::Note(String::from_utf8_lossy(rest).into_owned())),
             b'r' => Ok(Self::Started),
             b't' => Ok(Self::Terminal),
             b'l' => Ok(Self::Listeners),

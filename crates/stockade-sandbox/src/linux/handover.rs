@@ -29,6 +29,8 @@ const MESSAGE_MAX: usize = 64 << 20;
 /// What the spawned process tells.
 #[derive(Debug)]
 pub(crate) enum News {
+    /// What the user should know of the boundary.
+    Note(String),
     /// The command runs.
     Started,
     /// The run is over, or nothing of the command has run.
@@ -151,7 +153,7 @@ impl Writer {
     }
 
     fn launch(&mut self, launch: &Launch) {
-        let Launch { command, policy, layers } = launch;
+        let Launch { command, policy, layers, caches } = launch;
         let Command { program, arguments, environment, folder } = command;
         self.bytes(program.as_bytes());
         self.list(arguments, |writer, argument| writer.bytes(argument.as_bytes()));
@@ -161,11 +163,14 @@ impl Writer {
         });
         self.path(folder);
         self.policy(policy);
-        self.list(layers, |writer, Layer { at, upper, work }| {
-            for path in [at, upper, work] {
-                writer.path(path.as_path());
-            }
-        });
+        self.list(layers, Self::layer);
+        self.list(caches.as_slice(), Self::layer);
+    }
+
+    fn layer(&mut self, Layer { at, upper, work }: &Layer) {
+        for path in [at, upper, work] {
+            self.path(path.as_path());
+        }
     }
 
     fn policy(&mut self, policy: &Policy) {
@@ -177,13 +182,14 @@ impl Writer {
             protected,
             hidden,
             readable,
+            caches,
             network,
             limits,
         } = policy;
         self.bytes(mode.as_str().as_bytes());
         self.path(workspace.as_path());
         self.list(home.as_slice(), |writer, home| writer.path(home.as_path()));
-        for paths in [writable, protected, hidden, readable] {
+        for paths in [writable, protected, hidden, readable, caches] {
             self.paths(paths);
         }
         let Network { host_ports } = network;
@@ -200,6 +206,10 @@ impl Writer {
 
     fn news(&mut self, news: &News) {
         match news {
+            News::Note(text) => {
+                self.0.push(b'n');
+                self.bytes(text.as_bytes());
+            }
             News::Started => self.0.push(b's'),
             News::Ended(Ok(Outcome::Exited(status))) => self.0.extend([b'x', *status]),
             News::Ended(Ok(Outcome::Killed(signal))) => {
@@ -331,7 +341,9 @@ impl<'a> Reader<'a> {
             environment: self.list(|reader| Ok((reader.os_string()?, reader.os_string()?)))?,
             folder: self.path()?,
         };
-        Ok(Launch { command, policy: self.policy()?, layers: self.list(Self::layer)? })
+        let policy = self.policy()?;
+        let layers = self.list(Self::layer)?;
+        Ok(Launch { command, policy, layers, caches: self.optional(Self::layer)? })
     }
 
     fn layer(&mut self) -> io::Result<Layer> {
@@ -348,6 +360,7 @@ impl<'a> Reader<'a> {
             protected: self.list(Self::abs_path)?,
             hidden: self.list(Self::abs_path)?,
             readable: self.list(Self::abs_path)?,
+            caches: self.list(Self::abs_path)?,
             network: Network { host_ports: self.list(Self::number)? },
             limits: Limits {
                 processes: self.number()?,
@@ -363,6 +376,7 @@ impl<'a> Reader<'a> {
     fn news(&mut self) -> io::Result<News> {
         let [kind] = self.fixed()?;
         let result = match kind {
+            b'n' => return Ok(News::Note(self.text()?)),
             b's' => return Ok(News::Started),
             b'x' => Ok(Outcome::Exited(u8::from_le_bytes(self.fixed()?))),
             b'k' => Ok(Outcome::Killed(i32::from_le_bytes(self.fixed()?))),
@@ -420,6 +434,7 @@ mod tests {
                 protected: vec![absolute(b"/w \xfe/.env")],
                 hidden: vec![absolute(b"/h/.ssh")],
                 readable: Vec::new(),
+                caches: vec![absolute(b"/h/.cargo")],
                 network: Network { host_ports: vec![1, u16::MAX] },
                 limits: Limits {
                     wall_time: Some(Duration::from_millis(1500)),
@@ -431,6 +446,11 @@ mod tests {
                 upper: absolute(b"/s/upper"),
                 work: absolute(b"/s/work"),
             }],
+            caches: Some(Layer {
+                at: absolute(b"/h"),
+                upper: absolute(b"/c/upper"),
+                work: absolute(b"/c/work"),
+            }),
         }
     }
 
@@ -454,6 +474,7 @@ mod tests {
     fn news_and_errors_survive_the_wire_with_their_words() {
         let error = |number| io::Error::from_raw_os_error(number);
         let news = [
+            News::Note("weaker".to_owned()),
             News::Started,
             News::Ended(Ok(Outcome::Exited(255))),
             News::Ended(Ok(Outcome::Killed(9))),

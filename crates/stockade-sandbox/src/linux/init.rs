@@ -71,8 +71,11 @@ impl Inside<'_> {
         if self.plan.walls.network {
             self.network()?;
         }
-        if self.plan.walls.mounts {
-            mounts::build(self.plan)?;
+        if self.plan.walls.mounts
+            && let Some(note) = mounts::build(self.plan)?
+        {
+            let note = Report::Note(note.to_owned());
+            note.send(&self.channel, &[]).map_err(step("reach", "the parent"))?;
         }
         self.limits()?;
         let mut reopened = Reopened::default();

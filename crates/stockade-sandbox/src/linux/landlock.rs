@@ -80,7 +80,7 @@ impl Rules {
     fn allow_writes(&self, plan: &Plan) -> Result<(), Failure> {
         for placement in &plan.placements {
             match placement.content {
-                Content::Writable | Content::PrivateWritable => {
+                Content::Writable | Content::Cached | Content::PrivateWritable => {
                     self.allow(placement.path.as_path(), self.handled & !IOCTL_DEV)?;
                 }
                 // Its own rule: it may lie below a hidden folder, whose siblings get theirs.

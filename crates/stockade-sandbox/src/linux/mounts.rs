@@ -18,7 +18,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, O
 use stockade_policy::AbsPath;
 
 use super::failure::{Failure, step};
-use super::layers;
+use super::layers::{self, Caches};
 use super::masks::Masks;
 use super::plan::{Content, Placement, Plan};
 use super::sys::mount_unsafe::{Attributes, mount_setattr};
@@ -42,9 +42,12 @@ const PROC_HIDDEN_ROOT: [&str; 8] =
     ["kcore", "keys", "key-users", "kmsg", "timer_list", "kpagecount", "kpageflags", "kpagecgroup"];
 
 /// Builds the whole view. The caller is PID 1 of new mount and PID namespaces.
-pub(crate) fn build(plan: &Plan) -> Result<(), Failure> {
+///
+/// What the user should know of it is told.
+pub(crate) fn build(plan: &Plan) -> Result<Option<&'static str>, Failure> {
     layers::lay(&plan.layers)?;
-    let kept = capture(plan)?;
+    let (caches, note) = plan.caches.as_ref().map(layers::caches).unwrap_or_default();
+    let kept = capture(plan, caches.as_ref())?;
     let devices = capture_devices()?;
     let tree = open("/")?;
     let attributes = Attributes {
@@ -73,8 +76,9 @@ pub(crate) fn build(plan: &Plan) -> Result<(), Failure> {
             .iter()
             .skip(index + 1)
             .take_while(|inner| inner.path.is_within(&placement.path));
-        let nested =
-            inside.any(|inner| matches!(inner.content, Content::Readable | Content::Writable));
+        let nested = inside.any(|inner| {
+            matches!(inner.content, Content::Readable | Content::Cached | Content::Writable)
+        });
         let source = scratch.source_for(placement, index, nested)?;
         if let Source::Own(name) = &source {
             synthetic.push((placement.path.clone(), name.clone()));
@@ -89,7 +93,8 @@ pub(crate) fn build(plan: &Plan) -> Result<(), Failure> {
     devices_view(&scratch, &devices)?;
     // The scratch is left where it stands, below the `/proc` that comes now: to unmount it
     // would wait for a grace period of the kernel's, about a tenth of a start.
-    proc_view()
+    proc_view()?;
+    Ok(note)
 }
 
 /// Opens `path` without following any symbolic link, as a reference only.
@@ -141,12 +146,16 @@ fn set(tree: &OwnedFd, attributes: u64, recursive: bool, path: &Path) -> Result<
 
 /// Clones what the plan keeps from the host. `None` for what is made anew, and for what of
 /// Stockade's own wishes this system does not have.
-fn capture(plan: &Plan) -> Result<Vec<Option<OwnedFd>>, Failure> {
+fn capture(plan: &Plan, caches: Option<&Caches>) -> Result<Vec<Option<OwnedFd>>, Failure> {
     let mut kept = Vec::with_capacity(plan.placements.len());
     for Placement { path, content } in &plan.placements {
         let path = path.as_path();
         let tree = match content {
             Content::Writable => Some(clone_tree(&open(path)?, path)?),
+            Content::Cached => match caches {
+                Some(caches) => caches.tree(path)?,
+                None => None,
+            },
             Content::Readable => match open_quietly(path) {
                 Ok(fd) => {
                     let tree = clone_tree(&fd, path)?;
@@ -252,9 +261,11 @@ impl Scratch {
             Content::PrivateEmpty => 0o755,
             Content::Hidden if nested => 0o555,
             Content::Hidden => return Ok(Source::Mask),
-            Content::Writable | Content::Readable | Content::Pinned | Content::Protected => {
-                return Ok(Source::Host);
-            }
+            Content::Writable
+            | Content::Cached
+            | Content::Readable
+            | Content::Pinned
+            | Content::Protected => return Ok(Source::Host),
         };
         match open_quietly(placement.path.as_path()) {
             Ok(_) => {}
@@ -350,7 +361,12 @@ fn place<'a>(
     match (source, tree) {
         (Source::Absent, _) => Ok(()),
         (Source::Host, Some(tree)) => attach(&tree, path),
-        (Source::Host, None) if placement.content == Content::Readable => Ok(()),
+        // Not there, or without a layer: what the view makes it.
+        (Source::Host, None)
+            if matches!(placement.content, Content::Readable | Content::Cached) =>
+        {
+            Ok(())
+        }
         (Source::Host, None) => {
             let target = open(path)?;
             let tree = clone_tree(&target, path)?;

@@ -21,7 +21,7 @@ use super::sys::process_unsafe::{self, Change, Fork, Namespaced};
 use super::sys::signal_unsafe::{self, SignalSet};
 use super::terminal::{self, Terminal};
 use super::usage::Usage;
-use crate::launch::OWN_PROGRAM;
+use crate::launch::{OWN_PROGRAM, Tell};
 use crate::{Command, Launch, Outcome, SetupError};
 
 /// Signals that are passed on to the command.
@@ -44,12 +44,17 @@ const HELD: [i32; 4] = [libc::SIGCONT, libc::SIGTTIN, libc::SIGTTOU, libc::SIGCH
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Runs `launch` behind every wall, until it or `leash` ends.
-pub(crate) fn launch(launch: &Launch, leash: &Leash) -> Result<Outcome, SetupError> {
+pub(crate) fn launch(
+    launch: &Launch,
+    leash: &Leash,
+    tell: Tell<'_>,
+) -> Result<Outcome, SetupError> {
     // Never freed, as the launch is not.
     let mut plan = ManuallyDrop::new(Plan::new(&launch.policy, &host_sockets()));
     plan.layers.clone_from(&launch.layers);
+    plan.caches.clone_from(&launch.caches);
     plan.runs_itself = launch.command.program == OWN_PROGRAM;
-    run(&plan, &launch.command, &launch.policy, leash)
+    run(&plan, &launch.command, &launch.policy, (leash, tell))
 }
 
 /// Runs `command` as `plan` says. The tests of single walls start here.
@@ -57,14 +62,14 @@ pub(super) fn run(
     plan: &Plan,
     command: &Command,
     policy: &Policy,
-    leash: &Leash,
+    (leash, tell): (&Leash, Tell<'_>),
 ) -> Result<Outcome, SetupError> {
     let ignored = signal_unsafe::ignored(&FORWARDED);
     let mut held = FORWARDED.to_vec();
     held.extend(HELD);
     let set = SignalSet::of(&held);
     let mask = signal_unsafe::block(&set).map_err(host("block signals"))?;
-    let result = run_masked(plan, command, (policy, leash), (mask, &set, &ignored));
+    let result = run_masked(plan, command, (policy, leash, tell), (mask, &set, &ignored));
     signal_unsafe::set_mask(&mask).map_err(host("restore the signal mask"))?;
     result
 }
@@ -72,7 +77,7 @@ pub(super) fn run(
 fn run_masked(
     plan: &Plan,
     command: &Command,
-    (policy, leash): (&Policy, &Leash),
+    (policy, leash, tell): (&Policy, &Leash, Tell<'_>),
     (mask, set, ignored): (SignalSet, &SignalSet, &[i32]),
 ) -> Result<Outcome, SetupError> {
     // Without a loopback here there is nothing for the canary to reach.
@@ -114,6 +119,7 @@ fn run_masked(
         child,
         channel: ours,
         leash,
+        tell,
         signals: signal_unsafe::signalfd(set).map_err(host("open a signalfd"))?,
         terminal: terminal.take(),
         deadline: policy.limits.wall_time.map(|limit| (Instant::now() + limit, limit)),
@@ -192,11 +198,11 @@ fn host_sockets() -> Vec<AbsPath> {
 }
 
 /// The run as seen from outside.
-#[derive(Debug)]
 struct Outside<'a> {
     child: Namespaced,
     channel: OwnedFd,
     leash: &'a Leash,
+    tell: Tell<'a>,
     signals: OwnedFd,
     terminal: Option<Terminal>,
     deadline: Option<(Instant, Duration)>,
@@ -359,6 +365,10 @@ impl Outside<'_> {
             Report::Failed(failure) => Err(failure.into()),
             Report::NotRun(program, errno) => {
                 Err(SetupError::NotRun { program, source: io::Error::from_raw_os_error(errno) })
+            }
+            Report::Note(text) => {
+                (self.tell)(&text);
+                Ok(None)
             }
             Report::Started => {
                 self.usage = Usage::of(descriptors, self.limits);

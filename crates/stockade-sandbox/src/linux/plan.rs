@@ -25,6 +25,8 @@ pub(crate) enum Content {
     PrivateEmpty,
     /// The host's own, read-only, where something above it would hide it.
     Readable,
+    /// The host's own folder below a layer that takes what is written.
+    Cached,
     /// The host's own file or folder, writable.
     Writable,
     /// The host's own, writable, as a mount of its own so that it cannot be renamed.
@@ -75,6 +77,8 @@ pub(crate) struct Plan {
     /// What is laid over the host's folders before anything is placed, so that every placement
     /// in one is of the overlay.
     pub(crate) layers: Vec<Layer>,
+    /// Where what is written to caches lands.
+    pub(crate) caches: Option<Layer>,
     /// Size of all private temporary folders together, in bytes.
     pub(crate) tmp_bytes: u64,
     /// Their inodes together.
@@ -118,6 +122,7 @@ impl Plan {
         let lists = [
             (&policy.writable, Content::Writable),
             (&policy.readable, Content::Readable),
+            (&policy.caches, Content::Cached),
             (&policy.protected, Content::Protected),
             (&policy.hidden, Content::Hidden),
         ];
@@ -134,6 +139,7 @@ impl Plan {
         Self {
             placements: settle(wanted),
             layers: Vec::new(),
+            caches: None,
             tmp_bytes: policy.limits.tmp_bytes,
             tmp_inodes: policy.limits.tmp_inodes,
             processes: policy.limits.processes,
@@ -183,12 +189,15 @@ fn settle(mut wanted: Vec<Placement>) -> Vec<Placement> {
 
 /// Whether `content` differs from what `above`, the nearest placed ancestor, already gives.
 fn changes_something(content: Content, above: Option<Content>) -> bool {
-    use Content::{Hidden, Pinned, PrivateEmpty, PrivateWritable, Protected, Readable, Writable};
+    use Content::{
+        Cached, Hidden, Pinned, PrivateEmpty, PrivateWritable, Protected, Readable, Writable,
+    };
     match content {
         PrivateWritable | PrivateEmpty | Pinned => true,
         Writable => !matches!(above, Some(Writable | Pinned)),
+        Cached => !matches!(above, Some(Writable | Pinned | Cached | Hidden)),
         Readable => matches!(above, Some(PrivateWritable | PrivateEmpty | Hidden)),
-        Protected => matches!(above, Some(Writable | Pinned)),
+        Protected => matches!(above, Some(Writable | Pinned | Cached)),
         Hidden => !matches!(above, Some(Hidden | PrivateEmpty | PrivateWritable)),
     }
 }
@@ -196,7 +205,8 @@ fn changes_something(content: Content, above: Option<Content>) -> bool {
 fn add_pins(wanted: &mut Vec<Placement>) {
     let with = |content| wanted.iter().filter(move |placement| placement.content == content);
     // Once: they are few, and what lies in them is looked for among hundreds of paths.
-    let roots: Vec<&AbsPath> = with(Content::Writable).map(|placement| &placement.path).collect();
+    let roots = with(Content::Writable).chain(with(Content::Cached));
+    let roots: Vec<&AbsPath> = roots.map(|placement| &placement.path).collect();
     let mut pins = Vec::new();
     for Placement { path, .. } in with(Content::Protected).chain(with(Content::Hidden)) {
         let root = roots
@@ -248,6 +258,7 @@ mod tests {
             protected: paths(protected),
             hidden: paths(hidden),
             readable: Vec::new(),
+            caches: Vec::new(),
             network: Network::default(),
             limits: Limits::for_memory(1 << 30),
         }
@@ -299,6 +310,22 @@ mod tests {
         assert_eq!(
             shown(&policy),
             ["Writable /home/u/w", "Pinned /home/u/w/.git", "Protected /home/u/w/.git/hooks"]
+        );
+    }
+
+    #[test]
+    fn caches_are_apart_from_roots_above_and_below_them() {
+        let mut policy = policy(&["/home/u/go/src/w"], &["/home/u/go/bin"], &["/home/u/go/k/s"]);
+        policy.caches = paths(&["/home/u/go", "/home/u/go/src/w/.cache"]);
+        assert_eq!(
+            shown(&policy),
+            [
+                "Cached /home/u/go",
+                "Protected /home/u/go/bin",
+                "Pinned /home/u/go/k",
+                "Hidden /home/u/go/k/s",
+                "Writable /home/u/go/src/w",
+            ]
         );
     }
 

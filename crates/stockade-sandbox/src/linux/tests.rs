@@ -64,6 +64,7 @@ fn policy(folder: &Path) -> Policy {
         protected: vec![path("home/work/.env")],
         hidden: vec![path("home/.ssh")],
         readable: Vec::new(),
+        caches: Vec::new(),
         network: Network::default(),
         limits: Limits::for_memory(1 << 30),
     }
@@ -91,7 +92,7 @@ fn child() {
         }
         Fork::Child => {
             // Standard output is let go of once the command has started.
-            match outside::run(&plan, &command, &policy, &Leash::NONE) {
+            match outside::run(&plan, &command, &policy, (&Leash::NONE, &mut |_| {})) {
                 Ok(Outcome::Exited(status)) => eprintln!("exited {status}"),
                 Ok(other) => eprintln!("{other:?}"),
                 Err(error @ SetupError::Canary { .. }) => eprintln!("refused: {error}"),

@@ -81,10 +81,12 @@ fn launch(place: &Path, script: &str) -> Launch {
             protected: Vec::new(),
             hidden: Vec::new(),
             readable: Vec::new(),
+            caches: Vec::new(),
             network: Network::default(),
             limits: Limits::for_memory(1 << 30),
         },
         layers: Vec::new(),
+        caches: None,
     }
 }
 

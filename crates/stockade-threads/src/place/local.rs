@@ -66,7 +66,7 @@ impl Local {
     pub fn start(
         policy: Policy,
         environment: Vec<(OsString, OsString)>,
-        layers: Vec<Layer>,
+        (layers, caches): (Vec<Layer>, Option<Layer>),
     ) -> Result<Self, PlaceError> {
         let enforcement = walls(policy.mode);
         let folder = policy.workspace.as_path().to_owned();
@@ -76,7 +76,7 @@ impl Local {
             environment,
             folder,
         };
-        let launch = Launch { command, policy, layers };
+        let launch = Launch { command, policy, layers, caches };
         let launch = match review(launch, &[(Verdict::Allow, Reason::Own)]) {
             Review::Allowed(launch) => launch,
             Review::Ask(_) | Review::Denied(_) => {

@@ -19,6 +19,7 @@ fn policy() -> Policy {
         protected: Vec::new(),
         hidden: vec![AbsPath::new("/h").unwrap()],
         readable: Vec::new(),
+        caches: Vec::new(),
         network: Network::default(),
         limits: Limits::for_memory(1 << 30),
     }

@@ -122,6 +122,7 @@ impl Lab {
             protected: Vec::new(),
             hidden: vec![absolute("keys")],
             readable: Vec::new(),
+            caches: Vec::new(),
             network: Network::default(),
             limits: Limits::for_memory(1 << 30),
         }
@@ -129,7 +130,7 @@ impl Lab {
 
     fn place(&self) -> Local {
         let environment = vec![("PATH".into(), "/usr/bin:/bin".into())];
-        Local::start(self.policy(), environment, Vec::new()).unwrap()
+        Local::start(self.policy(), environment, (Vec::new(), None)).unwrap()
     }
 
     /// Does `work` in a session, and gives what was recorded.
