@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 
+use crate::commands::approvals::ApprovalsArgs;
 use crate::commands::check::CheckArgs;
 use crate::commands::cloud::CloudArgs;
 use crate::commands::config::ConfigArgs;
@@ -33,6 +34,8 @@ enum Command {
     Cloud(Box<CloudArgs>),
     /// The resolved policy with the source of each value; trust in a project's own file
     Config(Box<ConfigArgs>),
+    /// Open questions, from another terminal: list, answer
+    Approvals(ApprovalsArgs),
     /// Command rules: where each came from, how often it decided; add, revoke, test, import
     Rules(Box<RulesArgs>),
     /// Threads: list, show, log, diff, apply, branch, pr, discard, resume, cancel, rm
@@ -56,6 +59,8 @@ pub(crate) enum Verb {
     Cloud(Box<CloudArgs>),
     /// `stockade config`.
     Config(Box<ConfigArgs>),
+    /// `stockade approvals`.
+    Approvals(ApprovalsArgs),
     /// `stockade rules`.
     Rules(Box<RulesArgs>),
     /// `stockade threads`.
@@ -68,11 +73,11 @@ pub(crate) enum Verb {
 
 /// The verbs that there are, for who has typed another one.
 pub(crate) const VERBS: &str =
-    "`run`, `local`, `cloud`, `check`, `config`, `rules`, `threads` and `log`";
+    "`run`, `local`, `cloud`, `check`, `config`, `rules`, `approvals`, `threads` and `log`";
 
 /// Verbs that scripts may depend on, and that are still to come.
-const PLANNED: [&str; 9] =
-    ["undo", "approvals", "explain", "agents", "clean", "doctor", "completions", "man", "serve"];
+const PLANNED: [&str; 8] =
+    ["undo", "explain", "agents", "clean", "doctor", "completions", "man", "serve"];
 
 /// Flags of every verb that puts up a boundary.
 #[derive(Debug, Default, Args)]
@@ -231,6 +236,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
         Ok(Cli { verb: Command::Local(local) }) => Ok(Verb::Local(local)),
         Ok(Cli { verb: Command::Cloud(cloud) }) => Ok(Verb::Cloud(cloud)),
         Ok(Cli { verb: Command::Config(config) }) => Ok(Verb::Config(config)),
+        Ok(Cli { verb: Command::Approvals(approvals) }) => Ok(Verb::Approvals(approvals)),
         Ok(Cli { verb: Command::Rules(rules) }) => Ok(Verb::Rules(rules)),
         Ok(Cli { verb: Command::Threads(threads) }) => Ok(Verb::Threads(threads)),
         Ok(Cli { verb: Command::Log(log) }) => Ok(Verb::Log(log)),

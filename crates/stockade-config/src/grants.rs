@@ -3,14 +3,17 @@
 //! A path of a grant is measured against the same ground as a writable root, at the start: an
 //! approval cannot open what configuration could not.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use stockade_policy::{AbsPath, Grant};
 use toml::de::DeValue;
 
 use crate::diagnose::ConfigError;
+use crate::env::{Env, Homes};
 use crate::git::{self, User};
+use crate::load::Loaded;
 use crate::locate::{self, canonical};
+use crate::own::Own;
 use crate::roots::Ground;
 use crate::rule_text::RuleText;
 use crate::schema::{Reader, Value};
@@ -105,7 +108,6 @@ pub(crate) fn resolve(
     rules: &mut [RuleText],
     warnings: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
-    let user = User { uid: ground.env.uid, home: ground.homes.main.as_deref() };
     for rule in rules {
         let RuleText { grant, place, .. } = &*rule;
         let mut opens =
@@ -119,18 +121,67 @@ pub(crate) fn resolve(
                 continue;
             };
             ground.refuse_grant(&found, &path, place)?;
-            if found.is_dir() {
-                let mut protected = locate::protected_names(std::slice::from_ref(&found), lifted);
-                let repository = git::repository(&found, user);
-                protected.extend(locate::protected_by_git(&repository, lifted));
-                let inside = protected.into_iter().filter(|path| path.starts_with(&found));
-                opens.protected.extend(inside.map(absolute).collect::<Result<Vec<_>, _>>()?);
-            }
-            opens.writable.push(absolute(found)?);
+            opens.add(&open(ground, lifted, found)?);
         }
         rule.opens = opens;
     }
     Ok(())
+}
+
+/// What opening `found` comes to: all of it, except what is protected in it.
+fn open(ground: &Ground<'_>, lifted: &[String], found: PathBuf) -> Result<Grant, ConfigError> {
+    let user = User { uid: ground.env.uid, home: ground.homes.main.as_deref() };
+    let mut opens = Grant::default();
+    if found.is_dir() {
+        let mut protected = locate::protected_names(std::slice::from_ref(&found), lifted);
+        let repository = git::repository(&found, user);
+        protected.extend(locate::protected_by_git(&repository, lifted));
+        let inside = protected.into_iter().filter(|path| path.starts_with(&found));
+        opens.protected = inside.map(absolute).collect::<Result<_, _>>()?;
+    }
+    opens.writable.push(absolute(found)?);
+    Ok(opens)
+}
+
+/// Says what opening a path comes to that a person was asked about.
+#[derive(Debug)]
+pub struct Openings {
+    env: Env,
+    homes: Homes,
+    workspace: PathBuf,
+    hidden: Vec<PathBuf>,
+    own: Own,
+    lifted: Vec<String>,
+}
+
+impl Openings {
+    /// Beyond the policy of `loaded`.
+    pub fn of(env: &Env, loaded: &Loaded) -> Self {
+        let homes = env.homes();
+        let files: Vec<PathBuf> =
+            env.user_folder().iter().map(|folder| folder.join("config.toml")).collect();
+        let hidden = loaded.policy.hidden.iter().map(|path| path.as_path().to_owned());
+        Self {
+            own: Own::of(env, &homes, &files),
+            env: env.clone(),
+            homes,
+            workspace: loaded.policy.workspace.as_path().to_owned(),
+            hidden: hidden.collect(),
+            lifted: loaded.unprotected.clone(),
+        }
+    }
+
+    /// What opens `path`, which is absolute and has no link in it; it need not exist.
+    ///
+    /// # Errors
+    ///
+    /// Nothing may open it: it is secret, protected, home, Stockade's own or the system's.
+    pub fn open(&self, path: &Path) -> Result<Grant, ConfigError> {
+        let Self { env, homes, workspace, hidden, own, lifted } = self;
+        let ground = Ground { env, homes, workspace, hidden, own };
+        ground.refuse_grant(path, path, "the approval")?;
+        open(&ground, lifted, path.to_owned())
+    }
 }
 
 fn absolute(path: PathBuf) -> Result<AbsPath, ConfigError> {

@@ -104,6 +104,8 @@ pub(crate) const KEYS: &[Known] = &[
     key("agent.command_timeout", Kind::Time, "one command of the built-in agent"),
     key("agent.max_turns", Kind::Number(1, 1_000_000), "questions to the model"),
     key("agent.max_tokens", Kind::Number(1, i64::MAX as u64), "tokens in all"),
+    key("agent.question_timeout", Kind::Time, "how long a question waits for its answer"),
+    key("agent.bell", Kind::Flag, "whether the terminal rings when a question waits"),
     key("cloud.memory", Kind::Size, "memory of the machine"),
     key("cloud.cpus", Kind::Number(1, 255), "its processors"),
     key("cloud.disk", Kind::Size, "how large its disk may grow"),

@@ -295,6 +295,8 @@ impl Settings {
         lower(&mut self.agent.command_timeout, project.agent.command_timeout, &mut raised);
         lower(&mut self.agent.max_turns, project.agent.max_turns, &mut raised);
         lower(&mut self.agent.max_tokens, project.agent.max_tokens, &mut raised);
+        let (old, new) = (&mut self.agent.question_timeout, project.agent.question_timeout);
+        lower(old, new, &mut raised);
         lower(&mut self.tmp_bytes, project.tmp_bytes, &mut raised);
         lower(&mut self.processes, project.processes, &mut raised);
         lower(&mut self.memory_bytes, project.memory_bytes, &mut raised);

@@ -42,7 +42,7 @@ pub use diagnose::{ConfigError, Diagnostic, Layer};
 pub use edit::{Edited, NewRule, RuleFile, check_rules, rules_as_text};
 pub use env::Env;
 pub use expiry::Expiry;
-pub use grants::GrantText;
+pub use grants::{GrantText, Openings};
 pub use json_schema::json_schema;
 pub use layer::validate;
 pub use load::{EnvFlag, Loaded, Needs, Request, load, load_with_rules};

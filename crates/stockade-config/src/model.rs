@@ -58,10 +58,15 @@ pub struct AgentLimits {
     pub max_turns: u32,
     /// Tokens in all, read and written.
     pub max_tokens: Option<u64>,
+    /// How long a question waits for its answer.
+    pub question_timeout: Duration,
+    /// Whether the terminal rings when a question waits.
+    pub bell: bool,
 }
 
 pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_mins(10);
 pub(crate) const MAX_TURNS: u32 = 100;
+pub(crate) const QUESTION_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// What one layer says of the model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,6 +83,8 @@ pub(crate) struct AgentSettings {
     pub(crate) command_timeout: Option<Placed<Duration>>,
     pub(crate) max_turns: Option<Placed<u32>>,
     pub(crate) max_tokens: Option<Placed<u64>>,
+    pub(crate) question_timeout: Option<Placed<Duration>>,
+    pub(crate) bell: Option<Placed<bool>>,
 }
 
 impl ModelSettings {
@@ -124,6 +131,8 @@ impl AgentSettings {
             command_timeout: above.command_timeout.or(self.command_timeout),
             max_turns: above.max_turns.or(self.max_turns),
             max_tokens: above.max_tokens.or(self.max_tokens),
+            question_timeout: above.question_timeout.or(self.question_timeout),
+            bell: above.bell.or(self.bell),
         }
     }
 
@@ -132,6 +141,11 @@ impl AgentSettings {
             command_timeout: self.command_timeout.as_ref().map_or(COMMAND_TIMEOUT, |at| at.value),
             max_turns: self.max_turns.as_ref().map_or(MAX_TURNS, |at| at.value),
             max_tokens: self.max_tokens.as_ref().map(|at| at.value),
+            question_timeout: self
+                .question_timeout
+                .as_ref()
+                .map_or(QUESTION_TIMEOUT, |at| at.value),
+            bell: self.bell.as_ref().is_some_and(|at| at.value),
         }
     }
 }
@@ -266,6 +280,15 @@ impl Reader<'_> {
                 let number =
                     self.whole_number(value, u64::MAX, "a number of tokens, at least 1")?;
                 self.settings.agent.max_tokens = Some(self.placed(value.span(), number));
+            }
+            "question_timeout" => {
+                let time = parse_time(&self.string(value)?)
+                    .map_err(|error| self.wrong_value(value, error.expected))?;
+                self.settings.agent.question_timeout = Some(self.placed(value.span(), time));
+            }
+            "bell" => {
+                let answer = self.boolean(value)?;
+                self.settings.agent.bell = Some(self.placed(value.span(), answer));
             }
             _ => return Err(self.unknown(key, "agent")),
         }

@@ -10,7 +10,7 @@ use crate::diagnose::{ConfigError, Layer};
 use crate::env::Env;
 use crate::layer::{Files, read_file, read_option, read_source};
 use crate::load::Request;
-use crate::model::{AgentSettings, COMMAND_TIMEOUT, MAX_TURNS};
+use crate::model::{AgentSettings, COMMAND_TIMEOUT, MAX_TURNS, QUESTION_TIMEOUT};
 use crate::requirements;
 use crate::rule_text::RuleText;
 use crate::schema::{self, Placed, Settings};
@@ -110,7 +110,9 @@ impl Settings {
         self.memory_bytes.get_or_insert_with(|| Placed { value: memory, place: built_in() });
         let files = limits.open_files;
         self.open_files.get_or_insert_with(|| Placed { value: files, place: built_in() });
-        let AgentSettings { command_timeout, max_turns, .. } = &mut self.agent;
+        let AgentSettings { command_timeout, max_turns, question_timeout, .. } = &mut self.agent;
+        question_timeout
+            .get_or_insert_with(|| Placed { value: QUESTION_TIMEOUT, place: built_in() });
         command_timeout.get_or_insert_with(|| Placed { value: COMMAND_TIMEOUT, place: built_in() });
         max_turns.get_or_insert_with(|| Placed { value: MAX_TURNS, place: built_in() });
         self

@@ -276,6 +276,8 @@ impl Loaded {
         list.one("agent.command_timeout", agent.command_timeout.as_ref(), time);
         list.one("agent.max_turns", agent.max_turns.as_ref(), u32::to_string);
         list.one("agent.max_tokens", agent.max_tokens.as_ref(), u64::to_string);
+        list.one("agent.question_timeout", agent.question_timeout.as_ref(), time);
+        list.one("agent.bell", agent.bell.as_ref(), bool::to_string);
         list.one("cloud.memory", cloud.memory.as_ref(), |bytes| quoted(&size(*bytes)));
         list.one("cloud.cpus", cloud.cpus.as_ref(), u32::to_string);
         list.one("cloud.disk", cloud.disk.as_ref(), |bytes| quoted(&size(*bytes)));

@@ -159,15 +159,14 @@ impl Judgement {
         }
         self
     }
-
-    /// The files outside that its redirections write, as they stand in the script.
-    pub fn outside(&self) -> impl Iterator<Item = &str> {
-        let outside = self.parts.iter().filter(|part| part.is_outside);
-        outside.filter_map(|part| part.target.as_deref())
-    }
 }
 
 impl Part {
+    /// The file outside that it writes, as the script names it, if it is one.
+    pub fn outside(&self) -> Option<&str> {
+        self.target.as_deref().filter(|_| self.is_outside)
+    }
+
     fn unsettled(kind: PartKind, argv: Vec<String>) -> Self {
         Self {
             kind,

@@ -219,7 +219,8 @@ fn resolve(path: &Path) -> Result<PathBuf, PathBuf> {
         if rest.components().any(|part| part == Component::ParentDir) {
             return Err(path.to_owned());
         }
-        return Ok(found.join(rest));
+        // Joined with nothing, a file would end in a slash.
+        return Ok(if rest.as_os_str().is_empty() { found } else { found.join(rest) });
     }
     Err(path.to_owned())
 }

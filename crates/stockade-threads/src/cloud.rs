@@ -21,6 +21,7 @@ use stockade_policy::Mode;
 use stockade_vm::{Accelerator, BootError, VmSpec};
 
 use crate::ThreadId;
+use crate::approvals::{Approvals, Asking};
 use crate::branch::BranchError;
 use crate::conversation::Conversation;
 use crate::ended::{Deadline, Ended, title, with_causes};
@@ -369,11 +370,15 @@ impl Running<'_> {
     fn run(&self, phases: &mut Phases<'_>) -> Result<(Ended, Option<Changes>), CloudError> {
         let cloned = phases.during("clone", || self.clone_repository())?;
         let vm = self.boot(phases)?;
+        let asking = Asking::of(self.ask);
+        let thread = (self.thread.id(), self.thread.folder());
+        let approvals = Approvals::new(thread, &asking, &self.wishes.stop);
         let session = Session::new(Parts {
             place: &vm,
             judge: Judge { mode: Mode::DangerFullAccess, ..self.task.judge.clone() },
             bounds: None,
-            ask: self.ask,
+            approvals: &approvals,
+            widen: None,
             journal: self.journal,
             stop: &self.wishes.stop,
             hits: self.thread.folder().ancestors().nth(2).map(Hits::of),

@@ -23,7 +23,7 @@ pub struct IdError(String);
 
 impl ThreadId {
     /// A new one, later than all before.
-    pub(crate) fn generate() -> Self {
+    pub fn generate() -> Self {
         let mut bits = uuid::Uuid::now_v7().as_u128();
         let mut text = vec![b'0'; LENGTH];
         for digit in text.iter_mut().rev() {

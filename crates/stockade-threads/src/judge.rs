@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use stockade_policy::{ApprovalPolicy, Mode, Verdict};
-use stockade_rules::{RuleSet, Ruling, judge};
+use stockade_rules::{Judgement, RuleSet, Ruling, judge};
 
 /// What is told with every refusal.
 const NO_DETOUR: &str = "do not work around it";
@@ -23,8 +23,7 @@ impl Judge {
     /// Judges a line that the agent proposes to the shell at `shell`, which may read it otherwise
     /// than bash; `is_outside` says of a file that it cannot be written as things are.
     pub fn line(&self, shell: &Path, line: &str, is_outside: impl Fn(&str) -> bool) -> Ruling {
-        let argv = [shell.to_string_lossy().into_owned(), "-c".to_owned(), line.to_owned()];
-        let judgement = self.rules.evaluate_argv(&argv).with_outside(is_outside);
+        let judgement = reading(&self.rules, shell, line).with_outside(is_outside);
         judge(&judgement, self.mode, self.approval)
     }
 
@@ -46,6 +45,12 @@ impl Judge {
             ApprovalPolicy::OnRequest | ApprovalPolicy::Never => Verdict::Allow,
         }
     }
+}
+
+/// What `rules` say of a line that the shell at `shell` will read.
+pub(crate) fn reading(rules: &RuleSet, shell: &Path, line: &str) -> Judgement {
+    let argv = [shell.to_string_lossy().into_owned(), "-c".to_owned(), line.to_owned()];
+    rules.evaluate_argv(&argv)
 }
 
 /// A refusal in the words of the agent (DESIGN §10).

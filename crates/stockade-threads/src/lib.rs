@@ -14,6 +14,7 @@
 //! - what a thread changed is data: nothing in it is executed by looking at it.
 
 pub mod apply;
+pub mod approvals;
 mod base64;
 mod bounds;
 pub mod branch;
@@ -41,6 +42,7 @@ mod run_record;
 mod session;
 pub mod store;
 mod surroundings;
+mod widen;
 
 pub use bounds::{Bounds, Refusal};
 pub use drafted::Drafted;
@@ -52,3 +54,4 @@ pub use question::{Ask, Asked, Nobody, Reply};
 pub use quote::{json_for_terminals, quoted};
 pub use run_record::{NewRun, RunEnd, RunRecord};
 pub use session::{Parts, Session};
+pub use widen::{Openings, Widen};

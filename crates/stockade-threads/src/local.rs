@@ -7,6 +7,7 @@ use std::time::Duration;
 use stockade_agents::{AgentError, Builtin, Model, Stop, Task};
 use stockade_policy::Policy;
 
+use crate::approvals::{Approvals, Asking};
 use crate::bounds::Bounds;
 use crate::caches::Held;
 use crate::draft::{Draft, DraftError, Look};
@@ -17,11 +18,11 @@ use crate::hits::Hits;
 use crate::journal::{Journal, Watch};
 use crate::judge::Judge;
 use crate::place::{Local, Place as _, PlaceError, walls};
-use crate::question::Ask;
 use crate::record::{Changes, Event, Kind, Message, Phase, PhaseState, Role};
 use crate::session::{Parts, Session};
 use crate::store::{Cancel, NewThread, Store, StoreError, Thread};
 use crate::surroundings;
+use crate::widen::{LocalWiden, Widen};
 
 /// What a local thread is to do, and within what.
 #[derive(Debug)]
@@ -94,22 +95,29 @@ pub fn run(
     task: LocalTask,
     store: &Store,
     watch: &mut dyn Watch,
-    ask: &dyn Ask,
+    asking: &Asking<'_>,
     stop: &Stop,
 ) -> Result<Ended, LocalError> {
     let agent = Builtin::new(task.model.clone())?;
     let mut policy = task.bounds.policy().clone();
     // The limit is the thread's, which also waits for the model.
     let deadline = Deadline::set(policy.limits.wall_time.take(), stop);
+    let wider = asking.openings.filter(|_| !task.is_draft).map(|openings| LocalWiden {
+        policy: policy.clone(),
+        environment: task.environment.clone(),
+        openings,
+    });
     let Begun { thread, place, looked } = Begun::new(&task, policy, store)?;
     let cancel = Cancel::watch(thread.folder(), stop);
     let journal = Journal::begin(store, &thread, watch)?;
     journal.record(&Event::Message(Message { role: Role::User, text: task.prompt.clone() }))?;
+    let approvals = Approvals::new((thread.id(), thread.folder()), asking, stop);
     let session = Session::new(Parts {
         place: &place,
         judge: task.judge.clone(),
         bounds: Some(task.bounds.clone()),
-        ask,
+        approvals: &approvals,
+        widen: wider.as_ref().map(|wider| wider as &dyn Widen),
         journal: &journal,
         stop,
         hits: Some(Hits::of(store.root())),
@@ -124,6 +132,7 @@ pub fn run(
     };
     let result = agent.run(&work, &session, &mut |event| session.heard(event), stop);
     let mut ended = Ended::of_agent(&thread, result).within(&deadline).cancelled_by(&cancel);
+    drop(session);
     // The boundary comes down before the end is recorded: nothing happens after it.
     drop(place);
     ended.notes = record_changes(looked.after(), &journal)

@@ -388,6 +388,9 @@ pub struct Question {
     pub effect: String,
     /// What can be answered: `once`, `thread`, `project`, `deny`.
     pub choices: Vec<String>,
+    /// Beginnings of commands that a yes may be meant for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<Vec<String>>,
 }
 
 /// An answer.
@@ -397,8 +400,14 @@ pub struct Answer {
     pub id: String,
     /// One of its choices.
     pub answer: String,
-    /// Who or what answered: `terminal`, `client`, `timeout`, `no-terminal`.
+    /// Who or what answered: `terminal`, `client`, `timeout`, `no-terminal`, `flood`.
     pub by: String,
+    /// For which commands a yes was meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<Vec<String>>,
+    /// What was said with a no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<String>,
 }
 
 /// A refusal.

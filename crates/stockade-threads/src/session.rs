@@ -14,24 +14,25 @@ mod edit;
 mod shell;
 mod typed;
 
-use std::collections::HashSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use stockade_agents::{
     AgentEvent, Entry, EntryKind, Hands, HandsError, Match, Search, ShellCall, ShellOutcome, Stop,
 };
 use stockade_guest::CallError;
-use stockade_policy::{Approved, Review};
+use stockade_policy::{Approved, Grant, Review};
 
+use crate::approvals::{Approvals, Judged, Put};
 use crate::bounds::{Bounds, Refusal};
 use crate::hits::Hits;
 use crate::journal::{Journal, Live};
 use crate::judge::{Judge, refused};
 use crate::place::Place;
-use crate::question::{Ask, Asked, Reply};
+use crate::question::{Asked, Reply};
 use crate::record::{Answer, Denial, Event, Message, Question, Role, Usage};
+use crate::widen::Widen;
 
 /// The largest file that a tool reads, in bytes; what the model sees of it is less.
 const READ_MAX: u64 = 8 * 1024 * 1024;
@@ -48,8 +49,10 @@ pub struct Parts<'a> {
     pub judge: Judge,
     /// Which paths are within reach; without, the place alone says so.
     pub bounds: Option<Bounds>,
-    /// Who asks a person.
-    pub ask: &'a dyn Ask,
+    /// What questions go through.
+    pub approvals: &'a Approvals<'a>,
+    /// Who opens more, where that is possible.
+    pub widen: Option<&'a dyn Widen>,
     /// Where it is recorded and shown.
     pub journal: &'a Journal<'a>,
     /// The user's wish to stop.
@@ -62,9 +65,8 @@ pub struct Parts<'a> {
 pub struct Session<'a> {
     parts: Parts<'a>,
     commands: AtomicU64,
-    questions: AtomicU64,
-    /// Actions that a person has allowed for the rest of the thread.
-    granted: Mutex<HashSet<String>>,
+    /// The place with more open that was used last, and what is open in it.
+    wide: Mutex<Option<(Grant, Arc<dyn Place>)>>,
 }
 
 impl std::fmt::Debug for Parts<'_> {
@@ -82,12 +84,7 @@ impl std::fmt::Debug for Session<'_> {
 impl<'a> Session<'a> {
     /// A session in which nothing has happened yet.
     pub fn new(parts: Parts<'a>) -> Self {
-        Self {
-            parts,
-            commands: AtomicU64::new(0),
-            questions: AtomicU64::new(0),
-            granted: Mutex::default(),
-        }
+        Self { parts, commands: AtomicU64::new(0), wide: Mutex::default() }
     }
 
     /// Takes what the agent's loop tells: what counts is recorded, the rest is shown.
@@ -136,54 +133,107 @@ impl<'a> Session<'a> {
 
     /// Turns a review into an approval, asking a person where it must. `Err` holds why not, in
     /// words that follow the name of the action.
-    fn approve<A>(&self, review: Review<A>, asked: &Asked) -> Result<Approved<A>, Declined> {
+    fn approve<A>(
+        &self,
+        review: Review<A>,
+        asked: &Asked,
+        judged: Option<&Judged<'_>>,
+    ) -> Result<Approved<A>, Declined> {
         let pending = match review {
             Review::Allowed(approved) => return Ok(approved),
             Review::Denied(_) => return Err(Declined::No(String::new())),
             Review::Ask(pending) => pending,
         };
-        let granted = || self.granted.lock().unwrap_or_else(PoisonError::into_inner);
-        if granted().contains(&asked.action) {
+        let approvals = self.parts.approvals;
+        if approvals.is_granted(asked, judged) {
             return Ok(pending.grant());
         }
-        let id = format!("q{}", self.questions.fetch_add(1, Ordering::Relaxed) + 1);
-        let choices = ["once", "thread", "deny"].map(str::to_owned).to_vec();
-        let question = Question { id: id.clone(), effect: asked.effect.clone(), choices };
-        self.record(&Event::Question(question)).map_err(Declined::Lost)?;
-        let reply = self.parts.ask.ask(asked);
-        let (answer, by) = match &reply {
-            Reply::Once => ("once", "terminal"),
-            Reply::Thread => ("thread", "terminal"),
-            Reply::Deny(_) | Reply::Stop => ("deny", "terminal"),
-            Reply::Nobody => ("deny", "no-terminal"),
-        };
-        let answer = Answer { id, answer: answer.to_owned(), by: by.to_owned() };
-        self.record(&Event::Answer(answer)).map_err(Declined::Lost)?;
-        match reply {
-            Reply::Once => {}
-            Reply::Thread => drop(granted().insert(asked.action.clone())),
-            Reply::Deny(word) if word.is_empty() => {
-                return Err(Declined::No("the user said no".to_owned()));
+        let id = approvals.next();
+        self.record(&Event::Question(Question {
+            id: id.clone(),
+            effect: asked.effect.clone(),
+            choices: approvals.choices(asked),
+            prefixes: asked.prefixes.clone(),
+        }))
+        .map_err(Declined::Lost)?;
+        let put = approvals.put(&id, asked);
+        self.record(&Event::Answer(answered(id, &put))).map_err(Declined::Lost)?;
+        self.settled(put)?;
+        Ok(pending.grant())
+    }
+
+    /// Nothing where the answer is a yes.
+    fn settled(&self, Put { reply, by }: Put) -> Result<(), Declined> {
+        let why = match reply {
+            Reply::Once | Reply::Thread(_) | Reply::Project(_) => return Ok(()),
+            Reply::Deny(word) if by == "flood" => {
+                self.parts.journal.show(&Live::Note(&word));
+                word
             }
-            Reply::Deny(word) => return Err(Declined::No(format!("the user said no: {word}"))),
-            Reply::Nobody => {
-                return Err(Declined::No("there is nobody here to ask".to_owned()));
-            }
+            Reply::Deny(word) if word.is_empty() => "the user said no".to_owned(),
+            Reply::Deny(word) => format!("the user said no: {word}"),
+            Reply::Nobody => return Err(Declined::Nobody),
+            Reply::Late => "nobody answered in time".to_owned(),
             Reply::Stop => {
                 self.parts.stop.request();
                 return Err(Declined::Lost(HandsError::Interrupted));
             }
-        }
-        Ok(pending.grant())
+        };
+        Err(Declined::No(why))
     }
+
+    /// The place in which `grant` is open, and nothing else that is not open anyway. The one that
+    /// was used last stays up for the next command with the same approval.
+    fn wide(&self, grant: &Grant) -> Result<Arc<dyn Place>, HandsError> {
+        let Some(widen) = self.parts.widen else {
+            return Err(HandsError::Failed("nothing can be opened here".to_owned()));
+        };
+        let mut last = self.wide.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((open, place)) = last.as_ref()
+            && open == grant
+        {
+            return Ok(Arc::clone(place));
+        }
+        // The one before comes down first, with what still runs in it.
+        drop(last.take());
+        let place = widen.place(grant).map_err(|error| HandsError::Failed(error.to_string()))?;
+        let place: Arc<dyn Place> = Arc::from(place);
+        *last = Some((grant.clone(), Arc::clone(&place)));
+        Ok(place)
+    }
+}
+
+/// An answer as it is recorded.
+fn answered(id: String, Put { reply, by }: &Put) -> Answer {
+    let (answer, prefix, word) = match reply {
+        Reply::Once => ("once", None, None),
+        Reply::Thread(prefix) => ("thread", prefix.clone(), None),
+        Reply::Project(prefix) => ("project", Some(prefix.clone()), None),
+        Reply::Deny(word) => ("deny", None, (!word.is_empty()).then(|| word.clone())),
+        Reply::Nobody | Reply::Late | Reply::Stop => ("deny", None, None),
+    };
+    Answer { id, answer: answer.to_owned(), by: (*by).to_owned(), prefix, word }
 }
 
 /// Why an action is not approved.
 enum Declined {
     /// It was judged, or a person said so.
     No(String),
+    /// It would have to be asked, and nobody is there.
+    Nobody,
     /// The thread cannot go on.
     Lost(HandsError),
+}
+
+impl Declined {
+    /// In words that follow the name of the action.
+    fn why(&self) -> &str {
+        match self {
+            Self::No(why) => why,
+            Self::Nobody => "there is nobody here to ask",
+            Self::Lost(_) => "the thread ends",
+        }
+    }
 }
 
 /// What a failed call means to the agent.

@@ -33,6 +33,6 @@ pub(super) fn model(loaded: &Loaded, env: &Env) -> Result<Model, Failure> {
 
 /// What a task may use up.
 pub(super) fn budget(loaded: &Loaded) -> Budget {
-    let AgentLimits { command_timeout, max_turns, max_tokens } = loaded.agent;
+    let AgentLimits { command_timeout, max_turns, max_tokens, .. } = loaded.agent;
     Budget { max_turns, max_tokens, command_timeout }
 }

@@ -1,13 +1,12 @@
 //! Several attempts at the same task, each a thread of its own.
 
-use std::sync::Mutex;
 use std::thread;
 
 use stockade_agents::Stop;
 use stockade_threads::cloud::{self, CloudError, CloudTask, Outcome, Wishes};
 use stockade_threads::record::{Decision, Event, PhaseState, Role, State};
 use stockade_threads::store::Store;
-use stockade_threads::{Ask, Asked, Live, Reply, Watch};
+use stockade_threads::{Ask, Live, Watch};
 
 use crate::failure::Failure;
 use crate::ui;
@@ -30,11 +29,10 @@ pub(super) fn run(
     (ask, wishes): (&(dyn Ask + Sync), &Wishes),
     shown: Shown,
 ) -> Result<u8, Failure> {
-    let ask = Turns(Mutex::new(ask));
     let attempt = |number: u32| {
         let task = CloudTask { attempt: Some((number, of)), ..task.clone() };
         let mut watch = Tagged { number, shown, stop: wishes.stop.clone() };
-        cloud::run(&task, store, &mut watch, &ask, wishes)
+        cloud::run(&task, store, &mut watch, ask, wishes)
     };
     let attempt = &attempt;
     let outcomes: Vec<Result<Outcome, CloudError>> = thread::scope(|scope| {
@@ -80,15 +78,6 @@ fn report(number: u32, outcome: &Outcome) {
         format!("{}: {}", ended.state.as_str(), ended.summary)
     };
     ui::say("stockade", &format!("attempt {number} {how}; {files}; thread {}", ended.thread));
-}
-
-/// One question at a time, whoever asks.
-struct Turns<'a>(Mutex<&'a (dyn Ask + Sync)>);
-
-impl Ask for Turns<'_> {
-    fn ask(&self, asked: &Asked) -> Reply {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).ask(asked)
-    }
 }
 
 /// What one attempt does, in whole lines that say which it is.

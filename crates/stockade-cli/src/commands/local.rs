@@ -1,11 +1,14 @@
 //! `stockade local`: an agent at work on these files, inside the boundary.
 
 use std::io::Read as _;
+use std::path::Path;
 use std::thread;
 
 use stockade_agents::Stop;
-use stockade_config::{Env, Loaded};
+use stockade_config::{Env, GrantText, Layer, Loaded, NewRule, Openings, Prefix, RuleFile};
+use stockade_policy::{Grant, Verdict};
 use stockade_sandbox::Interrupts;
+use stockade_threads::approvals::Asking;
 use stockade_threads::local::{self, Ended, LocalTask};
 use stockade_threads::record::State;
 use stockade_threads::store::Store;
@@ -45,14 +48,55 @@ pub(crate) fn run(arguments: &LocalArgs) -> Result<u8, Failure> {
     let store = store(&env)?;
     let wish = stop.clone();
     on_interrupt(interrupts, move || wish.request());
-    let ask = Prompt::new(stop.clone());
+    let ask = Prompt::new(stop.clone()).ringing(loaded.agent.bell);
+    let (openings, keep) = (Opening(Openings::of(&env, &loaded)), keep(&env, &loaded));
+    let asking = Asking {
+        ask: &ask,
+        limit: loaded.agent.question_timeout,
+        keep: Some(&keep),
+        openings: Some(&openings),
+    };
     let watch = watch((arguments.json, arguments.boundary.quiet), &env, &stop);
     let mut watch = boundary::watched(&arguments.boundary, &loaded.policy, watch)?;
-    let ended = local::run(task, &store, watch.as_mut(), &ask, &stop)?;
+    let ended = local::run(task, &store, watch.as_mut(), &asking, &stop)?;
     if !arguments.boundary.quiet {
         report(&ended, if arguments.draft { KEPT } else { "" });
     }
     Ok(ended.exit)
+}
+
+/// What configuration says of opening a path.
+struct Opening(Openings);
+
+impl stockade_threads::Openings for Opening {
+    fn open(&self, path: &Path) -> Result<Grant, String> {
+        self.0.open(path).map_err(|error| error.to_string())
+    }
+}
+
+/// Keeps what was allowed for the project, in the user's own configuration.
+fn keep(
+    env: &Env,
+    loaded: &Loaded,
+) -> impl Fn(&[String]) -> Result<(), String> + Send + Sync + use<> {
+    let workspace = loaded.policy.workspace.as_path().to_owned();
+    let path = env.answers_file(&workspace);
+    move |words: &[String]| {
+        let path = path.clone().ok_or("no home is known")?;
+        let file = RuleFile { path, layer: Layer::Answers, workspace: Some(workspace.clone()) };
+        let prefix = Prefix::Words(words.iter().map(|word| vec![word.clone()]).collect());
+        let rule = NewRule {
+            prefix,
+            decision: Verdict::Allow,
+            reason: None,
+            grant: GrantText::default(),
+            expires: None,
+            examples: Vec::new(),
+            counterexamples: Vec::new(),
+            comment: Some("answered to a question".to_owned()),
+        };
+        file.add(&[rule]).map(drop).map_err(|error| error.to_string())
+    }
 }
 
 /// The task, from standard input when it is `-`.

@@ -1,6 +1,7 @@
 //! One module a verb, and what several share.
 
 mod agent;
+pub(crate) mod approvals;
 mod attempts;
 mod boundary;
 pub(crate) mod check;

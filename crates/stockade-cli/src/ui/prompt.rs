@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::{Mutex, TryLockError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{QueueSelector, tcflush};
@@ -22,20 +23,36 @@ const ANSWER_MAX: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Prompt {
     stop: Stop,
+    rings: bool,
+    /// Questions of several threads of this process come one after the other.
+    turn: Mutex<()>,
 }
 
 impl Prompt {
     /// A prompt that is given up when `stop` is requested.
     pub(crate) fn new(stop: Stop) -> Self {
-        Self { stop }
+        Self { stop, rings: false, turn: Mutex::default() }
     }
 
-    /// One line; `None` at the end of the input, or when the thread is to stop.
-    fn line(&self, terminal: &File) -> Option<String> {
+    /// The same that rings when it waits.
+    pub(crate) fn ringing(self, rings: bool) -> Self {
+        Self { rings, ..self }
+    }
+
+    /// One line, or a reply that came from elsewhere; `None` at the end of the input, or when the
+    /// thread is to stop.
+    fn line(
+        &self,
+        terminal: &File,
+        elsewhere: &dyn Fn() -> Option<Reply>,
+    ) -> Option<Result<String, Reply>> {
         let mut answer = Vec::new();
         while !answer.ends_with(b"\n") && answer.len() < ANSWER_MAX {
             if self.stop.is_requested() {
                 return None;
+            }
+            if let Some(reply) = elsewhere() {
+                return Some(Err(reply));
             }
             let mut ready = [PollFd::new(terminal, PollFlags::IN)];
             if !matches!(poll(&mut ready, Some(&TURN)), Ok(1..)) {
@@ -48,15 +65,34 @@ impl Prompt {
                 Ok(_) | Err(_) => return None,
             }
         }
-        Some(String::from_utf8_lossy(&answer).trim().to_owned())
+        Some(Ok(String::from_utf8_lossy(&answer).trim().to_owned()))
     }
 }
 
+/// The controlling terminal, where standard error is shown on one.
+fn terminal() -> Option<File> {
+    let terminal = File::options().read(true).write(true).open("/dev/tty");
+    terminal.ok().filter(|_| std::io::stderr().is_terminal())
+}
+
 impl Ask for Prompt {
-    fn ask(&self, question: &Asked) -> Reply {
-        let terminal = File::options().read(true).write(true).open("/dev/tty");
-        let Some(terminal) = terminal.ok().filter(|_| std::io::stderr().is_terminal()) else {
-            return Reply::Nobody;
+    fn is_present(&self) -> bool {
+        terminal().is_some()
+    }
+
+    fn ask(&self, question: &Asked, elsewhere: &dyn Fn() -> Option<Reply>) -> Reply {
+        let Some(terminal) = terminal() else { return Reply::Nobody };
+        let _turn = loop {
+            match self.turn.try_lock() {
+                Ok(turn) => break turn,
+                Err(TryLockError::Poisoned(turn)) => break turn.into_inner(),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            // Another question is on the terminal; this one can be answered elsewhere.
+            if let Some(reply) = elsewhere() {
+                return reply;
+            }
+            poll(&mut [], Some(&TURN)).ok();
         };
         // Before it is shown: what is typed from then on is the answer.
         tcflush(&terminal, QueueSelector::IFlush).ok();
@@ -64,29 +100,69 @@ impl Ask for Prompt {
         let effect = printable(&question.effect).replace('\n', "\n  ");
         // Without a terminal to write to there is none to read from either.
         writeln!(error, "\n? {effect}").ok();
-        write!(error, "  [y] once  [t] this exact one, for this thread  [n] no, and why\n  no> ")
-            .ok();
+        writeln!(error, "  [y] once  [t] this exact one, for this thread  [n] no, and why").ok();
+        for (number, prefix) in (1..).zip(&question.prefixes) {
+            let shown = printable(&prefix.join(" ")).replace('\n', "\\n");
+            let project = if question.can_be_kept {
+                format!("  [p{number}] for this project")
+            } else {
+                String::new()
+            };
+            writeln!(error, "  [t{number}] `{shown} …` for this thread{project}").ok();
+        }
+        let bell = if self.rings { "\u{7}" } else { "" };
+        write!(error, "{bell}  no> ").ok();
         error.flush().ok();
         drop(error);
-        match self.line(&terminal) {
-            Some(answer) => reply(&answer),
+        match self.line(&terminal, elsewhere) {
+            Some(Ok(answer)) => reply(&answer, question),
+            Some(Err(reply)) => {
+                let said = match &reply {
+                    Reply::Late => "nobody answered in time: no",
+                    Reply::Deny(_) => "answered elsewhere: no",
+                    Reply::Once | Reply::Thread(_) | Reply::Project(_) => "answered elsewhere: yes",
+                    Reply::Nobody | Reply::Stop => "",
+                };
+                writeln!(std::io::stderr().lock(), "{said}").ok();
+                reply
+            }
             None if self.stop.is_requested() => Reply::Stop,
             None => Reply::Deny(String::new()),
         }
     }
 }
 
-/// Anything that is no clear yes is a no, and told to the agent.
-fn reply(answer: &str) -> Reply {
+/// Anything that is no clear yes is a no, and told to the agent. `t2` takes the second of the
+/// beginnings, `t WORDS` and `p WORDS` one that is typed; a command that is asked about begins so.
+fn reply(answer: &str, question: &Asked) -> Reply {
+    let (kind, rest) = answer.split_at(answer.chars().next().map_or(0, char::len_utf8));
+    let wanted = rest.trim();
+    let numbered = wanted.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+    let prefix = match numbered {
+        Some(at) => question.prefixes.get(at).cloned(),
+        None if rest.starts_with(' ') => typed(wanted, &question.prefixes),
+        None => None,
+    };
+    match (kind.to_ascii_lowercase().as_str(), prefix) {
+        ("t", Some(prefix)) => return Reply::Thread(Some(prefix)),
+        ("p", Some(prefix)) if question.can_be_kept => return Reply::Project(prefix),
+        _ => {}
+    }
     match answer.to_ascii_lowercase().as_str() {
         "y" | "yes" | "once" => Reply::Once,
-        "t" | "thread" => Reply::Thread,
+        "t" | "thread" => Reply::Thread(None),
         "" | "n" | "no" => Reply::Deny(String::new()),
         _ => {
             let word = answer.strip_prefix("n ").or_else(|| answer.strip_prefix("no "));
             Reply::Deny(word.unwrap_or(answer).trim().to_owned())
         }
     }
+}
+
+/// The words that were typed, when a command that is asked about begins with them.
+fn typed(line: &str, prefixes: &[Vec<String>]) -> Option<Vec<String>> {
+    let words = stockade_rules::split_words(line).ok()?;
+    prefixes.iter().any(|longest| longest.starts_with(&words)).then_some(words)
 }
 
 #[cfg(test)]
@@ -96,17 +172,31 @@ mod tests {
     #[test]
     fn what_is_no_clear_yes_is_a_no() {
         let no = |word: &str| Reply::Deny(word.to_owned());
+        let words = |line: &str| -> Vec<String> { line.split(' ').map(str::to_owned).collect() };
+        let question = Asked {
+            prefixes: vec![words("cargo test -p x"), words("cargo test")],
+            can_be_kept: true,
+            ..Asked::default()
+        };
         for (answer, expected) in [
             ("y", Reply::Once),
+            ("t2", Reply::Thread(Some(words("cargo test")))),
+            ("p1", Reply::Project(words("cargo test -p x"))),
+            ("t cargo", Reply::Thread(Some(words("cargo")))),
+            ("p 'cargo' test", Reply::Project(words("cargo test"))),
+            ("p", no("p")),
+            ("t3", no("t3")),
+            ("p make", no("p make")),
+            ("t0", no("t0")),
             ("YES", Reply::Once),
-            ("t", Reply::Thread),
+            ("t", Reply::Thread(None)),
             ("", no("")),
             ("n", no("")),
             ("no use the mock", no("use the mock")),
             ("yes please", no("yes please")),
             ("yy", no("yy")),
         ] {
-            assert_eq!(reply(answer), expected, "{answer}");
+            assert_eq!(reply(answer, &question), expected, "{answer}");
         }
     }
 }

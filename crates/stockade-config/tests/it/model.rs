@@ -31,8 +31,13 @@ fn the_layers_make_one_model() {
     let place = |name| loaded.sources().into_iter().find(|(found, _)| found == name).unwrap().1;
     assert_eq!((place("model.name"), place("agent.max_turns")), ("-c:1".into(), "-c:1".into()));
     assert!(lab.shown(&place("model.key")).ends_with("config.toml:5"));
-    let agent =
-        AgentLimits { command_timeout: Duration::from_mins(10), max_turns: 7, max_tokens: None };
+    let agent = AgentLimits {
+        command_timeout: Duration::from_mins(10),
+        max_turns: 7,
+        max_tokens: None,
+        question_timeout: Duration::from_mins(5),
+        bell: false,
+    };
     assert_eq!(loaded.agent, agent);
 
     lab.request.options = vec!["model.key={command=['pass','show','x y']}".to_owned()];

@@ -1,14 +1,17 @@
 //! Edits by the agent's own tool.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use stockade_agents::HandsError;
 use stockade_guest::CallError;
-use stockade_policy::{Reason, review};
+use stockade_policy::{ApprovalPolicy, Reason, Verdict, review};
 
+use super::shell::opened;
 use super::{Declined, NO_ENTRY, READ_MAX, Session, failed};
-use crate::bounds::Refusal;
+use crate::bounds::{OUTSIDE, Refusal, shown};
 use crate::journal::Live;
+use crate::place::Place;
 use crate::question::Asked;
 use crate::record::{Edit, EditKind, Event};
 
@@ -19,11 +22,16 @@ const READ_ONLY: i32 = 30;
 
 impl Session<'_> {
     pub(super) fn edit(&self, path: &Path, content: Option<&[u8]>) -> Result<(), HandsError> {
-        if let Some(bounds) = &self.parts.bounds {
-            bounds.write(path).map_err(|refusal| self.refuse(&refusal))?;
-        }
-        self.approve_edit(path, content)?;
-        let client = self.parts.place.client();
+        let bounds = self.parts.bounds.as_ref();
+        let wide = match bounds.map_or(Ok(()), |bounds| bounds.write(path)) {
+            Ok(()) => {
+                self.approve_edit(path, content)?;
+                None
+            }
+            Err(refusal) => Some(self.approve_outside(refusal, content)?),
+        };
+        let place = wide.as_deref().unwrap_or(self.parts.place);
+        let client = place.client();
         let before = match client.read_file(path, READ_MAX) {
             Ok(before) => Some(before),
             Err(CallError::Refused { errno: NO_ENTRY, .. }) => None,
@@ -55,19 +63,51 @@ impl Session<'_> {
         let action = format!("{verb} {}", path.display());
         let approval = self.parts.judge.approval;
         let effect = format!("{action}\nthe approval policy `{approval}` asks about every change.");
-        let asked = Asked { action, effect };
-        match self.approve(review((), &[(self.parts.judge.edit(), Reason::Mode)]), &asked) {
+        let asked = Asked { action, effect, ..Asked::default() };
+        let review = review((), &[(self.parts.judge.edit(), Reason::Mode)]);
+        match self.approve(review, &asked, None) {
             Ok(approved) => {
                 approved.into_action();
                 Ok(())
             }
-            Err(Declined::No(why)) => Err(self.refuse(&Refusal {
+            Err(Declined::Lost(error)) => Err(error),
+            Err(declined) => Err(self.refuse(&Refusal {
                 op: "write",
                 target: path.to_owned(),
-                words: format!("write to {}: {why}", path.display()),
+                words: format!("write to {}: {}", path.display(), declined.why()),
                 decided_by: "approval_policy",
             })),
+        }
+    }
+
+    /// Asks about a write outside, where one can be opened, and gives the place in which it is. A
+    /// file cannot be deleted there: what is opened is the file, not the folder.
+    fn approve_outside(
+        &self,
+        refusal: Refusal,
+        content: Option<&[u8]>,
+    ) -> Result<Arc<dyn Place>, HandsError> {
+        let is_asked = refusal.decided_by == OUTSIDE
+            && content.is_some()
+            && self.parts.judge.approval != ApprovalPolicy::Never;
+        let widen = self.parts.widen.filter(|_| is_asked);
+        let open = widen.and_then(|widen| widen.open(&refusal.target).ok());
+        let Some(open) = open else { return Err(self.refuse(&refusal)) };
+        let action = format!("write {}", shown(&refusal.target));
+        let effect =
+            format!("{action}\nit is outside what may be written.\nA yes opens {}.", opened(&open));
+        let asked = Asked { action, effect, ..Asked::default() };
+        match self.approve(review((), &[(Verdict::Ask, Reason::Mode)]), &asked, None) {
+            Ok(approved) => {
+                approved.into_action();
+                self.wide(&open)
+            }
             Err(Declined::Lost(error)) => Err(error),
+            Err(Declined::Nobody) => Err(self.refuse(&refusal)),
+            Err(declined) => {
+                let words = format!("write to {}: {}", shown(&refusal.target), declined.why());
+                Err(self.refuse(&Refusal { words, ..refusal }))
+            }
         }
     }
 }

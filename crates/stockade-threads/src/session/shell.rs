@@ -1,16 +1,20 @@
 //! Commands.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use stockade_agents::{Exit, HandsError, ShellCall, ShellOutcome};
 use stockade_guest::{CallError, End, Exec, Stream};
-use stockade_policy::{Approved, Verdict, review};
-use stockade_rules::Ruling;
+use stockade_policy::{Approved, Grant, Mode, Verdict, review};
+use stockade_rules::{Part, PartKind, RuleSet, Ruling, generalised};
 
 use super::capture::Capture;
 use super::{Declined, NO_ENTRY, Session, failed};
+use crate::approvals::Judged;
+use crate::bounds::{Refusal, shown};
 use crate::journal::Live;
-use crate::judge::refused;
+use crate::judge::{Judge, reading, refused};
+use crate::place::Place;
 use crate::question::Asked;
 use crate::record::{CommandFinished, CommandStarted, Decision, Denial, Event};
 
@@ -53,40 +57,83 @@ impl Session<'_> {
             timeout: call.timeout,
             ..Exec::default()
         };
-        let asked = self.question(call, &ruling);
+        let open = match self.opening(call, &ruling) {
+            Ok(open) => open,
+            Err(refusal) => {
+                self.record(&started(&id, call, &ruling, Decision::Deny))?;
+                return Err(self.refuse(&refusal));
+            }
+        };
+        let asked = self.question(call, &ruling, &open);
         let decision = match ruling.verdict {
             Verdict::Allow => Decision::Allow,
             Verdict::Ask => Decision::Ask,
             Verdict::Deny => Decision::Deny,
         };
-        let started = |decision| {
-            Event::CommandStarted(CommandStarted {
-                id: id.clone(),
-                argv: None,
-                line: Some(call.line.clone()),
-                decision,
-                rule: ruling.rule.as_ref().map(|rule| rule.source.clone()),
-            })
-        };
-        match self.approve(review(exec, &[ruling.reviewed()]), &asked) {
+        let again = |rules: &RuleSet| reading(rules, self.shell(), &call.line);
+        let judged = Judged { asking: self.asking(&ruling), again: &again };
+        match self.approve(review(exec, &[ruling.reviewed()]), &asked, Some(&judged)) {
             Ok(approved) => {
-                self.record(&started(decision))?;
-                self.execute(approved, id, output)
-            }
-            Err(Declined::No(why)) => {
-                self.record(&started(Decision::Deny))?;
-                Err(self.decline(call, &ruling, &why))
+                self.record(&started(&id, call, &ruling, decision))?;
+                self.execute(approved, (id, &open), output)
             }
             Err(Declined::Lost(error)) => Err(error),
+            Err(declined) => {
+                self.record(&started(&id, call, &ruling, Decision::Deny))?;
+                Err(self.decline(call, &ruling, &declined))
+            }
         }
+    }
+
+    fn shell(&self) -> &Path {
+        self.parts.place.shell()
     }
 
     /// What is decided about a line, where it would run.
     fn judged(&self, call: &ShellCall) -> Ruling {
-        self.parts.judge.line(self.parts.place.shell(), &call.line, |_target| false)
+        let folder = call.folder.clone().unwrap_or_default();
+        let is_outside = |target: &str| {
+            let bounds = self.parts.bounds.as_ref().filter(|_| self.parts.widen.is_some());
+            bounds.is_some_and(|bounds| bounds.is_outside(&folder.join(target)))
+        };
+        self.parts.judge.line(self.shell(), &call.line, is_outside)
     }
 
-    fn question(&self, call: &ShellCall, ruling: &Ruling) -> Asked {
+    /// What running the line opens: what its rules grant, and the files outside that it writes.
+    /// `Err` holds why one of these cannot be opened.
+    fn opening(&self, call: &ShellCall, ruling: &Ruling) -> Result<Grant, Refusal> {
+        let (Some(widen), Some(bounds)) = (self.parts.widen, &self.parts.bounds) else {
+            return Ok(Grant::default());
+        };
+        let mut open = ruling.grant.clone();
+        // Hosts wait for somebody who can open them.
+        open.hosts.clear();
+        if ruling.verdict == Verdict::Deny || bounds.policy().mode != Mode::WorkspaceWrite {
+            return Ok(Grant::default());
+        }
+        for target in ruling.parts.iter().filter_map(Part::outside) {
+            let Some(refusal) = self.refusal(call, target) else { continue };
+            match widen.open(&refusal.target) {
+                Ok(grant) => open.add(&grant),
+                // Nobody is asked about what nothing may open.
+                Err(_why) => return Err(refusal),
+            }
+        }
+        Ok(open)
+    }
+
+    /// The parts of a line that ask.
+    fn asking<'r>(&self, ruling: &'r Ruling) -> Vec<Option<&'r [String]>> {
+        let Judge { mode, approval, .. } = self.parts.judge;
+        let asks = |part: &&Part| part.decision(mode, approval) == Verdict::Ask;
+        let command = |part: &'r Part| match part.kind {
+            PartKind::Command => Some(part.argv.as_slice()),
+            PartKind::Write | PartKind::Opaque(_) => None,
+        };
+        ruling.parts.iter().filter(asks).map(command).collect()
+    }
+
+    fn question(&self, call: &ShellCall, ruling: &Ruling, open: &Grant) -> Asked {
         let place = call
             .folder
             .as_ref()
@@ -97,13 +144,32 @@ impl Session<'_> {
             None => "in the thread's machine".to_owned(),
         };
         let reason = &ruling.reason;
-        let effect = format!("{action}\n{reason}\nA yes runs it {inside}, and opens nothing else.");
-        Asked { action, effect }
+        let opens = opened(open);
+        let mut effect = format!("{action}\n{reason}\nA yes runs it {inside}, and opens {opens}.");
+        if !ruling.grant.hosts.is_empty() {
+            let hosts = ruling.grant.hosts.join(", ");
+            effect.push_str("\nNot yet: hosts cannot be opened, as the rule's grant says of ");
+            effect.push_str(&hosts);
+        }
+        // What one prefix can speak of is one command; the files of redirections are asked again.
+        let asking = self.asking(ruling);
+        let prefixes = match asking.as_slice() {
+            [Some(argv)] => generalised(argv),
+            _ => Vec::new(),
+        };
+        let by_rule = ruling.parts.iter().any(|part| part.verdict == Some(Verdict::Ask));
+        Asked { action, effect, prefixes, can_be_kept: !by_rule }
     }
 
-    fn decline(&self, call: &ShellCall, ruling: &Ruling, why: &str) -> HandsError {
+    fn decline(&self, call: &ShellCall, ruling: &Ruling, declined: &Declined) -> HandsError {
+        let outside = ruling.parts.iter().find_map(Part::outside);
+        let refusal = outside.and_then(|target| self.refusal(call, target));
+        if let (None, Declined::Nobody, Some(refusal)) = (&ruling.rule, declined, refusal) {
+            return self.refuse(&refusal);
+        }
         let decided_by = ruling.rule.as_ref().map_or("approval_policy", |rule| &rule.source);
         let denial = Denial::new("exec", call.line.as_ref(), decided_by);
+        let why = declined.why();
         let words = if why.is_empty() {
             ruling.reason.clone()
         } else {
@@ -112,13 +178,21 @@ impl Session<'_> {
         self.deny(denial, &words)
     }
 
+    /// What is said of a redirection to `target`, which is outside.
+    fn refusal(&self, call: &ShellCall, target: &str) -> Option<Refusal> {
+        let folder = call.folder.clone().unwrap_or_default();
+        self.parts.bounds.as_ref()?.write(&folder.join(target)).err()
+    }
+
     fn execute(
         &self,
         exec: Approved<Exec>,
-        id: String,
+        (id, open): (String, &Grant),
         output: &mut dyn FnMut(&[u8]),
     ) -> Result<ShellOutcome, HandsError> {
-        let ran = self.carry_out(exec, id, &mut |_stream, bytes| {
+        let wide = if open.is_empty() { None } else { Some(self.wide(open)?) };
+        let place = wide.as_deref().unwrap_or(self.parts.place);
+        let ran = self.carry_out(exec, (id, place), &mut |_stream, bytes| {
             self.parts.journal.show(&Live::Output(bytes));
             output(bytes);
         })?;
@@ -138,11 +212,11 @@ impl Session<'_> {
     pub(super) fn carry_out(
         &self,
         exec: Approved<Exec>,
-        id: String,
+        (id, place): (String, &dyn Place),
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Ran, HandsError> {
         let mut capture = Capture::default();
-        let outcome = self.parts.place.client().exec(
+        let outcome = place.client().exec(
             &exec.into_action(),
             &|| self.parts.stop.is_requested(),
             &mut |stream, bytes| {
@@ -187,6 +261,24 @@ impl Session<'_> {
         self.parts.journal.show(&Live::Refused(&words));
         format!("\n{words}\n")
     }
+}
+
+/// What is opened, in words.
+pub(super) fn opened(open: &Grant) -> String {
+    let paths = open.writable.iter().map(|path| format!("a write to {}", shown(path.as_path())));
+    let ports = open.ports.iter().map(|port| format!("localhost:{port}"));
+    let all: Vec<String> = paths.chain(ports).collect();
+    if all.is_empty() { "nothing else".to_owned() } else { format!("{} for it", all.join(", ")) }
+}
+
+fn started(id: &str, call: &ShellCall, ruling: &Ruling, decision: Decision) -> Event {
+    Event::CommandStarted(CommandStarted {
+        id: id.to_owned(),
+        argv: None,
+        line: Some(call.line.clone()),
+        decision,
+        rule: ruling.rule.as_ref().map(|rule| rule.source.clone()),
+    })
 }
 
 fn of_signal(signal: i32) -> u8 {

@@ -47,7 +47,7 @@ impl Session<'_> {
             self.record(&Event::Denial(Denial::new("exec", line.as_ref(), by)))?;
             return Ok(NOT_EXECUTABLE);
         };
-        let ran = self.carry_out(exec, id, &mut |_stream, bytes| {
+        let ran = self.carry_out(exec, (id, self.parts.place), &mut |_stream, bytes| {
             self.parts.journal.show(&Live::Output(bytes));
         })?;
         match ran.end {
@@ -79,7 +79,7 @@ impl Session<'_> {
             self.record(&Event::Denial(Denial::new("exec", words.join(" ").as_ref(), by)))?;
             return Ok(TypedEnd { status: NOT_EXECUTABLE, failure: Some(ruling.reason) });
         };
-        let ran = self.carry_out(exec, id, &mut |stream, bytes| {
+        let ran = self.carry_out(exec, (id, self.parts.place), &mut |stream, bytes| {
             self.parts.journal.show(&match stream {
                 Stream::Stdout => Live::Answer(bytes),
                 Stream::Stderr => Live::Output(bytes),

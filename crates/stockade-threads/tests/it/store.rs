@@ -85,7 +85,12 @@ fn states_follow_the_record_and_the_lock() {
     thread.record(&phase(PhaseState::Finished)).unwrap();
     assert_eq!(state(&store, &id), State::Running);
     let effect = "connects to example.org:443".to_owned();
-    let question = Question { id: "q1".to_owned(), effect, choices: vec!["once".to_owned()] };
+    let question = Question {
+        id: "q1".to_owned(),
+        effect,
+        choices: vec!["once".to_owned()],
+        prefixes: Vec::new(),
+    };
     thread.record(&Event::Question(question)).unwrap();
     assert_eq!(state(&store, &id), State::Waiting);
     drop(thread);

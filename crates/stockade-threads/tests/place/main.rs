@@ -16,11 +16,13 @@ use std::{env, fs, thread};
 use stockade_agents::{Hands as _, HandsError, ShellCall, ShellOutcome, Stop};
 use stockade_policy::{AbsPath, ApprovalPolicy, Limits, Mode, Network, Policy, Verdict};
 use stockade_rules::{Rule, RuleSet};
+use stockade_threads::approvals::{Approvals, Asking};
 use stockade_threads::place::Local;
 use stockade_threads::record::{Decision, EditKind, Event};
 use stockade_threads::store::StoreError;
 use stockade_threads::{
-    Ask, Asked, Bounds, Journal, Judge, Live, Nobody, Parts, Record, Reply, Session, Watch,
+    Ask, Asked, Bounds, Journal, Judge, Live, Nobody, Parts, Record, Reply, Session, ThreadId,
+    Watch,
 };
 
 /// The argument of the copy of this binary that `the_binary_may_lie_where_nobody_looks` starts.
@@ -82,7 +84,11 @@ impl Watch for Seen {
 struct Person(Mutex<VecDeque<Reply>>);
 
 impl Ask for Person {
-    fn ask(&self, _question: &Asked) -> Reply {
+    fn is_present(&self) -> bool {
+        true
+    }
+
+    fn ask(&self, _question: &Asked, _elsewhere: &dyn Fn() -> Option<Reply>) -> Reply {
         self.0.lock().unwrap().pop_front().unwrap()
     }
 }
@@ -151,11 +157,16 @@ impl Lab {
             approval: ApprovalPolicy::OnRequest,
         };
         let bounds = Some(Bounds::new(self.policy(), Vec::new()));
+        let thread = ThreadId::generate();
+        let folder = tempfile::tempdir_in(self.folder.path()).unwrap();
+        let asking = Asking::of(ask);
+        let approvals = Approvals::new((&thread, folder.path()), &asking, stop);
         work(&Session::new(Parts {
             place: &place,
             judge,
             bounds,
-            ask,
+            approvals: &approvals,
+            widen: None,
             journal: &journal,
             stop,
             hits: None,
@@ -244,7 +255,7 @@ fn what_only_the_kernel_refuses_has_words_too() {
 
 fn rules_and_persons_decide_before_anything_runs() {
     let lab = Lab::new();
-    let replies = [Reply::Deny("not now".to_owned()), Reply::Once, Reply::Thread];
+    let replies = [Reply::Deny("not now".to_owned()), Reply::Once, Reply::Thread(None)];
     let person = Person(Mutex::new(replies.into()));
     let events = lab.session(&person, &Stop::default(), |session| {
         assert_eq!(

@@ -1,0 +1,224 @@
+//! Questions that are answered from elsewhere, or by nobody, and what a yes opens.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Child;
+use std::{fs, thread};
+
+use rustix::fs::FlockOperation::NonBlockingLockExclusive;
+use serde_json::{Value, json};
+use stockade_testkit::model::{FakeModel, Step};
+
+use crate::place::{Place, text, told, users};
+
+/// Somebody in another terminal.
+struct Client {
+    child: Child,
+    lines: BufReader<std::process::ChildStdout>,
+}
+
+impl Client {
+    fn start(place: &Place, model: &FakeModel) -> Self {
+        let mut child = place.start(model, &["approvals", "list", "--wait", "--json"]);
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        // Only who has registered is somebody to ask.
+        let lock = place.home().join(".local/state/stockade/clients.lock");
+        while !lock.exists() {
+            thread::yield_now();
+        }
+        let held = || rustix::fs::flock(fs::File::open(&lock).unwrap(), NonBlockingLockExclusive);
+        while held().is_ok() {
+            thread::yield_now();
+        }
+        Self { child, lines }
+    }
+
+    fn question(&mut self) -> Value {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn shell(line: &str) -> Step {
+    Step::Shell(line.to_owned())
+}
+
+fn events(place: &Place) -> Vec<Value> {
+    let threads = place.home().join(".local/state/stockade/threads");
+    let newest = fs::read_dir(threads).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+    let text = fs::read_to_string(newest.join("events.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_client_answers_for_a_thread_without_a_terminal() {
+    for uid in users() {
+        let place = Place::new(uid);
+        let model = FakeModel::start(vec![
+            shell("cargo fetch"),
+            shell("cargo fetch --locked"),
+            shell("cargo fetch --offline"),
+            Step::say("The end."),
+        ])
+        .unwrap();
+        let mut client = Client::start(&place, &model);
+        let thread = place.start(&model, &["local", "--json", "x"]);
+        let question = client.question();
+        assert_eq!(question["action"], "run: cargo fetch");
+        assert_eq!(question["choices"], json!(["once", "thread", "deny"]));
+        assert_eq!(question["prefixes"][0], json!(["cargo", "fetch"]));
+        let listed = place.stockade(&model, &["approvals", "--json"]);
+        let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+        assert_eq!(listed, json!([question]));
+        let id = question["id"].as_str().unwrap();
+        for wrong in [
+            &["approvals", "answer", id, "project", "--prefix", "1"][..],
+            &["approvals", "answer", id, "thread", "--prefix", "cargo build"],
+            &["approvals", "answer", "q9", "once"],
+        ] {
+            let output = place.stockade(&model, wrong);
+            assert_eq!(output.status.code(), Some(1), "{wrong:?}: {}", text(&output));
+        }
+        // For all that begin so: the next one is not asked about.
+        let answer = ["approvals", "answer", id, "thread", "--prefix", "1"];
+        let output = place.stockade(&model, &answer);
+        assert!(output.status.success(), "{}", text(&output));
+        let output = thread.wait_with_output().unwrap();
+        assert!(output.status.success(), "{uid}: {}", text(&output));
+        assert!(told(&model).iter().all(|told| told.contains("exit status")), "{:?}", told(&model));
+        let events = events(&place);
+        let answers: Vec<_> = events.iter().filter(|event| event["type"] == "answer").collect();
+        let [answer] = answers.as_slice() else { panic!("{answers:?}") };
+        assert_eq!((&answer["by"], &answer["answer"]), (&json!("client"), &json!("thread")));
+        assert_eq!(answer["prefix"], json!(["cargo", "fetch"]));
+        let none = place.stockade(&model, &["approvals", "--json"]);
+        assert_eq!(none.stdout, b"[]\n");
+    }
+}
+
+#[test]
+fn a_no_from_elsewhere_reaches_the_agent_and_no_answer_is_a_no_that_says_so() {
+    let place = Place::new(*users().last().unwrap());
+    let model =
+        FakeModel::start(vec![shell("cargo fetch"), shell("cargo fetch"), Step::say("The end.")])
+            .unwrap();
+    let mut client = Client::start(&place, &model);
+    let thread =
+        place.start(&model, &["local", "-c", "agent.question_timeout='3s'", "--json", "x"]);
+    let question = client.question();
+    assert_eq!(question["limit_seconds"], 3);
+    let id = question["id"].as_str().unwrap();
+    let answer = ["approvals", "answer", id, "deny", "use", "the", "vendored", "ones"];
+    assert!(place.stockade(&model, &answer).status.success());
+    // The second is answered by nobody.
+    client.question();
+    let output = thread.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let told = told(&model);
+    assert!(told[0].contains("the user said no: use the vendored ones"), "{told:?}");
+    assert!(told[1].contains("nobody answered in time"), "{told:?}");
+    let by: Vec<Value> = events(&place)
+        .iter()
+        .filter(|event| event["type"] == "answer")
+        .map(|event| event["by"].clone())
+        .collect();
+    assert_eq!(by, [json!("client"), json!("timeout")]);
+}
+
+#[test]
+fn without_a_terminal_and_a_client_a_question_is_a_denial_at_once() {
+    let place = Place::new(*users().last().unwrap());
+    let model = FakeModel::start(vec![shell("cargo fetch"), Step::say("The end.")]).unwrap();
+    let output = place.stockade(&model, &["local", "--json", "x"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(told(&model)[0].contains("there is nobody here to ask"), "{:?}", told(&model));
+    let events = events(&place);
+    let answer = events.iter().find(|event| event["type"] == "answer").unwrap();
+    assert_eq!(answer["by"], "no-terminal");
+}
+
+#[test]
+fn a_yes_opens_exactly_the_file_that_was_asked_about() {
+    for uid in users() {
+        let place = Place::new(uid);
+        let model = FakeModel::start(vec![
+            shell("echo one > ../notes.txt; echo two > ../other.txt || true; touch ../third.txt"),
+            shell("echo x > ../notes.txt"),
+            shell("echo key > ~/.ssh/new"),
+            Step::tool("write", json!({"path": "../made.txt", "content": "made\n"})),
+            Step::tool("write", json!({"path": "../notes.txt", "content": "again\n"})),
+            Step::say("The end."),
+        ])
+        .unwrap();
+        let mut client = Client::start(&place, &model);
+        let thread = place.start(&model, &["local", "--json", "x"]);
+        let answer = |question: &Value, answer: &str| {
+            let id = question["id"].as_str().unwrap();
+            let output = place.stockade(&model, &["approvals", "answer", id, answer]);
+            assert!(output.status.success(), "{}", text(&output));
+        };
+        let home = place.home().canonicalize().unwrap();
+        let first = client.question();
+        let effect = first["effect"].as_str().unwrap();
+        for name in ["notes.txt", "other.txt"] {
+            let opens = format!("a write to {}", home.join(name).display());
+            assert!(effect.contains(&opens), "{effect}");
+        }
+        assert!(!effect.contains("home/third.txt"), "{effect}");
+        answer(&first, "once");
+        // Once was once.
+        answer(&client.question(), "deny");
+        // Of the secret nobody was asked; the next question is the edit.
+        let edit = client.question();
+        let made = format!("write {}", home.join("made.txt").display());
+        assert_eq!(edit["action"], json!(made));
+        answer(&edit, "once");
+        answer(&client.question(), "deny");
+        let output = thread.wait_with_output().unwrap();
+        assert!(output.status.success(), "{uid}: {}", text(&output));
+        let read = |name: &str| fs::read_to_string(home.join(name)).ok();
+        let told = told(&model);
+        assert_eq!(read("notes.txt").as_deref(), Some("one\n"), "{told:?}");
+        assert_eq!(read("other.txt").as_deref(), Some("two\n"));
+        assert_eq!(read("made.txt").as_deref(), Some("made\n"), "{told:?}");
+        assert_eq!(read("third.txt"), None);
+        assert_eq!(read(".ssh/new"), None);
+        assert!(told[0].contains("Read-only file system"), "{told:?}");
+        assert!(told[2].contains("Read-only file system"), "{told:?}");
+        let no = format!("write to {}: the user said no;", home.join("notes.txt").display());
+        assert!(told[4].contains(&no), "{told:?}");
+    }
+}
+
+#[test]
+fn an_answer_for_the_project_is_a_rule_of_the_users() {
+    let place = Place::new(*users().last().unwrap());
+    let script =
+        || vec![shell("python3 --version; true"), shell("make all"), Step::say("The end.")];
+    let model = FakeModel::start(script()).unwrap();
+    let mut client = Client::start(&place, &model);
+    let thread = place.start(&model, &["local", "-a", "untrusted", "--json", "x"]);
+    let question = client.question();
+    assert_eq!(question["action"], "run: make all");
+    let id = question["id"].as_str().unwrap();
+    let answer = ["approvals", "answer", id, "project", "--prefix", "1"];
+    let output = place.stockade(&model, &answer);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(thread.wait_with_output().unwrap().status.success());
+    let listed = place.stockade(&model, &["rules", "list", "--json"]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let rule = listed.as_array().unwrap().iter().find(|rule| rule["scope"] == "project").unwrap();
+    assert_eq!((&rule["prefix"], &rule["decision"]), (&json!("make all"), &json!("allow")));
+    // The next thread here does not ask.
+    let model = FakeModel::start(script()).unwrap();
+    let output = place.stockade(&model, &["local", "-a", "untrusted", "--json", "x"]);
+    assert!(output.status.success());
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("\"type\":\"question\""));
+}

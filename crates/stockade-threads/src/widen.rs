@@ -1,0 +1,78 @@
+//! Opening a little more than a thread's policy does, for what a person or a rule has approved.
+//!
+//! A boundary that is up does not widen. An approved command runs in one of its own, which is put
+//! up for it with the same policy and what the approval opens. It has its own `/tmp` and its own
+//! processes, and caches are read-only in it: their layer is the thread's own boundary's.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use stockade_policy::{Grant, Policy};
+
+use crate::place::{Local, Place, PlaceError};
+
+/// Says what opening a path comes to.
+pub trait Openings: Send + Sync {
+    /// What opens `path` (resolved, absolute), and what stays closed in it.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing may open it: a fragment for a person, such as "it is secret".
+    fn open(&self, path: &Path) -> Result<Grant, String>;
+}
+
+/// Puts up places in which more is open.
+pub trait Widen: Send + Sync {
+    /// What opening `path` comes to.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing may open it.
+    fn open(&self, path: &Path) -> Result<Grant, String>;
+
+    /// A place with what `grant` opens.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaceError`]; nothing has run then.
+    fn place(&self, grant: &Grant) -> Result<Box<dyn Place>, PlaceError>;
+}
+
+/// Places on this machine.
+pub(crate) struct LocalWiden<'a> {
+    pub(crate) policy: Policy,
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    pub(crate) openings: &'a dyn Openings,
+}
+
+impl Widen for LocalWiden<'_> {
+    fn open(&self, path: &Path) -> Result<Grant, String> {
+        self.openings.open(path)
+    }
+
+    fn place(&self, grant: &Grant) -> Result<Box<dyn Place>, PlaceError> {
+        for path in &grant.writable {
+            still_there(path.as_path())?;
+        }
+        let place =
+            Local::start(self.policy.widened(grant), self.environment.clone(), (Vec::new(), None))?;
+        Ok(Box::new(place))
+    }
+}
+
+/// Makes an empty file where there is none, since only what is there can be opened; and sees that
+/// no link has come to be on the way since the person was asked.
+fn still_there(path: &Path) -> io::Result<()> {
+    let options = &mut fs::OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o666).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    if fs::canonicalize(path)? == path {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("`{}` leads elsewhere by now", path.display())))
+}
