@@ -11,6 +11,7 @@ use crate::changes::ChangeSet;
 use crate::git::trees::{self, CHANGES, Entry, Listing};
 use crate::git::{GitError, Identity, Repository, give_commits, identity};
 use crate::patch::FileMode;
+use crate::quote::acts_on_terminals;
 use crate::record::{Branched, Changes, Cloned, Commit};
 
 /// The longest name that is made of a title, in characters.
@@ -245,6 +246,9 @@ impl Making<'_> {
         let directory = self.task.folder.join(CHANGES);
         let git = self.repository.lend(&directory);
         let tree = trees::write_with(&git, &directory, listing)?;
+        // The words of an agent too: a log is read on a terminal.
+        let is_plain = |c: &char| matches!(c, '\n' | '\t') || !acts_on_terminals(*c);
+        let message: String = message.chars().filter(is_plain).collect();
         let message = format!("{message}\n\nStockade-Thread: {}\n", self.task.thread);
         let git = git.signed(self.author, &date(self.task.when));
         let words = ["commit-tree", tree.as_str(), "-p", parent, "-F", "-"];

@@ -123,14 +123,14 @@ fn nothing_is_a_result_too() {
     assert_eq!(guest.take_whole().files, 0);
 }
 
-const ZERO: &str = "0000000000000000000000000000000000000000";
+pub(crate) const ZERO: &str = "0000000000000000000000000000000000000000";
 /// The blob `a\n`.
-const A: &str = "78981922613b2afb6025042ff6bd878ac1994e85";
+pub(crate) const A: &str = "78981922613b2afb6025042ff6bd878ac1994e85";
 /// The blob `b\n`.
-const B: &str = "61780798228d17af2d34fce4cfbdf35556832472";
+pub(crate) const B: &str = "61780798228d17af2d34fce4cfbdf35556832472";
 
 /// A diff that makes the file `name` (as it stands in the diff) with content `a\n`.
-fn created(name: &str, mode: &str) -> String {
+pub(crate) fn created(name: &str, mode: &str) -> String {
     let (old, new) = match name.strip_prefix('"') {
         Some(rest) => (format!("\"a/{rest}"), format!("\"b/{rest}")),
         None => (format!("a/{name}"), format!("b/{name}")),

@@ -23,7 +23,7 @@ fn changed(project: &Project, changes: &Changes) -> Vec<String> {
 }
 
 /// A configuration in which git runs a program at every opportunity, and the file that shows it.
-fn trap(project: &Project) -> std::path::PathBuf {
+pub(crate) fn trap(project: &Project) -> std::path::PathBuf {
     let trace = project.folder.path().join("trace");
     let program = project.folder.path().join("trap.sh");
     fs::write(&program, format!("#!/bin/sh\necho \"$0 $@\" >> {}\ncat\n", trace.display()))
