@@ -10,6 +10,7 @@ use crate::commands::approvals::ApprovalsArgs;
 use crate::commands::check::CheckArgs;
 use crate::commands::cloud::CloudArgs;
 use crate::commands::config::ConfigArgs;
+use crate::commands::doctor::DoctorArgs;
 use crate::commands::rules::RulesArgs;
 use crate::commands::threads::{LogArgs, ThreadsArgs};
 use crate::failure::STOCKADE_FAILED;
@@ -42,6 +43,8 @@ enum Command {
     Threads(ThreadsArgs),
     /// The record of a thread: commands, refusals, answers
     Log(LogArgs),
+    /// Try each mechanism for real, and say what is lost without it
+    Doctor(DoctorArgs),
     #[command(external_subcommand)]
     Other(Vec<OsString>),
 }
@@ -67,17 +70,17 @@ pub(crate) enum Verb {
     Threads(ThreadsArgs),
     /// `stockade log`.
     Log(LogArgs),
+    /// `stockade doctor`.
+    Doctor(DoctorArgs),
     /// A verb of the fixed command line that this version does not have.
     NotYet(String),
 }
 
 /// The verbs that there are, for who has typed another one.
-pub(crate) const VERBS: &str =
-    "`run`, `local`, `cloud`, `check`, `config`, `rules`, `approvals`, `threads` and `log`";
+pub(crate) const VERBS: &str = "`run`, `local`, `cloud`, `check`, `config`, `rules`, `approvals`, `threads`, `log` and `doctor`";
 
 /// Verbs that scripts may depend on, and that are still to come.
-const PLANNED: [&str; 8] =
-    ["undo", "explain", "agents", "clean", "doctor", "completions", "man", "serve"];
+const PLANNED: [&str; 7] = ["undo", "explain", "agents", "clean", "completions", "man", "serve"];
 
 /// Flags of every verb that puts up a boundary.
 #[derive(Debug, Default, Args)]
@@ -240,6 +243,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
         Ok(Cli { verb: Command::Rules(rules) }) => Ok(Verb::Rules(rules)),
         Ok(Cli { verb: Command::Threads(threads) }) => Ok(Verb::Threads(threads)),
         Ok(Cli { verb: Command::Log(log) }) => Ok(Verb::Log(log)),
+        Ok(Cli { verb: Command::Doctor(doctor) }) => Ok(Verb::Doctor(doctor)),
         Ok(Cli { verb: Command::Other(words) }) => {
             let verb = words.first().map(|verb| verb.to_string_lossy().into_owned());
             let verb = verb.unwrap_or_default();

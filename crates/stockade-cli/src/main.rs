@@ -43,6 +43,7 @@ fn run(verb: &Verb) -> Result<u8, Failure> {
         Verb::Config(arguments) => commands::config::run(arguments),
         Verb::Threads(arguments) => commands::threads::run(arguments),
         Verb::Log(arguments) => commands::threads::log(arguments),
+        Verb::Doctor(arguments) => commands::doctor::run(arguments),
         Verb::NotYet(verb) => Err(Failure::not_yet_verb(verb)),
     }
 }

@@ -7,6 +7,7 @@ mod boundary;
 pub(crate) mod check;
 pub(crate) mod cloud;
 pub(crate) mod config;
+pub(crate) mod doctor;
 mod found;
 pub(crate) mod local;
 pub(crate) mod rules;

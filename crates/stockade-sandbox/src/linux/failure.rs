@@ -35,6 +35,19 @@ impl Failure {
     }
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let cause = io::Error::from_raw_os_error(self.errno);
+        write!(f, "cannot {} `{}`: {cause}", self.step, self.subject.display())
+    }
+}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        Self::other(failure.to_string())
+    }
+}
+
 impl From<Failure> for SetupError {
     fn from(failure: Failure) -> Self {
         if failure.errno == 0 {

@@ -103,14 +103,7 @@ impl Inside<'_> {
                 Err(error) => Err(step("wait for", "the parent")(error)),
             };
         }
-        let write = |name: &str, text: String| {
-            let path = format!("/proc/self/{name}");
-            fs::write(&path, text).map_err(step("write", path))
-        };
-        write("uid_map", format!("{0} {0} 1\n", self.uid))?;
-        // Without this an ordinary user may not map a group (user_namespaces(7)).
-        write("setgroups", "deny".to_owned())?;
-        write("gid_map", format!("{0} {0} 1\n", self.gid))
+        map_own_ids((self.uid, self.gid))
     }
 
     fn network(&self) -> Result<(), Failure> {
@@ -222,6 +215,18 @@ fn lower(resource: Resource, most: u64, what: &'static str) -> Result<(), Failur
     let lower = |old: Option<u64>| Some(old.map_or(most, |old| old.min(most)));
     let new = Rlimit { current: lower(old.current), maximum: lower(old.maximum) };
     rustix::process::setrlimit(resource, new).map_err(step("limit", what))
+}
+
+/// Maps the one id that an ordinary user can map: their own.
+pub(super) fn map_own_ids((uid, gid): (u32, u32)) -> Result<(), Failure> {
+    let write = |name: &str, text: String| {
+        let path = format!("/proc/self/{name}");
+        fs::write(&path, text).map_err(step("write", path))
+    };
+    write("uid_map", format!("{uid} {uid} 1\n"))?;
+    // Without this an ordinary user may not map a group (user_namespaces(7)).
+    write("setgroups", "deny".to_owned())?;
+    write("gid_map", format!("{gid} {gid} 1\n"))
 }
 
 /// Whether the running kernel's version is at least this one.

@@ -121,7 +121,7 @@ fn mount_of(fd: &OwnedFd) -> Option<u64> {
 /// An overlay that is unmounted writes the whole file system of its upper folder to the disk first,
 /// unless it is `volatile`: then what it holds is as safe from a crash of the machine as any file
 /// that nobody has synced, and its work folder has a mark that must go before it is used again.
-fn overlay(folders: [&OwnedFd; 3], volatile: bool) -> io::Result<OwnedFd> {
+pub(super) fn overlay(folders: [&OwnedFd; 3], volatile: bool) -> io::Result<OwnedFd> {
     let fs = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_set_flag(&fs, "userxattr")?;
     if volatile {

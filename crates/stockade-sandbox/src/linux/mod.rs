@@ -14,6 +14,7 @@ mod masks;
 mod mounts;
 mod outside;
 mod plan;
+mod probe;
 mod seccomp;
 mod stdio;
 mod supervisor;
@@ -27,5 +28,6 @@ mod usage;
 
 pub use identity::{Owner, become_user, owner_of};
 pub(crate) use outside::launch;
+pub use probe::{Probe, probe};
 pub(crate) use sys::exec_unsafe::{duplicate_stdio, install_stdio};
 pub(crate) use sys::signal_unsafe::{SignalSet, block, ignored, next_signal, signalfd};

@@ -136,7 +136,7 @@ fn host(step: &'static str) -> impl FnOnce(io::Error) -> SetupError {
     move |error| SetupError::Host(step.into(), error)
 }
 
-fn namespaces(walls: Walls) -> i32 {
+pub(super) fn namespaces(walls: Walls) -> i32 {
     let mut flags = libc::CLONE_NEWUSER
         | libc::CLONE_NEWNS
         | libc::CLONE_NEWPID
