@@ -11,6 +11,7 @@ use crate::commands::check::CheckArgs;
 use crate::commands::cloud::CloudArgs;
 use crate::commands::config::ConfigArgs;
 use crate::commands::doctor::DoctorArgs;
+use crate::commands::explain::ExplainArgs;
 use crate::commands::rules::RulesArgs;
 use crate::commands::threads::{LogArgs, ThreadsArgs};
 use crate::failure::STOCKADE_FAILED;
@@ -33,6 +34,8 @@ enum Command {
     Check(Box<CheckArgs>),
     /// Put an agent, or a command, to work on a clone in a machine of its own; ends in a diff
     Cloud(Box<CloudArgs>),
+    /// Whether something is possible here, and which line of policy decides
+    Explain(Box<ExplainArgs>),
     /// The resolved policy with the source of each value; trust in a project's own file
     Config(Box<ConfigArgs>),
     /// Open questions, from another terminal: list, answer
@@ -60,6 +63,8 @@ pub(crate) enum Verb {
     Check(Box<CheckArgs>),
     /// `stockade cloud`.
     Cloud(Box<CloudArgs>),
+    /// `stockade explain`.
+    Explain(Box<ExplainArgs>),
     /// `stockade config`.
     Config(Box<ConfigArgs>),
     /// `stockade approvals`.
@@ -77,10 +82,18 @@ pub(crate) enum Verb {
 }
 
 /// The verbs that there are, for who has typed another one.
-pub(crate) const VERBS: &str = "`run`, `local`, `cloud`, `check`, `config`, `rules`, `approvals`, `threads`, `log` and `doctor`";
+pub(crate) const VERBS: &str = "`run`, `local`, `cloud`, `check`, `explain`, `config`, `rules`, `approvals`, `threads`, `log` and `doctor`";
 
 /// Verbs that scripts may depend on, and that are still to come.
-const PLANNED: [&str; 7] = ["undo", "explain", "agents", "clean", "completions", "man", "serve"];
+#[rustfmt::skip]
+const PLANNED: &[&str] = &[
+    "undo",
+    "agents",
+    "clean",
+    "completions",
+    "man",
+    "serve",
+];
 
 /// Flags of every verb that puts up a boundary.
 #[derive(Debug, Default, Args)]
@@ -238,6 +251,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
         }
         Ok(Cli { verb: Command::Local(local) }) => Ok(Verb::Local(local)),
         Ok(Cli { verb: Command::Cloud(cloud) }) => Ok(Verb::Cloud(cloud)),
+        Ok(Cli { verb: Command::Explain(explain) }) => Ok(Verb::Explain(explain)),
         Ok(Cli { verb: Command::Config(config) }) => Ok(Verb::Config(config)),
         Ok(Cli { verb: Command::Approvals(approvals) }) => Ok(Verb::Approvals(approvals)),
         Ok(Cli { verb: Command::Rules(rules) }) => Ok(Verb::Rules(rules)),

@@ -13,6 +13,7 @@ mod aliases;
 mod caches;
 mod codex;
 mod diagnose;
+mod disk;
 mod edit;
 mod env;
 mod expiry;
@@ -39,6 +40,7 @@ mod values;
 mod variables;
 
 pub use diagnose::{ConfigError, Diagnostic, Layer};
+pub use disk::HostDisk;
 pub use edit::{Edited, NewRule, RuleFile, check_rules, rules_as_text};
 pub use env::Env;
 pub use expiry::Expiry;

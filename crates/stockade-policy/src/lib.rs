@@ -13,6 +13,7 @@
 pub mod caches;
 mod endpoint;
 pub mod environment;
+mod explain;
 mod grant;
 mod limits;
 mod mode;
@@ -25,6 +26,7 @@ mod review;
 pub mod secrets;
 
 pub use endpoint::{EndpointError, check_endpoint, is_encrypted_endpoint, is_loopback_endpoint};
+pub use explain::{Decider, Disk, Explanation, Found, Thing, Wish, explain, explain_connect};
 pub use grant::Grant;
 pub use limits::Limits;
 pub use mode::{ApprovalPolicy, Mode, UnknownWord};

@@ -8,6 +8,7 @@ pub(crate) mod check;
 pub(crate) mod cloud;
 pub(crate) mod config;
 pub(crate) mod doctor;
+pub(crate) mod explain;
 mod found;
 pub(crate) mod local;
 pub(crate) mod rules;
