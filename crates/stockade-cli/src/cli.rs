@@ -8,6 +8,7 @@ use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::approvals::ApprovalsArgs;
 use crate::commands::check::CheckArgs;
+use crate::commands::clean::CleanArgs;
 use crate::commands::cloud::CloudArgs;
 use crate::commands::config::ConfigArgs;
 use crate::commands::doctor::DoctorArgs;
@@ -34,6 +35,8 @@ enum Command {
     Check(Box<CheckArgs>),
     /// Put an agent, or a command, to work on a clone in a machine of its own; ends in a diff
     Cloud(Box<CloudArgs>),
+    /// Remove what is old, or too much, of what Stockade itself keeps
+    Clean(CleanArgs),
     /// Whether something is possible here, and which line of policy decides
     Explain(Box<ExplainArgs>),
     /// The resolved policy with the source of each value; trust in a project's own file
@@ -63,6 +66,8 @@ pub(crate) enum Verb {
     Check(Box<CheckArgs>),
     /// `stockade cloud`.
     Cloud(Box<CloudArgs>),
+    /// `stockade clean`.
+    Clean(CleanArgs),
     /// `stockade explain`.
     Explain(Box<ExplainArgs>),
     /// `stockade config`.
@@ -82,14 +87,13 @@ pub(crate) enum Verb {
 }
 
 /// The verbs that there are, for who has typed another one.
-pub(crate) const VERBS: &str = "`run`, `local`, `cloud`, `check`, `explain`, `config`, `rules`, `approvals`, `threads`, `log` and `doctor`";
+pub(crate) const VERBS: &str = "`run`, `local`, `cloud`, `check`, `explain`, `config`, `rules`, `approvals`, `threads`, `log`, `clean` and `doctor`";
 
 /// Verbs that scripts may depend on, and that are still to come.
 #[rustfmt::skip]
 const PLANNED: &[&str] = &[
     "undo",
     "agents",
-    "clean",
     "completions",
     "man",
     "serve",
@@ -251,6 +255,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
         }
         Ok(Cli { verb: Command::Local(local) }) => Ok(Verb::Local(local)),
         Ok(Cli { verb: Command::Cloud(cloud) }) => Ok(Verb::Cloud(cloud)),
+        Ok(Cli { verb: Command::Clean(clean) }) => Ok(Verb::Clean(clean)),
         Ok(Cli { verb: Command::Explain(explain) }) => Ok(Verb::Explain(explain)),
         Ok(Cli { verb: Command::Config(config) }) => Ok(Verb::Config(config)),
         Ok(Cli { verb: Command::Approvals(approvals) }) => Ok(Verb::Approvals(approvals)),

@@ -40,6 +40,7 @@ fn run(verb: &Verb) -> Result<u8, Failure> {
         Verb::Approvals(arguments) => commands::approvals::run(arguments),
         Verb::Rules(arguments) => commands::rules::run(arguments),
         Verb::Cloud(arguments) => commands::cloud::run(arguments),
+        Verb::Clean(arguments) => commands::clean::run(arguments),
         Verb::Explain(arguments) => commands::explain::run(arguments),
         Verb::Config(arguments) => commands::config::run(arguments),
         Verb::Threads(arguments) => commands::threads::run(arguments),

@@ -20,6 +20,7 @@ mod bounds;
 pub mod branch;
 pub mod caches;
 pub mod changes;
+pub mod clean;
 pub mod cloud;
 mod conversation;
 pub mod draft;

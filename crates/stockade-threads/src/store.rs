@@ -290,6 +290,13 @@ impl Store {
         self.threads().join(id.as_str())
     }
 
+    /// Where a thread is, and whether that is the one file of a run.
+    pub(crate) fn at(&self, id: &ThreadId) -> (PathBuf, bool) {
+        let place = self.place(id);
+        let is_run = chain::is_run(&place);
+        (place, is_run)
+    }
+
     /// Drops what a thread changed; its record stays, and says so.
     ///
     /// # Errors

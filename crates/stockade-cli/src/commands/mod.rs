@@ -5,6 +5,7 @@ pub(crate) mod approvals;
 mod attempts;
 mod boundary;
 pub(crate) mod check;
+pub(crate) mod clean;
 pub(crate) mod cloud;
 pub(crate) mod config;
 pub(crate) mod doctor;

@@ -171,6 +171,42 @@ fn the_same_lines_go_to_a_file_of_the_users() {
 }
 
 #[test]
+fn old_runs_go_and_what_is_at_work_or_holds_changes_stays() {
+    let (lab, root) = lab();
+    let record = begin(&root);
+    let id = record.id().clone();
+    let alive = begin(&root);
+    end(record);
+    let cache = lab.path().join("cache");
+    fs::create_dir(&cache).unwrap();
+    fs::write(cache.join("system-x.erofs"), "image").unwrap();
+    fs::write(cache.join(".building-y"), "").unwrap();
+    let now = std::time::SystemTime::now();
+    let day = std::time::Duration::from_hours(24);
+    let find = |later| {
+        let found = stockade_threads::clean::find(&root, Some(&cache), now + later).unwrap();
+        found.iter().map(|item| item.path.clone()).collect::<Vec<_>>()
+    };
+    assert!(find(day).is_empty());
+    assert_eq!(find(day * 31), [file(&root, &id), cache.join("system-x.erofs")]);
+    for item in stockade_threads::clean::find(&root, Some(&cache), now + day * 31).unwrap() {
+        assert!(item.remove().unwrap(), "{item:?}");
+    }
+    assert!(!file(&root, &id).exists() && file(&root, alive.id()).exists());
+    assert!(!cache.join("system-x.erofs").exists() && cache.join(".building-y").exists());
+    // Work that nobody has taken in is never old.
+    let store = Store::open(&root).unwrap();
+    let thread = store.create(&crate::store::new_thread(Path::new("/w"))).unwrap();
+    let changes = stockade_threads::record::Event::Changes(
+        serde_json::from_str(r#"{"path":"/w","base":"a","result":"b","files":1}"#).unwrap(),
+    );
+    thread.record(&changes).unwrap();
+    thread.finish(State::Completed, 0, "done").unwrap();
+    drop(thread);
+    assert!(find(day * 365).is_empty());
+}
+
+#[test]
 fn a_store_that_cannot_be_written_is_said() {
     let lab = tempfile::tempdir().unwrap();
     let root = lab.path().join("file");

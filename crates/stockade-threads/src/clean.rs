@@ -1,0 +1,187 @@
+//! What Stockade keeps, and what of it may go: by age and size.
+//!
+//! A list of cleaners, each of which says what it would remove and why; removing is another step,
+//! so that both are the same with `--dry-run`. What holds work that nobody has taken in (a thread
+//! with changes) is never among it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::ThreadId;
+use crate::caches;
+use crate::record::State;
+use crate::store::{Store, StoreError};
+
+const DAY: Duration = Duration::from_hours(24);
+const MIB: u64 = 1 << 20;
+
+/// What is kept of one sort.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    age: Duration,
+    bytes: u64,
+}
+
+/// Runs leave a few KiB each.
+const RUNS: Bounds = Bounds { age: DAY.saturating_mul(30), bytes: 64 * MIB };
+/// Threads that changed nothing, or whose changes were discarded.
+const THREADS: Bounds = Bounds { age: DAY.saturating_mul(90), bytes: 1024 * MIB };
+/// The files that machines boot from can be made again.
+const IMAGES: Bounds = Bounds { age: DAY.saturating_mul(30), bytes: 20 * 1024 * MIB };
+/// What runs have written to caches, for each workspace.
+const LAYERS: Bounds = Bounds { age: DAY.saturating_mul(30), bytes: 20 * 1024 * MIB };
+
+/// Something that may go.
+#[derive(Debug)]
+pub struct Item {
+    /// Of which sort.
+    pub sort: &'static str,
+    /// Why.
+    pub why: &'static str,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What it takes on the disk.
+    pub bytes: u64,
+    way: Way,
+}
+
+/// How it goes.
+#[derive(Debug)]
+enum Way {
+    Thread(Store, ThreadId),
+    File,
+    Layer(caches::Kept),
+}
+
+impl Item {
+    /// Removes it; `false` when it is in use now.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be removed.
+    pub fn remove(&self) -> io::Result<bool> {
+        match &self.way {
+            Way::Thread(store, id) => match store.remove(id) {
+                Ok(()) => Ok(true),
+                Err(StoreError::Busy(_)) => Ok(false),
+                Err(error) => Err(io::Error::other(error)),
+            },
+            Way::File => fs::remove_file(&self.path).map(|()| true),
+            Way::Layer(layer) => layer.remove(),
+        }
+    }
+}
+
+/// Something that is kept, before anybody has said whether it may go.
+struct Seen {
+    path: PathBuf,
+    bytes: u64,
+    used: SystemTime,
+    /// A reason of its own.
+    why: Option<&'static str>,
+    way: Way,
+}
+
+/// All that may go at the time `now`, of the store at `state` and of the cache folder.
+///
+/// # Errors
+///
+/// When the store cannot be read.
+pub fn find(state: &Path, cache: Option<&Path>, now: SystemTime) -> Result<Vec<Item>, StoreError> {
+    let mut items = Vec::new();
+    if state.is_dir() {
+        let store = Store::open(state)?;
+        let (runs, threads) = threads(&store)?;
+        items.extend(bounded("records of runs", runs, RUNS, now));
+        items.extend(bounded("threads without changes", threads, THREADS, now));
+    }
+    if let Some(cache) = cache {
+        items.extend(bounded("images of machines", images(cache), IMAGES, now));
+        items.extend(bounded("layers of caches", layers(cache), LAYERS, now));
+    }
+    Ok(items)
+}
+
+/// Those that are too old, have a reason of their own, or are the oldest of too many.
+fn bounded(sort: &'static str, mut seen: Vec<Seen>, bounds: Bounds, now: SystemTime) -> Vec<Item> {
+    seen.sort_by_key(|seen| std::cmp::Reverse(seen.used));
+    let mut kept = 0_u64;
+    let mut items = Vec::new();
+    for Seen { path, bytes, used, why, way } in seen {
+        let age = now.duration_since(used).unwrap_or_default();
+        let too_old = (age > bounds.age).then_some("not used for long");
+        let too_many = (kept + bytes > bounds.bytes).then_some("more than is kept");
+        match why.or(too_old).or(too_many) {
+            Some(why) => items.push(Item { sort, why, path, bytes, way }),
+            None => kept += bytes,
+        }
+    }
+    items
+}
+
+/// Ended threads that hold nobody's work: runs, and others.
+fn threads(store: &Store) -> Result<(Vec<Seen>, Vec<Seen>), StoreError> {
+    let (mut runs, mut others) = (Vec::new(), Vec::new());
+    for summary in store.list(None)? {
+        let Ok(id) = summary.id.parse::<ThreadId>() else { continue };
+        if !summary.state.is_final() || summary.changes > 0 {
+            continue;
+        }
+        let (path, is_run) = store.at(&id);
+        // What was interrupted may hold work that no record counts.
+        if !is_run && summary.state == State::Interrupted {
+            continue;
+        }
+        let way = Way::Thread(store.clone(), id);
+        let used = modified(&if is_run { path.clone() } else { path.join("events.jsonl") });
+        let seen = Seen { bytes: size(&path, 8), used, why: None, way, path };
+        if is_run { &mut runs } else { &mut others }.push(seen);
+    }
+    Ok((runs, others))
+}
+
+fn images(cache: &Path) -> Vec<Seen> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        // One that is being built has a name that starts with a dot.
+        if is_hidden || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let path = entry.path();
+        let (bytes, used) = (size(&path, 0), modified(&path));
+        found.push(Seen { bytes, used, why: None, way: Way::File, path });
+    }
+    found
+}
+
+fn layers(cache: &Path) -> Vec<Seen> {
+    let mut found = Vec::new();
+    for layer in caches::kept(cache) {
+        let path = layer.folder().to_owned();
+        let why = (!layer.workspace.exists()).then_some("its workspace is gone");
+        let used = [path.clone(), path.join("upper"), path.join("work/work")];
+        let used = used.iter().map(|path| modified(path)).max().unwrap_or(SystemTime::UNIX_EPOCH);
+        found.push(Seen { bytes: size(&path, 64), used, why, way: Way::Layer(layer), path });
+    }
+    found
+}
+
+fn modified(path: &Path) -> SystemTime {
+    let time = fs::symlink_metadata(path).and_then(|data| data.modified());
+    time.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// What `path` takes on the disk, with what is in it to this depth; no link is followed.
+fn size(path: &Path, depth: u32) -> u64 {
+    let Ok(data) = fs::symlink_metadata(path) else { return 0 };
+    let own = data.blocks() * 512;
+    if depth == 0 || !data.is_dir() {
+        return own;
+    }
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.fold(own, |sum, entry| sum.saturating_add(size(&entry.path(), depth - 1)))
+}
