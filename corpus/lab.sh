@@ -102,6 +102,7 @@ await() { for _ in $(seq 200); do "$@" 2>/dev/null && return 0; sleep 0.05; done
 cd "$WORK" || broken workspace
 # The change of owner made git's index stale, which no checkout of a user's own is.
 as_user git status > /dev/null || broken "git status"
+[ -e $CASE/internet.sh ] && . $CASE/internet.sh
 [ -e $CASE/prepare ] && { . $CASE/prepare || broken "prepare"; }
 [ "$(run printenv "${NAMES[@]}" 2> /dev/null < /dev/null)" = "$(printenv "${NAMES[@]}")" ] ||
   broken "the names of the case are not known inside"

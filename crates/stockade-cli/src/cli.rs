@@ -120,9 +120,13 @@ pub(crate) struct BoundaryArgs {
     /// Pass a variable on, or set it
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<OsString>,
-    /// Open one port of the host's loopback: `localhost:PORT`
+    /// Let a host be reached: `github.com`, `*.example.org:443`, `10.0.0.5:5432`, `HOST:*`, a preset
+    /// (`registries`, `git-hosts`, `llm`), or one port of this machine, `localhost:PORT`
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) allow_host: Vec<String>,
+    /// Open a port inside on 127.0.0.1 outside
+    #[arg(long, value_name = "[HOSTPORT:]PORT")]
+    pub(crate) publish: Vec<String>,
     /// End the run after this time: `40s`, `5m`, `1h30m`
     #[arg(long, value_name = "TIME")]
     pub(crate) timeout: Option<String>,
@@ -190,7 +194,6 @@ pub(crate) struct LocalArgs {
 #[derive(Debug, Default, Args)]
 pub(crate) struct Planned {
     #[arg(long, hide = true)]
-    publish: Vec<String>,
     #[arg(long, hide = true)]
     vm: bool,
     #[arg(long, hide = true)]
@@ -200,11 +203,7 @@ pub(crate) struct Planned {
 impl Planned {
     /// The first of them that was used.
     pub(crate) fn used(&self) -> Option<&'static str> {
-        let used = [
-            (!self.publish.is_empty(), "--publish"),
-            (self.vm, "--vm"),
-            (self.degrade, "--degrade"),
-        ];
+        let used = [(self.vm, "--vm"), (self.degrade, "--degrade")];
         used.into_iter().find(|(used, _)| *used).map(|(_, name)| name)
     }
 }

@@ -9,6 +9,7 @@ use stockade_config::ConfigError;
 use stockade_sandbox::SetupError;
 use stockade_threads::cloud::CloudError;
 use stockade_threads::local::LocalError;
+use stockade_threads::network::PublishError;
 use stockade_threads::store::StoreError;
 
 use crate::ui;
@@ -105,6 +106,12 @@ impl Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::of(&error, STOCKADE_FAILED, error.hint())
+    }
+}
+
+impl From<PublishError> for Failure {
+    fn from(error: PublishError) -> Self {
+        Self::of(&error, STOCKADE_FAILED, Some("`--publish HOSTPORT:PORT` chooses another port"))
     }
 }
 

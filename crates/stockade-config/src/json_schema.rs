@@ -108,6 +108,7 @@ mod tests {
             Kind::Time => ("'40s'".into(), "'long'"),
             Kind::Date => ("2030-12-31".into(), "'soon'"),
             Kind::Ports => ("[5432]".into(), "[0]"),
+            Kind::Texts if known.path == "network.private" => ("['10.0.0.0/8']".into(), "1"),
             Kind::Texts if known.path == "unprotected" => ("['.env']".into(), "1"),
             Kind::Texts if known.path == "rules.not_match" => ("['b']".into(), "1"),
             Kind::Texts => ("['a']".into(), "1"),

@@ -12,6 +12,7 @@ use crate::codex::{self, ShellEnvironment};
 use crate::diagnose::{ConfigError, Layer, Source};
 use crate::env::Env;
 use crate::grants::GrantText;
+use crate::network::network_widenings;
 use crate::schema::{self, Placed, Settings, ignored};
 
 /// Larger than any configuration that a person wrote; in bytes.
@@ -187,6 +188,8 @@ impl Settings {
             env_pass,
             env_set,
             network_allow,
+            network_deny,
+            network_private,
             rules,
             ..
         } = &mut self;
@@ -197,6 +200,8 @@ impl Settings {
         env_pass.extend(above.env_pass);
         env_set.extend(above.env_set);
         network_allow.extend(above.network_allow);
+        network_deny.extend(above.network_deny);
+        network_private.extend(above.network_private);
         rules.extend(above.rules);
         if above.writable_roots.is_some() {
             self.project_roots.clear();
@@ -216,6 +221,7 @@ impl Settings {
         self.wall_time = above.wall_time.or(self.wall_time);
         self.log_required = above.log_required.or(self.log_required);
         self.reads_workspace = above.reads_workspace.or(self.reads_workspace);
+        self.network_open = above.network_open.or(self.network_open);
         self.model = self.model.overlay(above.model);
         self.agent = self.agent.overlay(above.agent);
         self.cloud = self.cloud.overlay(above.cloud);
@@ -268,15 +274,18 @@ impl Settings {
             (&project.readable, "re-open hidden paths"),
             (&project.unprotected, "lift protections"),
             (&project.env_pass, "pass variables on"),
-            (&project.network_allow, "open the network"),
         ] {
             for entry in list {
                 leave_out(&entry.place, what);
             }
         }
-        for entry in &project.env_set {
-            leave_out(&entry.place, "set variables");
-        }
+        let opens = network_widenings(&project.network_allow, &project.network_private);
+        let opens = opens.map(|place| (place, "open the network"));
+        let sets = project.env_set.iter().map(|entry| (&entry.place, "set variables"));
+        opens.chain(sets).for_each(|(place, what)| leave_out(place, what));
+        // It can only close: `true` was left out when it was read.
+        self.network_open = project.network_open.or(self.network_open);
+        self.network_deny.extend(project.network_deny);
         for mut rule in project.rules {
             if rule.decision == Verdict::Allow {
                 leave_out(&rule.place, "allow commands");

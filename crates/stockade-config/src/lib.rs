@@ -28,6 +28,7 @@ mod load;
 mod locate;
 mod machine;
 mod model;
+mod network;
 mod own;
 mod requirements;
 mod roots;

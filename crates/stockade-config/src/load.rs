@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use stockade_policy::{AbsPath, ApprovalPolicy, Limits, Mode, Network, Policy, Verdict};
+use stockade_policy::{AbsPath, ApprovalPolicy, Limits, Mode, Policy, Verdict};
 use stockade_rules::RuleSet;
 
 use crate::caches::{self, Caches};
@@ -17,6 +17,7 @@ use crate::layer::Files;
 use crate::locate;
 use crate::machine::CloudText;
 use crate::model::{AgentLimits, ModelText};
+use crate::network::network;
 use crate::own::Own;
 use crate::roots::{Ground, Roots, Wanted, roots};
 use crate::rule_text::RuleText;
@@ -50,6 +51,8 @@ pub struct Request {
     pub env: Vec<EnvFlag>,
     /// `--allow-host`.
     pub allow_hosts: Vec<String>,
+    /// `--publish`.
+    pub publish: Vec<String>,
     /// `--timeout`.
     pub timeout: Option<Duration>,
     /// `--config`.
@@ -197,7 +200,7 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
         hidden: all_absolute(hidden.paths)?,
         readable: all_absolute(hidden.readable)?,
         caches: all_absolute(caches.folders)?,
-        network: Network { host_ports: host_ports(request, &settings)? },
+        network: network(request, &settings)?,
         limits: limits(&settings),
     };
     let approval = settings.approval.as_ref();
@@ -350,37 +353,6 @@ fn protected(
         protected.extend(locate::protected_by_git(&git::repository(&top, user), &lifted));
     }
     protected
-}
-
-/// Why `entry` opens nothing: a loopback that is written differently, or a host for later.
-fn no_port(entry: &str, place: &str) -> ConfigError {
-    if ["localhost", "127.", "::1", "[::1]"].iter().any(|start| entry.starts_with(start)) {
-        return ConfigError::refused(
-            format!("{place}: `{entry}` names no port of the loopback"),
-            "write `localhost:PORT`, with a PORT from 1 to 65535",
-        );
-    }
-    ConfigError::refused(
-        format!("not yet: {place}: `{entry}`: only `localhost:PORT` can be opened"),
-        "other hosts need the gateway, which this version does not have",
-    )
-}
-
-fn host_ports(request: &Request, settings: &Settings) -> Result<Vec<u16>, ConfigError> {
-    let configured =
-        settings.network_allow.iter().map(|entry| (&entry.value, entry.place.as_str()));
-    let flags = request.allow_hosts.iter().map(|entry| (entry, "--allow-host"));
-    let mut ports = Vec::new();
-    for (entry, place) in configured.chain(flags) {
-        let port = entry.strip_prefix("localhost:").and_then(|port| port.parse().ok());
-        match port {
-            Some(port) if port != 0 => ports.push(port),
-            _ => return Err(no_port(entry, place)),
-        }
-    }
-    ports.sort_unstable();
-    ports.dedup();
-    Ok(ports)
 }
 
 fn limits(settings: &Settings) -> Limits {

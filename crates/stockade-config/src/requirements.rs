@@ -11,6 +11,7 @@ use toml::de::DeValue;
 
 use crate::diagnose::{ConfigError, Layer, Source};
 use crate::layer::read_source;
+use crate::network::Opened;
 use crate::schema::{Placed, Reader, Settings, Value, parsed};
 use crate::stack::BUILT_IN;
 
@@ -216,10 +217,20 @@ impl Requirements {
 
     fn bound_lists(&self, settings: &Settings, flags: &[String]) -> Result<(), ConfigError> {
         if let Some(allowed) = &self.hosts {
-            let configured = settings.network_allow.iter().map(|it| (&it.value, it.place.as_str()));
-            let flags = flags.iter().map(|host| (host, "--allow-host"));
+            let configured = settings.network_allow.iter();
+            let configured = configured.map(|it| (it.value.text.clone(), it.place.as_str()));
+            // What is no host is refused as such later.
+            let flags = flags.iter().filter_map(|host| Opened::canonical(host));
+            let flags = flags.map(|host| (host, "--allow-host"));
+            let is_allowed = |host: &String| {
+                allowed.value.iter().any(|it| Opened::canonical(it).as_ref() == Some(host))
+            };
+            if let Some(open) = settings.network_open.as_ref().filter(|open| open.value) {
+                let required = format!("allowed are {}", listed(&allowed.value));
+                return Err(violation(&open.place, "every host", &required, &allowed.place));
+            }
             for (host, place) in configured.chain(flags) {
-                if !allowed.value.contains(host) {
+                if !is_allowed(&host) {
                     let required = format!("allowed are {}", listed(&allowed.value));
                     return Err(violation(
                         place,

@@ -4,7 +4,7 @@ use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use stockade_policy::names::{Lift, PROTECTED, lift};
-use stockade_policy::{ApprovalPolicy, Mode, parse_size, parse_time};
+use stockade_policy::{AddressRange, ApprovalPolicy, Mode, parse_size, parse_time};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -13,6 +13,7 @@ use crate::diagnose::{ConfigError, Layer, Source, nearest};
 use crate::keys::{advice, names_in};
 use crate::machine::CloudSettings;
 use crate::model::{AgentSettings, ModelSettings};
+use crate::network::Opened;
 use crate::rule_text::RuleText;
 
 /// A value and where it stands.
@@ -41,7 +42,10 @@ pub(crate) struct Settings {
     pub(crate) env_set: Vec<Placed<(String, String)>>,
     /// What Codex' own configuration says of the environment.
     pub(crate) codex_env: ShellEnvironment,
-    pub(crate) network_allow: Vec<Placed<String>>,
+    pub(crate) network_allow: Vec<Placed<Opened>>,
+    pub(crate) network_deny: Vec<Placed<Opened>>,
+    pub(crate) network_private: Vec<Placed<AddressRange>>,
+    pub(crate) network_open: Option<Placed<bool>>,
     /// Whether caches are not even written to in a layer.
     pub(crate) caches_closed: Option<Placed<bool>>,
     pub(crate) tmp_bytes: Option<Placed<u64>>,
@@ -183,8 +187,9 @@ impl Reader<'_> {
                 self.settings.writable_roots = Some(self.strings(value)?);
             }
             "network_access" => {
-                if self.boolean(value)? && !self.is_ignored(value, "open the network") {
-                    return Err(self.not_yet(key, "the network beyond localhost"));
+                let is_open = self.boolean(value)?;
+                if !is_open || !self.is_ignored(value, "open the network") {
+                    self.settings.network_open = Some(self.placed(value.span(), is_open));
                 }
             }
             // /tmp and $TMPDIR are private always, which is what both ask for.
@@ -219,19 +224,6 @@ impl Reader<'_> {
             reader.settings.env_set.push(pair);
             Ok(())
         })
-    }
-
-    fn network(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
-        match key.get_ref().as_ref() {
-            "allow" => self.settings.network_allow = self.strings(value)?,
-            "deny" | "private" | "upstream" | "rules" => {
-                if !self.is_ignored(value, "settle the network") {
-                    return Err(self.not_yet(key, "the network beyond localhost"));
-                }
-            }
-            _ => return Err(self.unknown(key, "network")),
-        }
-        Ok(())
     }
 
     fn limits(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {

@@ -222,7 +222,20 @@ impl Loaded {
         list.texts("shell_environment_policy.exclude", &codex.exclude);
         let only = codex.include_only.as_deref().unwrap_or_default();
         list.texts("shell_environment_policy.include_only", only);
-        list.texts("network.allow", &settings.network_allow);
+        for (key, entries) in
+            [("network.allow", &settings.network_allow), ("network.deny", &settings.network_deny)]
+        {
+            for entry in entries {
+                list.text(key, &entry.value.text, &entry.place);
+            }
+        }
+        for range in &settings.network_private {
+            list.text("network.private", &range.value.to_string(), &range.place);
+        }
+        let open = settings.network_open.clone();
+        let open = open.unwrap_or(Placed { value: false, place: BUILT_IN.to_owned() });
+        let access = "sandbox_workspace_write.network_access";
+        list.add(access, open.value.to_string(), &open.place);
         for host in &request.allow_hosts {
             list.text("network.allow", host, "--allow-host");
         }

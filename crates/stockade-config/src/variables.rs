@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use stockade_policy::environment::{
-    CACHES, WITHOUT_NETWORK, carries_login, glob, is_guarded, passes,
+    CACHES, DIRECT, DIRECT_VARIABLES, PROXY, PROXY_VARIABLES, WITHOUT_NETWORK, carries_login, glob,
+    is_guarded, passes,
 };
 use stockade_policy::{Mode, Policy};
 
@@ -29,8 +30,15 @@ pub(crate) fn environment(
         let pass = names_to_pass(request, settings);
         result.retain(|name, value| is_passed(name, value, &pass, &settings.codex_env));
         result.insert("TMPDIR".into(), "/tmp".into());
-        for (name, value) in WITHOUT_NETWORK {
-            result.entry(name.into()).or_insert_with(|| value.into());
+        if policy.network.has_hosts() {
+            // The user's own lead to a proxy that is outside; the gateway uses that itself.
+            let proxies = PROXY_VARIABLES.iter().map(|name| (name, PROXY));
+            let direct = DIRECT_VARIABLES.iter().map(|name| (name, DIRECT));
+            result.extend(proxies.chain(direct).map(|(name, value)| (name.into(), value.into())));
+        } else {
+            for (name, value) in WITHOUT_NETWORK {
+                result.entry(name.into()).or_insert_with(|| value.into());
+            }
         }
         move_caches(&mut result, env, policy, &pass);
     }

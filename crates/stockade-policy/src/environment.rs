@@ -179,6 +179,19 @@ pub const WITHOUT_NETWORK: &[(&str, &str)] = &[
     ("npm_config_fetch_retries", "0"),
 ];
 
+/// Where programs find the proxy, as a URL: at [`crate::PROXY_PORT`].
+pub const PROXY: &str = "http://198.18.0.1:3128";
+
+/// Variables that lead programs to the proxy. Nothing depends on them: they let a program that
+/// knows them say why a host was refused.
+pub const PROXY_VARIABLES: &[&str] = &["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"];
+
+/// Variables with the hosts that no proxy is asked for, and these.
+pub const DIRECT_VARIABLES: &[&str] = &["NO_PROXY", "no_proxy"];
+
+/// The sandbox's own loopback, in the spellings that programs compare with.
+pub const DIRECT: &str = "localhost,127.0.0.1,::1,0.0.0.0,.localhost,127.0.0.0/8";
+
 /// A cache whose tool fails when it cannot write it; tools that go on without are not here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cache {

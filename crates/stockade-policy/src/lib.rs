@@ -10,28 +10,34 @@
 //! - an [`AbsPath`] is absolute and has no `.` or `..` component;
 //! - the mechanism (`stockade-sandbox`) depends on this crate, never the other way round.
 
+mod address;
 pub mod caches;
 mod endpoint;
 pub mod environment;
 mod explain;
 mod grant;
+mod host;
 mod limits;
 mod mode;
 pub mod names;
 mod network;
 mod path;
 mod policy;
+mod presets;
 mod quantity;
 mod review;
 pub mod secrets;
 
+pub use address::{AddressClass, AddressRange, SYNTHETIC, address_class};
 pub use endpoint::{EndpointError, check_endpoint, is_encrypted_endpoint, is_loopback_endpoint};
 pub use explain::{Decider, Disk, Explanation, Found, Thing, Wish, explain, explain_connect};
 pub use grant::Grant;
+pub use host::{Host, HostEntry, HostError, HostName, HostPattern, Ports, parse_port};
 pub use limits::Limits;
 pub use mode::{ApprovalPolicy, Mode, UnknownWord};
-pub use network::Network;
+pub use network::{Decision, HostRule, Network, NetworkReason, PROXY_PORT, Published};
 pub use path::{AbsPath, PathError};
 pub use policy::Policy;
+pub use presets::{preset, preset_names};
 pub use quantity::{QuantityError, parse_size, parse_time};
 pub use review::{Approved, Pending, Reason, Review, Verdict, review};

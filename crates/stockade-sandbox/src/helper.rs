@@ -23,10 +23,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 use stockade_policy::Approved;
 
-use crate::launch::{OWN_PROGRAM, hang_on};
+use crate::launch::{OWN_PROGRAM, Ties, WayOut, hang_on};
 use crate::linux::handover::{self, News};
 use crate::linux::leash::Leash;
-use crate::linux::{duplicate_stdio, install_stdio};
+use crate::linux::{Doors, duplicate_stdio, install_stdio, needs_way_out};
 use crate::{Launch, Outcome, SetupError, Stdio};
 
 /// The one argument of the new process. No verb begins so.
@@ -37,12 +37,17 @@ const GRACE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// Starts the command from a process that may have threads.
 ///
-/// The binary's `main` must begin with [`enter_if_helper`].
+/// The binary's `main` must begin with [`enter_if_helper`]. When the policy has hosts or published
+/// ports, `serve` gets the way out; it returns at once.
 ///
 /// # Errors
 ///
 /// [`SetupError`]: nothing of the command has run.
-pub fn spawn(launch: Approved<Launch>, stdio: Stdio) -> Result<Running, SetupError> {
+pub fn spawn(
+    launch: Approved<Launch>,
+    stdio: Stdio,
+    serve: impl FnOnce(Doors) -> io::Result<()>,
+) -> Result<Running, SetupError> {
     let host = |step: &'static str| move |error| SetupError::Host(step.into(), error);
     let stdio = stdio.into_numbered().map_err(host("hand over a descriptor"))?;
     let (channel, theirs) = UnixStream::pair().map_err(host("make a socket pair"))?;
@@ -61,7 +66,16 @@ pub fn spawn(launch: Approved<Launch>, stdio: Stdio) -> Result<Running, SetupErr
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
         .map_err(|errno| host("watch the parent of the sandbox")(errno.into()))?;
     let mut running = Running { channel, pidfd, is_reaped: false, notes: Vec::new() };
-    let handed = handover::send_launch(&running.channel, &launch.into_action(), &stdio);
+    let launch = launch.into_action();
+    let inside = if needs_way_out(&launch.policy) {
+        let (doors, inside) = Doors::pair().map_err(host("make a socket pair"))?;
+        serve(doors).map_err(host("serve the network"))?;
+        Some(inside)
+    } else {
+        None
+    };
+    let handed = handover::send_launch(&running.channel, &launch, &stdio, inside.as_ref());
+    drop(inside);
     // The command's output ends only when nobody here holds a copy.
     drop(stdio);
     // What is said there is worth more than that it could not be written to.
@@ -190,7 +204,7 @@ pub fn enter_if_helper() -> Option<ExitCode> {
 
 fn serve(channel: UnixStream) -> ExitCode {
     // What cannot be told on the channel can be told nowhere: the other end sees the exit.
-    let Ok((launch, stdio)) = handover::receive_launch(&channel) else {
+    let Ok((launch, stdio, way_out)) = handover::receive_launch(&channel) else {
         return ExitCode::FAILURE;
     };
     let installed =
@@ -198,7 +212,11 @@ fn serve(channel: UnixStream) -> ExitCode {
     drop(stdio);
     let leash = Leash::on(channel);
     let result = match installed {
-        Ok(()) => hang_on(&launch, &leash, &mut |text| leash.tell(&News::Note(text.to_owned()))),
+        Ok(()) => {
+            let mut tell = |text: &str| leash.tell(&News::Note(text.to_owned()));
+            let way_out = WayOut::Elsewhere(way_out);
+            hang_on(&launch, &leash, Ties { tell: &mut tell, way_out })
+        }
         Err(error) => Err(SetupError::Host("install a descriptor".into(), error)),
     };
     leash.tell(&News::Ended(result));

@@ -3,12 +3,14 @@
 use std::ffi::OsString;
 use std::io;
 use std::mem::ManuallyDrop;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use stockade_policy::{AbsPath, Approved, Mode, Policy};
 
 use crate::SetupError;
+use crate::linux::Doors;
 use crate::linux::leash::Leash;
 
 /// The program of a [`Command`] that is this very binary: a handle on the file and no path, so
@@ -95,21 +97,43 @@ pub(crate) type Tell<'a> = &'a mut dyn FnMut(&str);
 ///
 /// [`SetupError`]: nothing of the command has run. The process must have one thread only;
 /// callers with more use [`spawn`](crate::spawn).
-pub fn launch(launch: Approved<Launch>, tell: &mut dyn FnMut(&str)) -> Result<Outcome, SetupError> {
+///
+/// When the policy has hosts or published ports, `serve` gets the way out as soon as threads may
+/// be started, and returns at once; its error ends the run.
+pub fn launch(
+    launch: Approved<Launch>,
+    tell: &mut dyn FnMut(&str),
+    serve: impl FnOnce(Doors) -> io::Result<()>,
+) -> Result<Outcome, SetupError> {
     // Left to the end of the process: to free it page by page in a process that was forked copies
     // each page first.
     let launch = ManuallyDrop::new(launch.into_action());
-    hang_on(&launch, &Leash::NONE, tell)
+    let way_out = WayOut::Served(Box::new(serve));
+    hang_on(&launch, &Leash::NONE, Ties { tell, way_out })
+}
+
+/// What a run has to do with the process that asked for it.
+pub(crate) struct Ties<'a> {
+    pub(crate) tell: Tell<'a>,
+    pub(crate) way_out: WayOut<'a>,
+}
+
+/// Who holds the outer end of the way out.
+pub(crate) enum WayOut<'a> {
+    /// This process, by this.
+    Served(Box<dyn FnOnce(Doors) -> io::Result<()> + 'a>),
+    /// Another one; this is the sandbox's end, if the policy needs any.
+    Elsewhere(Option<OwnedFd>),
 }
 
 /// The same for a run that ends with `leash`. What is run was reviewed by whoever calls.
 pub(crate) fn hang_on(
     launch: &Launch,
     leash: &Leash,
-    tell: Tell<'_>,
+    ties: Ties<'_>,
 ) -> Result<Outcome, SetupError> {
     match launch.policy.mode {
-        Mode::ReadOnly | Mode::WorkspaceWrite => crate::linux::launch(launch, leash, tell),
+        Mode::ReadOnly | Mode::WorkspaceWrite => crate::linux::launch(launch, leash, ties),
         Mode::DangerFullAccess if !launch.layers.is_empty() => Err(SetupError::Host(
             "lay a draft over files without a boundary".into(),
             io::ErrorKind::Unsupported.into(),

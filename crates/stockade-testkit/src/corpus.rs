@@ -47,6 +47,9 @@ pub struct Case {
     /// Whether the laboratory must be root's own, not one in a user namespace.
     #[serde(default)]
     pub real_root: bool,
+    /// Whether an internet of its own is beside the laboratory (`corpus/internet.sh`).
+    #[serde(default)]
+    pub internet: bool,
     /// Further options of `stockade run`.
     #[serde(default)]
     pub options: String,
@@ -85,6 +88,12 @@ impl Case {
         for (name, text) in scripts {
             if !text.is_empty() {
                 fs::write(folder.join(name), text)?;
+            }
+        }
+        if self.internet {
+            let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../corpus");
+            for name in ["internet.sh", "internet.py"] {
+                fs::copy(corpus.join(name), folder.join(name))?;
             }
         }
         Ok(())

@@ -34,6 +34,7 @@ mod id;
 mod journal;
 mod judge;
 pub mod local;
+pub mod network;
 pub mod patch;
 pub mod place;
 mod question;

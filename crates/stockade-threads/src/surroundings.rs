@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use stockade_agents::Hands as _;
-use stockade_policy::{ApprovalPolicy, Mode, Verdict};
+use stockade_policy::{ApprovalPolicy, Mode, Network, Verdict};
 
 use crate::bounds::{Bounds, shown};
 use crate::judge::Judge;
@@ -37,11 +37,29 @@ pub(crate) fn describe(judge: &Judge, bounds: &Bounds, instructions: &str) -> St
     };
     text.push_str(&may);
     if judge.mode != Mode::DangerFullAccess {
-        text.push_str(" There is no network except the boundary's own loopback.");
+        text.push_str(&network(&policy.network));
     }
     text.push('\n');
     text.push_str(&judged(judge, instructions));
     text
+}
+
+/// What of the network can be reached, in a sentence.
+fn network(network: &Network) -> String {
+    if let (Some(_), true) = (&network.open, network.deny.is_empty()) {
+        return " Every public host can be reached.".to_owned();
+    }
+    let mut entries: Vec<String> =
+        network.allow.iter().map(|rule| rule.entry.to_string()).collect();
+    entries.extend(network.open.iter().map(|_| "every public host that is not denied".to_owned()));
+    entries.extend(network.host_ports.iter().map(|port| format!("localhost:{port}")));
+    if entries.is_empty() {
+        return " There is no network except the boundary's own loopback.".to_owned();
+    }
+    format!(
+        " Of the network only this can be reached: {}; other names do not exist inside.",
+        entries.join(", ")
+    )
 }
 
 /// The same for a thread in a machine of its own, with the repository in `folder`.
@@ -132,6 +150,11 @@ pub(crate) fn pinned(judge: &Judge, bounds: &Bounds) -> String {
         line(key, format!("[{}]", paths.collect::<Vec<_>>().join(", ")));
     }
     line("host_ports", format!("{:?}", policy.network.host_ports));
+    for (key, rules) in [("hosts", &policy.network.allow), ("denied_hosts", &policy.network.deny)] {
+        let entries = rules.iter().map(|rule| quoted(&rule.entry.to_string()));
+        line(key, format!("[{}]", entries.collect::<Vec<_>>().join(", ")));
+    }
+    line("open_network", policy.network.open.is_some().to_string());
     line("processes", policy.limits.processes.to_string());
     line("tmp_bytes", policy.limits.tmp_bytes.to_string());
     if let Some(limit) = policy.limits.wall_time {

@@ -72,6 +72,7 @@ pub(super) fn request(arguments: &BoundaryArgs) -> Result<Request, Failure> {
         hide: arguments.hide.clone(),
         env: arguments.env.iter().map(|flag| env_flag(flag)).collect::<Result<_, _>>()?,
         allow_hosts: arguments.allow_host.clone(),
+        publish: arguments.publish.clone(),
         timeout: timeout.map_err(|error| wrong("--timeout", &error))?,
         options: arguments.config.clone(),
         profile: arguments.profile.clone(),

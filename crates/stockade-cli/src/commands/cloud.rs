@@ -131,8 +131,11 @@ struct BoundaryWalls {
 
 impl BoundaryWalls {
     fn of(flags: &BoundaryArgs) -> Self {
-        let not_yet =
-            [(!flags.env.is_empty(), "--env"), (!flags.allow_host.is_empty(), "--allow-host")];
+        let not_yet = [
+            (!flags.env.is_empty(), "--env"),
+            (!flags.allow_host.is_empty(), "--allow-host"),
+            (!flags.publish.is_empty(), "--publish"),
+        ];
         Self {
             not_yet: not_yet.into_iter().find(|(used, _)| *used).map(|(_, flag)| flag),
             has_sandbox: flags.sandbox.is_some(),

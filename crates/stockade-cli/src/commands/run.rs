@@ -12,6 +12,7 @@ use stockade_policy::{Mode, Reason, Review, Verdict, review};
 use stockade_sandbox::{Command, Exceeded, Launch, Outcome, SetupError};
 use stockade_threads::caches::Held;
 use stockade_threads::local::Ended;
+use stockade_threads::network::{Blocked, NetworkService};
 use stockade_threads::{Bounds, Drafted, Judge, record};
 
 use super::{boundary, found, local, run_log};
@@ -130,8 +131,14 @@ fn typed(launch: Launch, arguments: &BoundaryArgs, env: &Env) -> Result<Outcome,
             ui::say("stockade", text);
         }
     };
+    let network = NetworkService::prepare(&launch.policy.network, None, |_event| ())?;
+    let serve = |doors| network.serve(doors);
     match review(launch, &[(Verdict::Allow, Reason::Typed)]) {
-        Review::Allowed(launch) => launched(stockade_sandbox::launch(launch, &mut tell), env),
+        Review::Allowed(launch) => {
+            let outcome = launched(stockade_sandbox::launch(launch, &mut tell, serve), env);
+            say_blocked(&network.blocked(), tell);
+            outcome
+        }
         Review::Ask(_) | Review::Denied(_) => {
             unreachable!("a typed command has one verdict, which allows it")
         }
@@ -176,6 +183,24 @@ pub(super) fn over_limit(exceeded: Exceeded) -> (String, &'static str) {
             (text, "limits.open_files")
         }
     }
+}
+
+/// As many refused hosts as one line names.
+const NAMED: usize = 3;
+
+/// What of the network was refused, with what would allow it, in one line.
+fn say_blocked(blocked: &[Blocked], mut tell: impl FnMut(&str)) {
+    if blocked.is_empty() {
+        return;
+    }
+    let one = |blocked: &Blocked| match &blocked.remedy {
+        Some(entry) => format!("{} (`--allow-host {entry}` would allow it)", blocked.host),
+        None => format!("{} ({})", blocked.host, blocked.why),
+    };
+    let named: Vec<_> = blocked.iter().take(NAMED).map(one).collect();
+    let more = blocked.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    tell(&format!("blocked: {}{more}", named.join(", ")));
 }
 
 /// Inside another Stockade namespaces are refused on purpose, and no setting of the machine

@@ -36,7 +36,8 @@ enum Skip {
 
 fn selected(kind: Kind) -> Vec<Case> {
     let part = env::var("STOCKADE_CASE").unwrap_or_default();
-    load(kind).into_iter().filter(|case| case.name.contains(&part)).collect()
+    let is_meant = |case: &Case| case.name.contains(&part) || case.area.contains(&part);
+    load(kind).into_iter().filter(is_meant).collect()
 }
 
 fn run_row(lab: &Lab, kind: Kind, case: &Case, user: User) -> Row {

@@ -192,28 +192,60 @@ fn what_is_not_there_yet_is_refused_by_name() {
       |
       = help: take this line out until then
     ");
-    insta::assert_snapshot!(said("[sandbox_workspace_write]\nnetwork_access = true\n"), @r"
-    error: not yet: the network beyond localhost
+    insta::assert_snapshot!(said("[network]\nupstream = 'none'\n"), @r#"
+    error: not yet: this part of the network
      --> TOP/home/.config/stockade/config.toml:2:1
       |
-    2 | network_access = true
-      | ^^^^^^^^^^^^^^ cannot be enforced by this version
-      |
-      = help: take this line out until then
-    ");
-    insta::assert_snapshot!(said("[log]\nrequired = true\n"), @r"
-    error: not yet: the record of a run
-     --> TOP/home/.config/stockade/config.toml:2:1
-      |
-    2 | required = true
+    2 | upstream = 'none'
       | ^^^^^^^^ cannot be enforced by this version
       |
       = help: take this line out until then
-    ");
-    insta::assert_snapshot!(said("[network]\nallow = ['github.com']\n"), @r"
-    error: not yet: TOP/home/.config/stockade/config.toml:2: `github.com`: only `localhost:PORT` can be opened
-    hint: other hosts need the gateway, which this version does not have
-    ");
+    "#);
+}
+
+#[test]
+fn a_bad_host_is_shown_in_its_line() {
+    insta::assert_snapshot!(said("[network]\nallow = ['github.com', 'registrie:s']\n"), @r#"
+    error: `registrie:s`: a port is a number from 1 to 65535, or `*`
+     --> TOP/home/.config/stockade/config.toml:2:24
+      |
+    2 | allow = ['github.com', 'registrie:s']
+      |                        ^^^^^^^^^^^^^ not a host
+      |
+      = help: did you mean `registries`?
+    "#);
+    insta::assert_snapshot!(said("[network]\ndeny = ['0x7f.1']\n"), @r#"
+    error: `0x7f.1`: this is an address in an unusual spelling, or ends like one
+     --> TOP/home/.config/stockade/config.toml:2:9
+      |
+    2 | deny = ['0x7f.1']
+      |         ^^^^^^^^ not a host
+      |
+      = help: write `HOST`, `HOST:PORT`, `HOST:*` or `*.HOST`, or one of the presets registries, git-hosts, llm
+    "#);
+    insta::assert_snapshot!(said("[network]\nallow = ['127.0.0.1:80']\n"), @r#"
+    error: `127.0.0.1:80` names no port of the loopback
+     --> TOP/home/.config/stockade/config.toml:2:10
+      |
+    2 | allow = ['127.0.0.1:80']
+      |          ^^^^^^^^^^^^^^ not a host
+      |
+      = help: write `localhost:PORT`, with a PORT from 1 to 65535
+    "#);
+    insta::assert_snapshot!(said("[network]\nprivate = ['10.0.0.1/8']\n"), @r#"
+    error: `10.0.0.1/8`: the prefix of a range is a number of bits, and the address has none set beyond them
+     --> TOP/home/.config/stockade/config.toml:2:12
+      |
+    2 | private = ['10.0.0.1/8']
+      |            ^^^^^^^^^^^^ not a range
+    "#);
+    insta::assert_snapshot!(said("[network]\nprivate = ['127.0.0.0/8']\n"), @r#"
+    error: `127.0.0.0/8`: this range is never opened (loopback, multicast, or used by Stockade itself)
+     --> TOP/home/.config/stockade/config.toml:2:12
+      |
+    2 | private = ['127.0.0.0/8']
+      |            ^^^^^^^^^^^^^ not a range
+    "#);
 }
 
 #[test]

@@ -70,7 +70,6 @@ fn a_projects_file_narrows_and_its_widenings_are_said() {
     TOP/home/work/.stockade/config.toml:11: ignored: a project file may not open the network
     TOP/home/work/.stockade/config.toml:9: ignored: a project file may not set variables
     TOP/home/work/.stockade/config.toml:13: ignored: a project file may not allow commands
-    TOP/home/work/.stockade/config.toml:12: ignored: a project file may not settle the network
     TOP/home/work/.stockade/config.toml:5: ignored: a project file may not open the network
     TOP/home/work/.stockade/config.toml:6: ignored: writable root `docs`: a project file may not widen the roots
     TOP/home/work/.stockade/config.toml:6: ignored: writable root `/etc`: it can be no root
@@ -180,7 +179,7 @@ fn ports_of_the_hosts_loopback_and_nothing_else() {
             "names no port of the loopback",
             &["localhost", "localhost:0", "localhost:65536", "127.0.0.1:80"][..],
         ),
-        ("not yet: --allow-host", &["github.com", "*"]),
+        ("--allow-host", &["http://github.com", "*", "0x7f.1", "github.com:0"]),
     ] {
         for host in hosts {
             lab.request.allow_hosts = vec![(*host).to_owned()];
@@ -188,6 +187,54 @@ fn ports_of_the_hosts_loopback_and_nothing_else() {
             assert!(text.contains(why) && text.contains(host), "{text}");
         }
     }
+}
+
+#[test]
+fn hosts_of_all_layers_add_up_and_denying_wins() {
+    let mut lab = Lab::new();
+    lab.user(
+        "[network]\nallow = ['Example.ORG', 'git-hosts', 'localhost:80']\n\
+         deny = ['gitlab.com', 'localhost:81']\nprivate = ['10.0.0.0/8']\n",
+    );
+    lab.project("[network]\ndeny = ['evil.example.org:443']\nallow = ['evil.org']\n");
+    lab.request.allow_hosts = vec!["*.example.org".to_owned(), "localhost:81".to_owned()];
+    let network = lab.loaded().policy.network;
+    let decided = |host: &str, port| {
+        network.decide(&stockade_policy::Host::new(host).unwrap(), port).to_string()
+    };
+    assert!(decided("example.org", 443).ends_with(".config/stockade/config.toml:2)"));
+    assert_eq!(decided("a.example.org", 80), "allowed by `*.example.org` (--allow-host)");
+    assert!(decided("github.com", 22).starts_with("allowed by `github.com:22`"));
+    assert!(decided("gitlab.com", 22).starts_with("denied by `gitlab.com:*`"), "every port");
+    assert!(decided("evil.example.org", 443).starts_with("denied by `evil.example.org:443`"));
+    assert_eq!(decided("evil.org", 443), "not allowed", "a project does not open");
+    assert_eq!(network.host_ports, [80]);
+    assert_eq!(network.word(), "hosts");
+    assert_eq!(lab.loaded().warnings.len(), 1);
+}
+
+#[test]
+fn network_access_is_every_public_host_and_a_project_can_close_it() {
+    let lab = Lab::new();
+    lab.user("[sandbox_workspace_write]\nnetwork_access = true\n");
+    assert_eq!(lab.loaded().policy.network.word(), "open");
+    lab.project("[sandbox_workspace_write]\nnetwork_access = false\n");
+    assert_eq!(lab.loaded().policy.network.word(), "none");
+}
+
+#[test]
+fn published_ports_are_read_or_refused() {
+    let mut lab = Lab::new();
+    lab.request.publish = vec!["8080:80".to_owned(), "3000".to_owned(), "3000:3000".to_owned()];
+    let published = lab.loaded().policy.network.published;
+    let ports: Vec<_> = published.iter().map(|ports| (ports.outside, ports.inside)).collect();
+    assert_eq!(ports, [(8080, 80), (3000, 3000)]);
+    for wrong in ["", "0", "80:", ":80", "1:2:3", "http", "70000", "0.0.0.0:80"] {
+        lab.request.publish = vec![wrong.to_owned()];
+        assert!(lab.refused().contains("names no port"), "{wrong}");
+    }
+    lab.request.publish = vec!["80:1".to_owned(), "80:2".to_owned()];
+    assert!(lab.refused().contains("named twice"));
 }
 
 #[test]

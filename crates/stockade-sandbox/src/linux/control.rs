@@ -27,6 +27,8 @@ const DESCRIPTORS_MAX: usize = 16;
 pub(crate) enum Order {
     /// The id maps are written.
     Mapped,
+    /// The way out is served.
+    Served,
     /// Pass this signal to the command.
     Signal(i32),
     /// The user brought Stockade back to the foreground.
@@ -77,6 +79,7 @@ impl Order {
     fn encode(self) -> [u8; 5] {
         let (kind, value) = match self {
             Self::Mapped => (b'm', 0),
+            Self::Served => (b'w', 0),
             Self::Signal(number) => (b's', number.cast_unsigned()),
             Self::Resume => (b'r', 0),
         };
@@ -89,6 +92,7 @@ impl Order {
         let value = u32::from_le_bytes([a, b, c, d]);
         match kind {
             b'm' => Ok(Self::Mapped),
+            b'w' => Ok(Self::Served),
             b's' => Ok(Self::Signal(value.cast_signed())),
             b'r' => Ok(Self::Resume),
             _ => Err(invalid("order kind")),
@@ -190,7 +194,8 @@ impl Report {
     }
 }
 
-fn send(to: impl AsFd, packet: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
+/// Sends one packet with `descriptors`.
+pub(super) fn send(to: impl AsFd, packet: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
     let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -202,7 +207,8 @@ fn send(to: impl AsFd, packet: &[u8], descriptors: &[OwnedFd]) -> io::Result<()>
     Ok(())
 }
 
-fn receive(from: impl AsFd) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+/// Takes one packet with its descriptors; an empty one when the other end is gone.
+pub(super) fn receive(from: impl AsFd) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut packet = vec![0; PACKET_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -233,7 +239,7 @@ mod tests {
 
     #[test]
     fn orders_survive_the_wire() {
-        let orders = [Order::Mapped, Order::Signal(15), Order::Resume];
+        let orders = [Order::Mapped, Order::Served, Order::Signal(15), Order::Resume];
         for order in orders {
             assert_eq!(Order::decode(&order.encode()).unwrap(), order);
         }

@@ -18,7 +18,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
 };
-use stockade_policy::{AbsPath, Limits, Mode, Network, Policy};
+use stockade_policy::{AbsPath, HostRule, Limits, Mode, Network, Policy, Published};
 
 use crate::{Command, Exceeded, Launch, Layer, Outcome, SetupError};
 
@@ -41,14 +41,16 @@ fn malformed(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("malformed message: {what}"))
 }
 
-/// Hands `launch` over, with the descriptors that are to be the command's 0–2.
+/// Hands `launch` over, with the descriptors that are to be the command's 0–2 and the sandbox's
+/// end of its way out, if it has one.
 pub(crate) fn send_launch(
     mut to: &UnixStream,
     launch: &Launch,
     stdio: &[OwnedFd; 3],
+    way_out: Option<&OwnedFd>,
 ) -> io::Result<()> {
-    let borrowed = stdio.each_ref().map(OwnedFd::as_fd);
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let borrowed: Vec<_> = stdio.iter().chain(way_out).map(OwnedFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(&borrowed)) {
         return Err(malformed("descriptors"));
@@ -57,10 +59,13 @@ pub(crate) fn send_launch(
     to.write_all(&Writer::framed(|writer| writer.launch(launch)))
 }
 
+/// A launch, the command's 0–2, and the sandbox's end of its way out.
+pub(crate) type Handed = (Launch, [OwnedFd; 3], Option<OwnedFd>);
+
 /// Takes a launch and its descriptors.
-pub(crate) fn receive_launch(from: &UnixStream) -> io::Result<(Launch, [OwnedFd; 3])> {
+pub(crate) fn receive_launch(from: &UnixStream) -> io::Result<Handed> {
     let mut first = [0];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(&mut first)];
     rustix::net::recvmsg(from, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
@@ -70,12 +75,13 @@ pub(crate) fn receive_launch(from: &UnixStream) -> io::Result<(Launch, [OwnedFd;
             descriptors.extend(rights);
         }
     }
+    let way_out = if descriptors.len() == 4 { descriptors.pop() } else { None };
     let stdio = descriptors.try_into().map_err(|_found: Vec<OwnedFd>| malformed("descriptors"))?;
     let body = receive_frame(from)?;
     let mut reader = Reader(&body);
     let launch = reader.launch()?;
     reader.end()?;
-    Ok((launch, stdio))
+    Ok((launch, stdio, way_out))
 }
 
 fn receive_frame(mut from: &UnixStream) -> io::Result<Vec<u8>> {
@@ -192,8 +198,7 @@ impl Writer {
         for paths in [writable, protected, hidden, readable, caches] {
             self.paths(paths);
         }
-        let Network { host_ports } = network;
-        self.list(host_ports, |writer, port| writer.number((*port).into()));
+        self.network(network);
         let Limits { processes, memory_bytes, open_files, tmp_bytes, tmp_inodes, wall_time } =
             limits;
         self.number((*processes).into());
@@ -202,6 +207,23 @@ impl Writer {
         self.number(*tmp_bytes);
         self.number(*tmp_inodes);
         self.list(wall_time.as_slice(), |writer, time| writer.time(*time));
+    }
+
+    fn network(&mut self, network: &Network) {
+        let Network { host_ports, published, allow, deny, private, open } = network;
+        self.list(host_ports, |writer, port| writer.number((*port).into()));
+        self.list(published, |writer, Published { outside, inside }| {
+            writer.number((*outside).into());
+            writer.number((*inside).into());
+        });
+        for rules in [allow, deny] {
+            self.list(rules, |writer, HostRule { entry, place }| {
+                writer.bytes(entry.to_string().as_bytes());
+                writer.bytes(place.as_bytes());
+            });
+        }
+        self.list(private, |writer, range| writer.bytes(range.to_string().as_bytes()));
+        self.list(open.as_slice(), |writer, place| writer.bytes(place.as_bytes()));
     }
 
     fn news(&mut self, news: &News) {
@@ -361,7 +383,7 @@ impl<'a> Reader<'a> {
             hidden: self.list(Self::abs_path)?,
             readable: self.list(Self::abs_path)?,
             caches: self.list(Self::abs_path)?,
-            network: Network { host_ports: self.list(Self::number)? },
+            network: self.network()?,
             limits: Limits {
                 processes: self.number()?,
                 memory_bytes: self.number()?,
@@ -370,6 +392,24 @@ impl<'a> Reader<'a> {
                 tmp_inodes: self.number()?,
                 wall_time: self.optional(Self::time)?,
             },
+        })
+    }
+
+    fn network(&mut self) -> io::Result<Network> {
+        let rule = |reader: &mut Self| {
+            let entry = reader.text()?.parse().map_err(|_unknown| malformed("host"))?;
+            Ok(HostRule { entry, place: reader.text()? })
+        };
+        Ok(Network {
+            host_ports: self.list(Self::number)?,
+            published: self.list(|reader| {
+                Ok(Published { outside: reader.number()?, inside: reader.number()? })
+            })?,
+            allow: self.list(rule)?,
+            deny: self.list(rule)?,
+            private: self
+                .list(|reader| reader.text()?.parse().map_err(|_unknown| malformed("range")))?,
+            open: self.optional(Self::text)?,
         })
     }
 
@@ -417,6 +457,18 @@ mod tests {
         PathBuf::from(OsString::from_vec(bytes.to_vec()))
     }
 
+    fn network() -> Network {
+        let rule = |entry: &str| HostRule { entry: entry.parse().unwrap(), place: "f:1".into() };
+        Network {
+            host_ports: vec![1, u16::MAX],
+            published: vec![Published { outside: 8080, inside: 80 }],
+            allow: vec![rule("*.example.org:22"), rule("[2001:db8::/32]:*")],
+            deny: vec![rule("bad.example.org")],
+            private: vec!["10.0.0.0/8".parse().unwrap()],
+            open: Some("f:2".to_owned()),
+        }
+    }
+
     fn launch() -> Launch {
         let absolute = |bytes: &[u8]| AbsPath::new(path(bytes)).unwrap();
         Launch {
@@ -435,7 +487,7 @@ mod tests {
                 hidden: vec![absolute(b"/h/.ssh")],
                 readable: Vec::new(),
                 caches: vec![absolute(b"/h/.cargo")],
-                network: Network { host_ports: vec![1, u16::MAX] },
+                network: network(),
                 limits: Limits {
                     wall_time: Some(Duration::from_millis(1500)),
                     ..Limits::for_memory(1 << 40)

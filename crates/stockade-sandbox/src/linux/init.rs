@@ -14,6 +14,7 @@ use rustix::termios::Termios;
 
 use super::control::{End, Order, Report};
 use super::failure::{Failure, step};
+use super::gate::{self, Gate};
 use super::mounts;
 use super::plan::Plan;
 use super::stdio::Reopened;
@@ -33,6 +34,8 @@ pub(crate) struct Inside<'a> {
     pub(crate) command: &'a Command,
     /// The socket to the parent.
     pub(crate) channel: OwnedFd,
+    /// The end of the way out, if there is one.
+    pub(crate) gate: Option<OwnedFd>,
     /// The signals that were blocked, and ignored, when Stockade was started.
     pub(crate) mask: SignalSet,
     pub(crate) ignored: &'a [i32],
@@ -90,9 +93,20 @@ impl Inside<'_> {
             landlock::restrict(self.plan)?;
         }
         credentials_unsafe::forsake_privileges().map_err(step("drop", "privileges"))?;
-        credentials_unsafe::keep_capabilities(1 << credentials_unsafe::CAP_SYS_PTRACE)
-            .map_err(step("drop", "capabilities"))?;
+        let mut kept = 1 << credentials_unsafe::CAP_SYS_PTRACE;
+        if self.gate.is_some() {
+            // Over the sandbox's own ports, on which connections to hosts begin.
+            kept |= 1 << credentials_unsafe::CAP_NET_BIND_SERVICE;
+        }
+        credentials_unsafe::keep_capabilities(kept).map_err(step("drop", "capabilities"))?;
         self.start_target(slave, reopened)
+    }
+
+    /// The way out, for the supervisor. Nothing is forked any more, so there may be threads.
+    fn open_gate(&mut self) -> Result<Option<Gate>, Failure> {
+        let Some(channel) = self.gate.take() else { return Ok(None) };
+        gate::make_sockets(&channel).map_err(step("offer", "sockets"))?;
+        Ok(Some(Gate::new(channel)))
     }
 
     fn map_ids(&self) -> Result<(), Failure> {
@@ -126,7 +140,14 @@ impl Inside<'_> {
                 .send(&self.channel, &listeners)
                 .map_err(step("reach", "the parent"))?;
         }
-        Ok(())
+        match (&self.plan.way_out, &self.gate) {
+            (Some(way), Some(channel)) => match Order::receive(&self.channel) {
+                Ok(Some(Order::Served)) => gate::set_up(way, channel),
+                Ok(_) => Err(Failure::canary("the parent does not serve the network")),
+                Err(error) => Err(step("wait for", "the parent")(error)),
+            },
+            _ => Ok(()),
+        }
     }
 
     fn limits(&self) -> Result<(), Failure> {
@@ -198,7 +219,7 @@ impl Inside<'_> {
         let status = File::from(status_read);
         let supervisor = if self.plan.walls.seccomp {
             match take_listener(pid, &status)? {
-                Some(listener) => Some(Supervisor::new(listener)),
+                Some(listener) => Some(Supervisor::new(listener, self.open_gate()?)),
                 None => return Err(read_refusal(&status).map_or_else(lost, as_failure)),
             }
         } else {
@@ -443,7 +464,7 @@ impl Running {
             Order::Resume => {
                 process_unsafe::kill(-self.pid, libc::SIGCONT).ok();
             }
-            Order::Mapped => {}
+            Order::Mapped | Order::Served => {}
         }
         Ok(true)
     }

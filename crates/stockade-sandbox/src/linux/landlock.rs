@@ -18,6 +18,7 @@ use rustix::fs::{FileType, Mode, OFlags, RawDir};
 
 use super::failure::{Failure, step};
 use super::mounts;
+use super::names;
 use super::plan::{Content, Placement, Plan};
 use super::sys::landlock_unsafe::{self as sys, RulesetAttr};
 
@@ -101,6 +102,12 @@ impl Rules {
         // A process writes to files of its own there (`comm`, `oom_score_adj`), with `O_TRUNC`
         // when a shell does it; what concerns the machine is read-only by mount and by owner.
         self.allow(Path::new("/proc"), (WRITE_FILE | READ_FILE | TRUNCATE) & self.handled)?;
+        if plan.way_out.as_ref().is_some_and(|way| way.has_hosts) {
+            // Ours, over what may be a link there, which gets no rule by itself.
+            for name in names::FILES {
+                self.allow(&Path::new("/etc").join(name), READ_FILE)?;
+            }
+        }
         self.allow_stdio();
         Ok(())
     }

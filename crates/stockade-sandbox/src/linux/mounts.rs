@@ -8,7 +8,7 @@
 //! every path is opened without following a single symbolic link, so that nothing that was
 //! planted or swapped meanwhile can lead a mount elsewhere.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
@@ -20,6 +20,7 @@ use stockade_policy::AbsPath;
 use super::failure::{Failure, step};
 use super::layers::{self, Caches};
 use super::masks::Masks;
+use super::names;
 use super::plan::{Content, Placement, Plan};
 use super::sys::mount_unsafe::{Attributes, mount_setattr};
 
@@ -48,6 +49,8 @@ pub(crate) fn build(plan: &Plan) -> Result<Option<&'static str>, Failure> {
     layers::lay(&plan.layers)?;
     let (caches, note) = plan.caches.as_ref().map(layers::caches).unwrap_or_default();
     let kept = capture(plan, caches.as_ref())?;
+    let has_hosts = plan.way_out.as_ref().is_some_and(|way| way.has_hosts);
+    let contents = has_hosts.then(names::contents);
     let devices = capture_devices()?;
     let tree = open("/")?;
     let attributes = Attributes {
@@ -91,6 +94,9 @@ pub(crate) fn build(plan: &Plan) -> Result<Option<&'static str>, Failure> {
     }
     masks.finish()?;
     devices_view(&scratch, &devices)?;
+    if let Some(contents) = contents {
+        names_view(&scratch, &contents)?;
+    }
     // The scratch is left where it stands, below the `/proc` that comes now: to unmount it
     // would wait for a grace period of the kernel's, about a tenth of a start.
     proc_view()?;
@@ -329,6 +335,31 @@ fn new_tmpfs(plan: &Plan) -> io::Result<OwnedFd> {
     rustix::mount::fsconfig_create(&fs)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
     Ok(rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// Puts our own files over those by which programs find names. One that is a link (to `/run`, often)
+/// is covered itself: a mount on a link is met before the link is followed.
+fn names_view(scratch: &Scratch, contents: &[String; 3]) -> Result<(), Failure> {
+    for (name, content) in names::FILES.iter().zip(contents) {
+        let path = Path::new("/etc").join(name);
+        let target = match open_quietly(&path) {
+            Ok(target) => target,
+            Err(error) if is_absent(&error) => continue,
+            Err(error) => return Err(step("open", path)(error)),
+        };
+        let make = || -> io::Result<()> {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            let file = rustix::fs::openat(&scratch.root, *name, flags, Mode::from_raw_mode(0o444))?;
+            // Made under the user's umask.
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(0o444))?;
+            std::fs::File::from(file).write_all(content.as_bytes())
+        };
+        make().map_err(step("make a file for", &path))?;
+        let tree = subtree(&scratch.root, name)?;
+        set(&tree, READ_ONLY, false, &path)?;
+        attach_on(&tree, &target).map_err(step("mount over", path))?;
+    }
+    Ok(())
 }
 
 fn make_file(root: &OwnedFd, path: impl AsRef<Path>, mode: u32) -> io::Result<()> {

@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use stockade_policy::{AbsPath, Limits, Policy};
 
 use super::control::{self, End, Order, Report};
+use super::doors::Doors;
 use super::forward;
 use super::init::Inside;
 use super::leash::Leash;
@@ -21,7 +22,7 @@ use super::sys::process_unsafe::{self, Change, Fork, Namespaced};
 use super::sys::signal_unsafe::{self, SignalSet};
 use super::terminal::{self, Terminal};
 use super::usage::Usage;
-use crate::launch::{OWN_PROGRAM, Tell};
+use crate::launch::{OWN_PROGRAM, Tell, Ties, WayOut};
 use crate::{Command, Launch, Outcome, SetupError};
 
 /// Signals that are passed on to the command.
@@ -47,14 +48,14 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) fn launch(
     launch: &Launch,
     leash: &Leash,
-    tell: Tell<'_>,
+    ties: Ties<'_>,
 ) -> Result<Outcome, SetupError> {
     // Never freed, as the launch is not.
     let mut plan = ManuallyDrop::new(Plan::new(&launch.policy, &host_sockets()));
     plan.layers.clone_from(&launch.layers);
     plan.caches.clone_from(&launch.caches);
     plan.runs_itself = launch.command.program == OWN_PROGRAM;
-    run(&plan, &launch.command, &launch.policy, (leash, tell))
+    run(&plan, &launch.command, &launch.policy, (leash, ties))
 }
 
 /// Runs `command` as `plan` says. The tests of single walls start here.
@@ -62,14 +63,14 @@ pub(super) fn run(
     plan: &Plan,
     command: &Command,
     policy: &Policy,
-    (leash, tell): (&Leash, Tell<'_>),
+    (leash, ties): (&Leash, Ties<'_>),
 ) -> Result<Outcome, SetupError> {
     let ignored = signal_unsafe::ignored(&FORWARDED);
     let mut held = FORWARDED.to_vec();
     held.extend(HELD);
     let set = SignalSet::of(&held);
     let mask = signal_unsafe::block(&set).map_err(host("block signals"))?;
-    let result = run_masked(plan, command, (policy, leash, tell), (mask, &set, &ignored));
+    let result = run_masked(plan, command, (policy, leash, ties), (mask, &set, &ignored));
     signal_unsafe::set_mask(&mask).map_err(host("restore the signal mask"))?;
     result
 }
@@ -77,7 +78,7 @@ pub(super) fn run(
 fn run_masked(
     plan: &Plan,
     command: &Command,
-    (policy, leash, tell): (&Policy, &Leash, Tell<'_>),
+    (policy, leash, Ties { tell, way_out }): (&Policy, &Leash, Ties<'_>),
     (mask, set, ignored): (SignalSet, &SignalSet, &[i32]),
 ) -> Result<Outcome, SetupError> {
     // Without a loopback here there is nothing for the canary to reach.
@@ -86,6 +87,7 @@ fn run_masked(
     let terminals = terminal::which();
     let mut terminal = Terminal::of_user(terminals);
     let (ours, theirs) = control::pair().map_err(host("make a socket pair"))?;
+    let (gate, serve) = gate(plan, way_out).map_err(host("make a socket pair"))?;
     // Before the clone: in a user namespace without a map every id is the overflow id.
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     let is_root = uid.is_root();
@@ -97,6 +99,7 @@ fn run_masked(
                 plan,
                 command,
                 channel: theirs,
+                gate,
                 mask,
                 ignored,
                 mapped_outside: is_root,
@@ -110,10 +113,17 @@ fn run_masked(
         }
         Err(error) => return Err(SetupError::Namespaces(error)),
     };
-    drop(theirs);
+    let is_gated = gate.is_some();
+    drop((theirs, gate));
+    if let Some((doors, serve)) = serve {
+        serve(doors).map_err(host("serve the network"))?;
+    }
     if is_root {
         map_ids(&child).map_err(host("map user and group ids"))?;
         Order::Mapped.send(&ours).map_err(host("reach PID 1"))?;
+    }
+    if is_gated {
+        Order::Served.send(&ours).map_err(host("reach PID 1"))?;
     }
     let mut outside = Outside {
         child,
@@ -130,6 +140,21 @@ fn run_masked(
     };
     let result = outside.watch();
     outside.close(result)
+}
+
+/// The outer end of the way out with who serves it, if that is this process.
+type Served<'a> = Option<(Doors, Box<dyn FnOnce(Doors) -> io::Result<()> + 'a>)>;
+
+/// The sandbox's end of the way out, if the plan has one, and the other.
+fn gate<'a>(plan: &Plan, way_out: WayOut<'a>) -> io::Result<(Option<OwnedFd>, Served<'a>)> {
+    match way_out {
+        _ if plan.way_out.is_none() => Ok((None, None)),
+        WayOut::Elsewhere(inside) => Ok((inside, None)),
+        WayOut::Served(serve) => {
+            let (doors, inside) = Doors::pair()?;
+            Ok((Some(inside), Some((doors, serve))))
+        }
+    }
 }
 
 fn host(step: &'static str) -> impl FnOnce(io::Error) -> SetupError {

@@ -12,7 +12,7 @@
 
 use std::path::{Path, PathBuf};
 
-use stockade_policy::{AbsPath, Mode, Policy};
+use stockade_policy::{AbsPath, AddressRange, HostPattern, HostRule, Mode, Network, Policy};
 
 use crate::Layer;
 
@@ -89,6 +89,8 @@ pub(crate) struct Plan {
     pub(crate) open_files: u32,
     /// TCP ports of the host's loopback to offer inside.
     pub(crate) host_ports: Vec<u16>,
+    /// The way out to hosts, if there is one.
+    pub(crate) way_out: Option<WayOut>,
     /// Where the canary tries to write: a folder of the host that no root covers.
     pub(crate) canary: PathBuf,
     /// Whether the command is this very program, wherever it lies.
@@ -96,6 +98,43 @@ pub(crate) struct Plan {
     /// Which walls to put up.
     pub(crate) walls: Walls,
 }
+
+/// What PID 1 makes for whoever serves the network outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WayOut {
+    /// Whether there are hosts, or published ports only.
+    pub(crate) has_hosts: bool,
+    /// Addresses that were named as such, and are therefore dialled as such.
+    pub(crate) routes: Vec<AddressRange>,
+}
+
+impl WayOut {
+    fn of(network: &Network) -> Option<Self> {
+        let has_hosts = network.has_hosts();
+        let publishes = !network.published.is_empty();
+        let range = |rule: &HostRule| match &rule.entry.pattern {
+            HostPattern::Range(range) => Some(*range),
+            HostPattern::Name(_) | HostPattern::Below(_) => None,
+        };
+        let mut routes: Vec<_> = network.allow.iter().filter_map(range).collect();
+        if network.open.is_some() {
+            routes.extend(
+                EVERYWHERE.map(|range| {
+                    range.parse::<AddressRange>().expect("invariant: these are ranges")
+                }),
+            );
+        }
+        (has_hosts || publishes).then_some(Self { has_hosts, routes })
+    }
+}
+
+/// Whether a sandbox of `policy` has a way out that somebody has to serve.
+pub(crate) fn needs_way_out(policy: &Policy) -> bool {
+    policy.mode != Mode::DangerFullAccess && WayOut::of(&policy.network).is_some()
+}
+
+/// Every address there is.
+const EVERYWHERE: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
 /// Private folders that may be written. `/dev/shm` belongs to the view of `/dev`.
 const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
@@ -145,6 +184,7 @@ impl Plan {
             processes: policy.limits.processes,
             open_files: policy.limits.open_files,
             host_ports: policy.network.host_ports.clone(),
+            way_out: WayOut::of(&policy.network),
             canary: canary(policy),
             runs_itself: false,
             walls: Walls::ALL,
@@ -241,7 +281,7 @@ fn canary(policy: &Policy) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use stockade_policy::{Limits, Network};
+    use stockade_policy::Limits;
 
     use super::*;
 

@@ -92,7 +92,9 @@ fn child() {
         }
         Fork::Child => {
             // Standard output is let go of once the command has started.
-            match outside::run(&plan, &command, &policy, (&Leash::NONE, &mut |_| {})) {
+            let way_out = crate::launch::WayOut::Elsewhere(None);
+            let ties = crate::launch::Ties { tell: &mut |_| {}, way_out };
+            match outside::run(&plan, &command, &policy, (&Leash::NONE, ties)) {
                 Ok(Outcome::Exited(status)) => eprintln!("exited {status}"),
                 Ok(other) => eprintln!("{other:?}"),
                 Err(error @ SetupError::Canary { .. }) => eprintln!("refused: {error}"),

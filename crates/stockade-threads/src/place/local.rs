@@ -17,6 +17,7 @@ use stockade_policy::{Mode, Policy, Reason, Review, Verdict, review};
 use stockade_sandbox::{Command, Launch, Layer, OWN_PROGRAM, Running, SetupError, Stdio};
 
 use super::Place;
+use crate::network::{NetworkService, PublishError};
 
 /// The first of the two arguments of the hands; no verb begins so. The second is the folder.
 const MARK: &str = "#hands";
@@ -31,6 +32,9 @@ pub enum PlaceError {
     /// The hands inside do not answer.
     #[error("the place does not answer")]
     Channel(#[from] ChannelError),
+    /// A port that is to be published belongs to somebody else.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
     /// Something outside is lacking.
     #[error("cannot make a socket for the place")]
     Host(#[from] io::Error),
@@ -41,7 +45,7 @@ impl PlaceError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Setup(error) => error.hint(),
-            Self::Channel(_) | Self::Host(_) => None,
+            Self::Channel(_) | Self::Publish(_) | Self::Host(_) => None,
         }
     }
 }
@@ -69,6 +73,7 @@ impl Local {
         (layers, caches): (Vec<Layer>, Option<Layer>),
     ) -> Result<Self, PlaceError> {
         let enforcement = walls(policy.mode);
+        let network = NetworkService::prepare(&policy.network, None, |_event| ())?;
         let folder = policy.workspace.as_path().to_owned();
         let command = Command {
             program: OWN_PROGRAM.into(),
@@ -85,7 +90,7 @@ impl Local {
         };
         let (near, far) = UnixStream::pair()?;
         let stdio = Stdio { stdin: OwnedFd::from(far), ..Stdio::null()? };
-        let running = stockade_sandbox::spawn(launch, stdio)?;
+        let running = stockade_sandbox::spawn(launch, stdio, |doors| network.serve(doors))?;
         let client = Client::connect(near.try_clone()?, near)?;
         Ok(Self { client, _running: running, shell: super::shell().to_owned(), enforcement })
     }

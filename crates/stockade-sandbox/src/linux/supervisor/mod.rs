@@ -16,6 +16,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
+use super::gate::Gate;
 use super::sys::seccomp_unsafe::{self as seccomp, Answer, Notification};
 
 use caller::Caller;
@@ -28,13 +29,15 @@ const STACK_BYTES: usize = 128 * 1024;
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     listener: Arc<OwnedFd>,
+    /// Where connections to hosts get out.
+    gate: Option<Arc<Gate>>,
 }
 
 impl Supervisor {
     /// Takes over `listener`.
-    pub(crate) fn new(listener: OwnedFd) -> Self {
+    pub(crate) fn new(listener: OwnedFd, gate: Option<Gate>) -> Self {
         seccomp::prefer_same_cpu(listener.as_fd());
-        Self { listener: Arc::new(listener) }
+        Self { listener: Arc::new(listener), gate: gate.map(Arc::new) }
     }
 
     /// The descriptor that is readable when a call waits.
@@ -49,7 +52,7 @@ impl Supervisor {
     /// Only when the listener itself is broken.
     pub(crate) fn serve_one(&self) -> io::Result<()> {
         let Some(call) = seccomp::receive(self.listener.as_fd())? else { return Ok(()) };
-        match prepare(&self.listener, &call) {
+        match prepare(&self.listener, &call, self.gate.as_ref()) {
             Ok(Prepared::Answer(answer)) => self.answer(call.id, answer),
             Ok(Prepared::Act(action)) if !action.may_block() => {
                 self.answer(call.id, action.perform())
@@ -84,10 +87,14 @@ enum Prepared {
     Act(sockets::Action),
 }
 
-fn prepare(listener: &OwnedFd, call: &Notification) -> io::Result<Prepared> {
+fn prepare(
+    listener: &OwnedFd,
+    call: &Notification,
+    gate: Option<&Arc<Gate>>,
+) -> io::Result<Prepared> {
     let caller = Caller::new(listener, call);
     match call.call {
-        libc::SYS_connect => sockets::connect(&caller),
+        libc::SYS_connect => sockets::connect(&caller, gate),
         libc::SYS_sendto => messages::sendto(&caller),
         libc::SYS_sendmsg => messages::sendmsg(&caller),
         libc::SYS_sendmmsg => messages::sendmmsg(&caller),

@@ -1,17 +1,20 @@
 //! `connect`, and what it shares with addressed sends: sockets with a name.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
-use rustix::net::AddressFamily;
+use rustix::net::{AddressFamily, SocketType};
 
 use super::caller::Caller;
 use super::messages::Send;
 use super::unix_peers::{self, SocketFile};
 use super::{Answer, Prepared, errno};
+use crate::linux::gate::{self, Gate};
 use crate::linux::sys::socket_unsafe;
 
 /// `sizeof(struct sockaddr_storage)`: no address is longer.
@@ -24,6 +27,8 @@ const PATH_OFFSET: usize = 2;
 pub(super) enum Action {
     /// Connect this socket there.
     Connect(OwnedFd, Address),
+    /// Connect this socket to a host, by the way out.
+    ConnectOut(OwnedFd, Address, Out),
     /// Send these messages.
     Send(Send),
 }
@@ -34,6 +39,8 @@ impl Action {
         let socket = match self {
             Self::Connect(socket, _) => socket,
             Self::Send(send) => send.socket(),
+            // Somebody outside is asked.
+            Self::ConnectOut(..) => return true,
         };
         !rustix::fs::fcntl_getfl(socket).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
     }
@@ -47,9 +54,24 @@ impl Action {
                     Err(error) => errno(&error),
                 }
             }
+            Self::ConnectOut(socket, address, out) => {
+                let Out { gate, to, process } = out;
+                match gate.connect(socket.as_fd(), address.bytes(), to, process) {
+                    Ok(()) => Answer::Value(0),
+                    Err(error) => errno(&error),
+                }
+            }
             Self::Send(send) => send.perform(),
         }
     }
+}
+
+/// A connection that leads out of the sandbox.
+#[derive(Debug)]
+pub(super) struct Out {
+    gate: Arc<Gate>,
+    to: SocketAddr,
+    process: u32,
 }
 
 /// An address that may be used.
@@ -135,12 +157,24 @@ fn resolve(caller: &Caller<'_>, path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// `connect(socket, address, length)`.
-pub(super) fn connect(caller: &Caller<'_>) -> io::Result<Prepared> {
+pub(super) fn connect(caller: &Caller<'_>, gate: Option<&Arc<Gate>>) -> io::Result<Prepared> {
     let socket = caller.socket(caller.integer(0))?;
     let domain = rustix::net::sockopt::socket_domain(&socket)?;
     let address = Address::of(caller, domain, caller.argument(1), caller.argument(2))?;
+    let is_stream =
+        || rustix::net::sockopt::socket_type(&socket).is_ok_and(|kind| kind == SocketType::STREAM);
+    let out = match gate {
+        Some(gate) if domain != AddressFamily::UNIX && is_stream() => {
+            let process = u32::try_from(caller.thread()).unwrap_or_default();
+            gate::leads_out(address.bytes()).map(|to| Out { gate: Arc::clone(gate), to, process })
+        }
+        _ => None,
+    };
     caller.confirm()?;
-    Ok(Prepared::Act(Action::Connect(socket, address)))
+    Ok(Prepared::Act(match out {
+        Some(out) => Action::ConnectOut(socket, address, out),
+        None => Action::Connect(socket, address),
+    }))
 }
 
 #[cfg(test)]

@@ -3,9 +3,12 @@
 
 use std::io;
 
-/// `CAP_SYS_PTRACE` (linux/capability.h): the one capability that PID 1 keeps, so that it
+/// `CAP_SYS_PTRACE` (linux/capability.h): the one capability that PID 1 keeps in every run, so that it
 /// may read the arguments of a trapped call.
 pub(crate) const CAP_SYS_PTRACE: u32 = 19;
+
+/// `CAP_NET_BIND_SERVICE`: ports below 1024, where connections to hosts begin.
+pub(crate) const CAP_NET_BIND_SERVICE: u32 = 10;
 
 /// The highest capability this code knows of is far below; the loop ends at the kernel's.
 const CAP_LIMIT: libc::c_ulong = 64;

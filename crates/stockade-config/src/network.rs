@@ -1,0 +1,198 @@
+//! The network of a start: what files and flags say of hosts, read strictly.
+
+use stockade_policy::{
+    AddressRange, HostEntry, HostRule, Network, Ports, Published, parse_port, preset, preset_names,
+};
+use toml::de::DeValue;
+
+use crate::diagnose::{ConfigError, nearest};
+use crate::load::Request;
+use crate::schema::{Entry, Placed, Reader, Settings, Value};
+
+/// One entry of `allow` or `deny`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Opened {
+    /// In its one spelling.
+    pub(crate) text: String,
+    /// What it is about.
+    what: What,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum What {
+    /// A port of the host's loopback.
+    Port(u16),
+    /// A host, or those of a preset.
+    Hosts(Vec<HostEntry>),
+}
+
+/// What is said of an entry that means nothing: what is wrong, and what to do.
+struct Wrong {
+    why: String,
+    hint: Option<String>,
+}
+
+impl Opened {
+    /// The one spelling of `text`, if it is an entry.
+    pub(crate) fn canonical(text: &str) -> Option<String> {
+        Self::read(text).ok().map(|opened| opened.text)
+    }
+
+    fn read(text: &str) -> Result<Self, Wrong> {
+        if let Some(port) = text.strip_prefix("localhost:")
+            && let Ok(port) = parse_port(port)
+        {
+            return Ok(Self { text: text.to_owned(), what: What::Port(port) });
+        }
+        let is_loopback =
+            ["localhost", "127.", "::1", "[::1]"].iter().any(|start| text.starts_with(start));
+        if is_loopback {
+            return Err(Wrong {
+                why: format!("`{text}` names no port of the loopback"),
+                hint: Some("write `localhost:PORT`, with a PORT from 1 to 65535".to_owned()),
+            });
+        }
+        if let Some(hosts) = preset(text) {
+            return Ok(Self { text: text.to_owned(), what: What::Hosts(hosts) });
+        }
+        let entry: HostEntry = text.parse().map_err(|error: stockade_policy::HostError| {
+            let presets: Vec<&str> = preset_names().collect();
+            let near = nearest(text, &presets).map(|near| format!("did you mean `{near}`?"));
+            let form = "write `HOST`, `HOST:PORT`, `HOST:*` or `*.HOST`, or one of the presets ";
+            let hint = near.unwrap_or_else(|| format!("{form}{}", presets.join(", ")));
+            Wrong { why: format!("`{text}`: {error}"), hint: Some(hint) }
+        })?;
+        Ok(Self { text: entry.to_string(), what: What::Hosts(vec![entry]) })
+    }
+}
+
+impl Reader<'_> {
+    pub(crate) fn network(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
+        match key.get_ref().as_ref() {
+            "allow" => self.settings.network_allow = self.opened(value)?,
+            "deny" => self.settings.network_deny = self.opened(value)?,
+            "private" => self.settings.network_private = self.ranges(value)?,
+            "upstream" | "rules" => {
+                if !self.is_ignored(value, "settle the network") {
+                    return Err(self.not_yet(key, "this part of the network"));
+                }
+            }
+            _ => return Err(self.unknown(key, "network")),
+        }
+        Ok(())
+    }
+
+    fn opened(&self, value: &Value<'_>) -> Result<Vec<Placed<Opened>>, ConfigError> {
+        self.items(value)?
+            .map(|item| {
+                let opened = Opened::read(&self.string(item)?).map_err(|wrong| {
+                    self.source.wrong(item.span(), wrong.why, "not a host", wrong.hint)
+                })?;
+                Ok(self.placed(item.span(), opened))
+            })
+            .collect()
+    }
+
+    fn ranges(&self, value: &Value<'_>) -> Result<Vec<Placed<AddressRange>>, ConfigError> {
+        self.items(value)?
+            .map(|item| {
+                let text = self.string(item)?;
+                let wrong = |why: &str| {
+                    self.source.wrong(item.span(), format!("`{text}`: {why}"), "not a range", None)
+                };
+                let range: AddressRange = text
+                    .parse()
+                    .map_err(|error: stockade_policy::HostError| wrong(&error.to_string()))?;
+                if range.is_never_a_destination() {
+                    return Err(wrong(&stockade_policy::HostError::NoDestination.to_string()));
+                }
+                Ok(self.placed(item.span(), range))
+            })
+            .collect()
+    }
+
+    fn items<'v>(
+        &self,
+        value: &'v Value<'_>,
+    ) -> Result<impl Iterator<Item = &'v Value<'v>>, ConfigError> {
+        let DeValue::Array(array) = value.get_ref() else {
+            return Err(self.wrong_value(value, "a list of strings"));
+        };
+        Ok(array.iter())
+    }
+}
+
+/// Where a layer says what would open the network further.
+pub(crate) fn network_widenings<'a>(
+    allow: &'a [Placed<Opened>],
+    private: &'a [Placed<AddressRange>],
+) -> impl Iterator<Item = &'a String> {
+    let private = private.iter().map(|range| &range.place);
+    allow.iter().map(|entry| &entry.place).chain(private)
+}
+
+/// All of it together. An entry of `deny` that names no port is about all of them.
+pub(crate) fn network(request: &Request, settings: &Settings) -> Result<Network, ConfigError> {
+    let mut network = Network {
+        open: settings.network_open.as_ref().filter(|open| open.value).map(|o| o.place.clone()),
+        private: settings.network_private.iter().map(|range| range.value).collect(),
+        ..Network::default()
+    };
+    for entry in &settings.network_allow {
+        allow(&mut network, &entry.value, &entry.place);
+    }
+    for text in &request.allow_hosts {
+        let opened = Opened::read(text).map_err(|wrong| {
+            let what = format!("--allow-host: {}", wrong.why);
+            ConfigError::Refused { what, hint: wrong.hint }
+        })?;
+        allow(&mut network, &opened, "--allow-host");
+    }
+    for entry in &settings.network_deny {
+        match &entry.value.what {
+            What::Port(port) => network.host_ports.retain(|open| open != port),
+            What::Hosts(hosts) => network.deny.extend(hosts.iter().map(|host| {
+                let ports = match host.ports {
+                    Ports::Web => Ports::All,
+                    ports @ (Ports::One(_) | Ports::All) => ports,
+                };
+                let entry_of_all = HostEntry { pattern: host.pattern.clone(), ports };
+                HostRule { entry: entry_of_all, place: entry.place.clone() }
+            })),
+        }
+    }
+    for text in &request.publish {
+        let wrong = || {
+            ConfigError::refused(
+                format!("--publish: `{text}` names no port"),
+                "write `PORT` or `HOSTPORT:PORT`, each from 1 to 65535",
+            )
+        };
+        let (outside, inside) = text.split_once(':').unwrap_or((text, text));
+        let port = |text: &str| parse_port(text).map_err(|_none| wrong());
+        let published = Published { outside: port(outside)?, inside: port(inside)? };
+        let is_taken = |other: &Published| other.outside == published.outside;
+        match network.published.iter().find(|other| is_taken(other)) {
+            None => network.published.push(published),
+            Some(other) if *other == published => {}
+            Some(_) => {
+                return Err(ConfigError::refused(
+                    format!("--publish: port {} is named twice", published.outside),
+                    "one port outside leads to one port inside",
+                ));
+            }
+        }
+    }
+    network.host_ports.sort_unstable();
+    network.host_ports.dedup();
+    Ok(network)
+}
+
+fn allow(network: &mut Network, opened: &Opened, place: &str) {
+    match &opened.what {
+        What::Port(port) => network.host_ports.push(*port),
+        What::Hosts(hosts) => network.allow.extend(
+            hosts.iter().map(|entry| HostRule { entry: entry.clone(), place: place.to_owned() }),
+        ),
+    }
+}

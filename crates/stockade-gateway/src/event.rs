@@ -1,0 +1,97 @@
+//! What happened on the network, for the record and for the end of a run.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+/// As many refused hosts as are kept apart.
+const KEPT_MAX: usize = 256;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A connection is over.
+    Connection {
+        /// The host as the program asked for it.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// The process inside, by its number there, when it is known.
+        process: Option<u32>,
+        /// What allowed it.
+        rule: String,
+        /// Bytes to the host.
+        sent: u64,
+        /// Bytes from it.
+        received: u64,
+        /// Why it came to nothing, if it did.
+        failure: Option<String>,
+    },
+    /// Something was refused.
+    Refused {
+        /// The host as the program asked for it.
+        host: String,
+        /// Its port; `None` when a name was asked for.
+        port: Option<u16>,
+        /// The process inside, by its number there, when it is known.
+        process: Option<u32>,
+        /// Why.
+        why: String,
+        /// The entry of `--allow-host` that would allow it, if one would.
+        remedy: Option<String>,
+    },
+}
+
+/// One host that was refused, however often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocked {
+    /// The host, with its port when that is known.
+    pub host: String,
+    /// How often.
+    pub times: u64,
+    /// Why, the last time.
+    pub why: String,
+    /// The entry of `--allow-host` that would allow it, if one would.
+    pub remedy: Option<String>,
+}
+
+/// Where events go.
+pub(crate) struct Log {
+    sink: Box<dyn Fn(&Event) + Send + Sync>,
+    blocked: Mutex<BTreeMap<String, Blocked>>,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log").field("blocked", &self.blocked).finish_non_exhaustive()
+    }
+}
+
+impl Log {
+    pub(crate) fn new(sink: Box<dyn Fn(&Event) + Send + Sync>) -> Self {
+        Self { sink, blocked: Mutex::default() }
+    }
+
+    pub(crate) fn tell(&self, event: &Event) {
+        if let Event::Refused { host, port, why, remedy, .. } = event {
+            let host = match port {
+                Some(port) => format!("{host}:{port}"),
+                None => host.clone(),
+            };
+            let mut blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(known) = blocked.get_mut(&host) {
+                known.times += 1;
+                known.why.clone_from(why);
+            } else if blocked.len() < KEPT_MAX {
+                let (why, remedy) = (why.clone(), remedy.clone());
+                blocked.insert(host.clone(), Blocked { host, times: 1, why, remedy });
+            }
+        }
+        (self.sink)(event);
+    }
+
+    pub(crate) fn blocked(&self) -> Vec<Blocked> {
+        let blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+        blocked.values().cloned().collect()
+    }
+}

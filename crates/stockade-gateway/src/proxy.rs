@@ -1,0 +1,164 @@
+//! A proxy for programs that want one: HTTP (`CONNECT` and whole URLs) and SOCKS 5, on one port.
+//!
+//! Sources: RFC 9110 (9.3.6), RFC 1928.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
+use std::time::Duration;
+
+use stockade_policy::{Host, HostName};
+
+use crate::dial::DialError;
+use crate::head::{Head, Read, Target};
+use crate::service::Service;
+use crate::watch::{Watch, forbidden};
+use crate::{pump, service};
+
+/// How long a program may take to say what it wants.
+const PATIENCE: Duration = Duration::from_mins(1);
+const SOCKS: u8 = 5;
+
+/// Serves one connection of a program's to the proxy.
+pub(crate) fn serve(service: &Service, stream: &TcpStream) {
+    // A program that breaks off has nobody to be told.
+    converse(service, stream).ok();
+}
+
+fn converse(service: &Service, mut stream: &TcpStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut first = [0];
+    stream.read_exact(&mut first)?;
+    if first == [SOCKS] {
+        return socks(service, stream);
+    }
+    let mut said = first.to_vec();
+    let mut buffer = [0; 4096];
+    let (head, length) = loop {
+        match Head::read(&said) {
+            Read::Whole(head, length) => break (head, length),
+            Read::Broken(why) => {
+                pump::refuse(stream, &forbidden(&format!("the request was not understood: {why}")));
+                return Ok(());
+            }
+            Read::Partial => {}
+        }
+        let count = stream.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(());
+        }
+        said.extend(buffer.iter().take(count));
+    };
+    let (host, port) = match &head.target {
+        Target::Authority(host, port) => (host.clone(), *port),
+        Target::Absolute((host, port), _) => (host.clone(), port.unwrap_or(80)),
+        Target::Path(_) => {
+            pump::refuse(
+                stream,
+                &forbidden("this is a proxy; ask it for `http://HOST/` or `CONNECT`"),
+            );
+            return Ok(());
+        }
+    };
+    let server = match service.reach(&host, port, None) {
+        Ok(server) => server,
+        Err(service::Refused::Decided(why)) => {
+            pump::refuse(stream, &forbidden(&why));
+            return Ok(());
+        }
+        Err(service::Refused::Failed(error)) => {
+            let body = format!("cannot reach {host}:{port}: {}\n", error.why());
+            let answer = format!(
+                "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            pump::refuse(stream, answer.as_bytes());
+            return Ok(());
+        }
+    };
+    let dialled = service.dialled(host, port);
+    if let Target::Authority(..) = head.target {
+        stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
+        let rest = said.split_off(length);
+        service.carry(stream, &server, Watch::new(dialled), &rest);
+    } else {
+        service.carry(stream, &server, Watch::of_proxied_request(dialled), &said);
+    }
+    Ok(())
+}
+
+// RFC 1928, 6: replies.
+const SUCCEEDED: u8 = 0;
+const NOT_ALLOWED: u8 = 2;
+const HOST_UNREACHABLE: u8 = 4;
+const REFUSED: u8 = 5;
+const COMMAND_NOT_SUPPORTED: u8 = 7;
+const ADDRESS_NOT_SUPPORTED: u8 = 8;
+
+fn socks(service: &Service, mut stream: &TcpStream) -> io::Result<()> {
+    let mut count = [0];
+    stream.read_exact(&mut count)?;
+    let mut methods = vec![0; count[0].into()];
+    stream.read_exact(&mut methods)?;
+    if !methods.contains(&0) {
+        return stream.write_all(&[SOCKS, 0xff]);
+    }
+    stream.write_all(&[SOCKS, 0])?;
+    let mut request = [0; 4];
+    stream.read_exact(&mut request)?;
+    let answer =
+        |mut stream: &TcpStream, code: u8| stream.write_all(&[SOCKS, code, 0, 1, 0, 0, 0, 0, 0, 0]);
+    let [SOCKS, command, 0, kind] = request else { return Ok(()) };
+    let Some(host) = socks_host(stream, kind)? else {
+        return answer(stream, ADDRESS_NOT_SUPPORTED);
+    };
+    let mut port = [0; 2];
+    stream.read_exact(&mut port)?;
+    let port = u16::from_be_bytes(port);
+    if command != 1 {
+        return answer(stream, COMMAND_NOT_SUPPORTED);
+    }
+    match service.reach(&host, port, None) {
+        Ok(server) => {
+            answer(stream, SUCCEEDED)?;
+            let watch = Watch::new(service.dialled(host, port));
+            service.carry(stream, &server, watch, &[]);
+            Ok(())
+        }
+        Err(service::Refused::Decided(_)) => answer(stream, NOT_ALLOWED),
+        Err(service::Refused::Failed(DialError::Unreachable(error)))
+            if error.kind() == io::ErrorKind::ConnectionRefused =>
+        {
+            answer(stream, REFUSED)
+        }
+        Err(service::Refused::Failed(_)) => answer(stream, HOST_UNREACHABLE),
+    }
+}
+
+/// Reads the address of a request; `None` when it is none that could be dialled.
+fn socks_host(mut stream: &TcpStream, kind: u8) -> io::Result<Option<Host>> {
+    Ok(match kind {
+        1 => {
+            let mut octets = [0; 4];
+            stream.read_exact(&mut octets)?;
+            Some(Host::of(IpAddr::V4(Ipv4Addr::from(octets))))
+        }
+        3 => {
+            let mut length = [0];
+            stream.read_exact(&mut length)?;
+            let mut name = vec![0; length[0].into()];
+            stream.read_exact(&mut name)?;
+            let text = String::from_utf8(name).ok();
+            // An address as text is an address; a name is a name and nothing that looks like one.
+            text.and_then(|text| match text.parse::<IpAddr>() {
+                Ok(address) => Some(Host::of(address)),
+                Err(_) => HostName::new(&text).ok().map(Host::Name),
+            })
+        }
+        4 => {
+            let mut octets = [0; 16];
+            stream.read_exact(&mut octets)?;
+            Some(Host::of(IpAddr::V6(Ipv6Addr::from(octets))))
+        }
+        _ => None,
+    })
+}

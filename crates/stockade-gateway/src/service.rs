@@ -1,0 +1,395 @@
+//! The gateway's services: names, connections, the proxy, published ports.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{Timespec, poll};
+use stockade_policy::{Host, HostName, Network};
+
+use crate::dial::{self, DialError};
+use crate::dialled::Dialled;
+use crate::dns::{self, Known};
+use crate::event::{Event, Log};
+use crate::names::{self, Names};
+use crate::upstream::Upstream;
+use crate::watch::Watch;
+use crate::{Judgement, proxy, pump};
+
+/// Connections at one time; more are refused, as a full server would.
+const CONNECTIONS_MAX: usize = 512;
+/// Stack of a thread that serves one connection. Looking a name up needs most of it.
+const STACK: usize = 256 * 1024;
+/// Longest question for a name; in bytes.
+const QUESTION_MAX: usize = 4096;
+/// Between two attempts of what failed for lack of something that others hold.
+const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+/// How long a connection of the resolver may be silent.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// Connects to a port of the loopback inside.
+pub(crate) struct Inside(pub(crate) Box<dyn Fn(u16) -> io::Result<TcpStream> + Send + Sync>);
+
+impl std::fmt::Debug for Inside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Inside")
+    }
+}
+
+/// What all threads of one gateway share.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) network: Arc<Network>,
+    pub(crate) upstream: Option<Upstream>,
+    pub(crate) names: Names,
+    /// How a port of the loopback inside is reached.
+    pub(crate) inside: OnceLock<Inside>,
+    pub(crate) log: Log,
+    /// Connections that are served now.
+    pub(crate) open: AtomicUsize,
+}
+
+/// Why a program does not get its connection.
+pub(crate) enum Refused {
+    /// It was decided; with what would allow it, for a person.
+    Decided(String),
+    /// It may, and it does not work.
+    Failed(DialError),
+}
+
+impl Service {
+    /// Whether a process may connect to `to`. Nothing is looked up or dialled for that.
+    pub(crate) fn judge(&self, to: SocketAddr, process: u32) -> Judgement {
+        // An address of a name is one that nobody was given when there is none.
+        let Some(host) = self.host(to.ip()) else { return Judgement::Unreachable };
+        if !self.is_decided_for(&host, to.port(), Some(process)) {
+            // As if nobody listened there, or as if there were no way.
+            return match host {
+                Host::Name(_) => Judgement::Refused,
+                Host::Address(_) => Judgement::Unreachable,
+            };
+        }
+        if self.open.load(Ordering::Relaxed) >= CONNECTIONS_MAX {
+            return Judgement::Refused;
+        }
+        Judgement::Allowed
+    }
+
+    /// Who is meant by an address inside.
+    fn host(&self, address: IpAddr) -> Option<Host> {
+        if names::is_synthetic(address) {
+            return self.names.name(address).map(Host::Name);
+        }
+        Some(Host::of(address))
+    }
+
+    /// Decides, and tells when it is no.
+    fn is_decided_for(&self, host: &Host, port: u16, process: Option<u32>) -> bool {
+        let decision = self.network.decide(host, port);
+        if !decision.is_allowed() {
+            self.refused(host, Some(port), process, decision.to_string());
+        }
+        decision.is_allowed()
+    }
+
+    fn refused(&self, host: &Host, port: Option<u16>, process: Option<u32>, why: String) {
+        let remedy = self.remedy(host, port);
+        let host = host.to_string();
+        self.log.tell(&Event::Refused { host, port, process, why, remedy });
+    }
+
+    /// The entry that would allow what was refused, unless it is denied by one.
+    fn remedy(&self, host: &Host, port: Option<u16>) -> Option<String> {
+        let is_this_machine = match host {
+            Host::Name(name) => name.is_localhost(),
+            Host::Address(address) => address.is_loopback() || names::is_synthetic(*address),
+        };
+        if is_this_machine || self.network.denied(host, port.unwrap_or(443)).is_some() {
+            return None;
+        }
+        Some(match port {
+            Some(80 | 443) | None => host.to_string(),
+            Some(port) => format!("{host}:{port}"),
+        })
+    }
+
+    /// Decides about `host` and dials it, for a program that speaks to the proxy.
+    pub(crate) fn reach(
+        &self,
+        host: &Host,
+        port: u16,
+        process: Option<u32>,
+    ) -> Result<TcpStream, Refused> {
+        if process.is_none() && is_loopback(host) {
+            // A program that asks the proxy for everything: its own servers are meant.
+            return self.connect_inside(port).map_err(|error| Refused::Failed(error.into()));
+        }
+        if !self.is_decided_for(host, port, process) {
+            let why = self.network.decide(host, port).to_string();
+            let remedy = self.remedy(host, Some(port));
+            let remedy = remedy.map(|entry| format!(" (`--allow-host {entry}` would allow it)"));
+            let remedy = remedy.unwrap_or_default();
+            return Err(Refused::Decided(format!("{host}:{port} is {why}{remedy}")));
+        }
+        match dial::dial(&self.network, self.upstream.as_ref(), host, port) {
+            Ok(stream) => Ok(stream),
+            Err(DialError::Refused(why)) => {
+                let rule = why.clone();
+                self.log.tell(&Event::Refused {
+                    host: host.to_string(),
+                    port: Some(port),
+                    process,
+                    why,
+                    remedy: None,
+                });
+                Err(Refused::Decided(rule))
+            }
+            Err(error) => {
+                self.ended(
+                    &self.dialled(host.clone(), port),
+                    process,
+                    pump::Carried::default(),
+                    Some(error.why()),
+                );
+                Err(Refused::Failed(error))
+            }
+        }
+    }
+
+    fn connect_inside(&self, port: u16) -> io::Result<TcpStream> {
+        let Some(Inside(connect)) = self.inside.get() else {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        };
+        let stream = connect(port)?;
+        dial::tune(&stream);
+        Ok(stream)
+    }
+
+    pub(crate) fn dialled(&self, host: Host, port: u16) -> Dialled {
+        Dialled::new(host, port, Arc::clone(&self.network))
+    }
+
+    /// Serves one connection that a program made to a host's address inside.
+    fn connection(&self, stream: &TcpStream, process: u32) -> io::Result<()> {
+        // The address that the program asked for is the local one here.
+        let to = stream.local_addr()?;
+        let Some(host) = self.host(to.ip()) else { return Ok(()) };
+        let Ok(server) = self.reach(&host, to.port(), Some(process)) else {
+            pump::reset(stream);
+            return Ok(());
+        };
+        self.carry_for(
+            stream,
+            &server,
+            Watch::new(self.dialled(host, to.port())),
+            (&[], Some(process)),
+        );
+        Ok(())
+    }
+
+    /// Carries a connection to its end, `said` being what the program said already.
+    pub(crate) fn carry(&self, program: &TcpStream, server: &TcpStream, watch: Watch, said: &[u8]) {
+        self.carry_for(program, server, watch, (said, None));
+    }
+
+    fn carry_for(
+        &self,
+        program: &TcpStream,
+        server: &TcpStream,
+        mut watch: Watch,
+        (said, process): (&[u8], Option<u32>),
+    ) {
+        let dialled = watch.dialled().clone();
+        let mut passed = Vec::new();
+        let taken = if said.is_empty() { Ok(()) } else { watch.take(said, &mut passed) };
+        let (carried, refusal) = match taken {
+            Err(refusal) => (pump::Carried::default(), Some(refusal)),
+            Ok(()) => match { server }.write_all(&passed) {
+                Ok(()) => pump::pump(program, server, &mut watch),
+                Err(_) => (pump::Carried::default(), None),
+            },
+        };
+        let failure = refusal.map(|refusal| {
+            pump::refuse(program, &refusal.reply);
+            let (host, port) = (dialled.host().to_string(), Some(dialled.port()));
+            let why = refusal.why.clone();
+            self.log.tell(&Event::Refused { host, port, process, why, remedy: None });
+            refusal.why
+        });
+        self.ended(&dialled, process, carried, failure);
+    }
+
+    fn ended(
+        &self,
+        dialled: &Dialled,
+        process: Option<u32>,
+        carried: pump::Carried,
+        failure: Option<String>,
+    ) {
+        let (host, port) = (dialled.host(), dialled.port());
+        let rule = self.network.decide(host, port).to_string();
+        let pump::Carried { sent, received } = carried;
+        let host = host.to_string();
+        self.log.tell(&Event::Connection { host, port, process, rule, sent, received, failure });
+    }
+
+    fn known(&self, name: &HostName) -> Known {
+        if name.is_localhost() {
+            return Known::At(Ipv4Addr::LOCALHOST, std::net::Ipv6Addr::LOCALHOST);
+        }
+        let host = Host::Name(name.clone());
+        if !self.network.knows(&host) {
+            let why = "not allowed".to_owned();
+            self.refused(&host, None, None, why);
+            return Known::No;
+        }
+        match self.names.addresses(name) {
+            Some((v4, v6)) => Known::At(v4, v6),
+            None => Known::Full,
+        }
+    }
+}
+
+fn is_loopback(host: &Host) -> bool {
+    match host {
+        Host::Name(name) => name.is_localhost(),
+        Host::Address(address) => address.is_loopback() || address.is_unspecified(),
+    }
+}
+
+/// Answers questions for names, one datagram at a time.
+pub(crate) fn serve_names(service: &Arc<Service>, socket: UdpSocket) -> io::Result<()> {
+    let service = Arc::clone(service);
+    spawn("names", move || {
+        let mut packet = [0; QUESTION_MAX];
+        loop {
+            let Ok((length, from)) = socket.recv_from(&mut packet) else {
+                // The kernel's word that an answer found nobody.
+                continue;
+            };
+            let asked = packet.get(..length).unwrap_or_default();
+            if let Some(answer) = dns::answer(asked, |name| service.known(name)) {
+                // A program that is gone needs no answer.
+                socket.send_to(&answer, from).ok();
+            }
+        }
+    })
+}
+
+/// The same over connections.
+pub(crate) fn serve_names_by_stream(
+    service: &Arc<Service>,
+    listener: TcpListener,
+) -> io::Result<()> {
+    let served = Arc::clone(service);
+    accept("names", service, listener, move |stream| {
+        // A program that breaks off has nobody to be told.
+        names_by_stream(&served, stream).ok();
+    })
+}
+
+fn names_by_stream(service: &Service, mut stream: &TcpStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(SILENCE))?;
+    loop {
+        let mut length = [0; 2];
+        stream.read_exact(&mut length)?;
+        let length = usize::from(u16::from_be_bytes(length));
+        if length > QUESTION_MAX {
+            return Ok(());
+        }
+        let mut packet = vec![0; length];
+        stream.read_exact(&mut packet)?;
+        let Some(answer) = dns::answer(&packet, |name| service.known(name)) else {
+            return Ok(());
+        };
+        let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
+        stream.write_all(&[&length.to_be_bytes()[..], &answer].concat())?;
+    }
+}
+
+/// Serves the proxy.
+pub(crate) fn serve_proxy(service: &Arc<Service>, listener: TcpListener) -> io::Result<()> {
+    let served = Arc::clone(service);
+    accept("proxy", service, listener, move |stream| proxy::serve(&served, stream))
+}
+
+/// Serves one connection, in a thread of its own.
+pub(crate) fn serve_connection(service: &Arc<Service>, stream: TcpStream, process: u32) {
+    dial::tune(&stream);
+    let served = Arc::clone(service);
+    with_slot(service, stream, move |stream| {
+        // An end that is gone already.
+        served.connection(stream, process).ok();
+    });
+}
+
+/// Leads connections to `listener` to `port` of the loopback inside.
+pub(crate) fn publish(service: &Arc<Service>, listener: TcpListener, port: u16) -> io::Result<()> {
+    let served = Arc::clone(service);
+    accept("published", service, listener, move |stream| {
+        // Nobody listens inside: the end of the connection says so.
+        let Ok(inside) = served.connect_inside(port) else { return pump::reset(stream) };
+        let host = Host::of(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        // What goes in needs no look: everything inside may be said to the sandbox.
+        pump::pump(stream, &inside, &mut Watch::over(served.dialled(host, 0)));
+    })
+}
+
+/// Accepts connections in a thread, and serves each in one of its own.
+fn accept(
+    name: &str,
+    service: &Arc<Service>,
+    listener: TcpListener,
+    serve: impl Fn(&TcpStream) + Send + Sync + 'static,
+) -> io::Result<()> {
+    let service = Arc::clone(service);
+    let serve = Arc::new(serve);
+    spawn(name, move || {
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    let serve = Arc::clone(&serve);
+                    dial::tune(&stream);
+                    with_slot(&service, stream, move |stream| serve(stream));
+                }
+                // Out of descriptors, most likely: a moment later some are free.
+                Err(_) => drop(poll(&mut [], Some(&MOMENT))),
+            }
+        }
+    })
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(run).map(drop)
+}
+
+/// Runs `serve` in a thread when there is room for a further connection; closes it otherwise.
+fn with_slot(
+    service: &Arc<Service>,
+    stream: TcpStream,
+    serve: impl FnOnce(&TcpStream) + Send + 'static,
+) {
+    let slot = Slot(Arc::clone(service));
+    if service.open.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS_MAX {
+        pump::reset(&stream);
+        return;
+    }
+    let run = move || {
+        serve(&stream);
+        drop((stream, slot));
+    };
+    // At the limit of threads the stream is dropped, and so closed.
+    spawn("connection", run).ok();
+}
+
+/// A place among the connections.
+struct Slot(Arc<Service>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}

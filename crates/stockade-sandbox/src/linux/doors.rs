@@ -1,0 +1,234 @@
+//! The way out of the sandbox, as seen from both sides.
+//!
+//! Only what was made in the sandbox's network namespace can be reached from inside. So PID 1
+//! makes it there (the resolver's sockets, one end of each connection) and hands it out over a
+//! socket pair that was made before anything foreign ran. Whoever serves the network holds the
+//! other end, outside, and decides; nothing in here knows a host by name.
+//!
+//! A malformed packet is a bug of ours and ends the service; the sandbox is then without a network.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+
+use super::control;
+
+/// The end that is outside.
+#[derive(Debug)]
+pub struct Doors {
+    channel: OwnedFd,
+}
+
+/// What comes out of the sandbox.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Knock {
+    /// Where programs inside ask for names.
+    Names(UdpSocket, TcpListener),
+    /// Where programs inside may speak to a proxy.
+    Proxy(TcpListener),
+    /// Makes connections to the sandbox's own loopback, for ports that are published and for
+    /// programs that ask the proxy for it.
+    Sockets(SocketMaker),
+    /// A process wants to connect to this address. It waits for [`Doors::answer`].
+    Question(SocketAddr, u32),
+    /// The connection that was allowed, of this process. Its local address is the one asked for.
+    Connection(TcpStream, u32),
+}
+
+/// What a process that asked for a connection gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It is connected.
+    Come,
+    /// Nothing listens there.
+    Refused,
+    /// No way leads there.
+    Unreachable,
+}
+
+/// Makes TCP sockets that belong to the sandbox's network.
+#[derive(Debug)]
+pub struct SocketMaker {
+    channel: OwnedFd,
+}
+
+impl SocketMaker {
+    /// A connection to `port` of the loopback inside.
+    ///
+    /// # Errors
+    ///
+    /// `ECONNREFUSED` when nobody listens there; others when the sandbox is gone.
+    pub fn connect(&self, port: u16) -> io::Result<TcpStream> {
+        let mut last = io::Error::from_raw_os_error(libc::ECONNREFUSED);
+        for address in [IpAddr::from([127, 0, 0, 1]), Ipv6Addr::LOCALHOST.into()] {
+            let kind = if address.is_ipv4() { b'4' } else { b'6' };
+            control::send(&self.channel, &[kind], &[])?;
+            let (_, descriptors) = control::receive(&self.channel)?;
+            let Some(socket) = descriptors.into_iter().next() else { continue };
+            match rustix::net::connect(&socket, &SocketAddr::new(address, port)) {
+                Ok(()) => return Ok(TcpStream::from(socket)),
+                Err(error) => last = error.into(),
+            }
+        }
+        Err(last)
+    }
+}
+
+impl Doors {
+    /// Both ends: this one, and the sandbox's.
+    pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
+        let (channel, inside) = control::pair()?;
+        Ok((Self { channel }, inside))
+    }
+
+    /// Waits for what comes out next; `Ok(None)` when the sandbox is gone.
+    ///
+    /// # Errors
+    ///
+    /// When the other end says what it never would.
+    pub fn next(&self) -> io::Result<Option<Knock>> {
+        let (packet, descriptors) = control::receive(&self.channel)?;
+        let Some((&kind, rest)) = packet.split_first() else { return Ok(None) };
+        let mut descriptors = descriptors.into_iter();
+        let mut one = || descriptors.next().ok_or_else(|| malformed("descriptor"));
+        Ok(Some(match kind {
+            NAMES => Knock::Names(UdpSocket::from(one()?), TcpListener::from(one()?)),
+            PROXY => Knock::Proxy(TcpListener::from(one()?)),
+            SOCKETS => Knock::Sockets(SocketMaker { channel: one()? }),
+            QUESTION => {
+                let (address, process) = decode(rest)?;
+                Knock::Question(address, process)
+            }
+            CONNECTION => {
+                let (_, process) = decode(rest)?;
+                Knock::Connection(TcpStream::from(one()?), process)
+            }
+            _ => return Err(malformed("kind")),
+        }))
+    }
+
+    /// Answers the [`Knock::Question`] that came last.
+    ///
+    /// # Errors
+    ///
+    /// When the sandbox is gone.
+    pub fn answer(&self, answer: Answer) -> io::Result<()> {
+        let byte = match answer {
+            Answer::Come => 0,
+            Answer::Refused => 1,
+            Answer::Unreachable => 2,
+        };
+        control::send(&self.channel, &[byte], &[])
+    }
+}
+
+/// The end that is inside, for PID 1.
+#[derive(Debug)]
+pub(crate) struct Inside<'a>(pub(crate) &'a OwnedFd);
+
+const NAMES: u8 = b'n';
+const PROXY: u8 = b'p';
+const SOCKETS: u8 = b's';
+const QUESTION: u8 = b'q';
+const CONNECTION: u8 = b'c';
+
+impl Inside<'_> {
+    pub(crate) fn names(&self, udp: UdpSocket, tcp: TcpListener) -> io::Result<()> {
+        control::send(self.0, &[NAMES], &[udp.into(), tcp.into()])
+    }
+
+    pub(crate) fn proxy(&self, listener: TcpListener) -> io::Result<()> {
+        control::send(self.0, &[PROXY], &[listener.into()])
+    }
+
+    pub(crate) fn sockets(&self, channel: OwnedFd) -> io::Result<()> {
+        control::send(self.0, &[SOCKETS], &[channel])
+    }
+
+    /// Asks for a connection; the error is what the process that wants it gets.
+    pub(crate) fn ask(&self, address: SocketAddr, process: u32) -> io::Result<()> {
+        control::send(self.0, &encode(QUESTION, address, process), &[])?;
+        let (packet, _none) = control::receive(self.0)?;
+        let errno = match packet.as_slice() {
+            [0] => return Ok(()),
+            [2] => libc::ENETUNREACH,
+            // A service that is gone connects nobody.
+            _ => libc::ECONNREFUSED,
+        };
+        Err(io::Error::from_raw_os_error(errno))
+    }
+
+    pub(crate) fn hand_over(
+        &self,
+        stream: OwnedFd,
+        address: SocketAddr,
+        process: u32,
+    ) -> io::Result<()> {
+        control::send(self.0, &encode(CONNECTION, address, process), &[stream])
+    }
+}
+
+fn malformed(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("malformed packet: {what}"))
+}
+
+fn encode(kind: u8, address: SocketAddr, process: u32) -> Vec<u8> {
+    let mapped = match address.ip() {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    let mut packet = vec![kind];
+    packet.extend(mapped.octets());
+    packet.extend(address.port().to_le_bytes());
+    packet.extend(process.to_le_bytes());
+    packet
+}
+
+fn decode(rest: &[u8]) -> io::Result<(SocketAddr, u32)> {
+    let (address, rest) = rest.split_first_chunk::<16>().ok_or_else(|| malformed("address"))?;
+    let Some((port, process)) = rest.split_first_chunk::<2>() else {
+        return Err(malformed("port"));
+    };
+    let process = process.try_into().map_err(|_length| malformed("process"))?;
+    let address = IpAddr::from(*address).to_canonical();
+    Ok((SocketAddr::new(address, u16::from_le_bytes(*port)), u32::from_le_bytes(process)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_answered_and_what_is_handed_over_arrives() {
+        let (doors, channel) = Doors::pair().unwrap();
+        let address: SocketAddr = "[2001:db8::1]:443".parse().unwrap();
+        let inside = std::thread::spawn(move || {
+            let inside = Inside(&channel);
+            let answers = [(); 3].map(|()| inside.ask(address, 7).map_err(|e| e.raw_os_error()));
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            inside.proxy(listener).unwrap();
+            answers
+        });
+        for answer in [Answer::Come, Answer::Refused, Answer::Unreachable] {
+            let knock = doors.next().unwrap().unwrap();
+            assert!(matches!(knock, Knock::Question(asked, 7) if asked == address), "{knock:?}");
+            doors.answer(answer).unwrap();
+        }
+        assert!(matches!(doors.next().unwrap(), Some(Knock::Proxy(_))));
+        assert!(doors.next().unwrap().is_none(), "the other end is gone");
+        let [come, refused, unreachable] = inside.join().unwrap();
+        assert!(come.is_ok());
+        assert_eq!(refused, Err(Some(libc::ECONNREFUSED)));
+        assert_eq!(unreachable, Err(Some(libc::ENETUNREACH)));
+    }
+
+    #[test]
+    fn addresses_survive_the_wire_in_their_one_form() {
+        for text in ["192.0.2.1:80", "[fd53:746f:636b:6164::7]:65535"] {
+            let address: SocketAddr = text.parse().unwrap();
+            assert_eq!(decode(&encode(b'q', address, 9)[1..]).unwrap(), (address, 9));
+        }
+        assert!(decode(&[0; 5]).is_err() && decode(&[0; 23]).is_err());
+    }
+}
