@@ -61,6 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             system: String::new(),
             max_turns: TURNS,
             max_tokens: None,
+            context_tokens: 1_000_000,
             command_timeout: Duration::from_secs(1),
         };
         let start = Clock::start()?;

@@ -6,10 +6,13 @@
 //! - the number of questions is bounded by the task, whatever the model answers;
 //! - a refusal and a slip are answers to the model, not ends of the task.
 
+use crate::conversation::Conversation;
 use crate::driver::{AgentError, Finished, Stop, Task};
 use crate::event::AgentEvent;
 use crate::hands::{Hands, HandsError};
-use crate::model::{Answer, CallResult, Client, Model, Patience, Question, Turn, Usage};
+use crate::model::{
+    Answer, Call, CallResult, Client, Model, Patience, Question, Tool, Turn, Usage,
+};
 use crate::tools::{Bench, tools};
 
 const SYSTEM: &str = "\
@@ -27,6 +30,12 @@ changed, what you ran, what is left.";
 
 /// Said when an answer ended at the limit of its length.
 const GO_ON: &str = "Your answer reached the limit of its length. Go on where it ended.";
+
+/// What the tools take in a request, in bytes, about.
+const TOOLS_BYTES: usize = 4_000;
+
+/// A conversation of which less can be left out does not become one that the server takes.
+const LEAST_BYTES: usize = 1_000;
 
 /// The built-in agent.
 #[derive(Debug)]
@@ -67,36 +76,85 @@ impl Builtin {
         events: &mut dyn FnMut(AgentEvent),
         stop: &Stop,
     ) -> Result<Finished, AgentError> {
+        self.go_on((&mut Conversation::new(), task), hands, events, stop)
+    }
+
+    /// The same as a further turn of `conversation`, which afterwards holds it too, also when it
+    /// was interrupted.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`run`](Self::run).
+    pub fn go_on(
+        &self,
+        (conversation, task): (&mut Conversation, &Task),
+        hands: &dyn Hands,
+        events: &mut dyn FnMut(AgentEvent),
+        stop: &Stop,
+    ) -> Result<Finished, AgentError> {
         let system = format!("{SYSTEM}\n\n{}", task.system);
         let tools = tools();
-        let mut turns = vec![Turn::User(task.prompt.clone())];
-        let mut used = 0_u64;
-        for _ in 0..task.max_turns {
-            let question = Question { system: &system, turns: &turns, tools: &tools };
-            let answer = self.client.ask(question, events, stop)?;
-            used = used
-                .saturating_add(answer.usage.input_tokens)
-                .saturating_add(answer.usage.output_tokens);
+        conversation.push(Turn::User(task.prompt.clone()));
+        for turn in 1..=task.max_turns {
+            events(AgentEvent::Asking { turn, max_turns: task.max_turns });
+            let around = (system.as_str(), tools.as_slice());
+            let answer = self.ask(conversation, task.context_tokens, around, (events, stop))?;
             tell(&answer, events);
-            if task.max_tokens.is_some() && answer.usage == Usage::default() {
+            let usage = answer.usage;
+            let (calls, is_cut, text) = (answer.calls.clone(), answer.is_cut, answer.text.clone());
+            conversation.push(Turn::Model(answer));
+            conversation.measured(usage.input_tokens.saturating_add(usage.output_tokens));
+            if task.max_tokens.is_none() || usage != Usage::default() {
+                if calls.is_empty() && !is_cut {
+                    return Ok(Finished { text });
+                }
+            } else {
                 return Err(AgentError::Uncounted);
             }
-            if answer.calls.is_empty() && !answer.is_cut {
-                return Ok(Finished { text: answer.text });
-            }
-            if let Some(limit) = task.max_tokens.filter(|limit| used > *limit) {
-                return Err(AgentError::Tokens { limit, used });
-            }
-            let mut bench = Bench { hands, events, command_timeout: task.command_timeout };
-            let results = carry_out(&answer, &mut bench, stop)?;
-            let next = if results.is_empty() {
+            let used = conversation.used_tokens;
+            let (results, end) = if let Some(limit) = task.max_tokens.filter(|limit| used > *limit)
+            {
+                (Vec::new(), Some(AgentError::Tokens { limit, used }))
+            } else {
+                let mut bench = Bench { hands, events, command_timeout: task.command_timeout };
+                carry_out(&calls, &mut bench, stop)
+            };
+            conversation.push(if calls.is_empty() {
                 Turn::User(GO_ON.to_owned())
             } else {
-                Turn::Results(results)
-            };
-            turns.extend([Turn::Model(answer), next]);
+                Turn::Results(with_the_rest(results, &calls))
+            });
+            if let Some(end) = end {
+                return Err(end);
+            }
         }
         Err(AgentError::Turns(task.max_turns))
+    }
+
+    /// Asks the model, and makes the conversation smaller where it must be.
+    fn ask(
+        &self,
+        conversation: &mut Conversation,
+        window: u64,
+        (system, tools): (&str, &[Tool]),
+        (events, stop): (&mut dyn FnMut(AgentEvent), &Stop),
+    ) -> Result<Answer, AgentError> {
+        let mut left_out = conversation.fit(window, system.len() + TOOLS_BYTES);
+        loop {
+            if left_out > 0 {
+                events(AgentEvent::Shortened { bytes: left_out });
+            }
+            let question = Question { system, turns: conversation.turns(), tools };
+            match self.client.ask(question, events, stop) {
+                Err(AgentError::Model(error)) if error.is_overflow() => {
+                    left_out = conversation.halve();
+                    if left_out < LEAST_BYTES {
+                        return Err(error.into());
+                    }
+                }
+                answer => return answer,
+            }
+        }
     }
 }
 
@@ -111,23 +169,35 @@ fn tell(answer: &Answer, events: &mut dyn FnMut(AgentEvent)) {
     });
 }
 
-/// Carries out the calls of an answer, one after the other.
+/// Carries out the calls of an answer, one after the other, until one ends the task.
 fn carry_out(
-    answer: &Answer,
+    calls: &[Call],
     bench: &mut Bench<'_>,
     stop: &Stop,
-) -> Result<Vec<CallResult>, AgentError> {
+) -> (Vec<CallResult>, Option<AgentError>) {
     let mut results = Vec::new();
-    for call in &answer.calls {
+    for call in calls {
         if stop.is_requested() {
-            return Err(AgentError::Interrupted);
+            return (results, Some(AgentError::Interrupted));
         }
-        results.push(bench.carry_out(call).map_err(|error| match error {
-            HandsError::Interrupted => AgentError::Interrupted,
-            HandsError::Lost(why) | HandsError::Refused(why) | HandsError::Failed(why) => {
-                AgentError::Lost(why)
+        match bench.carry_out(call) {
+            Ok(result) => results.push(result),
+            Err(HandsError::Interrupted) => return (results, Some(AgentError::Interrupted)),
+            Err(HandsError::Lost(why) | HandsError::Refused(why) | HandsError::Failed(why)) => {
+                return (results, Some(AgentError::Lost(why)));
             }
-        })?);
+        }
     }
-    Ok(results)
+    (results, None)
+}
+
+/// A result for each call, because a server refuses a conversation in which one has none.
+fn with_the_rest(mut results: Vec<CallResult>, calls: &[Call]) -> Vec<CallResult> {
+    let rest = calls.iter().skip(results.len()).map(|call| CallResult {
+        id: call.id.clone(),
+        text: "interrupted: whether this was carried out is not known".to_owned(),
+        is_error: true,
+    });
+    results.extend(rest);
+    results
 }

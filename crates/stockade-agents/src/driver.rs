@@ -19,6 +19,8 @@ pub struct Task {
     pub max_turns: u32,
     /// Tokens in all, read and written.
     pub max_tokens: Option<u64>,
+    /// What the model can read at once, in tokens.
+    pub context_tokens: u64,
     /// What a command has when the model asks for nothing else, and at most.
     pub command_timeout: Duration,
 }
@@ -41,10 +43,15 @@ struct Inner {
 }
 
 impl Stop {
-    /// Asks to stop; there is no way back.
+    /// Asks to stop.
     pub fn request(&self) {
         self.0.is_requested.store(true, Ordering::SeqCst);
         self.0.wake.notify_waiters();
+    }
+
+    /// Takes the wish back, for the next turn of a conversation: what it was about has ended.
+    pub fn withdraw(&self) {
+        self.0.is_requested.store(false, Ordering::SeqCst);
     }
 
     /// Whether somebody asked.

@@ -24,6 +24,18 @@ pub enum AgentEvent {
         /// Tokens written.
         output_tokens: u64,
     },
+    /// The model is asked.
+    Asking {
+        /// The number of the question, counted from 1.
+        turn: u32,
+        /// How many there may be.
+        max_turns: u32,
+    },
+    /// The conversation was made smaller, so that the model can read it.
+    Shortened {
+        /// How much was left out, in bytes.
+        bytes: usize,
+    },
     /// A call to the model failed and is made again.
     Retrying {
         /// What was wrong.

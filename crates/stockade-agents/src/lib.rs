@@ -15,6 +15,7 @@
 //!   variable of that agent.
 
 mod builtin;
+mod conversation;
 mod driver;
 mod event;
 mod hands;
@@ -24,6 +25,7 @@ mod rest;
 mod tools;
 
 pub use builtin::Builtin;
+pub use conversation::Conversation;
 pub use driver::{AgentError, Finished, Stop, Task};
 pub use event::AgentEvent;
 pub use hands::{

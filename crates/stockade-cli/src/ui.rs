@@ -2,6 +2,7 @@
 
 pub(crate) mod live;
 pub(crate) mod prompt;
+pub(crate) mod status;
 
 use std::io::{self, IsTerminal as _, Write as _};
 

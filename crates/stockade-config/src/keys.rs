@@ -101,6 +101,7 @@ pub(crate) const KEYS: &[Known] = &[
     key("model.base_url", Kind::Text, "where its server is"),
     key("model.name", Kind::Text, "the model, as its server knows it"),
     key("model.key", Kind::Key, "where its key comes from"),
+    key("model.context_tokens", Kind::Number(1, i64::MAX as u64), "what it can read at once"),
     key("agent.command_timeout", Kind::Time, "one command of the built-in agent"),
     key("agent.max_turns", Kind::Number(1, 1_000_000), "questions to the model"),
     key("agent.max_tokens", Kind::Number(1, i64::MAX as u64), "tokens in all"),

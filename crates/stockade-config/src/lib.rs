@@ -51,7 +51,7 @@ pub use layer::validate;
 pub use load::{EnvFlag, Loaded, Needs, Request, load, load_with_rules};
 pub use locate::way_to;
 pub use machine::CloudText;
-pub use model::{AgentLimits, KeySource, ModelApi, ModelText};
+pub use model::{AgentLimits, CONTEXT_TOKENS, KeySource, ModelApi, ModelText};
 pub use rule_text::{Prefix, RuleText, Scope};
 pub use trust::{Trust, project_trust, trust_file};
 pub use values::{Origins, Resolved};

@@ -27,6 +27,8 @@ pub struct ModelText {
     pub name: String,
     /// Where its key comes from, if it needs one.
     pub key: Option<KeySource>,
+    /// What it can read at once, in tokens.
+    pub context_tokens: u64,
 }
 
 /// The API of a model server.
@@ -67,6 +69,9 @@ pub struct AgentLimits {
 pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_mins(10);
 pub(crate) const MAX_TURNS: u32 = 100;
 pub(crate) const QUESTION_TIMEOUT: Duration = Duration::from_mins(5);
+/// What most models of today can read. A server of which the model reads less says so, and is
+/// asked again with less.
+pub const CONTEXT_TOKENS: u64 = 128_000;
 
 /// What one layer says of the model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,6 +80,7 @@ pub(crate) struct ModelSettings {
     pub(crate) base_url: Option<Placed<String>>,
     pub(crate) name: Option<Placed<String>>,
     pub(crate) key: Option<Placed<KeySource>>,
+    pub(crate) context_tokens: Option<Placed<u64>>,
 }
 
 /// What one layer says of the agent.
@@ -95,6 +101,7 @@ impl ModelSettings {
             base_url: above.base_url.or(self.base_url),
             name: above.name.or(self.name),
             key: above.key.or(key),
+            context_tokens: above.context_tokens.or(self.context_tokens),
         }
     }
 
@@ -103,7 +110,8 @@ impl ModelSettings {
         let texts = [&self.base_url, &self.name].into_iter().flatten();
         let api = self.api.iter().map(|api| &api.place);
         let key = self.key.iter().map(|key| &key.place);
-        api.chain(texts.map(|text| &text.place)).chain(key).map(String::as_str)
+        let window = self.context_tokens.iter().map(|tokens| &tokens.place);
+        api.chain(texts.map(|text| &text.place)).chain(key).chain(window).map(String::as_str)
     }
 
     /// The model, for who needs one.
@@ -121,6 +129,7 @@ impl ModelSettings {
             base_url: text(&self.base_url).ok_or_else(|| missing("base_url"))?,
             name: text(&self.name).ok_or_else(|| missing("name"))?,
             key: self.key.as_ref().map(|key| key.value.clone()),
+            context_tokens: self.context_tokens.as_ref().map_or(CONTEXT_TOKENS, |at| at.value),
         })
     }
 }
@@ -206,6 +215,10 @@ impl Reader<'_> {
                 self.settings.model.name = Some(self.placed(value.span(), name));
             }
             "key" => self.model_key(value)?,
+            "context_tokens" => {
+                let number = self.whole_number(value, u64::MAX, "a number of tokens")?;
+                self.settings.model.context_tokens = Some(self.placed(value.span(), number));
+            }
             _ => return Err(self.unknown(key, "model")),
         }
         Ok(())

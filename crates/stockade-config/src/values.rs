@@ -285,6 +285,7 @@ impl Loaded {
                 format!("{{\"command\":{}}}", self::list(words.iter().cloned()))
             }
         });
+        list.one("model.context_tokens", model.context_tokens.as_ref(), u64::to_string);
         let time = |time: &std::time::Duration| quoted(&self::time(*time));
         list.one("agent.command_timeout", agent.command_timeout.as_ref(), time);
         list.one("agent.max_turns", agent.max_turns.as_ref(), u32::to_string);

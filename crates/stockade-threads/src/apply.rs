@@ -197,13 +197,14 @@ impl Work<'_> {
         if present.content == after {
             return Ok(Outcome::Unchanged);
         }
-        if self.kept.has_written(&file.path, present.content.as_ref()) {
+        if self.kept.has_written(&file.path, present.content.as_ref(), after.as_ref()) {
             return Ok(Outcome::Unchanged);
         }
         if present.content == before {
-            return self.write(&path, &present, after.as_ref(), Outcome::Applied);
+            let sides = (after.as_ref(), after.as_ref());
+            return self.write(&path, &present, sides, Outcome::Applied);
         }
-        self.merge(&path, [before, after], &present)
+        self.merge(&path, &[before, after], &present)
     }
 
     /// The flags of `file` that wait to be accepted.
@@ -237,7 +238,7 @@ impl Work<'_> {
     fn merge(
         &mut self,
         path: &TreePath,
-        [before, after]: [Option<Content>; 2],
+        [base, result]: &[Option<Content>; 2],
         present: &Present,
     ) -> Result<Outcome, ApplyError> {
         use Content::File;
@@ -245,9 +246,9 @@ impl Work<'_> {
             Some(File { bytes: before, is_executable: was_executable }),
             Some(File { bytes: after, is_executable: becomes_executable }),
             Some(File { bytes: now, is_executable }),
-        ) = (&before, &after, &present.content)
+        ) = (base, result, &present.content)
         else {
-            return Ok(Outcome::Conflict(match (&before, &after, &present.content) {
+            return Ok(Outcome::Conflict(match (base, result, &present.content) {
                 (_, _, None) => "it is gone here",
                 (_, None, _) => "the thread removed it, and it was changed here",
                 (None, _, _) => "it is new on both sides",
@@ -275,7 +276,7 @@ impl Work<'_> {
             return Ok(Outcome::Unchanged);
         }
         let outcome = if is_clean { Outcome::Merged } else { Outcome::Marked };
-        self.write(path, present, Some(&merged), outcome)
+        self.write(path, present, (Some(&merged), result.as_ref()), outcome)
     }
 
     /// The lines of both sides, and whether they are apart; `None` when it is no text.
@@ -309,10 +310,10 @@ impl Work<'_> {
         &mut self,
         path: &TreePath,
         present: &Present,
-        content: Option<&Content>,
+        (content, result): (Option<&Content>, Option<&Content>),
         outcome: Outcome,
     ) -> Result<Outcome, ApplyError> {
-        self.kept.keep(path.as_bytes(), present.content.as_ref(), content)?;
+        self.kept.keep(path.as_bytes(), present.content.as_ref(), (content, result))?;
         let whole = self.changes.root().join(path.as_path());
         let written = self.root.write(path, present, content);
         let is_done = written.map_err(ApplyError::io("write", &whole))?;

@@ -70,6 +70,11 @@ impl Ended {
         self
     }
 
+    /// Whether nothing more may follow: its time is over, or it was cancelled.
+    pub fn is_at_a_limit(&self) -> bool {
+        self.exit == TIMED_OUT || self.state == State::Cancelled
+    }
+
     /// Makes it the last record of the thread.
     pub(crate) fn record(mut self, thread: &Thread, journal: &Journal<'_>) -> Self {
         let (state, exit, summary) = (self.state, self.exit, self.summary.clone());
@@ -109,6 +114,11 @@ impl Deadline {
             });
         }
         Self { limit, has_passed, _done: done }
+    }
+
+    /// Whether the limit was reached.
+    pub(crate) fn has_passed(&self) -> bool {
+        self.passed().is_some()
     }
 
     /// The limit, when it was reached.

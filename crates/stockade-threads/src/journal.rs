@@ -47,6 +47,13 @@ pub enum Live<'a> {
     },
     /// What the agent is told of a refusal.
     Refused(&'a str),
+    /// The model is asked.
+    Asking {
+        /// The number of the question in this turn of the user's, counted from 1.
+        turn: u32,
+        /// How many there may be.
+        max_turns: u32,
+    },
     /// The model is asked again.
     Retrying {
         /// What was wrong.

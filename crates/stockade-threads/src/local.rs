@@ -1,12 +1,15 @@
 //! A local thread: the built-in agent at work on the user's own files.
 
+mod history;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stockade_agents::{AgentError, Builtin, Model, Stop, Task};
+use stockade_agents::{AgentError, Builtin, Conversation, Model, Stop, Task};
 use stockade_policy::Policy;
 
+use crate::ThreadId;
 use crate::approvals::{Approvals, Asking};
 use crate::bounds::Bounds;
 use crate::caches::Held;
@@ -18,7 +21,7 @@ use crate::hits::Hits;
 use crate::journal::{Journal, Watch};
 use crate::judge::Judge;
 use crate::place::{Local, Place as _, PlaceError, walls};
-use crate::record::{Changes, Event, Kind, Message, Phase, PhaseState, Role};
+use crate::record::{Changes, Event, Kind, Message, Phase, PhaseState, Role, State, ThreadResumed};
 use crate::session::{Parts, Session};
 use crate::store::{Cancel, NewThread, Store, StoreError, Thread};
 use crate::surroundings;
@@ -41,8 +44,11 @@ pub struct LocalTask {
     pub caches: Option<Held>,
     /// How long it may take.
     pub budget: Budget,
-    /// Whether what it writes waits beside the files, to be applied.
+    /// Whether what it writes waits beside the files, to be applied. One that goes on is what it
+    /// was.
     pub is_draft: bool,
+    /// The thread that goes on with it, instead of a new one.
+    pub goes_on: Option<ThreadId>,
 }
 
 /// What one task may use up.
@@ -54,6 +60,8 @@ pub struct Budget {
     pub max_tokens: Option<u64>,
     /// What one command has.
     pub command_timeout: Duration,
+    /// What the model can read at once, in tokens.
+    pub context_tokens: u64,
 }
 
 /// The thread did not begin; nothing has run.
@@ -86,18 +94,31 @@ impl LocalError {
     }
 }
 
+/// Who is there while a thread is at work.
+pub struct Company<'a> {
+    /// Sees what happens.
+    pub watch: &'a mut dyn Watch,
+    /// Answers questions.
+    pub asking: &'a Asking<'a>,
+    /// Wishes it to stop.
+    pub stop: &'a Stop,
+    /// Says what else is to be done, after each turn; nothing ends the thread.
+    pub next: &'a mut dyn FnMut(&Ended) -> Option<String>,
+}
+
+impl std::fmt::Debug for Company<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Company")
+    }
+}
+
 /// Runs a local thread to its end, and records it in `store`.
 ///
 /// # Errors
 ///
 /// [`LocalError`]: it did not begin. A thread that began and failed is [`Ended`].
-pub fn run(
-    task: LocalTask,
-    store: &Store,
-    watch: &mut dyn Watch,
-    asking: &Asking<'_>,
-    stop: &Stop,
-) -> Result<Ended, LocalError> {
+pub fn run(task: LocalTask, store: &Store, company: Company<'_>) -> Result<Ended, LocalError> {
+    let Company { watch, asking, stop, next } = company;
     let agent = Builtin::new(task.model.clone())?;
     let mut policy = task.bounds.policy().clone();
     // The limit is the thread's, which also waits for the model.
@@ -107,10 +128,19 @@ pub fn run(
         environment: task.environment.clone(),
         openings,
     });
-    let Begun { thread, place, looked } = Begun::new(&task, policy, store)?;
+    let Begun { thread, place, mut looked, from } = Begun::new(&task, policy, store)?;
     let cancel = Cancel::watch(thread.folder(), stop);
-    let journal = Journal::begin(store, &thread, watch)?;
-    journal.record(&Event::Message(Message { role: Role::User, text: task.prompt.clone() }))?;
+    let mut conversation = Conversation::new();
+    let journal = match from {
+        None => Journal::begin(store, &thread, watch)?,
+        Some(from) => {
+            let told = history::told(store.records(thread.id())?);
+            conversation = Conversation::after(&told);
+            let journal = Journal::new(&thread, watch);
+            journal.record(&Event::ThreadResumed(ThreadResumed { from }))?;
+            journal
+        }
+    };
     let approvals = Approvals::new((thread.id(), thread.folder()), asking, stop);
     let session = Session::new(Parts {
         place: &place,
@@ -123,15 +153,29 @@ pub fn run(
         hits: Some(Hits::of(store.root())),
     });
     let instructions = surroundings::instructions(&session);
-    let work = Task {
+    let mut work = Task {
         prompt: task.prompt,
         system: surroundings::describe(&task.judge, &task.bounds, &instructions),
         max_turns: task.budget.max_turns,
         max_tokens: task.budget.max_tokens,
+        context_tokens: task.budget.context_tokens,
         command_timeout: task.budget.command_timeout,
     };
-    let result = agent.run(&work, &session, &mut |event| session.heard(event), stop);
-    let mut ended = Ended::of_agent(&thread, result).within(&deadline).cancelled_by(&cancel);
+    let mut ended = loop {
+        let said = Message { role: Role::User, text: work.prompt.clone() };
+        journal.record(&Event::Message(said))?;
+        let heard = &mut |event| session.heard(event);
+        let result = agent.go_on((&mut conversation, &work), &session, heard, stop);
+        let ended = Ended::of_agent(&thread, result).within(&deadline).cancelled_by(&cancel);
+        let Some(prompt) = next(&ended).filter(|_| !ended.is_at_a_limit()) else { break ended };
+        // So that somebody who looks meanwhile, or after a kill, sees what there is.
+        looked.so_far().map(|changes| journal.record(&Event::Changes(changes))).transpose()?;
+        stop.withdraw();
+        if deadline.has_passed() || cancel.was_wished() {
+            stop.request();
+        }
+        work.prompt = prompt;
+    };
     drop(session);
     // The boundary comes down before the end is recorded: nothing happens after it.
     drop(place);
@@ -145,6 +189,8 @@ struct Begun {
     thread: Thread,
     place: Local,
     looked: Looked,
+    /// Where it stood, when it goes on.
+    from: Option<State>,
 }
 
 /// How what a thread changes is found.
@@ -152,12 +198,19 @@ enum Looked {
     /// By looking at the files before and after.
     Before(Box<Result<LocalChanges, SnapshotError>>),
     /// By looking at what the draft holds.
-    Draft(Draft),
+    Draft {
+        draft: Draft,
+        /// What was recorded of it before this process.
+        earlier: Option<Box<Changes>>,
+    },
 }
 
 impl Begun {
     fn new(task: &LocalTask, mut policy: Policy, store: &Store) -> Result<Self, LocalError> {
         store.hide(&mut policy);
+        if let Some(id) = &task.goes_on {
+            return Self::again(task, &policy, store, id);
+        }
         let environment = task.environment.clone();
         let caches = task.caches.as_ref().map(Held::layer);
         let create = |walls: &[&str]| {
@@ -174,11 +227,8 @@ impl Begun {
         if !task.is_draft {
             let place = Local::start(policy.clone(), environment, (Vec::new(), caches))?;
             let thread = create(place.enforcement())?;
-            let hidden: Vec<PathBuf> =
-                policy.hidden.iter().map(|path| path.as_path().to_owned()).collect();
-            let workspace = policy.workspace.as_path();
-            let looked = LocalChanges::begin(workspace, thread.folder(), &hidden);
-            return Ok(Self { thread, place, looked: Looked::Before(Box::new(looked)) });
+            let looked = Looked::first(&policy, &thread, None);
+            return Ok(Self { thread, place, looked, from: None });
         }
         let thread = create(walls(policy.mode))?;
         let begin = || -> Result<(Draft, Local), LocalError> {
@@ -187,7 +237,10 @@ impl Begun {
             Ok((draft, place))
         };
         match begin() {
-            Ok((draft, place)) => Ok(Self { thread, place, looked: Looked::Draft(draft) }),
+            Ok((draft, place)) => {
+                let looked = Looked::Draft { draft, earlier: None };
+                Ok(Self { thread, place, looked, from: None })
+            }
             Err(error) => {
                 // Nothing has run: there is nothing to tell of it. The error is the one above.
                 store.forget(thread).ok();
@@ -195,17 +248,63 @@ impl Begun {
             }
         }
     }
+
+    /// The boundary of a thread that goes on, around what it left.
+    fn again(
+        task: &LocalTask,
+        policy: &Policy,
+        store: &Store,
+        id: &ThreadId,
+    ) -> Result<Self, LocalError> {
+        let thread = store.resume(id)?;
+        let detail = store.detail(id)?;
+        let from = Some(detail.before_now());
+        let draft = Draft::open(thread.folder())?;
+        let layers = draft.as_ref().map(Draft::layers).unwrap_or_default();
+        let caches = task.caches.as_ref().map(Held::layer);
+        let environment = task.environment.clone();
+        let place = Local::start(policy.clone(), environment, (layers, caches))?;
+        let looked = match draft {
+            Some(draft) => Looked::Draft { draft, earlier: detail.changes.map(Box::new) },
+            None => Looked::first(policy, &thread, detail.changes.as_ref()),
+        };
+        Ok(Self { thread, place, looked, from })
+    }
 }
 
 impl Looked {
+    /// Looks at the files before the agent begins.
+    fn first(policy: &Policy, thread: &Thread, earlier: Option<&Changes>) -> Self {
+        let hidden: Vec<PathBuf> =
+            policy.hidden.iter().map(|path| path.as_path().to_owned()).collect();
+        let looked = LocalChanges::begin(policy.workspace.as_path(), thread.folder(), &hidden);
+        let looked = looked.and_then(|mut looked| {
+            earlier.map(|earlier| looked.after(earlier)).transpose()?;
+            Ok(looked)
+        });
+        Self::Before(Box::new(looked))
+    }
+
+    /// What the thread has changed until now, if that can be said.
+    fn so_far(&mut self) -> Option<Changes> {
+        match self {
+            Self::Before(looked) => looked.as_mut().as_mut().ok()?.look_again().ok(),
+            Self::Draft { draft, earlier } => {
+                let look = Look { earlier: earlier.as_deref(), ..Look::default() };
+                draft.changes(look).ok()
+            }
+        }
+    }
+
     /// What the thread changed, in words if that cannot be said.
     fn after(self) -> Result<Changes, String> {
         match self {
             Self::Before(looked) => {
                 looked.and_then(LocalChanges::finish).map_err(|error| with_causes(&error))
             }
-            Self::Draft(draft) => {
-                draft.changes(Look::default()).map_err(|error| with_causes(&error))
+            Self::Draft { draft, earlier } => {
+                let look = Look { earlier: earlier.as_deref(), ..Look::default() };
+                draft.changes(look).map_err(|error| with_causes(&error))
             }
         }
     }

@@ -94,6 +94,15 @@ impl<'a> Session<'a> {
             AgentEvent::Retrying { why, after } => {
                 return self.parts.journal.show(&Live::Retrying { why: &why, after });
             }
+            AgentEvent::Asking { turn, max_turns } => {
+                return self.parts.journal.show(&Live::Asking { turn, max_turns });
+            }
+            AgentEvent::Shortened { bytes } => {
+                let text = format!(
+                    "the conversation is long: {bytes} bytes of earlier output are left out"
+                );
+                return self.parts.journal.show(&Live::Note(&text));
+            }
             // Shown as it came, by `shell`.
             AgentEvent::Output(_) => return,
             AgentEvent::Message { text } => Event::Message(Message { role: Role::Assistant, text }),

@@ -262,8 +262,13 @@ impl Client {
             let number: f64 = header(response.headers(), name)?.parse().ok()?;
             Duration::try_from_secs_f64(number * unit).ok()
         };
-        // The form with a date is not read: it needs clocks that agree.
-        let retry_after = seconds("retry-after-ms", 1e-3).or_else(|| seconds("retry-after", 1.0));
+        let retry_after =
+            seconds("retry-after-ms", 1e-3).or_else(|| seconds("retry-after", 1.0)).or_else(|| {
+                // Both by the server's clock: ours need not agree with it.
+                let date = |name| http_date(&header(response.headers(), name)?);
+                let wait = date("retry-after")?.saturating_sub(date("date")?);
+                Some(Duration::from_secs(wait))
+            });
         let target = header(response.headers(), LOCATION.as_str());
         let body = self.explanation(response).await;
         let (kind, said) = explained(&body);
@@ -366,6 +371,30 @@ fn header(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
+/// Seconds since 1970 of a date as HTTP has it today: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110,
+/// 5.6.7).
+fn http_date(text: &str) -> Option<u64> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let [_, day, month, year, time, "GMT"] = words.as_slice() else { return None };
+    let month = 1 + MONTHS.iter().position(|name| name == month)?;
+    let (day, year): (u64, u64) = (day.parse().ok()?, year.parse().ok()?);
+    let parts: Vec<u64> = time.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let [hours, minutes, seconds] = parts.as_slice() else { return None };
+    if !(1..=31).contains(&day) || !(1970..=9999).contains(&year) || *hours > 23 {
+        return None;
+    }
+    // Days from 1 March of the year 0, by eras of 400 years (Howard Hinnant, "chrono-compatible
+    // low-level date algorithms").
+    let month = u64::try_from(month).ok()?;
+    let year = if month <= 2 { year - 1 } else { year };
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let of_era = (year % 400) * 365 + (year % 400) / 4 - (year % 400) / 100 + of_year;
+    let days = (year / 400 * 146_097 + of_era).checked_sub(719_468)?;
+    Some(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+}
+
 /// The last cause of `error`: what the system said, without the layers that passed it on.
 pub(crate) fn root(error: &dyn Error) -> Box<dyn Error + Send + Sync> {
     let mut last = error;
@@ -387,4 +416,21 @@ fn with_causes(error: &dyn Error) -> String {
 fn jitter(delay: Duration) -> Duration {
     let percent = RandomState::new().hash_one(0) % 51 + 50;
     delay * u32::try_from(percent).unwrap_or(100) / 100
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_http() {
+        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(http_date("Thu, 29 Feb 2024 23:59:59 GMT"), Some(1_709_251_199));
+        for odd in
+            ["", "tomorrow", "Sun, 06 Nov 1994 08:49:37 CET", "Sun, 99 Nov 1994 08:49:37 GMT"]
+        {
+            assert_eq!(http_date(odd), None, "{odd}");
+        }
+    }
 }

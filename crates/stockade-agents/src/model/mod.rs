@@ -166,6 +166,31 @@ fn words(time: Duration) -> String {
 }
 
 impl ModelError {
+    /// Whether the conversation was more than the model can read.
+    pub(crate) fn is_overflow(&self) -> bool {
+        /// How servers say it; what they say is no part of any API.
+        const WORDS: [&str; 8] = [
+            "context length",
+            "context window",
+            "context size",
+            "maximum context",
+            "prompt is too long",
+            "input is too long",
+            "too many tokens",
+            "context_length_exceeded",
+        ];
+        let (kind, message) = if let Self::Failed { kind, message } = self {
+            (kind.as_str(), message)
+        } else if let Self::Status { status: 400 | 413 | 422 | 500, message, .. } = self {
+            ("", message)
+        } else {
+            return false;
+        };
+        let message = message.to_ascii_lowercase();
+        matches!(kind, "context_length_exceeded" | "request_too_large")
+            || WORDS.iter().any(|words| message.contains(words))
+    }
+
     /// What the user can do about it, if anything.
     pub fn hint(&self) -> Option<String> {
         let text = match self {

@@ -31,6 +31,15 @@ pub(crate) struct Answer {
     pub(crate) is_cut: bool,
 }
 
+impl Answer {
+    /// What it takes when it is sent again, in bytes, about.
+    pub(crate) fn size(&self) -> usize {
+        let calls = self.calls.iter().map(|call| call.arguments.len() + call.name.len());
+        let replayed: usize = self.replay.iter().map(|value| value.to_string().len()).sum();
+        replayed.max(self.text.len() + calls.sum::<usize>())
+    }
+}
+
 /// Tokens of one answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Usage {

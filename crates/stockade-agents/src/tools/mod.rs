@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-pub(crate) use output::harmless;
+pub(crate) use output::{floor, harmless};
 
 use crate::event::AgentEvent;
 use crate::hands::{Hands, HandsError};

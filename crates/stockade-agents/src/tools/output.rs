@@ -44,7 +44,7 @@ pub(super) fn head_and_tail(text: &str, limit: usize) -> String {
 }
 
 /// The last place at or before `at` where `text` can be divided.
-pub(super) fn floor(text: &str, at: usize) -> usize {
+pub(crate) fn floor(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 

@@ -191,7 +191,8 @@ fn a_server_that_is_not_there_is_named() {
     for api in APIS {
         let agent = Builtin::with_patience(model(api, port), patience(&[])).unwrap();
         let mut retries = 0;
-        let mut count = |_| retries += 1;
+        let mut count =
+            |event| retries += usize::from(matches!(event, AgentEvent::Retrying { .. }));
         let error = agent.run(&task(), &Memory::default(), &mut count, &Stop::default());
         let text = said(&error.unwrap_err());
         assert!(

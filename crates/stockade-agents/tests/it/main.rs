@@ -6,3 +6,4 @@ mod memory;
 mod slips;
 mod stop;
 mod stories;
+mod turns;

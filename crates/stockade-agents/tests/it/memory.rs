@@ -128,6 +128,7 @@ pub(crate) fn task() -> Task {
         system: "The workspace is /work.".to_owned(),
         max_turns: 20,
         max_tokens: None,
+        context_tokens: 1_000_000,
         command_timeout: Duration::from_mins(1),
     }
 }

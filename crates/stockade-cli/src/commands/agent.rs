@@ -1,7 +1,7 @@
 //! From configuration to what an agent and its judge are given.
 
 use stockade_agents::{Api, Model, Secret};
-use stockade_config::{AgentLimits, Env, KeySource, Loaded, ModelApi};
+use stockade_config::{AgentLimits, CONTEXT_TOKENS, Env, KeySource, Loaded, ModelApi};
 use stockade_threads::local::Budget;
 
 use crate::failure::Failure;
@@ -34,5 +34,6 @@ pub(super) fn model(loaded: &Loaded, env: &Env) -> Result<Model, Failure> {
 /// What a task may use up.
 pub(super) fn budget(loaded: &Loaded) -> Budget {
     let AgentLimits { command_timeout, max_turns, max_tokens, .. } = loaded.agent;
-    Budget { max_turns, max_tokens, command_timeout }
+    let context_tokens = loaded.model().map_or(CONTEXT_TOKENS, |model| model.context_tokens);
+    Budget { max_turns, max_tokens, command_timeout, context_tokens }
 }

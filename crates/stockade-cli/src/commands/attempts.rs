@@ -107,6 +107,7 @@ impl Watch for Tagged {
             | Live::Answer(_)
             | Live::Change { .. }
             | Live::Refused(_)
+            | Live::Asking { .. }
             | Live::Retrying { .. } => None,
         };
         if let Some(line) = line.filter(|_| !self.shown.is_quiet) {

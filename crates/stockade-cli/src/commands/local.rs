@@ -1,5 +1,8 @@
 //! `stockade local`: an agent at work on these files, inside the boundary.
 
+mod talk;
+
+use std::ffi::OsStr;
 use std::io::Read as _;
 use std::path::Path;
 use std::thread;
@@ -9,17 +12,18 @@ use stockade_config::{Env, GrantText, Layer, Loaded, NewRule, Openings, Prefix, 
 use stockade_policy::{Grant, Verdict};
 use stockade_sandbox::Interrupts;
 use stockade_threads::approvals::Asking;
-use stockade_threads::local::{self, Ended, LocalTask};
+use stockade_threads::local::{self, Company, Ended, LocalTask};
 use stockade_threads::record::State;
 use stockade_threads::store::Store;
 use stockade_threads::{Bounds, Judge, Watch};
 
 use super::{agent, boundary};
-use crate::cli::LocalArgs;
+use crate::cli::{BoundaryArgs, LocalArgs};
 use crate::failure::Failure;
 use crate::ui;
 use crate::ui::live::{Json, Text};
 use crate::ui::prompt::Prompt;
+use talk::Talk;
 
 /// The longest prompt, in bytes.
 const PROMPT_MAX: u64 = 1024 * 1024;
@@ -30,39 +34,87 @@ pub(super) const KEPT: &str = "; the draft waits for `stockade threads apply`";
 /// Runs the thread to its end; the value is the exit status.
 pub(crate) fn run(arguments: &LocalArgs) -> Result<u8, Failure> {
     agent::only_builtin(&arguments.agent)?;
-    let Some(prompt) = &arguments.prompt else {
+    let prompt = arguments.prompt.as_deref().map(read_prompt).transpose()?;
+    if prompt.is_none() && (arguments.json || arguments.boundary.quiet) {
         let hint = "give the task: `stockade local \"PROMPT\"`, or `-` to read it";
-        return Err(Failure::new("not yet: `stockade local` without a prompt", hint));
-    };
-    let prompt = read_prompt(prompt)?;
-    // Before the first thread, so that all of them hold the signals back.
-    let interrupts = Interrupts::hold()
-        .map_err(|error| Failure::new(format!("cannot hold signals: {error}"), ""))?;
+        return Err(Failure::new("a thread without a prompt is for a person to watch", hint));
+    }
+    let interrupts = hold()?;
     let env = boundary::surroundings(&arguments.boundary)?;
     let request = boundary::request(&arguments.boundary)?;
     let mut loaded = stockade_config::load_with_rules(&env, &request)?;
     boundary::announce(&arguments.boundary, &loaded, None, &env);
-    let stop = Stop::default();
     let caches = boundary::caches(&arguments.boundary, &mut loaded.policy, (&env, "builtin"));
-    let task = LocalTask { is_draft: arguments.draft, caches, ..task(prompt, &loaded, &env)? };
-    let store = store(&env)?;
-    let wish = stop.clone();
-    on_interrupt(interrupts, move || wish.request());
-    let ask = Prompt::new(stop.clone()).ringing(loaded.agent.bell);
-    let (openings, keep) = (Opening(Openings::of(&env, &loaded)), keep(&env, &loaded));
-    let asking = Asking {
-        ask: &ask,
-        limit: loaded.agent.question_timeout,
-        keep: Some(&keep),
-        openings: Some(&openings),
+    let task = task(&loaded, &env)?;
+    let start = Start {
+        task: LocalTask { is_draft: arguments.draft, caches, ..task },
+        store: store(&env)?,
+        prompt,
+        is_json: arguments.json,
+        flags: &arguments.boundary,
+        loaded: &loaded,
+        env: &env,
     };
-    let watch = watch((arguments.json, arguments.boundary.quiet), &env, &stop);
-    let mut watch = boundary::watched(&arguments.boundary, &loaded.policy, watch)?;
-    let ended = local::run(task, &store, watch.as_mut(), &asking, &stop)?;
-    if !arguments.boundary.quiet {
-        report(&ended, if arguments.draft { KEPT } else { "" });
+    start.run(interrupts)
+}
+
+/// Before the first thread, so that all of them hold the signals back.
+pub(super) fn hold() -> Result<Interrupts, Failure> {
+    Interrupts::hold().map_err(|error| Failure::new(format!("cannot hold signals: {error}"), ""))
+}
+
+/// All that a thread begins with, or goes on with.
+pub(super) struct Start<'a> {
+    pub(super) task: LocalTask,
+    pub(super) store: Store,
+    /// Without one the user is asked, and again after each turn.
+    pub(super) prompt: Option<String>,
+    pub(super) is_json: bool,
+    pub(super) flags: &'a BoundaryArgs,
+    pub(super) loaded: &'a Loaded,
+    pub(super) env: &'a Env,
+}
+
+impl Start<'_> {
+    /// Runs the thread; the value is the exit status.
+    pub(super) fn run(mut self, interrupts: Interrupts) -> Result<u8, Failure> {
+        let Self { flags, loaded, env, .. } = self;
+        let stop = Stop::default();
+        let ask = Prompt::new(stop.clone()).ringing(loaded.agent.bell);
+        let (openings, keep) = (Opening(Openings::of(env, loaded)), keep(env, loaded));
+        let asking = &Asking {
+            ask: &ask,
+            limit: loaded.agent.question_timeout,
+            keep: Some(&keep),
+            openings: Some(&openings),
+        };
+        let is_draft = self.task.is_draft;
+        let ended = if let Some(prompt) = self.prompt {
+            self.task.prompt = prompt;
+            let wish = stop.clone();
+            on_interrupt(interrupts, move || wish.request());
+            let watch = watch((self.is_json, flags.quiet), env, &stop);
+            let mut watch = boundary::watched(flags, &loaded.policy, watch)?;
+            let (watch, next) = (watch.as_mut(), &mut |_: &Ended| None);
+            let company = Company { watch, asking, stop: &stop, next };
+            local::run(self.task, &self.store, company)?
+        } else {
+            let talk = Talk::begin(interrupts, &stop)?;
+            Talk::greet(&self.task);
+            let Some(prompt) = talk.ask() else { return Ok(0) };
+            self.task.prompt = prompt;
+            let text = text(false, env);
+            let status = text.status();
+            let mut watch = boundary::watched(flags, &loaded.policy, Box::new(text))?;
+            let (watch, next) = (watch.as_mut(), &mut |ended: &Ended| talk.next(ended, &status));
+            let company = Company { watch, asking, stop: &stop, next };
+            local::run(self.task, &self.store, company)?
+        };
+        if !flags.quiet {
+            report(&ended, if is_draft { KEPT } else { "" });
+        }
+        Ok(ended.exit)
     }
-    Ok(ended.exit)
 }
 
 /// What configuration says of opening a path.
@@ -113,10 +165,10 @@ pub(super) fn read_prompt(prompt: &str) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn task(prompt: String, loaded: &Loaded, env: &Env) -> Result<LocalTask, Failure> {
+pub(super) fn task(loaded: &Loaded, env: &Env) -> Result<LocalTask, Failure> {
     let policy = loaded.policy.clone();
     Ok(LocalTask {
-        prompt,
+        prompt: String::new(),
         model: agent::model(loaded, env)?,
         judge: Judge { rules: loaded.rule_set(), mode: policy.mode, approval: loaded.approval },
         bounds: Bounds::new(policy, loaded.unprotected.clone()),
@@ -124,6 +176,7 @@ fn task(prompt: String, loaded: &Loaded, env: &Env) -> Result<LocalTask, Failure
         caches: None,
         budget: agent::budget(loaded),
         is_draft: false,
+        goes_on: None,
     })
 }
 
@@ -154,8 +207,14 @@ pub(super) fn watch((json, quiet): (bool, bool), env: &Env, stop: &Stop) -> Box<
     if json {
         return Box::new(Json::new(stop.clone()));
     }
-    let is_plain = env.vars.contains_key(std::ffi::OsStr::new("NO_COLOR"));
-    Box::new(Text::new(quiet, is_plain))
+    Box::new(text(quiet, env))
+}
+
+/// For a person, with what their terminal can.
+fn text(is_quiet: bool, env: &Env) -> Text {
+    let is_plain = env.vars.contains_key(OsStr::new("NO_COLOR"));
+    let is_dumb = env.vars.get(OsStr::new("TERM")).is_none_or(|term| term == "dumb");
+    Text::new(is_quiet, is_plain, is_dumb)
 }
 
 /// How it ended; `rest` is said after that.

@@ -59,7 +59,7 @@ enum ThreadsVerb {
     Pr(pr::PrArgs),
     /// Drop what a thread changed; its record stays
     Discard(OneArgs),
-    /// Go on with a thread, or follow it up, in a new machine
+    /// Go on with a thread, or follow it up
     Resume(Box<resume::ResumeArgs>),
     /// End a thread that is at work, or that lost its process
     Cancel(OneArgs),

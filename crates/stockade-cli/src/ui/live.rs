@@ -6,12 +6,14 @@
 use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use stockade_agents::Stop;
-use stockade_threads::record::{CommandStarted, Decision, Event, Phase, PhaseState};
+use stockade_threads::record::{CommandStarted, Decision, Event, Message, Phase, PhaseState, Role};
 use stockade_threads::{Live, Watch};
 
 use super::printable;
+use super::status::Status;
 use crate::ui;
 
 /// Lines of a change that are shown; the rest is counted.
@@ -75,18 +77,27 @@ pub(crate) struct Text {
     is_fresh: bool,
     spoken: Pieces,
     printed: Pieces,
+    status: Arc<Status>,
 }
 
 impl Text {
-    /// `is_quiet` leaves out what the agent does.
-    pub(crate) fn new(is_quiet: bool, is_plain: bool) -> Self {
+    /// `is_quiet` leaves out what the agent does; `is_plain` colours, `is_dumb` what takes a line
+    /// back.
+    pub(crate) fn new(is_quiet: bool, is_plain: bool, is_dumb: bool) -> Self {
+        let is_terminal = std::io::stderr().is_terminal();
         Self {
-            is_coloured: !is_plain && std::io::stderr().is_terminal(),
+            is_coloured: !is_plain && !is_dumb && is_terminal,
             is_quiet,
             is_fresh: true,
             spoken: Pieces::default(),
             printed: Pieces::default(),
+            status: Arc::new(Status::new(is_terminal && !is_quiet && !is_dumb)),
         }
+    }
+
+    /// What is waited for, for who asks the user in between.
+    pub(crate) fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.status)
     }
 
     /// Writes what the agent says.
@@ -125,6 +136,12 @@ impl Text {
             self.speak(&rest);
             self.end_line();
         }
+        if let Event::Message(Message { role: Role::User, .. }) = event {
+            self.status.begin();
+        }
+        if let Event::Usage(usage) = event {
+            self.status.used(usage.input_tokens, usage.output_tokens);
+        }
         if let Event::CommandStarted(started) = event {
             self.command(started);
         }
@@ -160,7 +177,8 @@ impl Text {
         let line = printable(started.line.as_deref().or(words.as_deref()).unwrap_or_default());
         let line = line.trim_end().replace('\n', "\n  ");
         match started.decision {
-            Decision::Allow | Decision::Ask => self.tell(&format!("$ {line}"), BOLD),
+            Decision::Allow => self.tell(&format!("$ {line}"), BOLD),
+            Decision::Ask => self.tell(&format!("$ {line}    (you said yes)"), BOLD),
             Decision::Deny => self.tell(&format!("$ {line}    (not run)"), BOLD),
         }
     }
@@ -211,7 +229,21 @@ const GREEN: &str = "\u{1b}[32m";
 
 impl Watch for Text {
     fn see(&mut self, live: &Live<'_>) {
+        self.status.hide();
+        self.show(live);
+        // Not while a question is open, and not behind what has no end yet.
+        let is_asked =
+            matches!(live, Live::Event(Event::Question(_) | Event::ThreadFinished(_), _));
+        if self.is_fresh && !is_asked {
+            self.status.allow();
+        }
+    }
+}
+
+impl Text {
+    fn show(&mut self, live: &Live<'_>) {
         match live {
+            Live::Asking { turn, max_turns } => self.status.asking(*turn, *max_turns),
             Live::Event(event, _) => self.event(event),
             Live::Text(text) => {
                 let text = self.spoken.add(text.as_bytes());

@@ -1,8 +1,9 @@
-//! The question on the terminal.
+//! Questions and the user's own lines on the terminal.
 //!
-//! It shows the action to the byte, escaped; no is the default; what was typed before it was
+//! A question shows the action to the byte, escaped; no is the default; what was typed before it was
 //! shown is no answer.
 
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Mutex, TryLockError};
@@ -46,33 +47,92 @@ impl Prompt {
         terminal: &File,
         elsewhere: &dyn Fn() -> Option<Reply>,
     ) -> Option<Result<String, Reply>> {
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\n") && answer.len() < ANSWER_MAX {
-            if self.stop.is_requested() {
-                return None;
+        let came = RefCell::new(None);
+        let is_given_up = || {
+            if !self.stop.is_requested() {
+                came.replace(elsewhere());
             }
-            if let Some(reply) = elsewhere() {
-                return Some(Err(reply));
-            }
-            let mut ready = [PollFd::new(terminal, PollFlags::IN)];
-            if !matches!(poll(&mut ready, Some(&TURN)), Ok(1..)) {
-                continue;
-            }
-            let mut byte = [0];
-            match rustix::io::read(terminal, &mut byte) {
-                Ok(1) => answer.extend(byte),
-                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
-                Ok(_) | Err(_) => return None,
-            }
-        }
-        Some(Ok(String::from_utf8_lossy(&answer).trim().to_owned()))
+            self.stop.is_requested() || came.borrow().is_some()
+        };
+        let text = line(terminal, &is_given_up);
+        came.into_inner().map(Err).or(text.map(Ok))
     }
+}
+
+/// One line; `None` at the end of the input, or when it is given up.
+fn line(terminal: &File, is_given_up: &dyn Fn() -> bool) -> Option<String> {
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\n") && answer.len() < ANSWER_MAX {
+        if is_given_up() {
+            return None;
+        }
+        let mut ready = [PollFd::new(terminal, PollFlags::IN)];
+        if !matches!(poll(&mut ready, Some(&TURN)), Ok(1..)) {
+            continue;
+        }
+        let mut byte = [0];
+        match rustix::io::read(terminal, &mut byte) {
+            Ok(1) => answer.extend(byte),
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+            Ok(_) | Err(_) => return None,
+        }
+    }
+    Some(String::from_utf8_lossy(&answer).trim().to_owned())
 }
 
 /// The controlling terminal, where standard error is shown on one.
 fn terminal() -> Option<File> {
     let terminal = File::options().read(true).write(true).open("/dev/tty");
     terminal.ok().filter(|_| std::io::stderr().is_terminal())
+}
+
+/// What the user says next, on a terminal that is theirs.
+#[derive(Debug)]
+pub(crate) struct Line {
+    terminal: File,
+}
+
+impl Line {
+    /// A line of the controlling terminal, when standard error is shown on one.
+    pub(crate) fn open() -> Option<Self> {
+        terminal().map(|terminal| Self { terminal })
+    }
+
+    /// Waits for a line that says something, and looks meanwhile whether to go on waiting. `None`
+    /// at the end of the input (Ctrl-D), or when it is over.
+    pub(crate) fn read(&self, look: &dyn Fn() -> Look) -> Option<String> {
+        let seen = Cell::new(Look::Wait);
+        let is_given_up = || {
+            seen.set(look());
+            seen.get() != Look::Wait
+        };
+        loop {
+            let mut error = std::io::stderr().lock();
+            // Without a terminal to write to there is none to read from either.
+            drop((write!(error, "> "), error.flush()));
+            drop(error);
+            match line(&self.terminal, &is_given_up) {
+                Some(text) if !text.is_empty() => return Some(text),
+                None if seen.get() != Look::Anew => return None,
+                Some(_) | None => {}
+            }
+            if seen.get() == Look::Anew {
+                writeln!(std::io::stderr(), "\n(Ctrl-C again, or Ctrl-D, ends the thread)").ok();
+                seen.set(Look::Wait);
+            }
+        }
+    }
+}
+
+/// What is to be done about a line that is being waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Wait on.
+    Wait,
+    /// Ask for it anew: the user has taken it back.
+    Anew,
+    /// Give it up.
+    Over,
 }
 
 impl Ask for Prompt {

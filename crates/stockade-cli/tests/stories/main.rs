@@ -10,4 +10,5 @@ mod machine;
 mod place;
 mod questions;
 mod refactoring;
+mod talking;
 mod transcript;

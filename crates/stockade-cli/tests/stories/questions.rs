@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, ptsname, unlockpt};
 use stockade_testkit::model::{FakeModel, Step};
@@ -11,13 +12,24 @@ use stockade_testkit::model::{FakeModel, Step};
 use crate::place::{Place, told, users};
 
 /// `command` with a terminal of its own, and the other side of that.
-struct Terminal {
-    master: File,
-    child: Child,
+pub(crate) struct Terminal {
+    pub(crate) master: File,
+    pub(crate) child: Child,
     seen: String,
 }
 
 impl Terminal {
+    /// `command` in the foreground of a terminal, without timeout(1): it passes on the signals
+    /// that the terminal has sent to everybody.
+    pub(crate) fn foreground(command: &Command) -> Self {
+        let mut words = command.get_args().skip(1);
+        let mut foreground = Command::new(words.next().unwrap());
+        foreground.args(words);
+        foreground.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        foreground.current_dir(command.get_current_dir().unwrap());
+        Self::start(&foreground)
+    }
+
     fn start(command: &Command) -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = rustix::pty::openpt(flags).unwrap();
@@ -37,10 +49,23 @@ impl Terminal {
         Self { master: master.into(), child, seen: String::new() }
     }
 
+    /// Types it.
+    pub(crate) fn type_in(&mut self, text: &str) {
+        self.master.write_all(text.as_bytes()).unwrap();
+    }
+
     /// Reads until `words` came; `None` for the end.
-    fn expect(&mut self, words: Option<&str>) {
+    pub(crate) fn expect(&mut self, words: Option<&str>) {
         let mut buffer = [0; 4096];
         while words.is_none_or(|words| !self.seen.contains(words)) {
+            let mut ready = [PollFd::new(&self.master, PollFlags::IN)];
+            let limit = Timespec { tv_sec: 60, tv_nsec: 0 };
+            assert_eq!(
+                poll(&mut ready, Some(&limit)),
+                Ok(1),
+                "{words:?} did not come: {}",
+                self.seen
+            );
             // EIO: nobody holds the other side any more.
             let count = self.master.read(&mut buffer).unwrap_or(0);
             if count == 0 && words.is_none() {
@@ -66,13 +91,8 @@ fn a_question_shows_what_would_happen_and_takes_an_answer() {
         Step::say("The end."),
     ])
     .unwrap();
-    // `--foreground`, or timeout(1) takes the job off the terminal.
     let command = place.command(&model, &["local", "-q", "x"]);
-    let mut foreground = Command::new(command.get_program());
-    foreground.arg("--foreground").args(command.get_args());
-    foreground.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
-    foreground.current_dir(command.get_current_dir().unwrap());
-    let mut terminal = Terminal::start(&foreground);
+    let mut terminal = Terminal::foreground(&command);
     terminal.expect(Some("? run: cargo fetch"));
     terminal.expect(Some("fetches from the registry"));
     terminal.expect(Some("no> "));
@@ -97,11 +117,7 @@ fn a_ctrl_c_at_the_question_ends_the_thread() {
     let place = Place::new(*users().last().unwrap());
     let model = FakeModel::start(vec![Step::Shell("cargo fetch".to_owned())]).unwrap();
     let command = place.command(&model, &["local", "x"]);
-    let mut foreground = Command::new(command.get_program());
-    foreground.arg("--foreground").args(command.get_args());
-    foreground.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
-    foreground.current_dir(command.get_current_dir().unwrap());
-    let mut terminal = Terminal::start(&foreground);
+    let mut terminal = Terminal::foreground(&command);
     terminal.expect(Some("no> "));
     terminal.master.write_all(b"\x03").unwrap();
     terminal.expect(Some("interrupted"));

@@ -311,7 +311,7 @@ fn what_is_not_there_is_refused_by_name() {
     local.finish(State::Completed, 0, "").unwrap();
     drop(local);
     let said = home.said(&["threads", "resume", "last"], 1);
-    assert!(said.contains("not yet: `stockade threads resume` of a local thread"), "{said}");
+    assert!(said.contains("has finished its task"), "{said}");
     home.said(&["threads", "rm", "last"], 0);
     assert!(home.said(&["undo"], 1).contains("not yet"));
     for words in [

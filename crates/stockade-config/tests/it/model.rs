@@ -22,6 +22,7 @@ fn the_layers_make_one_model() {
     lab.request.options = vec!["model.name=small".to_owned(), "agent.max_turns=7".to_owned()];
     let loaded = lab.loaded();
     let expected = ModelText {
+        context_tokens: stockade_config::CONTEXT_TOKENS,
         api: ModelApi::Responses,
         base_url: "https://api.example.org/v1".to_owned(),
         name: "small".to_owned(),

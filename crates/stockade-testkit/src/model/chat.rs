@@ -8,7 +8,7 @@ use super::script::{Step, Turn, halves};
 pub(super) fn turn(body: &Value, script: &[Step]) -> Turn {
     let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
     let results = messages.iter().filter(|message| message["role"] == "tool").count();
-    Turn::of(script, results, &body["tools"])
+    Turn::of(script, results, body)
 }
 
 /// The events of an answer. They have no names.

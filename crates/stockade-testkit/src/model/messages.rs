@@ -16,7 +16,7 @@ pub(super) fn turn(body: &Value, script: &[Step]) -> Turn {
         .count();
     let tools = &body["tools"];
     if is_offered(tools, "Bash") || is_builtin(tools) {
-        Turn::of(script, results, tools)
+        Turn::of(script, results, body)
     } else {
         // A side question: a title, a summary, a check of the quota.
         Turn::say("ok")

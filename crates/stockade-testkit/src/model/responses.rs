@@ -10,7 +10,7 @@ pub(super) fn turn(body: &Value, script: &[Step]) -> Turn {
     let items = body["input"].as_array().map(Vec::as_slice).unwrap_or_default();
     let is_output =
         |item: &&Value| item["type"].as_str().is_some_and(|kind| kind.ends_with("_call_output"));
-    Turn::of(script, items.iter().filter(is_output).count(), &body["tools"])
+    Turn::of(script, items.iter().filter(is_output).count(), body)
 }
 
 /// The events of an answer.

@@ -92,12 +92,19 @@ impl Turn {
         Self { text: Some(text.to_owned()), calls: Vec::new(), is_short: false }
     }
 
-    /// The answer to a conversation that holds `results` results of tools.
-    pub(super) fn of(script: &[Step], results: usize, tools: &Value) -> Self {
+    /// The answer to the conversation in `body`, which holds `results` results of tools. What was
+    /// said before, and has something after it, is passed: the user has followed up.
+    pub(super) fn of(script: &[Step], results: usize, body: &Value) -> Self {
+        let tools = &body["tools"];
+        let spoken = format!("{}{}", body["messages"], body["input"]);
         let mut before = results;
-        for step in script {
+        for (at, step) in script.iter().enumerate() {
+            let was_said =
+                |text: &str| spoken.contains(Value::from(text).to_string().trim_matches('"'));
             match step.calls() {
                 count if count > 0 && count <= before => before -= count,
+                0 if at + 1 < script.len() && matches!(step, Step::Say(text) if was_said(text)) => {
+                }
                 _ => return Self::step(step, results, tools),
             }
         }

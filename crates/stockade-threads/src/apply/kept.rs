@@ -33,13 +33,16 @@ struct Entry {
     /// The hash of what came instead; missing when it was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     written: Option<String>,
+    /// The hash of what the thread has there, of which `written` may be a merge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of: Option<String>,
 }
 
 /// The folder of what was replaced.
 #[derive(Debug)]
 pub(super) struct Kept {
     folder: PathBuf,
-    written: BTreeSet<(Vec<u8>, Option<String>)>,
+    written: BTreeSet<(Vec<u8>, Option<String>, Option<String>)>,
     next: usize,
     /// The last line has no end: its writer was killed, and wrote nothing after it.
     is_torn: bool,
@@ -60,16 +63,21 @@ impl Kept {
             next += 1;
             if let Ok(entry) = serde_json::from_str::<Entry>(line) {
                 let path = entry.path.to_path().as_os_str().as_bytes().to_owned();
-                written.insert((path, entry.written));
+                written.insert((path, entry.written, entry.of));
             }
         }
         let is_torn = !text.is_empty() && !text.ends_with('\n');
         Ok(Self { folder, written, next, is_torn })
     }
 
-    /// Whether what is there now is what applying once wrote there.
-    pub(super) fn has_written(&self, path: &[u8], present: Option<&Content>) -> bool {
-        self.written.contains(&(path.to_owned(), present.map(hash_of)))
+    /// Whether what is there now is what applying `result` once wrote there.
+    pub(super) fn has_written(
+        &self,
+        path: &[u8],
+        present: Option<&Content>,
+        result: Option<&Content>,
+    ) -> bool {
+        self.written.contains(&(path.to_owned(), present.map(hash_of), result.map(hash_of)))
     }
 
     /// Keeps `present` before `content` takes its place.
@@ -77,7 +85,7 @@ impl Kept {
         &mut self,
         path: &[u8],
         present: Option<&Content>,
-        content: Option<&Content>,
+        (content, result): (Option<&Content>, Option<&Content>),
     ) -> Result<(), ApplyError> {
         let kept = present.map(|_| self.next.to_string());
         if let (Some(name), Some(present)) = (&kept, present) {
@@ -93,9 +101,10 @@ impl Kept {
             was: present.map(|present| present.kind().to_owned()),
             kept,
             written: content.map(hash_of),
+            of: result.map(hash_of),
         };
         self.append(&entry).map_err(ApplyError::io("write", &self.folder.join(JOURNAL)))?;
-        self.written.insert((path.to_owned(), entry.written));
+        self.written.insert((path.to_owned(), entry.written, entry.of));
         self.is_torn = false;
         self.next += 1;
         Ok(())

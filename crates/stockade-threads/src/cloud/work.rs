@@ -51,6 +51,7 @@ impl Running<'_> {
                     system: surroundings::describe_machine(&self.task.judge, place, &instructions),
                     max_turns: budget.max_turns,
                     max_tokens: budget.max_tokens,
+                    context_tokens: budget.context_tokens,
                     command_timeout: budget.command_timeout,
                 };
                 let stop = &self.wishes.stop;

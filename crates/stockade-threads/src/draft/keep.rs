@@ -76,7 +76,7 @@ impl Draft {
                 continue;
             }
             let bytes = path.as_os_str().as_bytes().to_vec();
-            let base = if pair.is_base { was } else { earlier.base(&bytes, was) };
+            let base = earlier.base(&bytes, was, pair.is_base);
             if base.is_none() && is.is_none() {
                 let why = "removed by the thread, and changed here meanwhile".to_owned();
                 left_out.push(LeftOut { path: PathText::from(path.as_path()), why });
@@ -121,13 +121,16 @@ impl Earlier {
         Ok(Self { base: tree(&changes.base)?, result: tree(&changes.result)? })
     }
 
-    /// The base of a file that was changed below since the draft began, and is `now`.
-    fn base(&self, path: &[u8], now: Option<Entry>) -> Option<Entry> {
+    /// The base of a file that is `now` below; `is_base` says that it was so when the draft
+    /// began.
+    fn base(&self, path: &[u8], now: Option<Entry>, is_base: bool) -> Option<Entry> {
+        let (before, after) = (self.base.get(path), self.result.get(path));
         // It was applied: what is there is what the agent went on from.
-        if now.is_some() && now.as_ref() == self.result.get(path) {
+        let was_applied = now.is_some() && now.as_ref() == after;
+        if was_applied || (is_base && before.is_none() && after.is_none()) {
             return now;
         }
-        self.base.get(path).cloned()
+        before.cloned()
     }
 }
 

@@ -93,13 +93,18 @@ impl LocalChanges {
         let inner = workspace.strip_prefix(&top).unwrap_or(Path::new("")).to_owned();
         let directory = thread.join(CHANGES);
         let format = repository.as_ref().map_or("sha1", |repository| &repository.format);
-        init_bare(&directory, format).map_err(failed)?;
+        let is_new = !directory.exists();
+        if is_new {
+            init_bare(&directory, format).map_err(failed)?;
+        }
         let git = git(repository.as_ref(), &top, &directory);
         let (base, left_out, hidden) = (Listing::new(), Vec::new(), hidden.to_owned());
         let mut changes = Self { top, inner, directory, repository, git, base, hidden, left_out };
         if let Err(error) = changes.look_first() {
-            // The error that is told is the one that made it useless.
-            fs::remove_dir_all(&changes.directory).ok();
+            if is_new {
+                // The error that is told is the one that made it useless.
+                fs::remove_dir_all(&changes.directory).ok();
+            }
             return Err(error);
         }
         Ok(changes)
@@ -112,17 +117,47 @@ impl LocalChanges {
         Ok(())
     }
 
-    /// Looks again, and keeps what differs.
+    /// Makes what was recorded of an earlier part of the thread a part of this: what it changed
+    /// is compared with what was before it.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`]: its trees cannot be read.
+    pub fn after(&mut self, earlier: &Changes) -> Result<(), SnapshotError> {
+        let failed = |source| SnapshotError::Git { top: self.top.clone(), source };
+        if earlier.root.to_path() != self.top {
+            return Ok(());
+        }
+        let git = Git::bare(&self.directory);
+        let before = trees::of_commit(&git, &earlier.base).map_err(failed)?;
+        let result = trees::of_commit(&git, &earlier.result).map_err(failed)?;
+        for path in result.keys().filter(|path| !before.contains_key(*path)) {
+            self.base.remove(path);
+        }
+        self.base.extend(before);
+        Ok(())
+    }
+
+    /// Looks again, and keeps what differs from the first look.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`]: there is no diff.
+    pub fn look_again(&mut self) -> Result<Changes, SnapshotError> {
+        let result = self.look()?;
+        let changes =
+            trees::keep(&self.directory, self.objects(), &self.top, (&self.base, &result));
+        let changes = changes.map_err(|source| self.failed(source))?;
+        Ok(Changes { left_out: self.left_out.clone(), ..changes })
+    }
+
+    /// The last look.
     ///
     /// # Errors
     ///
     /// [`SnapshotError`]: there is no diff.
     pub fn finish(mut self) -> Result<Changes, SnapshotError> {
-        let result = self.look()?;
-        let changes =
-            trees::keep(&self.directory, self.objects(), &self.top, (&self.base, &result));
-        let changes = changes.map_err(|source| self.failed(source))?;
-        Ok(Changes { left_out: self.left_out, ..changes })
+        self.look_again()
     }
 
     /// Makes a commit upon `parent` of what the first look saw, in the thread's repository; `None`

@@ -93,6 +93,11 @@ impl Summary {
 }
 
 impl Detail {
+    /// Where the thread stood before this process took it.
+    pub(crate) fn before_now(&self) -> State {
+        if self.summary.state.is_final() { self.summary.state } else { State::Interrupted }
+    }
+
     /// Adds up the records in `folder`, to the first that does not fit. `None` when not even
     /// the first does.
     pub(super) fn read(folder: &Path) -> Option<Self> {

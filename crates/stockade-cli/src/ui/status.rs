@@ -1,0 +1,179 @@
+//! One line that says that something is being waited for, since when, and what it has cost.
+//!
+//! Only on a terminal that can take a line back. It is gone before anything else is written.
+
+use std::io::Write as _;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often it is drawn anew.
+const TURN: Duration = Duration::from_secs(1);
+
+/// To the start of the line, and that line gone (ECMA-48: EL).
+const GONE: &str = "\r\u{1b}[K";
+
+/// The line.
+#[derive(Debug)]
+pub(crate) struct Status {
+    shared: Arc<(Mutex<Line>, Condvar)>,
+    is_on: bool,
+}
+
+#[derive(Debug)]
+struct Line {
+    since: Instant,
+    turn: Option<(u32, u32)>,
+    read: u64,
+    written: u64,
+    /// Whether anything is being waited for, and nothing else is on its line.
+    may_show: bool,
+    is_shown: bool,
+    is_over: bool,
+}
+
+impl Status {
+    /// A line that is drawn when `is_on`.
+    pub(crate) fn new(is_on: bool) -> Self {
+        let line = Line {
+            since: Instant::now(),
+            turn: None,
+            read: 0,
+            written: 0,
+            may_show: false,
+            is_shown: false,
+            is_over: false,
+        };
+        let shared = Arc::new((Mutex::new(line), Condvar::new()));
+        if is_on {
+            let shared = Arc::clone(&shared);
+            // Without a thread for it there is no such line.
+            thread::Builder::new().name("status".to_owned()).spawn(move || draw(&shared)).ok();
+        }
+        Self { shared, is_on }
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A turn of the user's begins: time and tokens count from here.
+    pub(crate) fn begin(&self) {
+        let mut line = self.line();
+        line.since = Instant::now();
+        (line.turn, line.read, line.written) = (None, 0, 0);
+    }
+
+    /// The model is asked for the `turn`th time of at most `max`.
+    pub(crate) fn asking(&self, turn: u32, max: u32) {
+        self.line().turn = Some((turn, max));
+    }
+
+    /// What an answer cost.
+    pub(crate) fn used(&self, read: u64, written: u64) {
+        let mut line = self.line();
+        line.read = line.read.saturating_add(read);
+        line.written = line.written.saturating_add(written);
+    }
+
+    /// Takes the line back, because something else is going to be written.
+    pub(crate) fn hide(&self) {
+        let mut line = self.line();
+        line.may_show = false;
+        line.take_back();
+    }
+
+    /// The line may be there again, after a while in which nothing else was written.
+    pub(crate) fn allow(&self) {
+        if self.is_on {
+            self.line().may_show = true;
+            self.shared.1.notify_all();
+        }
+    }
+
+    /// Time and tokens since the turn began.
+    pub(crate) fn sum(&self) -> String {
+        let line = self.line();
+        let time = words(line.since.elapsed());
+        format!("{time}, {} tokens read, {} written", grouped(line.read), grouped(line.written))
+    }
+}
+
+impl Drop for Status {
+    fn drop(&mut self) {
+        let mut line = self.line();
+        line.take_back();
+        line.is_over = true;
+        drop(line);
+        self.shared.1.notify_all();
+    }
+}
+
+impl Line {
+    fn take_back(&mut self) {
+        if std::mem::take(&mut self.is_shown) {
+            let mut error = std::io::stderr().lock();
+            // Who closed it does not see the line either.
+            drop((error.write_all(GONE.as_bytes()), error.flush()));
+        }
+    }
+
+    fn text(&self) -> String {
+        let turn =
+            self.turn.map_or_else(String::new, |(turn, max)| format!(" · turn {turn}/{max}"));
+        let tokens = grouped(self.read.saturating_add(self.written));
+        format!("· {}{turn} · {tokens} tokens", words(self.since.elapsed()))
+    }
+}
+
+fn draw((line, wake): &(Mutex<Line>, Condvar)) {
+    let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
+    while !line.is_over {
+        if line.may_show {
+            let waited = wake.wait_timeout(line, TURN).unwrap_or_else(PoisonError::into_inner);
+            line = waited.0;
+            if waited.1.timed_out() && line.may_show && !line.is_over {
+                let mut error = std::io::stderr().lock();
+                drop((write!(error, "{GONE}{}", line.text()), error.flush()));
+                line.is_shown = true;
+            }
+        } else {
+            line = wake.wait(line).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// `75 s`, `3 min 20 s`.
+fn words(time: Duration) -> String {
+    let seconds = time.as_secs();
+    if seconds < 100 {
+        return format!("{seconds} s");
+    }
+    format!("{} min {} s", seconds / 60, seconds % 60)
+}
+
+/// `12,345`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_times_are_for_people() {
+        let numbers = [0, 999, 1_000, 1_234_567].map(grouped);
+        assert_eq!(numbers, ["0", "999", "1,000", "1,234,567"]);
+        let times = [0, 99, 100, 3_600].map(|seconds| words(Duration::from_secs(seconds)));
+        assert_eq!(times, ["0 s", "99 s", "1 min 40 s", "60 min 0 s"]);
+    }
+}
