@@ -1,13 +1,17 @@
 //! `stockade check`: what would be decided about a command, and by which rule. Nothing runs.
 
+mod replay;
+
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 use stockade_config::Loaded;
 use stockade_policy::Verdict;
 use stockade_rules::{Part, PartKind, RuleRef, Ruling, judge};
+
+use stockade_threads::Bounds;
 
 use super::boundary;
 use crate::cli::BoundaryArgs;
@@ -31,7 +35,8 @@ pub(crate) struct CheckArgs {
     /// A shell line
     #[arg(long, value_name = "STR", group = "what")]
     line: Option<String>,
-    #[arg(long, hide = true, group = "what")]
+    /// A log of commands, one JSON object a line (`argv` or `line`, `cwd`): how many would ask
+    #[arg(long, value_name = "FILE", group = "what")]
     replay: Option<PathBuf>,
     /// A command and its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD", group = "what")]
@@ -65,10 +70,6 @@ struct AnsweredRule<'a> {
 
 /// Prints the decision; the value is the exit status.
 pub(crate) fn run(arguments: &CheckArgs) -> Result<u8, Failure> {
-    if arguments.replay.is_some() {
-        let hint = "this version judges one command: `--line STR` or `-- CMD ARG…`";
-        return Err(Failure::new("not yet: `--replay`", hint).with_status(MISUSED));
-    }
     let misused = |failure: Failure| failure.with_status(MISUSED);
     boundary::without_events(&arguments.boundary).map_err(misused)?;
     let env = boundary::surroundings(&arguments.boundary).map_err(misused)?;
@@ -76,6 +77,9 @@ pub(crate) fn run(arguments: &CheckArgs) -> Result<u8, Failure> {
     let loaded = stockade_config::load_with_rules(&env, &request);
     let loaded = loaded.map_err(|error| misused(error.into()))?;
     boundary::announce(&arguments.boundary, &loaded, None, &env);
+    if let Some(path) = &arguments.replay {
+        return replay::replay(path, &loaded, arguments.json);
+    }
     let rules = loaded.rule_set();
     // What is not UTF-8 is no word of any rule, before and after.
     let words = arguments.command.iter().map(|word| word.to_string_lossy().into_owned());
@@ -83,6 +87,8 @@ pub(crate) fn run(arguments: &CheckArgs) -> Result<u8, Failure> {
         Some(line) => rules.evaluate_line(line),
         None => rules.evaluate_argv(&words.collect::<Vec<_>>()),
     };
+    let bounds = Bounds::new(loaded.policy.clone(), loaded.unprotected.clone());
+    let judgement = judgement.with_outside(|path| bounds.is_outside(Path::new(path)));
     let ruling = judge(&judgement, loaded.policy.mode, loaded.approval);
     let printed =
         if arguments.json { ui::json(&answer(&ruling, &loaded)) } else { print(&ruling, &loaded) };
@@ -143,6 +149,9 @@ fn because(part: &Part) -> String {
     match (&part.rule, part.kind) {
         (Some(RuleRef { prefix, source, .. }), _) => {
             on_one_line(&format!("rule \"{prefix}\", {source}"))
+        }
+        (None, PartKind::Write) if part.is_outside => {
+            "written by a redirection, outside what may be written".to_owned()
         }
         (None, PartKind::Write) => "written by a redirection".to_owned(),
         (None, PartKind::Opaque(why)) => format!("opaque: {why}"),

@@ -103,13 +103,16 @@ fn the_exit_status_is_the_decision() {
         (vec!["-a", "perhaps", "--line", "a"], 2),
         (vec!["-c", "no_such_key=1", "--line", "a"], 2),
         (vec!["-C", "no/such/folder", "--line", "a"], 2),
-        (vec!["--replay", "log"], 2),
+        (vec!["--replay", "no-log"], 1),
+        (vec!["--line", "ls > out"], 0),
+        (vec!["--line", "ls > ../out"], 3),
+        (vec!["-a", "never", "--line", "ls > ../out"], 4),
+        (vec!["--line", "ls > /tmp/out 2>/dev/null"], 0),
+        (vec!["-C", "..", "--no-project-config", "--line", "ls"], 2),
     ] {
         let (status, out, err) = home.said(&arguments);
         assert_eq!(status, expected, "{arguments:?}: {out}{err}");
     }
-    let (_, _, err) = home.said(&["--replay", "log"]);
-    assert!(err.contains("not yet: `--replay`"), "{err}");
 }
 
 #[test]
@@ -182,4 +185,48 @@ fn a_failing_example_is_bad_configuration() {
         err.contains("config.toml:4:10") && err.contains("does not match its example `b`"),
         "{err}"
     );
+}
+
+#[test]
+fn a_log_is_replayed_under_each_policy_and_grouped_by_the_rule_that_would_end_the_asking() {
+    let home = Home::new(RULES);
+    let log = [
+        r#"{"line": "cargo test -p a", "cwd": "/x", "time": 3}"#,
+        r#"{"line": "cargo test --all && cargo test -p b"}"#,
+        r#"{"argv": ["cargo", "test", "-q"]}"#,
+        r#"{"line": "npm test"}"#,
+        r#"{"line": "ls | wc -l"}"#,
+        r#"{"line": "cargo fetch"}"#,
+        r#"{"argv": ["docker", "ps"]}"#,
+        r#"{"line": "$x"}"#,
+        r#"{"line": "ls > /elsewhere/x"}"#,
+        r#"{"line": "./build.sh"}"#,
+        "",
+        "no json",
+        r#"{"argv": []}"#,
+        r#"{"cwd": "/x"}"#,
+    ];
+    fs::write(home.folder.path().join("work/log"), log.join("\n")).unwrap();
+    let (status, out, err) = home.said(&["--replay", "log", "--json"]);
+    assert_eq!(status, 0, "{err}");
+    assert!(err.contains("3 lines are no command") && err.contains("line 12"), "{err}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&report["commands"], &report["skipped"]), (&json!(10), &json!([12, 13, 14])));
+    let counts =
+        |run: u64, ask: u64, refused: u64| json!({"run": run, "ask": ask, "refused": refused});
+    assert_eq!(report["policies"]["untrusted"], counts(2, 7, 1));
+    assert_eq!(report["policies"]["on-request"], counts(7, 2, 1));
+    assert_eq!(report["policies"]["never"], counts(7, 0, 3));
+    let group = &report["groups"][0];
+    assert_eq!((&group["prefix"], &group["commands"]), (&json!("cargo test"), &json!(3)));
+    assert_eq!(group["words"], json!(["cargo", "test"]));
+    // The rule that it names ends the asking.
+    assert_eq!(home.said(&["-a", "untrusted", "--line", "cargo test --all && cargo test"]).0, 3);
+    let add = ["rules", "add", "--decision", "allow", "--", "cargo", "test"];
+    assert_eq!(home.told(&add).0, 0);
+    assert_eq!(home.said(&["-a", "untrusted", "--line", "cargo test --all && cargo test"]).0, 0);
+    let (_, out, _) = home.said(&["--replay", "log"]);
+    let head = "10 commands\n  untrusted         5 run        4 ask        1 refused\n";
+    assert!(out.starts_with(head), "{out}");
+    assert!(out.contains("no rule: `./build.sh` runs what it is told"), "{out}");
 }
