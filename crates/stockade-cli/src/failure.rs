@@ -9,7 +9,7 @@ use stockade_config::ConfigError;
 use stockade_sandbox::SetupError;
 use stockade_threads::cloud::CloudError;
 use stockade_threads::local::LocalError;
-use stockade_threads::network::PublishError;
+use stockade_threads::network::NetworkError;
 use stockade_threads::store::StoreError;
 
 use crate::ui;
@@ -109,9 +109,9 @@ impl From<ConfigError> for Failure {
     }
 }
 
-impl From<PublishError> for Failure {
-    fn from(error: PublishError) -> Self {
-        Self::of(&error, STOCKADE_FAILED, Some("`--publish HOSTPORT:PORT` chooses another port"))
+impl From<NetworkError> for Failure {
+    fn from(error: NetworkError) -> Self {
+        Self::of(&error, STOCKADE_FAILED, Some(error.hint()))
     }
 }
 

@@ -222,6 +222,7 @@ impl Settings {
         self.log_required = above.log_required.or(self.log_required);
         self.reads_workspace = above.reads_workspace.or(self.reads_workspace);
         self.network_open = above.network_open.or(self.network_open);
+        self.network_upstream = above.network_upstream.or(self.network_upstream);
         self.model = self.model.overlay(above.model);
         self.agent = self.agent.overlay(above.agent);
         self.cloud = self.cloud.overlay(above.cloud);

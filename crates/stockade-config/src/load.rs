@@ -200,7 +200,7 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
         hidden: all_absolute(hidden.paths)?,
         readable: all_absolute(hidden.readable)?,
         caches: all_absolute(caches.folders)?,
-        network: network(request, &settings)?,
+        network: network(env, request, &settings)?,
         limits: limits(&settings),
     };
     let approval = settings.approval.as_ref();

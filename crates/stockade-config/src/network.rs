@@ -1,11 +1,15 @@
 //! The network of a start: what files and flags say of hosts, read strictly.
 
+use std::ffi::OsStr;
+
 use stockade_policy::{
-    AddressRange, HostEntry, HostRule, Network, Ports, Published, parse_port, preset, preset_names,
+    AddressRange, HostEntry, HostRule, Mode, Network, Ports, Published, UpstreamText, parse_port,
+    preset, preset_names,
 };
 use toml::de::DeValue;
 
 use crate::diagnose::{ConfigError, nearest};
+use crate::env::Env;
 use crate::load::Request;
 use crate::schema::{Entry, Placed, Reader, Settings, Value};
 
@@ -72,7 +76,13 @@ impl Reader<'_> {
             "allow" => self.settings.network_allow = self.opened(value)?,
             "deny" => self.settings.network_deny = self.opened(value)?,
             "private" => self.settings.network_private = self.ranges(value)?,
-            "upstream" | "rules" => {
+            "upstream" => {
+                let text = self.string(value)?;
+                if !self.is_ignored(value, "choose the proxy to dial by") {
+                    self.settings.network_upstream = Some(self.placed(value.span(), text));
+                }
+            }
+            "rules" => {
                 if !self.is_ignored(value, "settle the network") {
                     return Err(self.not_yet(key, "this part of the network"));
                 }
@@ -132,9 +142,14 @@ pub(crate) fn network_widenings<'a>(
 }
 
 /// All of it together. An entry of `deny` that names no port is about all of them.
-pub(crate) fn network(request: &Request, settings: &Settings) -> Result<Network, ConfigError> {
+pub(crate) fn network(
+    env: &Env,
+    request: &Request,
+    settings: &Settings,
+) -> Result<Network, ConfigError> {
     let mut network = Network {
         open: settings.network_open.as_ref().filter(|open| open.value).map(|o| o.place.clone()),
+        upstream: upstream(env, settings),
         private: settings.network_private.iter().map(|range| range.value).collect(),
         ..Network::default()
     };
@@ -161,6 +176,13 @@ pub(crate) fn network(request: &Request, settings: &Settings) -> Result<Network,
             })),
         }
     }
+    let mode = settings.mode.as_ref().map(|mode| mode.value);
+    if mode == Some(Mode::DangerFullAccess) && !request.publish.is_empty() {
+        return Err(ConfigError::refused(
+            "--publish: without a boundary every port is the host's own already",
+            "leave the flag out",
+        ));
+    }
     for text in &request.publish {
         let wrong = || {
             ConfigError::refused(
@@ -186,6 +208,24 @@ pub(crate) fn network(request: &Request, settings: &Settings) -> Result<Network,
     network.host_ports.sort_unstable();
     network.host_ports.dedup();
     Ok(network)
+}
+
+/// The proxy by which hosts are dialled: as it is configured, else as the environment has it.
+fn upstream(env: &Env, settings: &Settings) -> Option<UpstreamText> {
+    let variable = |names: &[&str]| {
+        let values = names.iter().filter_map(|name| env.vars.get(OsStr::new(name)));
+        let mut values = values.filter_map(|value| value.to_str());
+        values.find(|value| !value.is_empty()).map(str::to_owned)
+    };
+    match settings.network_upstream.as_ref().map(|upstream| upstream.value.as_str()) {
+        Some("none") => None,
+        Some(url) => Some(UpstreamText { url: url.to_owned(), except: String::new() }),
+        None => {
+            let url = variable(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])?;
+            let except = variable(&["NO_PROXY", "no_proxy"]).unwrap_or_default();
+            Some(UpstreamText { url, except })
+        }
+    }
 }
 
 fn allow(network: &mut Network, opened: &Opened, place: &str) {

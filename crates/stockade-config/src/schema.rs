@@ -46,6 +46,7 @@ pub(crate) struct Settings {
     pub(crate) network_deny: Vec<Placed<Opened>>,
     pub(crate) network_private: Vec<Placed<AddressRange>>,
     pub(crate) network_open: Option<Placed<bool>>,
+    pub(crate) network_upstream: Option<Placed<String>>,
     /// Whether caches are not even written to in a layer.
     pub(crate) caches_closed: Option<Placed<bool>>,
     pub(crate) tmp_bytes: Option<Placed<u64>>,

@@ -8,7 +8,7 @@
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-use crate::{AbsPath, Mode, Policy};
+use crate::{AbsPath, Host, Mode, Network, NetworkReason, Policy, parse_port};
 
 /// What would be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,13 @@ pub enum Decider {
     Links,
     /// This port of the host's loopback is opened.
     HostPort(u16),
+    /// What is said of hosts decides.
+    Host {
+        /// Why, for a person; fits after the host.
+        why: String,
+        /// Where the entry stands that decides, if one does.
+        place: Option<String>,
+    },
     /// Nothing of the network is opened that has to do with it.
     ClosedNetwork,
     /// A socket of a program outside.
@@ -180,9 +187,37 @@ pub fn explain_connect(policy: &Policy, host: &str) -> Explanation {
         _ if policy.mode == Mode::DangerFullAccess => (true, Decider::NoBoundary),
         Some(port) if policy.network.host_ports.contains(&port) => (true, Decider::HostPort(port)),
         _ if target.is_absolute() => (false, Decider::NamedSocket),
+        _ if policy.network.has_hosts() => by_hosts(&policy.network, host),
         _ => (false, Decider::ClosedNetwork),
     };
     Explanation { is_possible, decided_by, target }
+}
+
+/// What is decided about `HOST` or `HOST:PORT`; without a port, about those of the web.
+fn by_hosts(network: &Network, text: &str) -> (bool, Decider) {
+    let no_host = |why: &str| (false, Decider::Host { why: why.to_owned(), place: None });
+    let is_address = text.parse::<std::net::Ipv6Addr>().is_ok();
+    let (host, ports) = match text.rsplit_once(':') {
+        Some((host, port)) if !is_address && !text.ends_with(']') => match parse_port(port) {
+            Ok(port) => (host.to_owned(), vec![port]),
+            Err(error) => return no_host(&error.to_string()),
+        },
+        _ if is_address => (format!("[{text}]"), vec![443, 80]),
+        _ => (text.to_owned(), vec![443, 80]),
+    };
+    let host = match Host::new(&host) {
+        Ok(host) => host,
+        Err(error) => return no_host(&error.to_string()),
+    };
+    let decisions = ports.iter().map(|port| (*port, network.decide(&host, *port)));
+    let best = decisions.max_by_key(|(port, decision)| (decision.is_allowed(), *port));
+    let Some((port, decision)) = best else { return no_host("no port") };
+    let place = match (decision.rule, decision.reason) {
+        (Some(rule), _) => Some(rule.place.clone()),
+        (None, NetworkReason::Open(place)) => Some(place.to_owned()),
+        (None, _) => None,
+    };
+    (decision.is_allowed(), Decider::Host { why: format!("port {port} is {decision}"), place })
 }
 
 fn read(policy: &Policy, target: &Path, end: &End) -> (bool, Decider) {

@@ -35,7 +35,9 @@ pub use grant::Grant;
 pub use host::{Host, HostEntry, HostError, HostName, HostPattern, Ports, parse_port};
 pub use limits::Limits;
 pub use mode::{ApprovalPolicy, Mode, UnknownWord};
-pub use network::{Decision, HostRule, Network, NetworkReason, PROXY_PORT, Published};
+pub use network::{
+    Decision, HostRule, Network, NetworkReason, PROXY_PORT, Published, UpstreamText,
+};
 pub use path::{AbsPath, PathError};
 pub use policy::Policy;
 pub use presets::{preset, preset_names};

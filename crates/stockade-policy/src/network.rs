@@ -21,6 +21,24 @@ pub struct Network {
     pub private: Vec<AddressRange>,
     /// Where it says that every public host is allowed.
     pub open: Option<String>,
+    /// The proxy by which this machine reaches others.
+    pub upstream: Option<UpstreamText>,
+}
+
+/// A proxy as the user has it in the environment or in a file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UpstreamText {
+    /// Its URL, which may hold a log-in.
+    pub url: String,
+    /// Hosts that are dialled without it, as in `NO_PROXY`.
+    pub except: String,
+}
+
+impl fmt::Debug for UpstreamText {
+    /// Without the URL, for the sake of the log-in.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpstreamText").finish_non_exhaustive()
+    }
 }
 
 /// Where a proxy listens inside, for programs that want one: at the synthetic address that also

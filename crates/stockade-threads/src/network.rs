@@ -5,19 +5,41 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use stockade_gateway::{Gateway, Judgement};
-use stockade_policy::Network;
+use stockade_policy::{Network, UpstreamText};
 use stockade_sandbox::{Answer, Doors, Knock, SocketMaker};
 
 pub use stockade_gateway::{Blocked, Event, Upstream};
 
-/// A port of the host's loopback cannot be had.
+use crate::record::{Connection, Decision};
+
+/// The network cannot be served as it was asked for; nothing has run.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot publish port {port} on 127.0.0.1")]
-pub struct PublishError {
-    /// Which.
-    pub port: u16,
-    /// Why.
-    pub source: io::Error,
+#[non_exhaustive]
+pub enum NetworkError {
+    /// A port of the host's loopback cannot be had.
+    #[error("cannot publish port {port} on 127.0.0.1")]
+    Publish {
+        /// Which.
+        port: u16,
+        /// Why.
+        source: io::Error,
+    },
+    /// The user's proxy is of another kind than those that can be dialled by.
+    #[error("not yet: the proxy of this machine is not an `http://` one")]
+    Upstream,
+}
+
+impl NetworkError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Publish { .. } => "`--publish HOSTPORT:PORT` chooses another port",
+            Self::Upstream => {
+                "`-c network.upstream=none` dials without it, `-c network.upstream=http://HOST:PORT` \
+                 by another"
+            }
+        }
+    }
 }
 
 type Sink = Box<dyn Fn(&Event) + Send + Sync>;
@@ -44,17 +66,22 @@ impl NetworkService {
     ///
     /// # Errors
     ///
-    /// [`PublishError`] when somebody else has a port.
+    /// [`NetworkError`] when somebody else has a port, or nobody can dial by the user's proxy.
     pub fn prepare(
         network: &Network,
-        upstream: Option<Upstream>,
         sink: impl Fn(&Event) + Send + Sync + 'static,
-    ) -> Result<Self, PublishError> {
+    ) -> Result<Self, NetworkError> {
         let bind = |ports: &stockade_policy::Published| {
             let port = ports.outside;
             TcpListener::bind((Ipv4Addr::LOCALHOST, port))
                 .map(|listener| (listener, ports.inside))
-                .map_err(|source| PublishError { port, source })
+                .map_err(|source| NetworkError::Publish { port, source })
+        };
+        let upstream = match &network.upstream {
+            Some(UpstreamText { url, except }) if network.has_hosts() => {
+                Some(Upstream::new(url, except).ok_or(NetworkError::Upstream)?)
+            }
+            Some(_) | None => None,
         };
         let published = network.published.iter().map(bind).collect::<Result<_, _>>()?;
         Ok(Self {
@@ -92,6 +119,55 @@ impl NetworkService {
     /// What was refused so far.
     pub fn blocked(&self) -> Vec<Blocked> {
         self.gateway.get().map(Gateway::blocked).unwrap_or_default()
+    }
+}
+
+/// Connections for a record: as many as one holds, the first ones.
+#[derive(Debug, Default)]
+pub struct Connections(Mutex<Vec<Connection>>);
+
+impl Connections {
+    /// As many as are kept.
+    const KEPT_MAX: usize = 1000;
+
+    /// Takes an event down.
+    pub fn note(&self, event: &Event) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < Self::KEPT_MAX {
+            kept.extend(recorded(event));
+        }
+    }
+
+    /// What was taken down since.
+    pub fn take(&self) -> Vec<Connection> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// An event as a record has it.
+fn recorded(event: &Event) -> Option<Connection> {
+    match event {
+        Event::Connection { host, port, process, rule, sent, received, failure } => {
+            Some(Connection {
+                host: host.clone(),
+                port: Some(*port),
+                process: *process,
+                decision: Decision::Allow,
+                rule: Some(failure.clone().unwrap_or_else(|| rule.clone())),
+                sent: *sent,
+                received: *received,
+            })
+        }
+        Event::Refused { host, port, process, why, .. } => Some(Connection {
+            host: host.clone(),
+            port: *port,
+            process: *process,
+            decision: Decision::Deny,
+            rule: Some(why.clone()),
+            sent: 0,
+            received: 0,
+        }),
+        _ => None,
     }
 }
 

@@ -446,13 +446,33 @@ impl Denial {
 pub struct Connection {
     /// The name or address that was asked for.
     pub host: String,
-    /// The port.
-    pub port: u16,
+    /// The port; none for a name that was asked for and refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The process, as it is numbered inside, when it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<u32>,
     /// Whether it was made.
     pub decision: Decision,
-    /// The entry that decided.
+    /// What decided, or why it came to nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// Bytes to the host.
+    #[serde(default)]
+    pub sent: u64,
+    /// Bytes from it.
+    #[serde(default)]
+    pub received: u64,
+}
+
+impl Connection {
+    /// Where it led: host and port.
+    pub fn place(&self) -> String {
+        match self.port {
+            Some(port) => format!("{}:{port}", self.host),
+            None => self.host.clone(),
+        }
+    }
 }
 
 /// Tokens.

@@ -16,8 +16,8 @@ use stockade_policy::{AbsPath, ApprovalPolicy, Policy};
 use crate::ThreadId;
 use crate::ended::title;
 use crate::record::{
-    CommandFinished, CommandStarted, Decision, Denial, Event, Kind, LimitsText, PathText,
-    PolicyText, State, ThreadFinished, ThreadStarted,
+    CommandFinished, CommandStarted, Connection, Decision, Denial, Event, Kind, LimitsText,
+    PathText, PolicyText, State, ThreadFinished, ThreadStarted,
 };
 use crate::store::{Lines, RUNS_END, StoreError, append};
 
@@ -50,6 +50,8 @@ pub struct RunEnd {
     pub has_run: bool,
     /// What was refused to it.
     pub denials: Vec<Denial>,
+    /// What was connected, or was not.
+    pub connections: Vec<Connection>,
     /// Where each value of the policy comes from that is not built in.
     pub sources: Vec<(String, String)>,
 }
@@ -187,6 +189,9 @@ impl RunRecord {
         };
         for denial in end.denials {
             write(Event::Denial(denial));
+        }
+        for connection in end.connections {
+            write(Event::Connection(connection));
         }
         if end.has_run {
             write(Event::CommandFinished(CommandFinished {

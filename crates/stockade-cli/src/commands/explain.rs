@@ -158,9 +158,12 @@ fn told(found: &Explanation, origins: &Origins, loaded: &Loaded) -> (String, Str
         Decider::HostPort(port) => {
             (format!("port {port} of the host's loopback is opened"), source("network.allow"))
         }
+        Decider::Host { why, place } => {
+            (why.clone(), place.clone().unwrap_or_else(|| source("network.allow")))
+        }
         Decider::ClosedNetwork => {
-            let why = "there is no network but the run's own loopback; `--allow-host localhost:PORT` \
-                       opens a port of the host's";
+            let why = "there is no network but the run's own loopback; `--allow-host HOST[:PORT]` \
+                       opens a host, `--allow-host localhost:PORT` a port of this machine's";
             (why.into(), source("network.allow"))
         }
         Decider::NamedSocket => ("sockets of programs outside are out of reach".into(), built_in()),

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use stockade_agents::{Kind, Recipe, State, recognise};
 use stockade_config::{Env, Loaded, Needs, Request};
@@ -12,7 +13,7 @@ use stockade_policy::{Mode, Reason, Review, Verdict, review};
 use stockade_sandbox::{Command, Exceeded, Launch, Outcome, SetupError};
 use stockade_threads::caches::Held;
 use stockade_threads::local::Ended;
-use stockade_threads::network::{Blocked, NetworkService};
+use stockade_threads::network::{Blocked, Connections, Event, NetworkService};
 use stockade_threads::{Bounds, Drafted, Judge, record};
 
 use super::{boundary, found, local, run_log};
@@ -77,7 +78,7 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
         return drafted(arguments, launch, (&loaded, &request.needs), (&argv, &env));
     }
     let log = run_log::begin(&arguments.boundary, (&env, &argv), &loaded, &mut launch.policy)?;
-    let outcome = typed(launch, &arguments.boundary, &env);
+    let outcome = typed(launch, &arguments.boundary, &env, &log.connections);
     log.end(&loaded, &outcome);
     Ok(status(outcome?))
 }
@@ -99,7 +100,7 @@ fn drafted(
     let drafted = Drafted::begin(&store, (&judge, &bounds), argv, &needs.state)?;
     store.hide(&mut launch.policy);
     launch.layers = drafted.layers();
-    let outcome = match typed(launch, &arguments.boundary, env) {
+    let outcome = match typed(launch, &arguments.boundary, env, &Arc::default()) {
         Ok(outcome) => outcome,
         Err(failure) => {
             drafted.forget(&store);
@@ -125,13 +126,20 @@ fn drafted(
 
 /// Has the command run that the user typed: boundary and rules hold it, nobody questions it
 /// (DESIGN §7).
-fn typed(launch: Launch, arguments: &BoundaryArgs, env: &Env) -> Result<Outcome, Failure> {
+fn typed(
+    launch: Launch,
+    arguments: &BoundaryArgs,
+    env: &Env,
+    connections: &Arc<Connections>,
+) -> Result<Outcome, Failure> {
     let mut tell = |text: &str| {
         if !arguments.quiet {
             ui::say("stockade", text);
         }
     };
-    let network = NetworkService::prepare(&launch.policy.network, None, |_event| ())?;
+    let connections = Arc::clone(connections);
+    let note = move |event: &Event| connections.note(event);
+    let network = NetworkService::prepare(&launch.policy.network, note)?;
     let serve = |doors| network.serve(doors);
     match review(launch, &[(Verdict::Allow, Reason::Typed)]) {
         Review::Allowed(launch) => {

@@ -4,10 +4,12 @@
 //! `log.required` wants it otherwise.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use stockade_config::{Env, Loaded};
 use stockade_policy::{AbsPath, Policy};
 use stockade_sandbox::Outcome;
+use stockade_threads::network::Connections;
 use stockade_threads::record::State;
 use stockade_threads::{NewRun, RunEnd, RunRecord, place};
 
@@ -20,6 +22,8 @@ use crate::ui;
 pub(super) struct RunLog {
     record: Option<RunRecord>,
     is_quiet: bool,
+    /// What of the network is to be recorded.
+    pub(super) connections: Arc<Connections>,
 }
 
 /// Begins it. What it makes in the user's folders is hidden in the run.
@@ -61,7 +65,7 @@ pub(super) fn begin(
     // A folder that is new was not there to be hidden.
     let made = root.filter(|_| !was_there).and_then(|root| root.canonicalize().ok());
     policy.hidden.extend(made.and_then(|root| AbsPath::new(root).ok()));
-    Ok(RunLog { record, is_quiet: arguments.quiet })
+    Ok(RunLog { record, is_quiet: arguments.quiet, connections: Arc::default() })
 }
 
 impl RunLog {
@@ -91,6 +95,7 @@ impl RunLog {
                 summary,
                 has_run: outcome.is_ok(),
                 denials: Vec::new(),
+                connections: self.connections.take(),
                 sources: loaded.sources(),
             },
         );

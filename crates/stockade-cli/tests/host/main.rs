@@ -6,6 +6,7 @@ mod doctor;
 mod draft;
 mod leftovers;
 mod limits;
+mod network;
 mod record;
 mod roots;
 

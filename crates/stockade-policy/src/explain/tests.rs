@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::{Limits, Network};
+use crate::{HostRule, Limits, Network};
 
 /// Paths of folders (`/` at the end), files and links (`path -> target`).
 struct Table(BTreeMap<PathBuf, Found>);
@@ -179,4 +179,30 @@ fn connections_are_to_named_ports_of_the_loopback() {
     assert_eq!(ask("localhost:81"), Decider::ClosedNetwork);
     assert_eq!(ask("example.org:443"), Decider::ClosedNetwork);
     assert_eq!(ask("/run/docker.sock"), Decider::NamedSocket);
+}
+
+#[test]
+fn connections_are_decided_as_the_gateway_decides() {
+    let mut policy = policy();
+    let rule = |entry: &str| HostRule { entry: entry.parse().unwrap(), place: "f:1".to_owned() };
+    policy.network.allow = vec![rule("example.org"), rule("*.example.org:22")];
+    policy.network.deny = vec![rule("bad.example.org:*")];
+    let ask = |host: &str| {
+        let found = explain_connect(&policy, host);
+        let Decider::Host { why, place } = found.decided_by else {
+            panic!("{:?}", found.decided_by);
+        };
+        (found.is_possible, why, place)
+    };
+    let place = || Some("f:1".to_owned());
+    let allowed = |entry: &str, port| format!("port {port} is allowed by `{entry}` (f:1)");
+    assert_eq!(ask("example.org"), (true, allowed("example.org", 443), place()));
+    assert_eq!(ask("Example.org:80"), (true, allowed("example.org", 80), place()));
+    assert_eq!(ask("a.example.org:22"), (true, allowed("*.example.org:22", 22), place()));
+    let (is_possible, why, _) = ask("bad.example.org:22");
+    assert!(!is_possible && why == "port 22 is denied by `bad.example.org:*` (f:1)", "{why}");
+    assert_eq!(ask("evil.org"), (false, "port 443 is not allowed".to_owned(), None));
+    for odd in ["0x7f.1", "example.org:0", "[::1", "2001:db8::1", "[2001:db8::1]:443", "10.0.0.1"] {
+        assert!(!ask(odd).0, "{odd}");
+    }
 }

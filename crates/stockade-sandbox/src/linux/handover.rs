@@ -210,7 +210,8 @@ impl Writer {
     }
 
     fn network(&mut self, network: &Network) {
-        let Network { host_ports, published, allow, deny, private, open } = network;
+        // The sandbox dials nobody, and a log-in may be in it.
+        let Network { host_ports, published, allow, deny, private, open, upstream: _ } = network;
         self.list(host_ports, |writer, port| writer.number((*port).into()));
         self.list(published, |writer, Published { outside, inside }| {
             writer.number((*outside).into());
@@ -410,6 +411,7 @@ impl<'a> Reader<'a> {
             private: self
                 .list(|reader| reader.text()?.parse().map_err(|_unknown| malformed("range")))?,
             open: self.optional(Self::text)?,
+            upstream: None,
         })
     }
 
@@ -466,6 +468,7 @@ mod tests {
             deny: vec![rule("bad.example.org")],
             private: vec!["10.0.0.0/8".parse().unwrap()],
             open: Some("f:2".to_owned()),
+            upstream: None,
         }
     }
 

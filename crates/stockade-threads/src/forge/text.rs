@@ -47,7 +47,7 @@ impl Report {
         if let Event::Connection(connection) = event
             && connection.decision == Decision::Deny
         {
-            self.blocked.push(format!("connect {}:{}", connection.host, connection.port));
+            self.blocked.push(format!("connect {}", connection.place()));
         }
     }
 }

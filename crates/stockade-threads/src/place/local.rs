@@ -17,7 +17,7 @@ use stockade_policy::{Mode, Policy, Reason, Review, Verdict, review};
 use stockade_sandbox::{Command, Launch, Layer, OWN_PROGRAM, Running, SetupError, Stdio};
 
 use super::Place;
-use crate::network::{NetworkService, PublishError};
+use crate::network::{NetworkError, NetworkService};
 
 /// The first of the two arguments of the hands; no verb begins so. The second is the folder.
 const MARK: &str = "#hands";
@@ -32,9 +32,9 @@ pub enum PlaceError {
     /// The hands inside do not answer.
     #[error("the place does not answer")]
     Channel(#[from] ChannelError),
-    /// A port that is to be published belongs to somebody else.
+    /// The network cannot be served.
     #[error(transparent)]
-    Publish(#[from] PublishError),
+    Network(#[from] NetworkError),
     /// Something outside is lacking.
     #[error("cannot make a socket for the place")]
     Host(#[from] io::Error),
@@ -45,7 +45,8 @@ impl PlaceError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Setup(error) => error.hint(),
-            Self::Channel(_) | Self::Publish(_) | Self::Host(_) => None,
+            Self::Network(error) => Some(error.hint()),
+            Self::Channel(_) | Self::Host(_) => None,
         }
     }
 }
@@ -73,7 +74,7 @@ impl Local {
         (layers, caches): (Vec<Layer>, Option<Layer>),
     ) -> Result<Self, PlaceError> {
         let enforcement = walls(policy.mode);
-        let network = NetworkService::prepare(&policy.network, None, |_event| ())?;
+        let network = NetworkService::prepare(&policy.network, |_event| ())?;
         let folder = policy.workspace.as_path().to_owned();
         let command = Command {
             program: OWN_PROGRAM.into(),

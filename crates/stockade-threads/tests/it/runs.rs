@@ -44,6 +44,7 @@ fn end(record: RunRecord) {
         summary: "exit 3".to_owned(),
         has_run: true,
         denials: vec![Denial::new("write", "/etc/x".as_ref(), "writable_roots")],
+        connections: Vec::new(),
         sources: vec![("limits.processes".to_owned(), "c.toml:1".to_owned())],
     };
     record.end(&policy(), end).unwrap();

@@ -101,7 +101,7 @@ fn event(event: &Event) -> String {
         }
         Event::Connection(connection) => {
             let decision = word(connection.decision);
-            format!("connection to {}:{}: {decision}", connection.host, connection.port)
+            format!("connection to {}: {decision}", connection.place())
         }
         Event::Usage(usage) => {
             format!("tokens: {} read, {} written", usage.input_tokens, usage.output_tokens)

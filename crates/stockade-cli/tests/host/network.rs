@@ -1,0 +1,85 @@
+//! What is said and recorded of the network, without one: refusals need none.
+
+use std::ffi::OsStr;
+use std::fs;
+
+use super::{Home, text};
+
+fn options<'a>(options: &[&'a str]) -> Vec<&'a OsStr> {
+    options.iter().copied().map(OsStr::new).collect()
+}
+
+#[test]
+fn what_was_refused_is_said_and_recorded_with_what_would_allow_it() {
+    let home = Home::new();
+    let events = home.path("events.jsonl");
+    let mut all = options(&["--allow-host", "only.example.org", "--json-file"]);
+    all.push(events.as_os_str());
+    let script = "getent hosts refused.example.org; getent hosts refused.example.org; \
+                  getent hosts only.example.org | grep -q '198.18\\|fd53'";
+    let output = home.command().args(all).args(["--", "sh", "-c", script]).output().unwrap();
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    let line = "stockade: blocked: refused.example.org (`--allow-host refused.example.org` would \
+                allow it)\n";
+    assert!(said.contains(line), "{said}");
+    let events = fs::read_to_string(events).unwrap();
+    let is_refusal = |line: &&str| {
+        line.contains(r#""type":"connection""#) && line.contains(r#""decision":"deny""#)
+    };
+    let refusals: Vec<&str> = events.lines().filter(is_refusal).collect();
+    assert!(!refusals.is_empty(), "{events}");
+    assert!(refusals.iter().all(|line| line.contains(r#""host":"refused.example.org""#)));
+    let quiet = home.run(&options(&["-q", "--allow-host", "a.example.org"]), script);
+    assert!(!text(&quiet).contains("blocked"), "{}", text(&quiet));
+}
+
+#[test]
+fn a_proxy_says_why_and_the_command_goes_on() {
+    let home = Home::new();
+    let script = r#"test "$STOCKADE_NETWORK" = hosts && exec python3 -c '
+import os, socket
+proxy = os.environ["HTTPS_PROXY"].removeprefix("http://").split(":")
+s = socket.create_connection(proxy)
+s.sendall(b"CONNECT other.example.org:8443 HTTP/1.1\r\nHost: x.org\r\n\r\n")
+print(s.recv(999).decode())'"#;
+    let said = text(&home.run(&options(&["--allow-host", "a.example.org"]), script));
+    let line = "HTTP/1.1 403 Refused by Stockade: other.example.org:8443 is not allowed \
+                (`--allow-host other.example.org:8443` would allow it)";
+    assert!(said.contains(line), "{said}");
+}
+
+#[test]
+fn a_port_that_is_taken_stops_the_start() {
+    let home = Home::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let output = home
+        .command()
+        .args(["--publish", &format!("{port}:80"), "--", "touch", "ran"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(125), "{}", text(&output));
+    assert!(text(&output).contains(&format!("cannot publish port {port}")), "{}", text(&output));
+    assert!(!home.path("work/ran").exists());
+    let output =
+        home.command().args(["-s", "danger-full-access", "--publish", "80", "true"]).output();
+    assert_eq!(output.unwrap().status.code(), Some(125));
+}
+
+#[test]
+fn a_proxy_that_cannot_be_dialled_by_stops_the_start() {
+    let home = Home::new();
+    let run = |arguments: &[&str]| {
+        let mut command = home.command();
+        command.env("ALL_PROXY", "socks5://me:secret@127.0.0.1:1").args(arguments);
+        command.args(["--", "true"]).output().unwrap()
+    };
+    let refused = run(&["--allow-host", "a.example.org"]);
+    assert_eq!(refused.status.code(), Some(125), "{}", text(&refused));
+    assert!(text(&refused).contains("upstream=none") && !text(&refused).contains("secret"));
+    assert!(
+        run(&["--allow-host", "a.example.org", "-c", "network.upstream=none"]).status.success()
+    );
+    assert!(run(&[]).status.success(), "a run without hosts dials nobody");
+}
