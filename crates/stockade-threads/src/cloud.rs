@@ -14,6 +14,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stockade_agents::{AgentError, Builtin, Model, Stop};
@@ -30,7 +31,7 @@ use crate::hits::Hits;
 use crate::journal::{Journal, Live, Watch};
 use crate::judge::Judge;
 use crate::local::Budget;
-use crate::place::{Place as _, Vm};
+use crate::place::{Boundary, Place as _, Vm};
 use crate::question::Ask;
 use crate::record::{Changes, Event, Kind, PhaseState, State, ThreadResumed};
 use crate::session::{Parts, Session};
@@ -96,6 +97,8 @@ pub struct Machine {
     pub cpus: u32,
     /// How large its disk may grow.
     pub disk_bytes: u64,
+    /// The user's home, which QEMU sees nothing of.
+    pub home: Option<PathBuf>,
 }
 
 /// The user's wishes, made while a thread is at work.
@@ -443,6 +446,15 @@ impl Running<'_> {
         self.thread.folder().join("machine")
     }
 
+    /// What nobody in QEMU's place has to see: home, where it is no part of the system, and the
+    /// user's repository.
+    fn hidden(&self) -> Vec<PathBuf> {
+        let machine = &self.task.machine;
+        let top = self.task.workspace.ancestors().find(|path| path.join(".git").exists());
+        let all = machine.home.iter().cloned().chain(top.map(Path::to_owned));
+        all.filter(|path| path.parent().is_some() && path.exists()).collect()
+    }
+
     fn boot(&self, phases: &mut Phases<'_>) -> Result<Vm, CloudError> {
         let (machine, state) = (&self.task.machine, self.folder());
         let spec = VmSpec {
@@ -455,6 +467,7 @@ impl Running<'_> {
             cpus: machine.cpus,
             disk_bytes: machine.disk_bytes,
             accelerator: None,
+            walls: Some(Arc::new(Boundary { hidden: self.hidden() })),
         };
         let stop = || self.wishes.stop.is_requested();
         let booted = Vm::boot(&spec, &stop, &mut |progress| phases.boot(progress));

@@ -5,6 +5,7 @@
 
 mod local;
 mod vm;
+mod walls;
 
 use std::path::Path;
 
@@ -12,6 +13,7 @@ use stockade_guest::Client;
 
 pub use local::{Local, PlaceError, enter_if_hands, walls};
 pub use vm::Vm;
+pub(crate) use walls::Boundary;
 
 /// A boundary that is up, with hands inside.
 pub trait Place: Send + Sync {

@@ -88,6 +88,7 @@ impl Bench {
             cpus: 1,
             disk_bytes: 1 << 30,
             accelerator: Some(self.accelerator),
+            walls: None,
         };
         let mut boot = Duration::ZERO;
         let vm = Vm::boot(&spec, &|| false, &mut |step| {

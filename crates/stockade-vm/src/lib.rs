@@ -23,6 +23,7 @@ mod tool;
 mod trial;
 mod view;
 mod vm;
+mod walls;
 
 pub use kernel::KernelError;
 pub use qemu::args::Accelerator;
@@ -31,3 +32,4 @@ pub use system::ImageError;
 pub use tool::ToolError;
 pub use trial::Chosen;
 pub use vm::{BootError, Phase, Progress, Vm, VmSpec};
+pub use walls::{Enclosed, Running, Wait, Walls};

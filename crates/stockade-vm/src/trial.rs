@@ -89,15 +89,17 @@ impl Trial<'_> {
             qemu: self.qemu,
             arguments: args::of(&machine),
             folder: cache.folder(),
+            // Nothing hostile is in it, and the device of KVM behind no walls.
+            enclosure: None,
         };
         let (_host, guest) = UnixStream::pair()?;
         let process = Process::start(&start, guest)?;
-        let Some(status) = process.wait(PATIENCE) else {
+        let Some(ended) = process.wait(PATIENCE) else {
             let seconds = PATIENCE.as_secs();
             return Ok(format!("a machine under KVM did not start within {seconds} s"));
         };
         let said = process.last_words();
-        if status?.success() && said.contains(TRIAL_PASSED) {
+        if ended? && said.contains(TRIAL_PASSED) {
             return Ok(WORKS.to_owned());
         }
         Ok(format!("a machine under KVM ended early ({said})"))

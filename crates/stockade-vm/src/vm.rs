@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -13,10 +14,11 @@ use stockade_guest::{ChannelError, Client, Parameters};
 use crate::cache::Cache;
 use crate::kernel::{Kernel, KernelError};
 use crate::qemu::args::{self, Accelerator, Disks, Machine};
-use crate::qemu::process::{Process, Start};
+use crate::qemu::process::{Enclosure, Process, Start};
 use crate::repository::{self, DiskError};
 use crate::system::{self, ImageError, Owner};
 use crate::trial::{Chosen, Trial};
+use crate::walls::Walls;
 use crate::{guest, initramfs, tool};
 
 /// How long a machine may take until its agent greets: emulated ones on a busy host are slow.
@@ -24,6 +26,10 @@ const BOOT_MAX: Duration = Duration::from_secs(90);
 
 /// How long a machine may take to switch itself off.
 const END_MAX: Duration = Duration::from_secs(5);
+
+/// What QEMU uses beside the guest's memory, at most: its translations of the guest's code take
+/// up to a gibibyte, as it comes.
+const OWN_MEMORY: u64 = 2 << 30;
 
 /// How often a boot asks whether it is to stop.
 const STOP_POLL: Duration = Duration::from_millis(50);
@@ -49,6 +55,8 @@ pub struct VmSpec {
     pub disk_bytes: u64,
     /// `None` tries which one works.
     pub accelerator: Option<Accelerator>,
+    /// Walls around QEMU itself. Under KVM there are none: its device is not behind them, said.
+    pub walls: Option<Arc<dyn Walls>>,
 }
 
 /// A part of a boot that takes time.
@@ -206,11 +214,24 @@ impl Vm {
             }),
             counter_khz: counter_khz(chosen.accelerator),
         };
+        let is_emulated = chosen.accelerator == Accelerator::Emulation;
+        if spec.walls.is_some() && !is_emulated {
+            let note = "QEMU has the device of KVM, and so no boundary of Stockade's around it";
+            progress(Progress::Note(note.to_owned()));
+        }
+        let walls = spec.walls.as_deref().filter(|_| is_emulated);
         let start = Start {
             holder: &system.holder,
             qemu: &qemu,
             arguments: args::of(&machine),
             folder: &spec.state,
+            enclosure: walls.map(|walls| Enclosure {
+                walls,
+                readable: vec![machine.kernel, machine.initramfs, system.image.clone()],
+                writable: vec![disk.clone()],
+                // QEMU's own, and what it has translated.
+                memory_bytes: spec.memory_bytes + OWN_MEMORY,
+            }),
         };
         let (process, client) = in_phase(Phase::Boot, progress, |_| start_machine(&start, stop))?;
         Ok(Self { client, process, chosen, disk })

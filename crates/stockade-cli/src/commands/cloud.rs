@@ -216,6 +216,7 @@ pub(super) fn task_of(
             memory_bytes: config.memory.unwrap_or(MEMORY.min(env.memory_bytes / 2)),
             cpus: config.cpus.unwrap_or(few(cores.min(CPUS))),
             disk_bytes: config.disk.unwrap_or(DISK),
+            home: env.home.clone(),
         },
         wall_time: match request.timeout {
             Some(timeout) => Some(timeout),

@@ -4,7 +4,7 @@
 //! `STOCKADE_EXPECT` contains `vm`.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::{env, fs};
 
@@ -160,38 +160,132 @@ fn branch_of(place: &Place) {
     }
 }
 
+/// Starts a thread whose command changes a file and waits, until it does so.
+fn waiting(place: &Place) -> (std::process::Child, impl Iterator<Item = String> + use<>) {
+    let line = "echo two > src/a.txt; echo changed; sleep 600";
+    let mut child = place.start(&nobody(), &["cloud", "--json", "--", "sh", "-c", line]);
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut lines = lines.skip_while(|line| !line.contains("command.started"));
+    assert!(lines.next().is_some(), "it runs");
+    (child, lines)
+}
+
+/// Threat model, V6: "QEMU runs behind the walls of any command: it writes the disk of its machine
+/// and nothing else, reads nothing of homes and of the workspace, and has no network."
 #[test]
-fn a_machine_that_is_lost_fails_its_thread() {
+fn a_machine_that_is_lost_fails_its_thread_and_was_behind_walls() {
     if !is_there() {
         return;
     }
     let place = small();
-    let words = ["cloud", "--json", "--", "sh", "-c", "echo two > src/a.txt; sleep 600"];
-    let mut child = place.start(&nobody(), &words);
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let mut lines = lines.skip_while(|line| !line.contains("command.started"));
-    assert!(lines.next().is_some());
-    kill_machine(child.id());
+    let (mut child, lines) = waiting(&place);
+    let machine = machine_of(child.id());
+    behind_walls(&place, machine);
+    kill(machine);
     let last: Value = serde_json::from_str(&lines.last().unwrap()).unwrap();
     assert_eq!((&last["state"], &last["exit"]), (&json!("failed"), &json!(1)), "{last}");
     assert!(last["summary"].as_str().unwrap().contains("the place is gone"), "{last}");
     assert_eq!(child.wait().unwrap().code(), Some(1));
 }
 
-/// Kills the QEMU that is a grandchild of `timeout`, process `id`.
-fn kill_machine(id: u32) {
-    let children = |id: u32| {
-        let tasks = fs::read_dir(format!("/proc/{id}/task")).unwrap().flatten();
-        let lists = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap());
-        let lists: String = lists.collect();
-        lists.split_whitespace().map(|id| id.parse::<u32>().unwrap()).collect::<Vec<_>>()
+/// Looks at QEMU from outside, with this very process as the control.
+fn behind_walls(place: &Place, machine: u32) {
+    if fs::read_to_string(format!("/proc/{machine}/cmdline")).unwrap().contains("-accel\0kvm") {
+        // Said when it starts; the device is not behind walls.
+        return;
+    }
+    let status = |id: &str| fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let inside = status(&machine.to_string());
+    for line in ["Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t0000000000000000"] {
+        assert!(inside.contains(line), "{line}: {inside}");
+    }
+    let seen = |id: &str, path: &Path| {
+        let root = PathBuf::from(format!("/proc/{id}/root"));
+        root.join(path.strip_prefix("/").unwrap())
     };
-    let stockade = children(id)[0];
-    let is_machine = |id: &u32| {
-        fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|it| it.contains("microvm"))
+    let own = std::process::id().to_string();
+    for secret in [place.home().join(".ssh/id_ed25519"), place.work().join("src/a.txt")] {
+        assert!(fs::read(seen(&own, &secret)).is_ok_and(|text| !text.is_empty()), "the control");
+        let read = fs::read(seen(&machine.to_string(), &secret));
+        assert!(read.is_err(), "{}: {read:?}", secret.display());
+    }
+    let devices = fs::read_to_string(format!("/proc/{machine}/net/dev")).unwrap();
+    assert_eq!(devices.lines().filter(|line| line.contains(':')).count(), 1, "{devices}");
+    let mounts = fs::read_to_string(format!("/proc/{machine}/mountinfo")).unwrap();
+    let is_writable = |line: &&str| {
+        let options = line.split(' ').nth(5).unwrap_or_default();
+        options.split(',').any(|option| option == "rw")
     };
-    let machine = children(stockade).into_iter().find(is_machine).unwrap();
-    let killed = Command::new("kill").args(["-KILL", &machine.to_string()]).status().unwrap();
+    let points = mounts.lines().filter(is_writable).map(|line| line.split(' ').nth(4).unwrap());
+    let private = ["/tmp", "/var/tmp", "/dev", "/run", "/proc"];
+    let of_host = |point: &&str| !private.iter().any(|at| point.starts_with(at));
+    let writable: Vec<&str> = points.filter(of_host).collect();
+    assert!(
+        matches!(writable.as_slice(), [disk] if disk.ends_with("machine/repository.ext4")),
+        "{writable:?}"
+    );
+}
+
+/// Threat model, V3: "A machine ends with its owner: stopped, dropped or killed."
+#[test]
+fn a_killed_stockade_leaves_nothing_and_its_thread_goes_on() {
+    if !is_there() {
+        return;
+    }
+    let place = small();
+    let (mut child, lines) = waiting(&place);
+    let machine = machine_of(child.id());
+    let stockade = children(child.id())[0];
+    kill(stockade);
+    drop(lines);
+    child.wait().unwrap();
+    let began = std::time::Instant::now();
+    while Path::new(&format!("/proc/{machine}/exe")).exists() {
+        assert!(began.elapsed().as_secs() < 30, "QEMU outlives Stockade");
+        std::thread::yield_now();
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(place.home().to_str().unwrap()), "{mounts}");
+    assert_eq!(shown(&place)["state"], "interrupted");
+
+    // With the only place there is, which the killed one held.
+    let model = FakeModel::start(vec![Step::Shell("cat src/a.txt".to_owned()), Step::say("done")]);
+    let model = model.unwrap();
+    let words = ["threads", "resume", "-c", "cloud.parallel=1", "last", "look again"];
+    let resumed = place.stockade(&model, &words);
+    assert!(resumed.status.success(), "{}", text(&resumed));
+    let told = crate::place::told(&model);
+    assert!(told[0].contains("one") && !told[0].contains("two"), "from the base: {}", told[0]);
+    assert_eq!(shown(&place)["state"], "completed");
+    let id = shown(&place)["id"].as_str().unwrap().to_owned();
+    let folder = place.home().join(".local/state/stockade/threads").join(id);
+    assert!(!folder.join("machine").exists(), "what the killed one left is gone");
+}
+
+fn children(id: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let lists: String = lists.collect();
+    lists.split_whitespace().map(|id| id.parse().unwrap()).collect()
+}
+
+/// The QEMU that descends from process `id`.
+fn machine_of(id: u32) -> u32 {
+    let is_machine = |id: u32| {
+        fs::read_to_string(format!("/proc/{id}/status"))
+            .is_ok_and(|it| it.starts_with("Name:\tqemu"))
+    };
+    let (mut open, mut found) = (vec![id], Vec::new());
+    while let Some(id) = open.pop() {
+        open.extend(children(id));
+        found.extend(is_machine(id).then_some(id));
+    }
+    assert_eq!(found.len(), 1, "one QEMU");
+    found[0]
+}
+
+fn kill(id: u32) {
+    let killed = Command::new("kill").args(["-KILL", &id.to_string()]).status().unwrap();
     assert!(killed.success());
 }
 

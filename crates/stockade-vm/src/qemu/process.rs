@@ -2,17 +2,19 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io::{self, PipeWriter, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::walls::{Enclosed, Walls};
 
 /// What is kept of what a machine says on its console, in bytes: its last words.
 const SAID_MAX: usize = 16 * 1024;
@@ -21,56 +23,40 @@ const SAID_MAX: usize = 16 * 1024;
 #[derive(Debug)]
 pub(crate) struct Process {
     pidfd: OwnedFd,
-    ended: Receiver<io::Result<ExitStatus>>,
+    ended: Receiver<io::Result<bool>>,
     said: Arc<Mutex<VecDeque<u8>>>,
 }
 
 /// What is started.
 #[derive(Debug)]
 pub(crate) struct Start<'a> {
-    /// The guest agent as a file, which holds the machine on the host.
+    /// The guest agent as a file, which holds the machine on the host where nothing else does.
     pub(crate) holder: &'a Path,
     pub(crate) qemu: &'a Path,
     pub(crate) arguments: Vec<OsString>,
     /// Where it runs; it opens nothing there.
     pub(crate) folder: &'a Path,
+    /// What is around it.
+    pub(crate) enclosure: Option<Enclosure<'a>>,
+}
+
+/// Walls, and what is let through them.
+#[derive(Debug)]
+pub(crate) struct Enclosure<'a> {
+    pub(crate) walls: &'a dyn Walls,
+    pub(crate) readable: Vec<PathBuf>,
+    pub(crate) writable: Vec<PathBuf>,
+    pub(crate) memory_bytes: u64,
 }
 
 impl Process {
     /// Starts it. `channel` becomes its descriptor 0.
-    ///
-    /// The thread that starts it is also the one that waits for it: the kernel sends the signal
-    /// of a parent's death when the *thread* ends that was the parent (prctl(2)).
     pub(crate) fn start(start: &Start<'_>, channel: UnixStream) -> io::Result<Self> {
-        let mut command = Command::new(start.holder);
-        command
-            .arg("hold")
-            .arg(std::process::id().to_string())
-            .arg(start.qemu)
-            .args(&start.arguments)
-            .current_dir(start.folder)
-            // Nothing of the caller's, and no folders for temporary or personal files.
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .stdin(Stdio::from(OwnedFd::from(channel)));
         let (reader, writer) = io::pipe()?;
-        command.stdout(writer.try_clone()?).stderr(writer);
-        let (started, pidfd) = mpsc::channel();
-        let (ending, ended) = mpsc::channel();
-        let named = |name: &str| thread::Builder::new().name(name.to_owned());
-        named("machine").spawn(move || {
-            let child = start_child(command);
-            match child {
-                Ok((mut child, pidfd)) => {
-                    started.send(Ok(pidfd)).ok();
-                    ending.send(child.wait()).ok();
-                }
-                Err(error) => {
-                    started.send(Err(error)).ok();
-                }
-            }
-        })?;
-        let pidfd = pidfd.recv().map_err(io::Error::other)??;
+        let (pidfd, ended) = match &start.enclosure {
+            Some(enclosure) => enclosed(start, enclosure, channel, writer)?,
+            None => held(start, channel, writer)?,
+        };
         let said = Arc::new(Mutex::new(VecDeque::new()));
         let listening = Arc::clone(&said);
         named("console").spawn(move || listen(reader, &listening))?;
@@ -82,8 +68,8 @@ impl Process {
         pidfd_send_signal(&self.pidfd, Signal::KILL).ok();
     }
 
-    /// Waits for its end; `None` when the time is over first.
-    pub(crate) fn wait(&self, patience: Duration) -> Option<io::Result<ExitStatus>> {
+    /// Waits for its end, and tells whether it ended well; `None` when the time is over first.
+    pub(crate) fn wait(&self, patience: Duration) -> Option<io::Result<bool>> {
         match self.ended.recv_timeout(patience) {
             Ok(status) => Some(status),
             Err(RecvTimeoutError::Timeout) => None,
@@ -102,6 +88,69 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+type Begun = (OwnedFd, Receiver<io::Result<bool>>);
+
+fn named(name: &str) -> thread::Builder {
+    thread::Builder::new().name(name.to_owned())
+}
+
+/// Starts it behind walls, which end it when this process ends.
+fn enclosed(
+    start: &Start<'_>,
+    enclosure: &Enclosure<'_>,
+    channel: UnixStream,
+    writer: PipeWriter,
+) -> io::Result<Begun> {
+    let running = enclosure.walls.start(Enclosed {
+        program: start.qemu.to_owned(),
+        arguments: start.arguments.clone(),
+        folder: start.folder.to_owned(),
+        readable: enclosure.readable.clone(),
+        writable: enclosure.writable.clone(),
+        memory_bytes: enclosure.memory_bytes,
+        stdio: [channel.into(), writer.try_clone()?.into(), writer.into()],
+    })?;
+    let (ending, ended) = mpsc::channel();
+    let wait = running.wait;
+    named("machine").spawn(move || ending.send(wait()))?;
+    Ok((running.pidfd, ended))
+}
+
+/// Starts it without walls.
+///
+/// The thread that starts it is also the one that waits for it: the kernel sends the signal
+/// of a parent's death when the *thread* ends that was the parent (prctl(2)).
+fn held(start: &Start<'_>, channel: UnixStream, writer: PipeWriter) -> io::Result<Begun> {
+    let mut command = Command::new(start.holder);
+    command
+        .arg("hold")
+        .arg(std::process::id().to_string())
+        .arg(start.qemu)
+        .args(&start.arguments)
+        .current_dir(start.folder)
+        // Nothing of the caller's, and no folders for temporary or personal files.
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .stdin(Stdio::from(OwnedFd::from(channel)));
+    command.stdout(writer.try_clone()?).stderr(writer);
+    let (started, pidfd) = mpsc::channel();
+    let (ending, ended) = mpsc::channel();
+    named("machine").spawn(move || {
+        let child = start_child(command);
+        match child {
+            Ok((mut child, pidfd)) => {
+                started.send(Ok(pidfd)).ok();
+                ending.send(child.wait().map(|status| status.success())).ok();
+            }
+            Err(error) => {
+                started.send(Err(error)).ok();
+            }
+        }
+    })?;
+    let pidfd = pidfd.recv().map_err(io::Error::other)??;
+    Ok((pidfd, ended))
 }
 
 fn start_child(mut command: Command) -> io::Result<(Child, OwnedFd)> {

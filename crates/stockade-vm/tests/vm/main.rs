@@ -51,6 +51,7 @@ fn spec(state: &Path) -> VmSpec {
         cpus: 1,
         disk_bytes: 1 << 30,
         accelerator: None,
+        walls: None,
     }
 }
 
