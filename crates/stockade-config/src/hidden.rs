@@ -9,6 +9,7 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use stockade_policy::reading::{SYSTEM_AT_TOP, SYSTEM_IN_VAR, TOOLCHAINS_IN_HOME};
 use stockade_policy::secrets::Secret;
 
 use crate::aliases::aliases;
@@ -35,6 +36,8 @@ pub(crate) struct Question<'a> {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hidden {
     pub(crate) paths: Vec<PathBuf>,
+    /// What is not shown because reads are an allow-list; no secrets, and roots may lie in them.
+    pub(crate) closed: Vec<PathBuf>,
     /// Inside hidden ones.
     pub(crate) readable: Vec<PathBuf>,
     /// Those of `paths` that are the state of agents.
@@ -95,9 +98,17 @@ pub(crate) fn resolve(question: &Question<'_>) -> Result<Hidden, ConfigError> {
         ));
     }
     result.paths.extend(question.elsewhere(&result.paths));
-    let paths = &result.paths;
-    result.readable.retain(|path| paths.iter().any(|secret| path.starts_with(secret)));
-    [&mut result.paths, &mut result.readable, &mut result.agents].into_iter().for_each(sort);
+    if question.settings.reads_workspace.as_ref().is_some_and(|it| it.value) {
+        let (closed, shown) = question.allow_list();
+        let is_secret = |path: &PathBuf| result.paths.iter().any(|it| path.starts_with(it));
+        result.readable.extend(shown.into_iter().filter(|path| !is_secret(path)));
+        result.closed = closed;
+    }
+    let (paths, closed) = (&result.paths, &result.closed);
+    let is_in = |path: &PathBuf| paths.iter().chain(closed).any(|it| path.starts_with(it));
+    result.readable.retain(is_in);
+    let lists = [&mut result.paths, &mut result.closed, &mut result.readable, &mut result.agents];
+    lists.into_iter().for_each(sort);
     Ok(result)
 }
 
@@ -114,6 +125,38 @@ impl Question<'_> {
     fn is_own_state(&self, found: &secrets::Found) -> bool {
         found.kind == Secret::AgentState
             && self.state.iter().any(|state| found.path.starts_with(state))
+    }
+
+    /// What is closed where reads are an allow-list, and what of it is shown all the same.
+    pub(crate) fn allow_list(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
+        let others = |folder: &str, known: &[&str]| -> Vec<PathBuf> {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            let theirs = entries.filter(|entry| !known.iter().any(|it| entry.file_name() == *it));
+            // A link leads to what is judged by its own path.
+            let theirs = theirs.filter(|it| it.file_type().is_ok_and(|kind| !kind.is_symlink()));
+            theirs.map(|entry| entry.path()).collect()
+        };
+        let mut closed = others("/", SYSTEM_AT_TOP);
+        closed.extend(others("/var", SYSTEM_IN_VAR));
+        closed.extend(self.homes.all.iter().cloned());
+        let mut shown: Vec<PathBuf> = Vec::new();
+        for home in &self.homes.all {
+            let names = TOOLCHAINS_IN_HOME.iter().filter_map(|name| canonical(&home.join(name)));
+            shown.extend(names);
+        }
+        let path = self.env.vars.get(OsStr::new("PATH"));
+        for folder in path.iter().flat_map(std::env::split_paths) {
+            let Some(folder) = canonical(&folder).filter(|it| !self.homes.any_within(it)) else {
+                continue;
+            };
+            // A toolchain is more than its programs.
+            let whole = folder.parent().filter(|_| folder.ends_with("bin"));
+            let whole = whole.filter(|it| it.parent().is_some_and(|above| above != Path::new("/")));
+            let whole = whole.filter(|it| !self.homes.any_within(it)).map(Path::to_owned);
+            shown.push(whole.unwrap_or(folder));
+        }
+        shown.retain(|path| closed.iter().any(|it| path.starts_with(it)));
+        (closed, shown)
     }
 
     /// What each entry of the layers and flags hides, and where it stands.

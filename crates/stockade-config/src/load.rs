@@ -182,6 +182,7 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
         }
     };
     warnings.extend(surface.warnings);
+    let hidden = place.closed(hidden);
     let is_closed = settings.caches_closed.as_ref().is_some_and(|closed| closed.value);
     let caches = match (&homes.main, mode) {
         (Some(home), Mode::WorkspaceWrite) if !is_closed => {
@@ -236,6 +237,20 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// What is hidden, with what an allow-list for reads closes.
+    fn closed(&self, mut hidden: Hidden) -> Hidden {
+        if hidden.closed.is_empty() {
+            return hidden;
+        }
+        hidden.paths.append(&mut hidden.closed);
+        // Without its repository git would take what is not shown for deleted.
+        let user = User { uid: self.env.uid, home: self.homes.main.as_deref() };
+        let repository = git::repository(self.workspace, user);
+        hidden.readable.extend(repository.top.into_iter().chain(repository.opened));
+        [&mut hidden.paths, &mut hidden.readable].into_iter().for_each(locate::sort);
+        hidden
+    }
+
     /// Finds on the disk what the grants of rules open; the value is what is to be said.
     fn grants(&self, settings: &mut Settings, hidden: &Hidden) -> Result<Vec<String>, ConfigError> {
         let mut warnings = Vec::new();

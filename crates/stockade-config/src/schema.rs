@@ -166,13 +166,14 @@ impl Reader<'_> {
                 };
                 self.settings.caches_closed = Some(self.placed(value.span(), is_closed));
             }
-            "read" => match self.string(value)?.as_str() {
-                "everything" => {
-                    self.settings.reads_workspace = Some(self.placed(value.span(), false));
-                }
-                "workspace" => return Err(self.not_yet(key, "an allow-list for reads")),
-                _ => return Err(self.wrong_value(value, "`everything` or `workspace`")),
-            },
+            "read" => {
+                let is_list = match self.string(value)?.as_str() {
+                    "everything" => false,
+                    "workspace" => true,
+                    _ => return Err(self.wrong_value(value, "`everything` or `workspace`")),
+                };
+                self.settings.reads_workspace = Some(self.placed(value.span(), is_list));
+            }
             "model" => self.each("model", value, Self::model)?,
             "agent" => self.each("agent", value, Self::agent)?,
             "cloud" => self.each("cloud", value, Self::cloud)?,

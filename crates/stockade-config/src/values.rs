@@ -31,6 +31,8 @@ pub struct Origins {
     writable: Vec<(PathBuf, String)>,
     hidden: Vec<(PathBuf, String)>,
     readable: Vec<(PathBuf, String)>,
+    /// What an allow-list for reads closes, and where that is asked for.
+    closed: Option<(Vec<PathBuf>, String)>,
     workspace: PathBuf,
     state: Vec<PathBuf>,
 }
@@ -57,8 +59,10 @@ impl Origins {
             flags: &request.hide,
             state: &[],
         };
+        let reads = settings.reads_workspace.as_ref().filter(|it| it.value);
         Self {
             writable,
+            closed: reads.map(|it| (question.allow_list().0, it.place.clone())),
             hidden: question.origins(),
             readable: settings.readable.iter().filter_map(found).collect(),
             workspace: workspace.to_owned(),
@@ -80,7 +84,10 @@ impl Origins {
 
     /// Why `path` is hidden.
     pub fn hidden(&self, path: &Path) -> String {
-        exactly(&self.hidden, path).unwrap_or_else(|| format!("{BUILT_IN}: secrets"))
+        let closed = self.closed.iter().find(|(closed, _)| closed.iter().any(|it| it == path));
+        let closed = closed.map(|(_, place)| place.clone());
+        let found = exactly(&self.hidden, path).or(closed);
+        found.unwrap_or_else(|| format!("{BUILT_IN}: secrets"))
     }
 
     /// Why `path` can be read in what is hidden.

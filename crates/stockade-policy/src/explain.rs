@@ -223,7 +223,8 @@ fn by_hosts(network: &Network, text: &str) -> (bool, Decider) {
 fn read(policy: &Policy, target: &Path, end: &End) -> (bool, Decider) {
     let region = region(policy, target);
     let kind = match region {
-        Region::Hidden(path) => return (false, Decider::Hidden(path.clone())),
+        // A folder on the way to what is shown has that name in it, and nothing else.
+        Region::Hidden(path) => return (is_kept(policy, target), Decider::Hidden(path.clone())),
         Region::Readable(path) => Decider::Readable(path.clone()),
         Region::Temporary(folder) if Path::new(folder) != target && !is_kept(policy, target) => {
             return (false, Decider::Private(folder));

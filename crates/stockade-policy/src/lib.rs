@@ -25,6 +25,7 @@ mod path;
 mod policy;
 mod presets;
 mod quantity;
+pub mod reading;
 mod review;
 pub mod secrets;
 

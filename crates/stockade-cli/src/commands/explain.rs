@@ -136,7 +136,9 @@ fn told(found: &Explanation, origins: &Origins, loaded: &Loaded) -> (String, Str
             (format!("{} is protected", shown(path.as_path())), Origins::protected(path.as_path()))
         }
         Decider::Hidden(path) => {
-            (format!("{} is hidden", shown(path.as_path())), origins.hidden(path.as_path()))
+            let rest = if found.is_possible { ", but for what is shown in it" } else { "" };
+            let why = format!("{} is hidden{rest}", shown(path.as_path()));
+            (why, origins.hidden(path.as_path()))
         }
         Decider::Readable(path) => {
             let why = format!("{} is shown in what is hidden", shown(path.as_path()));

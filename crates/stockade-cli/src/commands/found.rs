@@ -63,7 +63,7 @@ pub(super) fn can_be_replaced(path: &Path, policy: &Policy, state: &[PathBuf]) -
         let is_in = |folders: &[AbsPath]| folders.iter().any(|it| place.starts_with(it.as_path()));
         // Private folders are others inside, and what is hidden is not there.
         let is_private = PRIVATE.iter().any(|it| place.starts_with(it));
-        let is_shown = state.iter().any(|it| place.starts_with(it));
+        let is_shown = state.iter().any(|it| place.starts_with(it)) || is_in(&policy.readable);
         let is_cached = is_in(&policy.caches) && !is_in(&policy.protected);
         is_in(&policy.writable) || is_cached || is_private || (is_in(&policy.hidden) && !is_shown)
     })

@@ -135,6 +135,9 @@ impl Drop for Home {
     }
 }
 
+/// Reads by an allow-list, and a path of the user's on it.
+const ALLOW_LIST: &str = "read = 'workspace'\nreadable = ['~/outside']";
+
 /// Where a path by chance starts; most in the workspace.
 const STARTS: &str =
     "./ ./ ./ ./ ../ ../outside/ ../outside/open/ /tmp/ /dev/ /run/ /etc/ /var/tmp/";
@@ -182,8 +185,11 @@ fn is_gits(path: &Path) -> bool {
         && !text.contains("work/.git/config")
 }
 
-fn agree() {
+fn agree(configuration: &str) {
     let home = Home::new();
+    let file = home.path(".config/stockade/config.toml");
+    let own = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{configuration}\n{own}")).unwrap();
     let paths = paths(&home, 240);
     let list: String = paths.iter().fold(String::new(), |mut list, path| {
         writeln!(list, "{}", path.display()).unwrap();
@@ -221,13 +227,15 @@ fn agree() {
 
 #[test]
 fn what_is_said_is_what_an_attempt_comes_to() {
-    agree();
+    agree("");
+    agree(ALLOW_LIST);
 }
 
 #[test]
 #[ignore = "run by the test below, as another user"]
 fn as_this_user() {
-    agree();
+    agree("");
+    agree(ALLOW_LIST);
 }
 
 #[test]

@@ -144,7 +144,7 @@ fn wrong_configuration_stops_the_start_with_its_place() {
         ("sandbox_mode = 7", &["config.toml:2:16"][..]),
         ("hidden = [", &["config.toml:2:", "not TOML"][..]),
         ("hidden = []\nhidden = []", &["config.toml:3:1"][..]),
-        ("read = 'workspace'", &["config.toml:2:1", "not yet"][..]),
+        ("[cloud]\nmemory = 3", &["config.toml:3:10", "a string"][..]),
         ("[limits]\nmemory = '1M'", &["config.toml:3:10", "at least"][..]),
         ("[[rules]]\nprefix = 'x'\nallow = false", &["config.toml:2", "not yet"][..]),
         ("[[rules]]\nprefix = 'x'", &["config.toml:2:1", "decision is missing"][..]),

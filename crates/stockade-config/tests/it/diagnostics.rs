@@ -183,15 +183,6 @@ fn a_rule_that_does_not_mean_what_its_author_meant_is_shown() {
 
 #[test]
 fn what_is_not_there_yet_is_refused_by_name() {
-    insta::assert_snapshot!(said("read = 'workspace'\n"), @r"
-    error: not yet: an allow-list for reads
-     --> TOP/home/.config/stockade/config.toml:1:1
-      |
-    1 | read = 'workspace'
-      | ^^^^ cannot be enforced by this version
-      |
-      = help: take this line out until then
-    ");
     insta::assert_snapshot!(said("[network]\nupstream = 'none'\n"), @r#"
     error: not yet: this part of the network
      --> TOP/home/.config/stockade/config.toml:2:1

@@ -98,3 +98,33 @@ fn an_agent_sees_its_own_state_and_no_other_agents() {
     lab.user("hidden = ['~/.codex']");
     assert!(lab.refused().contains("the agent's state `TOP/home/.codex` is refused: it is secret"));
 }
+
+#[test]
+fn an_allow_list_for_reads_shows_toolchains_and_the_workspace() {
+    let mut lab = Lab::new();
+    for name in ["home/.cargo/bin", "home/.ssh", "home/notes", "home/tool/bin", "home/asked"] {
+        lab.folder(name);
+    }
+    lab.write("home/.cargo/credentials.toml", "");
+    let path = format!("/usr/bin:{}", lab.top.join("home/tool/bin").display());
+    lab.env.vars.insert("PATH".into(), path.into());
+    lab.user("read = 'workspace'\nreadable = ['~/asked']\n");
+    let policy = lab.loaded().policy;
+    let hidden = lab.names(&policy.hidden);
+    assert!(hidden.contains(&"home".to_owned()), "{hidden:?}");
+    assert!(hidden.contains(&"home/.cargo/credentials.toml".to_owned()), "{hidden:?}");
+    assert_eq!(lab.names(&policy.readable), ["home/.cargo", "home/asked", "home/tool"]);
+    // A root may lie in what is closed, and not in a secret.
+    lab.request.add_dirs = vec![PathBuf::from("~/notes")];
+    assert_eq!(lab.writable(), ["home/notes", "home/work"]);
+    lab.request.add_dirs = vec![PathBuf::from("~/.ssh")];
+    assert!(lab.refused().contains("it is secret"));
+    // A project's own file may ask for it, and not undo it.
+    lab.request.add_dirs.clear();
+    lab.user("");
+    lab.project("read = 'workspace'");
+    assert!(lab.hidden().contains(&"home".to_owned()));
+    lab.user("read = 'workspace'");
+    lab.project("read = 'everything'");
+    assert!(lab.hidden().contains(&"home".to_owned()));
+}

@@ -141,6 +141,8 @@ fn what_is_possible_and_by_what() {
     }
     let known = explain(&policy(), Read, Path::new("/h/.ssh/known_hosts"), &disk());
     assert!(known.is_possible, "{known:?}");
+    let above = explain(&policy(), Read, Path::new("/h/.ssh"), &disk());
+    assert!(above.is_possible, "it has the name of what is shown: {above:?}");
 }
 
 #[test]
