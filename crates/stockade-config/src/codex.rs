@@ -6,9 +6,6 @@
 
 use std::path::{Path, PathBuf};
 
-use stockade_policy::ApprovalPolicy;
-use toml::de::DeValue;
-
 use crate::diagnose::{ConfigError, Layer, Source};
 use crate::env::Env;
 use crate::layer::read_source;
@@ -84,8 +81,7 @@ fn settings(source: &Source) -> Result<Settings, ConfigError> {
     let mut unknown: Vec<String> = Vec::new();
     for (key, value) in table.get_ref() {
         match key.get_ref().as_ref() {
-            "sandbox_mode" | "rules" => reader.top((key, value))?,
-            "approval_policy" => reader.codex_approval((key, value))?,
+            "sandbox_mode" | "approval_policy" | "rules" => reader.top((key, value))?,
             "sandbox_workspace_write" => {
                 reader.each_free(value, |reader, entry| match entry.0.get_ref().as_ref() {
                     "writable_roots"
@@ -121,17 +117,6 @@ fn settings(source: &Source) -> Result<Settings, ConfigError> {
 }
 
 impl Reader<'_> {
-    /// `approval_policy`, which is a word or, in newer files, a table.
-    fn codex_approval(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
-        let DeValue::Table(_) = value.get_ref() else { return self.top((key, value)) };
-        let policy = self.placed(value.span(), ApprovalPolicy::OnRequest);
-        let place = policy.place.clone();
-        let said = format!("{place}: a granular approval policy is read as `on-request`");
-        self.settings.warnings.push(said);
-        self.settings.approval = Some(policy);
-        Ok(())
-    }
-
     /// Reads one entry; whether it is known.
     fn shell_environment(&mut self, (key, value): Entry<'_>) -> Result<bool, ConfigError> {
         match key.get_ref().as_ref() {

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::keys::{KEYS, Kind, Known, LISTS};
+use crate::keys::{APPROVALS, KEYS, Kind, Known, LISTS};
 
 /// The schema (draft 2020-12) of `config.toml`, as text.
 pub fn json_schema() -> String {
@@ -60,6 +60,13 @@ fn of_kind(kind: Kind) -> Value {
         Kind::Text => json!({ "type": "string" }),
         Kind::Word(words) => json!({ "enum": words }),
         Kind::Flag => json!({ "type": "boolean" }),
+        Kind::Approval => json!({ "oneOf": [
+            { "enum": APPROVALS },
+            { "type": "object", "additionalProperties": false, "required": ["granular"],
+              "properties": { "granular": {
+                  "type": "object", "additionalProperties": { "type": "boolean" },
+                  "required": ["sandbox_approval", "rules", "mcp_elicitations"] } } },
+        ] }),
         Kind::Number(least, most) => {
             json!({ "type": "integer", "minimum": least, "maximum": most })
         }
@@ -103,6 +110,7 @@ mod tests {
             Kind::Text => ("'x'".into(), "1"),
             Kind::Word(words) => (format!("'{}'", words[0]), "'xyzzy'"),
             Kind::Flag => ("false".into(), "'x'"),
+            Kind::Approval => ("'untrusted'".into(), "'xyzzy'"),
             Kind::Number(least, _) => (least.to_string(), "'x'"),
             Kind::Size => ("'512MiB'".into(), "'much'"),
             Kind::Time => ("'40s'".into(), "'long'"),

@@ -13,6 +13,8 @@ pub(crate) enum Kind {
     Text,
     /// One of these.
     Word(&'static [&'static str]),
+    /// An approval policy: a word, or Codex' table of them.
+    Approval,
     /// `true` or `false`.
     Flag,
     /// A whole number, within these bounds.
@@ -60,7 +62,7 @@ pub(crate) const SCOPES: &[&str] = &["user", "thread", "project", "system"];
 /// All of them, in the order in which they are told.
 pub(crate) const KEYS: &[Known] = &[
     key("sandbox_mode", Kind::Word(MODES), "what may be written"),
-    key("approval_policy", Kind::Word(APPROVALS), "when an agent's commands ask"),
+    key("approval_policy", Kind::Approval, "when an agent's commands ask"),
     key("sandbox_workspace_write.writable_roots", Kind::Texts, "folders that may be written"),
     key("sandbox_workspace_write.network_access", Kind::Flag, "every public host"),
     key("sandbox_workspace_write.exclude_tmpdir_env_var", Kind::Flag, "always so"),

@@ -198,7 +198,7 @@ impl Requirements {
     fn bound_approval(&self, settings: &mut Settings) -> Result<(), ConfigError> {
         let Some(allowed) = &self.approvals else { return Ok(()) };
         match &settings.approval {
-            Some(policy) if !allowed.value.contains(&policy.value) => {
+            Some(policy) if !allowed.value.contains(&policy.value.base()) => {
                 let what = format!("approval policy `{}`", policy.value);
                 let required = format!("allowed are {}", listed(&allowed.value));
                 Err(violation(&policy.place, &what, &required, &allowed.place))

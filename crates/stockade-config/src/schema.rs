@@ -326,6 +326,11 @@ impl Reader<'_> {
     }
 
     fn approval(&mut self, value: &Value<'_>) -> Result<(), ConfigError> {
+        if let DeValue::Table(table) = value.get_ref() {
+            let policy = self.granular(table, value)?;
+            self.settings.approval = Some(self.placed(value.span(), policy));
+            return Ok(());
+        }
         let policy: Placed<ApprovalPolicy> = self.word(value)?;
         if self.string(value)? == "on-failure" {
             self.settings
@@ -334,6 +339,54 @@ impl Reader<'_> {
         }
         self.settings.approval = Some(policy);
         Ok(())
+    }
+
+    /// `{ granular = { sandbox_approval = true, rules = false, mcp_elicitations = false } }`, as
+    /// Codex writes it. Kinds of questions that there are none of are read and mean nothing.
+    fn granular(
+        &self,
+        table: &DeTable<'_>,
+        value: &Value<'_>,
+    ) -> Result<ApprovalPolicy, ConfigError> {
+        const WORDS: [&str; 3] = ["sandbox_approval", "rules", "mcp_elicitations"];
+        const OTHERS: [&str; 2] = ["request_permissions", "skill_approval"];
+        let expected = "`{ granular = { sandbox_approval, rules, mcp_elicitations } }`";
+        let mut entries = table.iter();
+        let (Some((name, inner)), None) = (entries.next(), entries.next()) else {
+            return Err(self.wrong_value(value, expected));
+        };
+        let DeValue::Table(kinds) = inner.get_ref() else {
+            return Err(self.wrong_value(value, expected));
+        };
+        if name.get_ref() != "granular" {
+            return Err(self.wrong_value(value, expected));
+        }
+        let mut answers = [None; 3];
+        for (key, value) in kinds {
+            let answer = self.boolean(value)?;
+            let name = key.get_ref().as_ref();
+            match WORDS.iter().position(|word| *word == name) {
+                Some(at) => answers[at] = Some(answer),
+                None if OTHERS.contains(&name) => {}
+                None => {
+                    let help =
+                        Some(format!("known here: {}, {}", WORDS.join(", "), OTHERS.join(", ")));
+                    let message = format!("unknown key `{name}`");
+                    return Err(self.source.wrong(key.span(), message, "not known", help));
+                }
+            }
+        }
+        match answers {
+            [Some(true), Some(true), Some(_)] => Ok(ApprovalPolicy::OnRequest),
+            [Some(false), Some(false), Some(_)] => Ok(ApprovalPolicy::Never),
+            [Some(crossing), Some(rules), Some(_)] => {
+                Ok(ApprovalPolicy::Granular { crossing, rules })
+            }
+            _ => {
+                Err(self
+                    .wrong_value(inner, "all of `sandbox_approval`, `rules`, `mcp_elicitations`"))
+            }
+        }
     }
 
     /// Reads the entries of `table`, whose names [`KEYS`](crate::keys::KEYS) has.

@@ -23,6 +23,14 @@ pub enum ApprovalPolicy {
     OnRequest,
     /// Nothing asks; what would have asked is denied.
     Never,
+    /// As [`ApprovalPolicy::OnRequest`] for what asks by these; what would have asked by another
+    /// is denied.
+    Granular {
+        /// What would cross the boundary asks (`sandbox_approval`).
+        crossing: bool,
+        /// What a rule asks about asks (`rules`).
+        rules: bool,
+    },
 }
 
 /// A word that names no value of the kind asked for.
@@ -73,6 +81,34 @@ impl ApprovalPolicy {
             Self::Untrusted => "untrusted",
             Self::OnRequest => "on-request",
             Self::Never => "never",
+            Self::Granular { .. } => "granular",
+        }
+    }
+
+    /// The policy that says how much asks at all.
+    #[must_use]
+    pub fn base(self) -> Self {
+        match self {
+            Self::Granular { .. } => Self::OnRequest,
+            Self::Untrusted | Self::OnRequest | Self::Never => self,
+        }
+    }
+
+    /// Whether a person is asked about what would cross the boundary.
+    pub fn asks_to_cross(self) -> bool {
+        match self {
+            Self::Untrusted | Self::OnRequest => true,
+            Self::Never => false,
+            Self::Granular { crossing, .. } => crossing,
+        }
+    }
+
+    /// Whether a person is asked about what a rule asks about.
+    pub fn asks_by_rule(self) -> bool {
+        match self {
+            Self::Untrusted | Self::OnRequest => true,
+            Self::Never => false,
+            Self::Granular { rules, .. } => rules,
         }
     }
 }

@@ -48,15 +48,22 @@ const fn reader(
 }
 
 const fn git(verb: &'static str, options: &'static [&'static str], operands: usize) -> Reader {
-    const VALUES: &[&str] =
-        &["-n", "-U", "--max-count", "--since", "--until", "--author", "--grep"];
-    Reader { program: "git", verb: Some(verb), options, values: VALUES, operands }
+    // What takes a value differs from verb to verb: `git grep -nO` is `-n -O`, which starts a pager.
+    Reader { program: "git", verb: Some(verb), options, values: &[], operands }
 }
 
 const fn git_log(verb: &'static str) -> Reader {
     const VALUES: &[&str] =
         &["-n", "-U", "--max-count", "--since", "--until", "--author", "--grep"];
     Reader { values: VALUES, ..git(verb, LOG, ANY) }
+}
+
+const fn git_values(
+    verb: &'static str,
+    options: &'static [&'static str],
+    values: &'static [&'static str],
+) -> Reader {
+    Reader { values, ..git(verb, options, ANY) }
 }
 
 const LOG: &[&str] = &[
@@ -121,17 +128,23 @@ const SOME: &[Reader] = &[
         "--count", "--word-regexp", "--fixed-strings", "--no-heading", "--json", "--glob", "--type"],
         &["-g", "-t", "-T", "-A", "-B", "-C", "-m", "-e"]),
     reader("sort", &["-b", "-d", "-f", "-g", "-h", "-i", "-M", "-n", "-R", "-r", "-u", "-V", "-s", "-z", "-c"], &["-k", "-t"]),
-    reader("tree", &["-a", "-d", "-f", "-l", "-s", "-h", "-F", "-C"], &["-L", "-I", "-P"]),
+    // It reads on in the same word behind `-L`: `-Lo 1 x` writes `x`.
+    reader("tree", &["-a", "-d", "-f", "-l", "-s", "-h", "-F", "-C", "-L", "-I", "-P"], &[]),
     Reader { operands: 1, ..reader("uniq", &["-c", "-d", "-i", "-u"], &["-f", "-s", "-w"]) },
-    git("blame", &["-w", "-L", "-s", "-e"], ANY),
+    git_values("blame", &["-w", "-s", "-e"], &["-L"]),
+    git("cat-file", &["-p", "-t", "-s", "-e"], ANY),
     git("branch", &["-a", "-r", "-v", "--all", "--list", "--show-current"], 0),
     git("describe", &["--tags", "--always", "--dirty", "--long"], ANY),
     git_log("diff"),
+    git("grep", &["-n", "-i", "-l", "-L", "-w", "-c", "-v", "-h", "-H", "-F", "-E", "-P", "-q", "-z", "--cached", "--untracked",
+        "--line-number", "--ignore-case", "--name-only", "--count", "--heading", "--break", "--fixed-strings"], ANY),
     git_log("log"),
     git("ls-files", &["-c", "-d", "-m", "-o", "-s", "-u", "-z", "--others", "--exclude-standard", "--cached", "--modified"], ANY),
     git("ls-tree", &["-r", "-d", "-t", "-l", "-z", "--name-only"], ANY),
     git("remote", &["-v"], 0),
-    git("rev-list", &["--count", "--all", "--reverse"], ANY),
+    git("merge-base", &["--is-ancestor", "--fork-point", "--all"], ANY),
+    git("show-ref", &["--heads", "--tags", "--verify", "-s", "-q"], ANY),
+    git_values("rev-list", &["--count", "--all", "--reverse"], &["-n", "--max-count"]),
     git("rev-parse", &["--abbrev-ref", "--short", "--verify", "--show-toplevel", "--git-dir", "--is-inside-work-tree", "--quiet", "-q"], ANY),
     git("shortlog", &["-s", "-n", "-e"], ANY),
     git_log("show"),

@@ -110,12 +110,11 @@ impl Settled {
 }
 
 fn settle(part: &Part, mode: Mode, policy: ApprovalPolicy) -> Settled {
-    let asks_nobody = policy == ApprovalPolicy::Never;
     let (verdict, basis, reason) = match part.verdict {
         Some(Verdict::Deny) => (Verdict::Deny, Basis::Rule, said(part, "denies this command", "")),
-        Some(Verdict::Ask) if asks_nobody => {
-            let but = ", and the approval policy `never` asks nobody";
-            (Verdict::Deny, Basis::Rule, said(part, "asks about this command", but))
+        Some(Verdict::Ask) if !policy.asks_by_rule() => {
+            let but = format!(", and the approval policy `{policy}` asks nobody");
+            (Verdict::Deny, Basis::Rule, said(part, "asks about this command", &but))
         }
         Some(Verdict::Ask) => {
             (Verdict::Ask, Basis::Rule, said(part, "asks about this command", ""))
@@ -126,20 +125,16 @@ fn settle(part: &Part, mode: Mode, policy: ApprovalPolicy) -> Settled {
         None if part.is_outside => outside(part, mode, policy),
         None if part.reads_only => (Verdict::Allow, Basis::Reads, "it only reads".to_owned()),
         None => {
-            let (verdict, by) = match (mode, policy) {
-                (Mode::ReadOnly, ApprovalPolicy::Never) => {
-                    (Verdict::Deny, "the mode `read-only` asks, and `never` asks nobody")
+            let (verdict, by) = match mode {
+                Mode::ReadOnly if !policy.asks_to_cross() => {
+                    (Verdict::Deny, "the mode `read-only` asks, and the policy asks nobody")
                 }
-                (Mode::ReadOnly, ApprovalPolicy::Untrusted | ApprovalPolicy::OnRequest) => {
-                    (Verdict::Ask, "the mode `read-only` asks")
-                }
-                (_, ApprovalPolicy::Untrusted) => {
+                Mode::ReadOnly => (Verdict::Ask, "the mode `read-only` asks"),
+                _ if policy == ApprovalPolicy::Untrusted => {
                     (Verdict::Ask, "the approval policy `untrusted` asks")
                 }
-                (Mode::WorkspaceWrite, ApprovalPolicy::OnRequest | ApprovalPolicy::Never) => {
-                    (Verdict::Allow, "it runs inside the boundary")
-                }
-                (Mode::DangerFullAccess, ApprovalPolicy::OnRequest | ApprovalPolicy::Never) => {
+                Mode::WorkspaceWrite => (Verdict::Allow, "it runs inside the boundary"),
+                Mode::DangerFullAccess => {
                     (Verdict::Allow, "nothing asks, and there is no boundary")
                 }
             };
@@ -153,11 +148,13 @@ fn settle(part: &Part, mode: Mode, policy: ApprovalPolicy) -> Settled {
 fn outside(part: &Part, mode: Mode, policy: ApprovalPolicy) -> (Verdict, Basis, String) {
     let target = part.argv.first().map_or("", String::as_str);
     let text = format!("a redirection writes `{target}`, outside what may be written");
-    let (verdict, by) = match (mode, policy) {
-        (Mode::ReadOnly, _) => (Verdict::Deny, "the mode is read-only"),
-        (_, ApprovalPolicy::Never) => (Verdict::Deny, "the approval policy `never` asks nobody"),
-        (_, ApprovalPolicy::Untrusted | ApprovalPolicy::OnRequest) => {
+    let (verdict, by) = match mode {
+        Mode::ReadOnly => (Verdict::Deny, "the mode is read-only".to_owned()),
+        Mode::WorkspaceWrite | Mode::DangerFullAccess if policy.asks_to_cross() => {
             return (Verdict::Ask, Basis::Rule, text);
+        }
+        Mode::WorkspaceWrite | Mode::DangerFullAccess => {
+            (Verdict::Deny, format!("the approval policy `{policy}` asks nobody"))
         }
     };
     (verdict, Basis::Rule, format!("{text}, and {by}"))

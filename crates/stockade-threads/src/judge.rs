@@ -42,7 +42,9 @@ impl Judge {
     pub fn edit(&self) -> Verdict {
         match self.approval {
             ApprovalPolicy::Untrusted => Verdict::Ask,
-            ApprovalPolicy::OnRequest | ApprovalPolicy::Never => Verdict::Allow,
+            ApprovalPolicy::OnRequest | ApprovalPolicy::Never | ApprovalPolicy::Granular { .. } => {
+                Verdict::Allow
+            }
         }
     }
 }

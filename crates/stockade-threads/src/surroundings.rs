@@ -98,7 +98,12 @@ fn judged(judge: &Judge, instructions: &str) -> String {
         ApprovalPolicy::Untrusted => {
             "The user is asked about every command that may change something.\n"
         }
-        ApprovalPolicy::OnRequest => "Commands run unasked unless a rule asks the user.\n",
+        ApprovalPolicy::OnRequest | ApprovalPolicy::Granular { rules: true, .. } => {
+            "Commands run unasked unless a rule asks the user.\n"
+        }
+        ApprovalPolicy::Granular { rules: false, .. } => {
+            "Commands run unasked unless a rule would ask the user: those are refused.\n"
+        }
         ApprovalPolicy::Never => "The user is not asked: what would have to be asked is refused.\n",
     });
     let rules = judge.rules.rules();

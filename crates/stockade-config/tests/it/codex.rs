@@ -116,12 +116,36 @@ fn approval_policies_of_all_ages_are_read() {
         (
             "{ granular = { sandbox_approval = true, rules = true, mcp_elicitations = false } }",
             ApprovalPolicy::OnRequest,
-            "granular",
+            "",
+        ),
+        (
+            "{ granular = { sandbox_approval = false, rules = true, mcp_elicitations = true, skill_approval = true } }",
+            ApprovalPolicy::Granular { crossing: false, rules: true },
+            "",
+        ),
+        (
+            "{ granular = { rules = false, sandbox_approval = false, mcp_elicitations = true } }",
+            ApprovalPolicy::Never,
+            "",
         ),
     ] {
         let lab = with(&format!("approval_policy = {text}\n"));
         assert_eq!(lab.loaded().approval, policy, "{text}");
         assert!(lab.warnings().join("\n").contains(warning), "{text}");
+    }
+}
+
+#[test]
+fn a_granular_policy_that_says_too_little_or_something_else_is_refused() {
+    for (text, why) in [
+        ("{ granular = { rules = true } }", "all of `sandbox_approval`"),
+        ("{ granular = true }", "`{ granular = {"),
+        ("{ other = {} }", "`{ granular = {"),
+        ("{ granular = { sandbox_approval = 1 } }", "`true` or `false`"),
+        ("{ granular = { sandbox = true } }", "unknown key `sandbox`"),
+    ] {
+        let said = with(&format!("approval_policy = {text}\n")).refused();
+        assert!(said.contains(why), "{text}: {said}");
     }
 }
 

@@ -103,3 +103,115 @@ proptest! {
         }
     }
 }
+
+/// Commands that read, each with words that make it write or start something.
+#[rustfmt::skip]
+const READERS: &[(&str, &[&str], &[&str])] = &[
+    ("sed", &["-n", "5p", "a"], &["-i", "-i.bak", "--in-place", "-ni", "-e 'w x'", "-f script", "-s -i", "-ei"]),
+    ("find", &[".", "-name", "x", "-type", "f"], &["-delete", "-exec rm {} ;", "-execdir rm {} +", "-ok rm {} ;", "-okdir rm {} ;",
+        "-fprint x", "-fprint0 x", "-fprintf x y", "-fls x", "-files0-from x"]),
+    ("sort", &["-k2", "-rn", "a"], &["-o x", "-ox", "-uo x", "--output=x", "--out=x", "--output x", "--compress-program=sh", "-T x"]),
+    ("uniq", &["-c", "a"], &["out"]),
+    ("tree", &["-a"], &["-o x", "-ao x", "-Lo 1 x", "-Io a x", "--output x"]),
+    ("date", &["-u"], &["-s x", "--set=x", "--set x", "010203"]),
+    ("hostname", &[], &["x", "-F x", "-b x"]),
+    ("file", &["-b", "a"], &["-C", "--compile", "-bC", "-z", "-m x"]),
+    ("fd", &["-H", "x"], &["-x rm", "-X rm", "--exec rm", "--exec-batch rm", "-Hx rm"]),
+    ("rg", &["-n", "x"], &["--pre sh", "--pre=sh", "-z", "-nz", "--search-zip", "--hostname-bin=x"]),
+    ("diff", &["-u", "a", "b"], &["-l", "-ul", "--paginate"]),
+    ("git diff", &["--stat"], &["--ext-diff", "--output=x", "--outp x", "--textconv"]),
+    ("git log", &["--oneline"], &["--ext-diff", "--output=x", "--textconv", "--show-signature"]),
+    ("git show", &["--stat"], &["--ext-diff", "--output=x"]),
+    ("git grep", &["-n", "x"], &["-O", "-Oless", "-nO", "--open-files-in-pager", "--open-files-in-pager=sh", "--open=sh", "--textconv"]),
+    ("git cat-file", &["-p", "x"], &["--textconv", "--filters", "--batch"]),
+    ("git branch", &["-a"], &["x", "-d x", "-D x", "-m x", "-u x", "--edit-description"]),
+    ("git tag", &["-l"], &["x", "-d x", "-a x", "-s x"]),
+    ("git remote", &["-v"], &["add x y", "set-url x y"]),
+    ("env", &[], &["sh", "A=1 sh", "-S sh", "-i sh"]),
+    ("command", &["-v", "x"], &["-p"]),
+];
+
+/// Programs that no option makes safe, as they are often written.
+const NO_READERS: &[&str] = &[
+    "tar xf a",
+    "tar -tf a --to-command=sh",
+    "tar tf a",
+    "awk 'BEGIN{system(\"x\")}'",
+    "awk '{print > \"x\"}' a",
+    "gawk x",
+    "xargs rm",
+    "xargs -n1",
+    "perl -pe x a",
+    "tee a",
+    "git -c core.pager=x log",
+    "git -c alias.x=!sh x",
+    "git --exec-path=x log",
+    "git --config-env=core.pager=X log",
+    "python3 -c x",
+    "less a",
+    "man x",
+    "dd if=a of=b",
+    "cp a b",
+    "install a b",
+    "ln a b",
+    "mv a b",
+    "touch a",
+    "truncate -s0 a",
+    "curl x",
+    "ssh x",
+    "ed a",
+    "vi a",
+    "node --version -e x",
+    "git diff --no-index --output=x a b",
+    "git stash",
+    "git fetch",
+    "time -o x ls",
+];
+
+fn asks(line: &str) -> bool {
+    let judgement = RuleSet::default().evaluate_line(line);
+    judge(&judgement, Mode::WorkspaceWrite, ApprovalPolicy::Untrusted).verdict != Verdict::Allow
+}
+
+#[test]
+fn commands_that_read_run_and_those_that_nothing_makes_safe_ask() {
+    for (program, words, _) in READERS {
+        let line = format!("{program} {}", words.join(" "));
+        assert!(!asks(&line), "{line}");
+    }
+    for line in NO_READERS {
+        assert!(asks(line), "{line}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Threat model, C: under `untrusted` nothing that writes runs unasked.
+    #[test]
+    fn what_makes_a_reader_write_is_seen_wherever_it_stands(
+        case in prop::sample::select(READERS),
+        flag in any::<prop::sample::Index>(),
+        place in any::<prop::sample::Index>(),
+        dress in 0..5_u8,
+        wrapper in prop::sample::select(vec!["%", "ls; %", "bash -c \"%\"", "nice %", "timeout 5 %", "if %; then ls; fi", "ls $(%)", "CI=1 %"]),
+    ) {
+        let (program, words, flags) = case;
+        let bad = flags[flag.index(flags.len())];
+        let (first, rest) = bad.split_once(' ').unwrap_or((bad, ""));
+        let first = match dress {
+            0 => format!("'{first}'"),
+            1 => first.chars().flat_map(|c| ['\\', c]).collect(),
+            2 => {
+                let (start, end) = first.split_at(1);
+                format!("{start}''{end}")
+            }
+            _ => first.to_owned(),
+        };
+        let rest = rest.replace(';', "\\;");
+        let mut all: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+        all.insert(place.index(words.len() + 1), format!("{first} {rest}"));
+        let line = wrapper.replace('%', &format!("{program} {}", all.join(" ")));
+        prop_assert!(asks(&line), "{line}");
+    }
+}

@@ -222,6 +222,9 @@ const AROUND: &[&str] = &[
     "ka $(%\nka <<E\nE\n)", "f() { cat <<E; %; }\nE\nf", "ka $(f() { cat <<E; %; }\nE\nf)", "{ cat <<E; %; } >f\nE\n", "cat <<E $(%)\nE", "[[ a == % ]]", "[[ -n $(%) ]] && ka",
     "x=$(%)", "x=(%)", "(( % ))", "ka $((%))", "ka ${x:-$(%)}", "ka \"${x:-%}\"", "alias ka='%'\nka", "set -- %; $1",
     "exec %", "command %", "env %", "timeout 3 %", "xargs %", "find . -exec % \\;", "\\\n%", "% \\\n a", "%\\\n",
+    "case $(%) in *) ka;; esac", "case a in b) ka;; [a-c]) %;; esac", "case a in a) % ;;& *) kb ;; esac", "f() { local y=$(%); kb; }; f", "f() (%); f",
+    "f() { %; } >f; f", "for ((y=0; y<2; y++)); do %; done", "((1)) && %", "ka $((2*3)) && %", "((0)) || %", "cat <<E >f\n$(%)\nE",
+    "cat <<E <<'F'\n`%`\nE\n%\nF", "while read y; do %; done <<E\na\nE", "ka <<<\"$(%)\"", "function f() { %; }; f a; f b",
     "{ %; } >f", "if %\nthen %\nfi >f 2>&1", "until ka; do %; done", "$(%)", "`%`",
 ];
 

@@ -202,6 +202,27 @@ fn a_redirection_to_where_nothing_may_be_written_crosses_the_boundary() {
 }
 
 #[test]
+fn a_granular_policy_denies_what_it_does_not_ask() {
+    let rules = rules();
+    let verdict = |line: &str, crossing, rules_ask, mode| {
+        let judgement = rules.evaluate_line(line).with_outside(|path| path.starts_with("/out/"));
+        judge(&judgement, mode, ApprovalPolicy::Granular { crossing, rules: rules_ask }).verdict
+    };
+    for (line, crossing, rules_ask, mode, expected) in [
+        ("make", false, false, Mode::WorkspaceWrite, Verdict::Allow),
+        ("cargo fetch", false, true, Mode::WorkspaceWrite, Verdict::Ask),
+        ("cargo fetch", true, false, Mode::WorkspaceWrite, Verdict::Deny),
+        ("ls >/out/x", true, false, Mode::WorkspaceWrite, Verdict::Ask),
+        ("ls >/out/x", false, true, Mode::WorkspaceWrite, Verdict::Deny),
+        ("make", true, false, Mode::ReadOnly, Verdict::Ask),
+        ("make", false, true, Mode::ReadOnly, Verdict::Deny),
+        ("docker", true, true, Mode::WorkspaceWrite, Verdict::Deny),
+    ] {
+        assert_eq!(verdict(line, crossing, rules_ask, mode), expected, "{line} {crossing} {mode}");
+    }
+}
+
+#[test]
 fn a_grant_opens_for_what_its_rule_allows_and_nothing_beside_it() {
     let grant = Grant { ports: vec![5432], ..Grant::default() };
     let with = |prefix, verdict| rule(prefix, verdict).with_grant(grant.clone());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use stockade_agents::HandsError;
 use stockade_guest::CallError;
-use stockade_policy::{ApprovalPolicy, Reason, Verdict, review};
+use stockade_policy::{Reason, Verdict, review};
 
 use super::shell::opened;
 use super::{Declined, NO_ENTRY, READ_MAX, Session, failed};
@@ -89,7 +89,7 @@ impl Session<'_> {
     ) -> Result<Arc<dyn Place>, HandsError> {
         let is_asked = refusal.decided_by == OUTSIDE
             && content.is_some()
-            && self.parts.judge.approval != ApprovalPolicy::Never;
+            && self.parts.judge.approval.asks_to_cross();
         let widen = self.parts.widen.filter(|_| is_asked);
         let open = widen.and_then(|widen| widen.open(&refusal.target).ok());
         let Some(open) = open else { return Err(self.refuse(&refusal)) };
