@@ -13,6 +13,7 @@ use crate::env::{Env, Homes};
 use crate::git::{self, User};
 use crate::load::Loaded;
 use crate::locate::{self, canonical};
+use crate::network::Opened;
 use crate::own::Own;
 use crate::roots::Ground;
 use crate::rule_text::RuleText;
@@ -55,7 +56,9 @@ impl Reader<'_> {
         };
         for host in self.filled(value, "a host, without a scheme or a path", is_host)? {
             let Some(port) = host.strip_prefix("localhost:") else {
-                grant.hosts.push(host);
+                let canonical = Opened::canonical(&host);
+                let wrong = || self.wrong_value(value, "hosts as in `network.allow`");
+                grant.hosts.push(canonical.ok_or_else(wrong)?);
                 continue;
             };
             let port = port.parse().ok().filter(|port| *port != 0);

@@ -229,7 +229,10 @@ impl Requirements {
                 let required = format!("allowed are {}", listed(&allowed.value));
                 return Err(violation(&open.place, "every host", &required, &allowed.place));
             }
-            for (host, place) in configured.chain(flags) {
+            let granted = settings.rules.iter().flat_map(|rule| {
+                rule.grant.hosts.iter().map(|host| (host.clone(), rule.place.as_str()))
+            });
+            for (host, place) in configured.chain(flags).chain(granted) {
                 if !is_allowed(&host) {
                     let required = format!("allowed are {}", listed(&allowed.value));
                     return Err(violation(

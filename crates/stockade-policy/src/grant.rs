@@ -1,6 +1,6 @@
 //! What an approval opens beyond the policy.
 
-use crate::{AbsPath, Policy};
+use crate::{AbsPath, HostRule, Policy, preset};
 
 /// What one approval opens, and nothing more: it never removes a wall, it moves a few of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Grant {
     pub protected: Vec<AbsPath>,
     /// Ports of the host's loopback.
     pub ports: Vec<u16>,
-    /// Hosts, as they were written. Nothing opens one yet.
+    /// Hosts, as they are written in a list of hosts: entries and presets.
     pub hosts: Vec<String>,
 }
 
@@ -49,6 +49,13 @@ impl Policy {
         policy.writable.extend(grant.writable.iter().cloned());
         policy.protected.extend(grant.protected.iter().cloned());
         policy.network.host_ports.extend(&grant.ports);
+        for host in &grant.hosts {
+            // What means nothing was refused where it was written, and opens nothing.
+            let entries = preset(host).or_else(|| host.parse().ok().map(|entry| vec![entry]));
+            let place = "an approval".to_owned();
+            let rule = |entry| HostRule { entry, place: place.clone() };
+            policy.network.allow.extend(entries.into_iter().flatten().map(rule));
+        }
         let by_bytes = |path: &AbsPath| path.as_path().as_os_str().to_owned();
         for paths in [&mut policy.writable, &mut policy.protected] {
             paths.sort_by_key(by_bytes);
@@ -66,6 +73,31 @@ mod tests {
 
     fn path(text: &str) -> AbsPath {
         AbsPath::new(text).unwrap()
+    }
+
+    #[test]
+    fn a_host_that_is_granted_is_opened_and_denying_still_wins() {
+        let policy = Policy {
+            mode: crate::Mode::WorkspaceWrite,
+            workspace: path("/w"),
+            home: None,
+            writable: Vec::new(),
+            protected: Vec::new(),
+            hidden: Vec::new(),
+            readable: Vec::new(),
+            caches: Vec::new(),
+            network: crate::Network::default(),
+            limits: crate::Limits::for_memory(1 << 30),
+        };
+        let hosts = ["git-hosts", "example.org:8443", "0x7f.1"].map(str::to_owned).to_vec();
+        let mut widened = policy.widened(&Grant { hosts, ..Grant::default() });
+        let is_open = |policy: &Policy, host: &str, port| {
+            policy.network.decide(&crate::Host::new(host).unwrap(), port).is_allowed()
+        };
+        assert!(is_open(&widened, "github.com", 22) && is_open(&widened, "example.org", 8443));
+        assert!(!is_open(&widened, "example.org", 443) && !is_open(&policy, "github.com", 22));
+        widened.network.deny = widened.network.allow.clone();
+        assert!(!is_open(&widened, "github.com", 22));
     }
 
     #[test]

@@ -57,9 +57,12 @@ impl Widen for LocalWiden<'_> {
         for path in &grant.writable {
             still_there(path.as_path())?;
         }
-        let place =
-            Local::start(self.policy.widened(grant), self.environment.clone(), (Vec::new(), None))?;
-        Ok(Box::new(place))
+        let policy = self.policy.widened(grant);
+        let mut environment = self.environment.clone();
+        for (_, value) in environment.iter_mut().filter(|(name, _)| name == "STOCKADE_NETWORK") {
+            *value = policy.network.word().into();
+        }
+        Ok(Box::new(Local::start(policy, environment, (Vec::new(), None))?))
     }
 }
 

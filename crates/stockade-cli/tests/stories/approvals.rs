@@ -198,6 +198,32 @@ fn a_yes_opens_exactly_the_file_that_was_asked_about() {
 }
 
 #[test]
+fn a_yes_opens_the_hosts_of_the_rule_for_one_command() {
+    for uid in users() {
+        let place = Place::new(uid);
+        let model = FakeModel::start(vec![
+            shell("cargo fetch; getent hosts crates.io; getent hosts other.example || echo NOT"),
+            shell("getent hosts crates.io || echo CLOSED"),
+            Step::say("The end."),
+        ])
+        .unwrap();
+        let mut client = Client::start(&place, &model);
+        let thread = place.start(&model, &["local", "--json", "x"]);
+        let question = client.question();
+        let effect = question["effect"].as_str().unwrap();
+        assert!(effect.contains("opens registries for it"), "{effect}");
+        let id = question["id"].as_str().unwrap();
+        assert!(place.stockade(&model, &["approvals", "answer", id, "once"]).status.success());
+        let output = thread.wait_with_output().unwrap();
+        assert!(output.status.success(), "{uid}: {}", text(&output));
+        let told = told(&model);
+        let is_known = told[0].contains("198.18.") || told[0].contains("fd53:");
+        assert!(is_known && told[0].contains("NOT"), "{told:?}");
+        assert!(told[1].contains("CLOSED"), "{told:?}");
+    }
+}
+
+#[test]
 fn an_answer_for_the_project_is_a_rule_of_the_users() {
     let place = Place::new(*users().last().unwrap());
     let script =

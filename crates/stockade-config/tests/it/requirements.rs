@@ -19,6 +19,8 @@ fn a_violation_stops_the_start_and_names_both_lines() {
         ("allowed_approval_policies = ['untrusted']", "approval_policy = 'never'"),
         ("allowed_unprotected = []", "unprotected = ['.env']"),
         ("allowed_hosts = ['localhost:80']", "network.allow = ['localhost:81']"),
+        ("allowed_hosts = ['example.org']", "network.allow = ['*.example.org']"),
+        ("allowed_hosts = ['example.org']", "sandbox_workspace_write.network_access = true"),
         ("limits.processes = 100", "limits.processes = 101"),
         ("limits.tmp_size = '1M'", "limits.tmp_size = '2M'"),
         ("limits.wall_time = '1h'", "limits.wall_time = '2h'"),

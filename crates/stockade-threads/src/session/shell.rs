@@ -106,8 +106,6 @@ impl Session<'_> {
             return Ok(Grant::default());
         };
         let mut open = ruling.grant.clone();
-        // Hosts wait for somebody who can open them.
-        open.hosts.clear();
         if ruling.verdict == Verdict::Deny || bounds.policy().mode != Mode::WorkspaceWrite {
             return Ok(Grant::default());
         }
@@ -146,9 +144,9 @@ impl Session<'_> {
         let reason = &ruling.reason;
         let opens = opened(open);
         let mut effect = format!("{action}\n{reason}\nA yes runs it {inside}, and opens {opens}.");
-        if !ruling.grant.hosts.is_empty() {
+        if !ruling.grant.hosts.is_empty() && open.hosts.is_empty() {
             let hosts = ruling.grant.hosts.join(", ");
-            effect.push_str("\nNot yet: hosts cannot be opened, as the rule's grant says of ");
+            effect.push_str("\nNot yet: hosts cannot be opened here, as the rule's grant says of ");
             effect.push_str(&hosts);
         }
         // What one prefix can speak of is one command; the files of redirections are asked again.
@@ -267,7 +265,7 @@ impl Session<'_> {
 pub(super) fn opened(open: &Grant) -> String {
     let paths = open.writable.iter().map(|path| format!("a write to {}", shown(path.as_path())));
     let ports = open.ports.iter().map(|port| format!("localhost:{port}"));
-    let all: Vec<String> = paths.chain(ports).collect();
+    let all: Vec<String> = paths.chain(ports).chain(open.hosts.iter().cloned()).collect();
     if all.is_empty() { "nothing else".to_owned() } else { format!("{} for it", all.join(", ")) }
 }
 
