@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, FromArgMatches as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::approvals::ApprovalsArgs;
 use crate::commands::check::CheckArgs;
@@ -51,6 +51,13 @@ enum Command {
     Log(LogArgs),
     /// Try each mechanism for real, and say what is lost without it
     Doctor(DoctorArgs),
+    /// A script that completes the command line: bash, zsh, fish, elvish, powershell
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// The manual page, for `man -l -`
+    Man,
     #[command(external_subcommand)]
     Other(Vec<OsString>),
 }
@@ -82,20 +89,20 @@ pub(crate) enum Verb {
     Log(LogArgs),
     /// `stockade doctor`.
     Doctor(DoctorArgs),
+    /// `stockade completions` and `stockade man`: text that is made from the definitions here.
+    Text(Vec<u8>),
     /// A verb of the fixed command line that this version does not have.
     NotYet(String),
 }
 
 /// The verbs that there are, for who has typed another one.
-pub(crate) const VERBS: &str = "`run`, `local`, `cloud`, `check`, `explain`, `config`, `rules`, `approvals`, `threads`, `log`, `clean` and `doctor`";
+pub(crate) const VERBS: &str = "`run`, `local`, `cloud`, `check`, `explain`, `config`, `rules`, `approvals`, `threads`, `log`, `clean`, `completions`, `man` and `doctor`";
 
 /// Verbs that scripts may depend on, and that are still to come.
 #[rustfmt::skip]
 const PLANNED: &[&str] = &[
     "undo",
     "agents",
-    "completions",
-    "man",
     "serve",
 ];
 
@@ -254,6 +261,8 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
         }
         Ok(Cli { verb: Command::Local(local) }) => Ok(Verb::Local(local)),
         Ok(Cli { verb: Command::Cloud(cloud) }) => Ok(Verb::Cloud(cloud)),
+        Ok(Cli { verb: Command::Completions { shell } }) => Ok(Verb::Text(completions(shell))),
+        Ok(Cli { verb: Command::Man }) => Ok(Verb::Text(manual())),
         Ok(Cli { verb: Command::Clean(clean) }) => Ok(Verb::Clean(clean)),
         Ok(Cli { verb: Command::Explain(explain) }) => Ok(Verb::Explain(explain)),
         Ok(Cli { verb: Command::Config(config) }) => Ok(Verb::Config(config)),
@@ -293,6 +302,24 @@ fn only_run(arguments: &[OsString]) -> Option<Box<RunArgs>> {
     let command = RunArgs::augment_args(clap::Command::new("run")).no_binary_name(true);
     let mut matches = command.try_get_matches_from(words).ok()?;
     RunArgs::from_arg_matches_mut(&mut matches).ok().map(Box::new)
+}
+
+fn completions(shell: clap_complete::Shell) -> Vec<u8> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "stockade", &mut text);
+    text
+}
+
+/// The page of the program, and after it that of each verb.
+fn manual() -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut program = Cli::command();
+    program.build();
+    let verbs = program.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
+    for page in std::iter::once(program.clone()).chain(verbs) {
+        clap_mangen::Man::new(page).render(&mut text).expect("invariant: memory takes all of it");
+    }
+    text
 }
 
 /// A flag that the verb does not know is no command: only after `--` may one start with a dash.
@@ -356,6 +383,19 @@ mod tests {
             let words = [vec!["stockade".into()], words].concat();
             let is_run = matches!(Cli::try_parse_from(&words), Ok(Cli { verb: Command::Run(_) }));
             assert_eq!(only_run(&words).is_some(), is_run, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_shell_and_the_manual_are_written_from_the_definitions() {
+        use clap::ValueEnum as _;
+        for shell in clap_complete::Shell::value_variants() {
+            let text = String::from_utf8(completions(*shell)).unwrap();
+            assert!(text.contains("ask-for-approval") && text.contains("explain"), "{shell}");
+        }
+        let text = String::from_utf8(manual()).unwrap();
+        for part in ["stockade", "run", "codex", "explain"] {
+            assert!(text.contains(part), "{part}");
         }
     }
 

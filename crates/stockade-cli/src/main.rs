@@ -46,6 +46,9 @@ fn run(verb: &Verb) -> Result<u8, Failure> {
         Verb::Threads(arguments) => commands::threads::run(arguments),
         Verb::Log(arguments) => commands::threads::log(arguments),
         Verb::Doctor(arguments) => commands::doctor::run(arguments),
+        Verb::Text(text) => ui::whole(text)
+            .map(|()| 0)
+            .map_err(|error| Failure::new(format!("cannot print: {error}"), "").with_status(1)),
         Verb::NotYet(verb) => Err(Failure::not_yet_verb(verb)),
     }
 }

@@ -57,6 +57,11 @@ pub(crate) fn bytes(bytes: &[u8]) -> io::Result<()> {
     }
 }
 
+/// Text of our own on standard output, as it is.
+pub(crate) fn whole(text: &[u8]) -> io::Result<()> {
+    enough(io::stdout().lock().write_all(text))
+}
+
 /// Whether it failed because nobody reads any more.
 fn enough(result: io::Result<()>) -> io::Result<()> {
     match result {
