@@ -50,7 +50,7 @@ pub use json_schema::json_schema;
 pub use layer::validate;
 pub use load::{EnvFlag, Loaded, Needs, Request, load, load_with_rules};
 pub use locate::way_to;
-pub use machine::CloudText;
+pub use machine::{CloudBounds, CloudText};
 pub use model::{AgentLimits, CONTEXT_TOKENS, KeySource, ModelApi, ModelText};
 pub use rule_text::{Prefix, RuleText, Scope};
 pub use trust::{Trust, project_trust, trust_file};

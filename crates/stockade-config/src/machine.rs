@@ -26,9 +26,25 @@ pub struct CloudText {
     pub setup: Option<String>,
     /// Command lines that are run after it.
     pub checks: Vec<String>,
+    /// What a project's own file says where nobody else does: the built-in value, but no more than
+    /// this.
+    pub at_most: CloudBounds,
     /// A key that this version cannot hold to, as `FILE:LINE: cloud.KEY`. Only a cloud thread
     /// minds.
     pub not_yet: Option<String>,
+}
+
+/// Bounds of built-in values.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CloudBounds {
+    /// Memory of the machine, in bytes.
+    pub memory: Option<u64>,
+    /// Its processors.
+    pub cpus: Option<u32>,
+    /// How large its disk may grow, in bytes.
+    pub disk: Option<u64>,
+    /// How many machines may run at once.
+    pub parallel: Option<u32>,
 }
 
 /// `[cloud]` of one layer.
@@ -41,6 +57,7 @@ pub(crate) struct CloudSettings {
     pub(crate) parallel: Option<Placed<u32>>,
     pub(crate) setup: Option<Placed<String>>,
     pub(crate) checks: Option<Placed<Vec<String>>>,
+    at_most: CloudBounds,
     not_yet: Option<Placed<String>>,
 }
 
@@ -55,6 +72,7 @@ impl CloudSettings {
             parallel: above.parallel.or(self.parallel),
             setup: above.setup.or(self.setup),
             checks: above.checks.or(self.checks),
+            at_most: self.at_most,
             not_yet: above.not_yet.or(self.not_yet),
         }
     }
@@ -62,11 +80,24 @@ impl CloudSettings {
     /// Takes of a project's file what makes less; the places of the rest go to `raised`.
     pub(crate) fn narrow(&mut self, project: Self, raised: &mut Vec<String>) {
         use crate::layer::lower;
-        lower(&mut self.memory, project.memory, raised);
-        lower(&mut self.cpus, project.cpus, raised);
-        lower(&mut self.disk, project.disk, raised);
+        // Where nobody has said anything, a built-in value holds that is not known here.
+        fn bound<T: PartialOrd>(
+            (old, at_most): (&mut Option<Placed<T>>, &mut Option<T>),
+            new: Option<Placed<T>>,
+            raised: &mut Vec<String>,
+        ) {
+            if old.is_some() {
+                lower(old, new, raised);
+            } else {
+                *at_most = new.map(|new| new.value);
+            }
+        }
+        let at_most = &mut self.at_most;
+        bound((&mut self.memory, &mut at_most.memory), project.memory, raised);
+        bound((&mut self.cpus, &mut at_most.cpus), project.cpus, raised);
+        bound((&mut self.disk, &mut at_most.disk), project.disk, raised);
+        bound((&mut self.parallel, &mut at_most.parallel), project.parallel, raised);
         lower(&mut self.wall_time, project.wall_time, raised);
-        lower(&mut self.parallel, project.parallel, raised);
         // They run in the machine, which is there for what the project says.
         self.setup = project.setup.or(self.setup.take());
         self.checks = project.checks.or(self.checks.take());
@@ -86,6 +117,7 @@ impl CloudSettings {
             parallel: value(self.parallel.as_ref()),
             setup: value(self.setup.as_ref()),
             checks: value(self.checks.as_ref()).unwrap_or_default(),
+            at_most: self.at_most.clone(),
             not_yet: not_yet.map(|key| format!("{}: cloud.{}", key.place, key.value)),
         }
     }
@@ -154,10 +186,14 @@ mod tests {
         );
         let cloud = user.narrow(project.unwrap());
         let text = cloud.cloud.text();
-        assert_eq!((text.memory, text.cpus, text.disk), (Some(2 << 30), Some(1), Some(1 << 30)));
+        assert_eq!((text.memory, text.cpus, text.disk), (Some(2 << 30), Some(1), None));
         assert_eq!(text.wall_time, Some(Duration::from_hours(1)));
         assert!(text.not_yet.unwrap().ends_with(":5: cloud.setup_network"));
-        assert_eq!((text.checks, text.parallel), (vec!["make".to_owned()], Some(3)));
+        assert_eq!((text.checks, text.parallel), (vec!["make".to_owned()], None));
+        // The built-in values stay, and may become less.
+        let bounds =
+            CloudBounds { disk: Some(1 << 30), parallel: Some(3), ..CloudBounds::default() };
+        assert_eq!(text.at_most, bounds);
         assert!(cloud.warnings[0].contains("raise a limit"), "{:?}", cloud.warnings);
         for wrong in ["cpus = 0", "memory = 'much'", "memorry = '1G'"] {
             read(&format!("[cloud]\n{wrong}"), Layer::User).unwrap_err();

@@ -203,6 +203,7 @@ pub(super) fn task_of(
     })?;
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let few = |number: usize| u32::try_from(number).unwrap_or(1).max(1);
+    let at_most = &config.at_most;
     Ok(CloudTask {
         work,
         judge: Judge {
@@ -213,9 +214,9 @@ pub(super) fn task_of(
         workspace: loaded.policy.workspace.as_path().to_owned(),
         machine: Machine {
             cache,
-            memory_bytes: config.memory.unwrap_or(MEMORY.min(env.memory_bytes / 2)),
-            cpus: config.cpus.unwrap_or(few(cores.min(CPUS))),
-            disk_bytes: config.disk.unwrap_or(DISK),
+            memory_bytes: or(config.memory, MEMORY.min(env.memory_bytes / 2), at_most.memory),
+            cpus: or(config.cpus, few(cores.min(CPUS)), at_most.cpus),
+            disk_bytes: or(config.disk, DISK, at_most.disk),
             home: env.home.clone(),
         },
         wall_time: match request.timeout {
@@ -226,9 +227,14 @@ pub(super) fn task_of(
         setup: config.setup.clone(),
         checks: config.checks.clone(),
         // Half of the processors' worth, so that the machine stays the user's.
-        parallel: config.parallel.unwrap_or(few(cores / 2)),
+        parallel: or(config.parallel, few(cores / 2), at_most.parallel),
         attempt: None,
     })
+}
+
+/// What is configured, or the built-in value, of which a project's file may want less.
+fn or<T: Ord + Copy>(configured: Option<T>, built_in: T, at_most: Option<T>) -> T {
+    configured.unwrap_or_else(|| at_most.map_or(built_in, |most| built_in.min(most)))
 }
 
 /// How it ended, what came out, and what the user can do with it.
