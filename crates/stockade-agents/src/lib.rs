@@ -32,5 +32,5 @@ pub use hands::{
     Entry, EntryKind, Exit, Hands, HandsError, Match, Search, ShellCall, ShellOutcome,
 };
 pub use model::{Api, KeyError, Model, ModelError, Patience, Secret};
-pub use recipe::{INTERPRETERS, Kind, Recipe, State, recipes, recognise};
+pub use recipe::{INTERPRETERS, Kind, Recipe, RecipeError, Recipes, State};
 pub use rest::{Reply, Rest, RestError};

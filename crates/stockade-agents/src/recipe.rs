@@ -26,6 +26,12 @@ pub struct Recipe {
     programs: Vec<String>,
     #[serde(default)]
     hosts: Vec<String>,
+    /// Arguments for one task without a terminal; `{prompt}` stands for the task.
+    #[serde(default)]
+    prompt: Vec<String>,
+    /// Arguments for which it tells its version and does nothing else.
+    #[serde(default = "version")]
+    version: Vec<String>,
     #[serde(default)]
     state: Vec<StateEntry>,
     #[serde(default)]
@@ -45,6 +51,10 @@ struct StateEntry {
     /// What a file that does not exist yet is made with.
     #[serde(default)]
     initial: String,
+}
+
+fn version() -> Vec<String> {
+    vec!["--version".to_owned()]
 }
 
 /// What a piece of state is.
@@ -99,25 +109,83 @@ static RECIPES: LazyLock<Vec<Recipe>> = LazyLock::new(|| {
         .collect()
 });
 
-/// Every recipe there is.
-pub fn recipes() -> &'static [Recipe] {
-    &RECIPES
+/// What stands for the task in a recipe.
+const PROMPT: &str = "{prompt}";
+
+/// A recipe of the user's own that cannot be taken.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}` is no recipe: {why}", path.display())]
+pub struct RecipeError {
+    path: PathBuf,
+    why: String,
 }
 
-/// The recipe for a command line, if its program is a known agent: by its base name, or by
-/// that of the file that an interpreter is given.
-pub fn recognise(program: &OsStr, arguments: &[OsString]) -> Option<&'static Recipe> {
-    let base = |path: &OsStr| Path::new(path).file_name().map(OsStr::to_owned);
-    let mut name = base(program)?;
-    if INTERPRETERS.iter().any(|interpreter| name == *interpreter) {
-        name = base(arguments.first()?)?;
+/// The recipes there are: the user's own before those that are built in.
+#[derive(Debug, Default)]
+pub struct Recipes {
+    own: Vec<(PathBuf, Recipe)>,
+}
+
+impl Recipes {
+    /// Those that are built in, and `files` of the user's: where each stands, and its text.
+    ///
+    /// # Errors
+    ///
+    /// The first that cannot be taken.
+    pub fn with(files: Vec<(PathBuf, String)>) -> Result<Self, RecipeError> {
+        let mut own: Vec<(PathBuf, Recipe)> = Vec::new();
+        for (path, text) in files {
+            let recipe: Recipe = match toml::from_str(&text) {
+                Ok(recipe) => recipe,
+                Err(error) => return Err(RecipeError { path, why: error.to_string() }),
+            };
+            let stem = path.file_stem().unwrap_or_default();
+            let faults = [
+                (stem != OsStr::new(&recipe.name), "its `name` is not that of the file"),
+                (recipe.programs.iter().all(String::is_empty), "it names no program"),
+                (
+                    recipe.programs.iter().any(|program| program.contains('/')),
+                    "`programs` are names, not paths",
+                ),
+            ];
+            if let Some((_, why)) = faults.iter().find(|(is_so, _)| *is_so) {
+                return Err(RecipeError { path, why: (*why).to_owned() });
+            }
+            own.push((path, recipe));
+        }
+        Ok(Self { own })
     }
-    // Without a name that matches, no recipe is read at all.
-    let known = SOURCES.iter().any(|(known, _)| name.to_string_lossy().starts_with(known));
-    if !known {
-        return None;
+
+    /// All of them, and where those stand that are the user's own.
+    pub fn all(&self) -> impl Iterator<Item = (&Recipe, Option<&Path>)> {
+        let own = self.own.iter().map(|(path, recipe)| (recipe, Some(path.as_path())));
+        let is_overridden = |name: &str| self.own.iter().any(|(_, recipe)| recipe.name == name);
+        let built_in = RECIPES.iter().filter(move |recipe| !is_overridden(&recipe.name));
+        own.chain(built_in.map(|recipe| (recipe, None)))
     }
-    recipes().iter().find(|recipe| recipe.programs.iter().any(|program| name == program.as_str()))
+
+    /// The recipe called `name`.
+    pub fn named(&self, name: &str) -> Option<&Recipe> {
+        self.all().map(|(recipe, _)| recipe).find(|recipe| recipe.name == name)
+    }
+
+    /// The recipe for a command line, if its program is a known agent: by its base name, or by
+    /// that of the file that an interpreter is given.
+    pub fn recognise(&self, program: &OsStr, arguments: &[OsString]) -> Option<&Recipe> {
+        let base = |path: &OsStr| Path::new(path).file_name().map(OsStr::to_owned);
+        let mut name = base(program)?;
+        if INTERPRETERS.iter().any(|interpreter| name == *interpreter) {
+            name = base(arguments.first()?)?;
+        }
+        // Without a name that matches, no recipe is read at all.
+        let known = SOURCES.iter().any(|(known, _)| name.to_string_lossy().starts_with(known));
+        if !known && self.own.is_empty() {
+            return None;
+        }
+        let is_it =
+            |recipe: &&Recipe| recipe.programs.iter().any(|program| name == program.as_str());
+        self.all().map(|(recipe, _)| recipe).find(is_it)
+    }
 }
 
 impl Recipe {
@@ -129,6 +197,28 @@ impl Recipe {
     /// Hosts of its model and log-in.
     pub fn hosts(&self) -> &[String] {
         &self.hosts
+    }
+
+    /// The names of its program, the usual one first.
+    pub fn programs(&self) -> &[String] {
+        &self.programs
+    }
+
+    /// Its arguments for `task`; `None` when it cannot be given one without a terminal.
+    pub fn for_task(&self, task: &OsStr) -> Option<Vec<OsString>> {
+        let word = |word: &String| if word == PROMPT { task.to_owned() } else { word.into() };
+        let words: Vec<OsString> = self.prompt.iter().map(word).collect();
+        self.prompt.iter().any(|word| word == PROMPT).then_some(words)
+    }
+
+    /// Its arguments for telling its version.
+    pub fn for_version(&self) -> &[String] {
+        &self.version
+    }
+
+    /// The flags that it is started with, unless the user has decided.
+    pub fn flags(&self) -> impl Iterator<Item = &str> {
+        self.flags.iter().flat_map(|flags| flags.insert.iter().map(String::as_str))
     }
 
     /// Variables that pass by their literal names.
@@ -197,9 +287,13 @@ mod tests {
 
     #[test]
     fn every_recipe_can_be_read_and_recognises_its_own_name() {
+        let recipes = Recipes::default();
         for (name, _) in SOURCES {
-            let recipe = recognise(OsStr::new(name), &[]).expect(name);
+            let recipe = recipes.recognise(OsStr::new(name), &[]).expect(name);
             assert_eq!(recipe.name(), name);
+            assert!(
+                recipe.for_task(OsStr::new("x")).is_some_and(|words| words.contains(&"x".into()))
+            );
             assert!(!recipe.state.is_empty() || !recipe.environment.pass.is_empty());
         }
     }
@@ -208,11 +302,12 @@ mod tests {
     fn a_program_is_recognised_by_path_and_through_its_interpreter() {
         let name = |line: &str| {
             let words = words(line);
-            recognise(&words[0], &words[1..]).map(Recipe::name)
+            let recipes = Recipes::default();
+            recipes.recognise(&words[0], &words[1..]).map(|recipe| recipe.name().to_owned())
         };
-        assert_eq!(name("/usr/local/bin/codex exec x"), Some("codex"));
-        assert_eq!(name("node /x/bin/codex.js exec"), Some("codex"));
-        assert_eq!(name("claude -p x"), Some("claude"));
+        assert_eq!(name("/usr/local/bin/codex exec x"), Some("codex".to_owned()));
+        assert_eq!(name("node /x/bin/codex.js exec"), Some("codex".to_owned()));
+        assert_eq!(name("claude -p x"), Some("claude".to_owned()));
         assert_eq!(name("claudette -p x"), None);
         assert_eq!(name("node server.js"), None);
         assert_eq!(name("cargo test"), None);
@@ -222,7 +317,8 @@ mod tests {
     fn flags_are_put_in_once_and_never_against_the_user() {
         let applied = |line: &str| {
             let words = words(line);
-            let recipe = recognise(&words[0], &words[1..]).unwrap();
+            let recipes = Recipes::default();
+            let recipe = recipes.recognise(&words[0], &words[1..]).unwrap();
             let result = recipe.apply(&words[0], &words[1..]);
             assert_eq!(recipe.apply(&words[0], &result), result, "twice");
             result.join(OsStr::new(" ")).into_string().unwrap()
@@ -238,7 +334,8 @@ mod tests {
 
     #[test]
     fn state_follows_the_users_variable() {
-        let codex = recognise(OsStr::new("codex"), &[]).unwrap();
+        let recipes = Recipes::default();
+        let codex = recipes.named("codex").unwrap();
         let paths = |value: Option<&str>| {
             let state = codex.state(Path::new("/home/u"), |_| value.map(OsString::from));
             state.into_iter().map(|state| state.path).collect::<Vec<_>>()
@@ -246,5 +343,27 @@ mod tests {
         assert_eq!(paths(None), [Path::new("/home/u/.codex")]);
         assert_eq!(paths(Some("/elsewhere")), [Path::new("/elsewhere")]);
         assert_eq!(paths(Some("relative")), [Path::new("/home/u/.codex")]);
+    }
+
+    #[test]
+    fn the_users_own_recipes_come_first_and_are_checked() {
+        let file = |name: &str, text: &str| {
+            vec![(PathBuf::from(format!("/c/{name}.toml")), text.to_owned())]
+        };
+        let own = "name = \"claude\"\nprograms = [\"claude\", \"cc\"]\nprompt = [\"{prompt}\"]\n";
+        let recipes = Recipes::with(file("claude", own)).unwrap();
+        let claude = recipes.recognise(OsStr::new("/bin/cc"), &[]).unwrap();
+        assert_eq!((claude.name(), claude.flags().count()), ("claude", 0));
+        assert_eq!(recipes.all().count(), SOURCES.len(), "in the place of the built-in one");
+        assert!(recipes.recognise(OsStr::new("codex"), &[]).is_some());
+        for (name, text, why) in [
+            ("x", "name = \"y\"\nprograms = [\"y\"]", "not that of the file"),
+            ("x", "name = \"x\"\nprograms = []", "no program"),
+            ("x", "name = \"x\"\nprograms = [\"../x\"]", "not paths"),
+            ("x", "name = \"x\"\nprograms = [\"x\"]\nhots = []", "unknown field"),
+        ] {
+            let error = Recipes::with(file(name, text)).unwrap_err().to_string();
+            assert!(error.contains("/c/x.toml") && error.contains(why), "{error}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::commands::agents::AgentsArgs;
 use crate::commands::approvals::ApprovalsArgs;
 use crate::commands::check::CheckArgs;
 use crate::commands::clean::CleanArgs;
@@ -41,6 +42,8 @@ enum Command {
     Explain(Box<ExplainArgs>),
     /// The resolved policy with the source of each value; trust in a project's own file
     Config(Box<ConfigArgs>),
+    /// The recipes of known agents: list, show, probe
+    Agents(AgentsArgs),
     /// Open questions, from another terminal: list, answer
     Approvals(ApprovalsArgs),
     /// Command rules: where each came from, how often it decided; add, revoke, test, import
@@ -79,6 +82,8 @@ pub(crate) enum Verb {
     Explain(Box<ExplainArgs>),
     /// `stockade config`.
     Config(Box<ConfigArgs>),
+    /// `stockade agents`.
+    Agents(AgentsArgs),
     /// `stockade approvals`.
     Approvals(ApprovalsArgs),
     /// `stockade rules`.
@@ -96,13 +101,12 @@ pub(crate) enum Verb {
 }
 
 /// The verbs that there are, for who has typed another one.
-pub(crate) const VERBS: &str = "`run`, `local`, `cloud`, `check`, `explain`, `config`, `rules`, `approvals`, `threads`, `log`, `clean`, `completions`, `man` and `doctor`";
+pub(crate) const VERBS: &str = "`run`, `local`, `cloud`, `check`, `explain`, `config`, `rules`, `agents`, `approvals`, `threads`, `log`, `clean`, `completions`, `man` and `doctor`";
 
 /// Verbs that scripts may depend on, and that are still to come.
 #[rustfmt::skip]
 const PLANNED: &[&str] = &[
     "undo",
-    "agents",
     "serve",
 ];
 
@@ -186,7 +190,7 @@ pub(crate) struct LocalArgs {
     /// Write into a draft, and leave the files alone until `threads apply`
     #[arg(long)]
     pub(crate) draft: bool,
-    /// Who works: `builtin`
+    /// Who works: `builtin`, the name of a recipe (`stockade agents`), or a program
     #[arg(long, value_name = "NAME", default_value = "builtin")]
     pub(crate) agent: String,
     /// Print one JSON object a line for everything that happens
@@ -266,6 +270,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
         Ok(Cli { verb: Command::Clean(clean) }) => Ok(Verb::Clean(clean)),
         Ok(Cli { verb: Command::Explain(explain) }) => Ok(Verb::Explain(explain)),
         Ok(Cli { verb: Command::Config(config) }) => Ok(Verb::Config(config)),
+        Ok(Cli { verb: Command::Agents(agents) }) => Ok(Verb::Agents(agents)),
         Ok(Cli { verb: Command::Approvals(approvals) }) => Ok(Verb::Approvals(approvals)),
         Ok(Cli { verb: Command::Rules(rules) }) => Ok(Verb::Rules(rules)),
         Ok(Cli { verb: Command::Threads(threads) }) => Ok(Verb::Threads(threads)),

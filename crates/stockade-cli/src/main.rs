@@ -37,6 +37,7 @@ fn run(verb: &Verb) -> Result<u8, Failure> {
         Verb::Run(arguments) => commands::run::run(arguments),
         Verb::Local(arguments) => commands::local::run(arguments),
         Verb::Check(arguments) => commands::check::run(arguments),
+        Verb::Agents(arguments) => commands::agents::run(arguments),
         Verb::Approvals(arguments) => commands::approvals::run(arguments),
         Verb::Rules(arguments) => commands::rules::run(arguments),
         Verb::Cloud(arguments) => commands::cloud::run(arguments),

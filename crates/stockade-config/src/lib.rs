@@ -30,6 +30,7 @@ mod machine;
 mod model;
 mod network;
 mod own;
+mod recipes;
 mod requirements;
 mod roots;
 mod rule_text;

@@ -194,7 +194,8 @@ struct Begun {
 }
 
 /// How what a thread changes is found.
-enum Looked {
+#[derive(Debug)]
+pub(crate) enum Looked {
     /// By looking at the files before and after.
     Before(Box<Result<LocalChanges, SnapshotError>>),
     /// By looking at what the draft holds.
@@ -274,7 +275,7 @@ impl Begun {
 
 impl Looked {
     /// Looks at the files before the agent begins.
-    fn first(policy: &Policy, thread: &Thread, earlier: Option<&Changes>) -> Self {
+    pub(crate) fn first(policy: &Policy, thread: &Thread, earlier: Option<&Changes>) -> Self {
         let hidden: Vec<PathBuf> =
             policy.hidden.iter().map(|path| path.as_path().to_owned()).collect();
         let looked = LocalChanges::begin(policy.workspace.as_path(), thread.folder(), &hidden);
@@ -297,7 +298,7 @@ impl Looked {
     }
 
     /// What the thread changed, in words if that cannot be said.
-    fn after(self) -> Result<Changes, String> {
+    pub(crate) fn after(self) -> Result<Changes, String> {
         match self {
             Self::Before(looked) => {
                 looked.and_then(LocalChanges::finish).map_err(|error| with_causes(&error))

@@ -6,9 +6,12 @@ use stockade_threads::local::Budget;
 
 use crate::failure::Failure;
 
+/// The name of the agent that needs no program.
+pub(super) const BUILT_IN: &str = "builtin";
+
 /// Refuses an agent that a thread cannot have yet.
 pub(super) fn only_builtin(name: &str) -> Result<(), Failure> {
-    if name == "builtin" {
+    if name == BUILT_IN {
         return Ok(());
     }
     let hint = "this version has `builtin`; `stockade run -- PROGRAM` runs another agent";

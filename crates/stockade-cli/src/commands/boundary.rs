@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use stockade_agents::Recipe;
+use stockade_agents::{Recipe, Recipes};
 use stockade_config::{Env, EnvFlag, Loaded, Needs, Request};
 use stockade_policy::{Mode, Policy, parse_time};
 use stockade_threads::Watch;
@@ -142,6 +142,12 @@ fn env_flag(flag: &OsStr) -> Result<EnvFlag, Failure> {
         }),
         _ => Err(Failure::new("`--env` needs a name", "write `--env NAME` or `--env NAME=VALUE`")),
     }
+}
+
+/// The recipes of agents, with the user's own.
+pub(super) fn recipes(env: &Env) -> Result<Recipes, Failure> {
+    let read = Recipes::with(env.recipe_files()?);
+    read.map_err(|error| Failure::new(error.to_string(), "`stockade agents show NAME` prints one"))
 }
 
 /// Says what the user should know before anything starts.

@@ -1,5 +1,6 @@
 //! `stockade local`: an agent at work on these files, inside the boundary.
 
+mod external;
 mod talk;
 
 use std::ffi::OsStr;
@@ -33,7 +34,9 @@ pub(super) const KEPT: &str = "; the draft waits for `stockade threads apply`";
 
 /// Runs the thread to its end; the value is the exit status.
 pub(crate) fn run(arguments: &LocalArgs) -> Result<u8, Failure> {
-    agent::only_builtin(&arguments.agent)?;
+    if arguments.agent != agent::BUILT_IN {
+        return external::run(arguments);
+    }
     let prompt = arguments.prompt.as_deref().map(read_prompt).transpose()?;
     if prompt.is_none() && (arguments.json || arguments.boundary.quiet) {
         let hint = "give the task: `stockade local \"PROMPT\"`, or `-` to read it";

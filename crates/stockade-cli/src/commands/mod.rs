@@ -1,6 +1,7 @@
 //! One module a verb, and what several share.
 
 mod agent;
+pub(crate) mod agents;
 pub(crate) mod approvals;
 mod attempts;
 mod boundary;

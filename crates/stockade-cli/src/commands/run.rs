@@ -7,14 +7,14 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use stockade_agents::{Kind, Recipe, State, recognise};
+use stockade_agents::{Kind, Recipe, Recipes, State};
 use stockade_config::{Env, Loaded, Needs, Request};
 use stockade_policy::{Mode, Reason, Review, Verdict, review};
 use stockade_sandbox::{Command, Exceeded, Launch, Outcome, SetupError};
 use stockade_threads::caches::Held;
 use stockade_threads::local::Ended;
 use stockade_threads::network::{Blocked, Connections, Event, NetworkService};
-use stockade_threads::{Bounds, Drafted, Judge, record};
+use stockade_threads::{Bounds, Judge, Program, Programmed, record};
 
 use super::{boundary, found, local, run_log};
 use crate::cli::{BoundaryArgs, RunArgs};
@@ -35,36 +35,73 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
         ));
     }
     let env = boundary::surroundings(&arguments.boundary)?;
-    let (program, mut words) = command(arguments, &env);
-    let mut request = boundary::request(&arguments.boundary)?;
-    let mut loaded = stockade_config::load(&env, &request)?;
-    let recipe = recognise(&program, &words);
+    let recipes = boundary::recipes(&env)?;
+    let mut ready = ready((&arguments.boundary, &env), &recipes, command(arguments, &env), &[])?;
+    if arguments.draft {
+        let program = Program {
+            kind: record::Kind::Run,
+            task: None,
+            argv: &ready.argv.clone(),
+            direct: &ready.needs.state.clone(),
+            is_draft: true,
+        };
+        return recorded((&arguments.boundary, &env), ready, &program);
+    }
+    let (loaded, policy) = (&ready.loaded, &mut ready.launch.policy);
+    let log = run_log::begin(&arguments.boundary, (&env, &ready.argv), loaded, policy)?;
+    let outcome = typed(ready.launch, &arguments.boundary, &env, &log.connections);
+    log.end(&ready.loaded, &outcome);
+    Ok(status(outcome?))
+}
+
+/// A command line that only has to be started.
+pub(super) struct Ready {
+    pub(super) loaded: Loaded,
+    pub(super) argv: Vec<OsString>,
+    pub(super) needs: Needs,
+    /// Whether a recipe was applied to it.
+    pub(super) is_known: bool,
+    pub(super) launch: Launch,
+    /// Held until it has ended.
+    _caches: Option<Held>,
+}
+
+/// Resolves what `(program, words)` is started with; `hosts` are opened beside those that the user
+/// names.
+pub(super) fn ready(
+    (flags, env): (&BoundaryArgs, &Env),
+    recipes: &Recipes,
+    (program, mut words): (OsString, Vec<OsString>),
+    hosts: &[String],
+) -> Result<Ready, Failure> {
+    let mut request = boundary::request(flags)?;
+    request.allow_hosts.extend_from_slice(hosts);
+    let mut loaded = stockade_config::load(env, &request)?;
+    let recipe = recipes.recognise(&program, &words);
     let recipe = recipe.filter(|recipe| {
-        let state = state(recipe, &env);
+        let state = state(recipe, env);
         // What a run like this one, or the one before, may have written.
         let writing = match loaded.policy.mode {
             Mode::ReadOnly => {
                 let request = Request { mode: Some(Mode::WorkspaceWrite), ..request.clone() };
-                stockade_config::load(&env, &request).ok()
+                stockade_config::load(env, &request).ok()
             }
             Mode::WorkspaceWrite | Mode::DangerFullAccess => Some(loaded.clone()),
         };
         writing.is_some_and(|loaded| is_the_users(&program, &words, &loaded, &state))
     });
     if let Some(recipe) = recipe {
-        request.needs = needs(recipe, &env)?;
-        loaded = stockade_config::load(&env, &request)?;
+        request.needs = needs(recipe, env)?;
+        loaded = stockade_config::load(env, &request)?;
+        if loaded.policy.mode != Mode::DangerFullAccess {
+            words = recipe.apply(&program, &words);
+        }
     }
-    if let Some(recipe) = recipe
-        && loaded.policy.mode != Mode::DangerFullAccess
-    {
-        words = recipe.apply(&program, &words);
-    }
-    boundary::announce(&arguments.boundary, &loaded, recipe, &env);
+    boundary::announce(flags, &loaded, recipe, env);
     let mut argv = vec![program.clone()];
     argv.extend_from_slice(&words);
     let agent = recipe.map_or("", Recipe::name);
-    let caches = boundary::caches(&arguments.boundary, &mut loaded.policy, (&env, agent));
+    let caches = boundary::caches(flags, &mut loaded.policy, (env, agent));
     let command = Command {
         program,
         arguments: words,
@@ -73,37 +110,32 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
     };
     let policy = loaded.policy.clone();
     let caches_layer = caches.as_ref().map(Held::layer);
-    let mut launch = Launch { command, policy, layers: Vec::new(), caches: caches_layer };
-    if arguments.draft {
-        return drafted(arguments, launch, (&loaded, &request.needs), (&argv, &env));
-    }
-    let log = run_log::begin(&arguments.boundary, (&env, &argv), &loaded, &mut launch.policy)?;
-    let outcome = typed(launch, &arguments.boundary, &env, &log.connections);
-    log.end(&loaded, &outcome);
-    Ok(status(outcome?))
+    let launch = Launch { command, policy, layers: Vec::new(), caches: caches_layer };
+    let is_known = recipe.is_some();
+    Ok(Ready { loaded, argv, needs: request.needs, is_known, launch, _caches: caches })
 }
 
-/// The command in a draft, and what is to be said of that.
-fn drafted(
-    arguments: &RunArgs,
-    mut launch: Launch,
-    (loaded, needs): (&Loaded, &Needs),
-    (argv, env): (&[OsString], &Env),
+/// Runs it as a thread with a record of its changes; the value is the exit status.
+pub(super) fn recorded(
+    (flags, env): (&BoundaryArgs, &Env),
+    ready: Ready,
+    program: &Program<'_>,
 ) -> Result<u8, Failure> {
-    if arguments.boundary.json_file.is_some() {
-        return Err(Failure::new("not yet: `--json-file` with `--draft`", "leave one of them out"));
+    if flags.json_file.is_some() {
+        return Err(Failure::new("not yet: `--json-file` of such a thread", "leave it out"));
     }
+    let Ready { loaded, mut launch, .. } = ready;
     let policy = loaded.policy.clone();
     let judge = Judge { rules: loaded.rule_set(), mode: policy.mode, approval: loaded.approval };
     let bounds = Bounds::new(policy, loaded.unprotected.clone());
     let store = local::store(env)?;
-    let drafted = Drafted::begin(&store, (&judge, &bounds), argv, &needs.state)?;
+    let thread = Programmed::begin(&store, (&judge, &bounds), program)?;
     store.hide(&mut launch.policy);
-    launch.layers = drafted.layers();
-    let outcome = match typed(launch, &arguments.boundary, env, &Arc::default()) {
+    launch.layers = thread.layers();
+    let outcome = match typed(launch, flags, env, &Arc::default()) {
         Ok(outcome) => outcome,
         Err(failure) => {
-            drafted.forget(&store);
+            thread.forget(&store);
             return Err(failure);
         }
     };
@@ -113,20 +145,21 @@ fn drafted(
         Outcome::Killed(_) => record::State::Interrupted,
         Outcome::Exited(_) | Outcome::TimedOut(_) | Outcome::OverLimit(_) => record::State::Failed,
     };
-    let ended = drafted.finish(state, exit);
-    if !arguments.boundary.quiet {
+    let ended = thread.finish(state, exit);
+    if !flags.quiet {
         for note in &ended.notes {
             ui::say("stockade", note);
         }
         let Ended { summary, thread, .. } = &ended;
-        ui::say("stockade", &format!("{summary}{}; thread {thread}", local::KEPT));
+        let kept = if program.is_draft { local::KEPT } else { "" };
+        ui::say("stockade", &format!("{summary}{kept}; thread {thread}"));
     }
     Ok(exit)
 }
 
 /// Has the command run that the user typed: boundary and rules hold it, nobody questions it
 /// (DESIGN §7).
-fn typed(
+pub(super) fn typed(
     launch: Launch,
     arguments: &BoundaryArgs,
     env: &Env,
@@ -241,6 +274,15 @@ fn is_the_users(program: &OsStr, words: &[OsString], loaded: &Loaded, state: &[S
     found::files(program, words, loaded).is_some_and(|files| {
         files.iter().all(|file| !found::can_be_replaced(file, &loaded.policy, &state))
     })
+}
+
+/// Why no recipe is applied to `program`.
+pub(super) fn not_the_users(program: &OsStr) -> Failure {
+    let name = program.to_string_lossy();
+    Failure::new(
+        format!("`{name}` is not installed, or lies where a task may write"),
+        "a recipe opens the agent's log-in, so the program has to be the user's own",
+    )
 }
 
 /// Where an agent keeps its state.

@@ -71,6 +71,24 @@ impl Place {
 
     /// Runs `stockade run --allow-host localhost:PORT -- COMMAND` as the user of this place.
     fn stockade(&self, port: u16, variables: &[(&str, String)], command: &[&str]) -> Output {
+        self.verb(port, variables, &[&["run", "--"], command].concat())
+    }
+
+    /// Puts the agent called `name`, which lies at `path`, to work as a thread.
+    fn thread(
+        &self,
+        port: u16,
+        variables: &[(&str, String)],
+        (name, path): (&str, &Path),
+    ) -> Output {
+        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", path.parent().unwrap().display());
+        let variables = [variables, &[("PATH", path)]].concat();
+        self.verb(port, &variables, &["local", "--agent", name, "Fix the test."])
+    }
+
+    /// Runs a verb that puts up a boundary.
+    fn verb(&self, port: u16, variables: &[(&str, String)], words: &[&str]) -> Output {
+        let (verb, words) = words.split_first().unwrap();
         let id = self.uid.to_string();
         let mut run = Command::new("timeout");
         run.arg("150");
@@ -78,8 +96,8 @@ impl Place {
             run.args(["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"]);
         }
         run.arg(env!("CARGO_BIN_EXE_stockade"))
-            .args(["run", "-q", "--allow-host", &format!("localhost:{port}"), "--"])
-            .args(command)
+            .args([*verb, "-q", "--allow-host", format!("localhost:{port}").as_str()])
+            .args(words)
             .current_dir(self.work())
             .env_clear()
             .env("HOME", self.home())
@@ -89,6 +107,22 @@ impl Place {
             .envs(variables.iter().map(|(name, value)| (*name, value.as_str())))
             .stdin(Stdio::null());
         run.output().unwrap()
+    }
+
+    /// Back to the start.
+    fn undo_by_hand(&self) {
+        self.host("git", &["reset", "--quiet", "--hard", "HEAD~1"]);
+        let owner = format!("{0}:{0}", self.uid);
+        let status = Command::new("chown").args(["-R", &owner]).arg(self.work()).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Another model server in the configuration at `path`.
+    fn set_port(path: &Path, port: u16) {
+        let text = fs::read_to_string(path).unwrap();
+        let (before, after) = text.split_once("127.0.0.1:").unwrap();
+        let (_, after) = after.split_once('/').unwrap();
+        fs::write(path, format!("{before}127.0.0.1:{port}/{after}")).unwrap();
     }
 
     /// What must be true after the agent's work, seen from the host.
@@ -178,6 +212,11 @@ fn codex_repairs_a_project() {
         ];
         let output = place.stockade(model.port(), &key, &command);
         place.judge("codex", &output);
+        place.undo_by_hand();
+        let model = FakeModel::start(script()).unwrap();
+        Place::set_port(&state.join("config.toml"), model.port());
+        let output = place.thread(model.port(), &key, ("codex", &codex));
+        place.judge("codex as a thread", &output);
     }
 }
 
@@ -194,5 +233,11 @@ fn claude_repairs_a_project() {
         let command = [claude.to_str().unwrap(), "-p", "Fix the test."];
         let output = place.stockade(model.port(), &variables, &command);
         place.judge("claude", &output);
+        place.undo_by_hand();
+        let model = FakeModel::start(script()).unwrap();
+        let url = ("ANTHROPIC_BASE_URL", format!("http://127.0.0.1:{}", model.port()));
+        let variables = [variables[0].clone(), url];
+        let output = place.thread(model.port(), &variables, ("claude", &claude));
+        place.judge("claude as a thread", &output);
     }
 }

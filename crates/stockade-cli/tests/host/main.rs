@@ -7,6 +7,7 @@ mod draft;
 mod leftovers;
 mod limits;
 mod network;
+mod recipes;
 mod record;
 mod roots;
 

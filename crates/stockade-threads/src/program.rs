@@ -1,4 +1,5 @@
-//! `stockade run --draft`: one command whose writes wait beside the files.
+//! A thread that is one program with a terminal of its own: an external agent, or a command whose
+//! writes wait beside the files. What it prints is its own, and is not kept.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,28 +7,42 @@ use std::path::PathBuf;
 use stockade_sandbox::Layer;
 
 use crate::bounds::Bounds;
-use crate::draft::{Draft, Look};
+use crate::draft::Draft;
 use crate::ended::{Ended, not_in_diff, title, with_causes};
 use crate::judge::Judge;
-use crate::local::LocalError;
+use crate::local::{LocalError, Looked};
 use crate::place::walls;
-use crate::record::{CommandFinished, CommandStarted, Decision, Event, Kind, State};
+use crate::record::{CommandFinished, CommandStarted, Decision, Event, Kind, Message, Role, State};
 use crate::store::{NewThread, Store, StoreError, Thread};
 use crate::surroundings;
 
 /// The only command of such a thread.
 const COMMAND: &str = "c1";
 
-/// A draft whose command is about to start, or has.
-#[derive(Debug)]
-pub struct Drafted {
-    thread: Thread,
-    draft: Draft,
+/// What is to be run.
+#[derive(Debug, Clone, Copy)]
+pub struct Program<'a> {
+    /// An agent on these files, or a command.
+    pub kind: Kind,
+    /// The task, if it was given one.
+    pub task: Option<&'a str>,
+    /// The words.
+    pub argv: &'a [OsString],
+    /// What it writes to, draft or not: the state of an agent program.
+    pub direct: &'a [PathBuf],
+    /// Whether what it writes waits beside the files.
+    pub is_draft: bool,
 }
 
-impl Drafted {
-    /// Begins the thread and its draft. `direct` are written to all the same: the state of an
-    /// agent program.
+/// A program that is about to start, or has ended.
+#[derive(Debug)]
+pub struct Programmed {
+    thread: Thread,
+    looked: Looked,
+}
+
+impl Programmed {
+    /// Begins the thread.
     ///
     /// # Errors
     ///
@@ -35,23 +50,31 @@ impl Drafted {
     pub fn begin(
         store: &Store,
         (judge, bounds): (&Judge, &Bounds),
-        argv: &[OsString],
-        direct: &[PathBuf],
+        program: &Program<'_>,
     ) -> Result<Self, LocalError> {
         let policy = bounds.policy();
         let words: Vec<String> =
-            argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+            program.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let thread = store.create(&NewThread {
-            kind: Kind::Run,
+            kind: program.kind,
             workspace: policy.workspace.as_path().to_owned(),
-            title: title(&words.join(" ")),
+            title: title(program.task.unwrap_or(&words.join(" "))),
             mode: policy.mode.to_string(),
             approvals: judge.approval.to_string(),
             enforcement: walls(policy.mode).iter().map(|&wall| wall.to_owned()).collect(),
             policy: surroundings::pinned(judge, bounds),
         })?;
-        let begin = || -> Result<Draft, LocalError> {
-            let draft = Draft::begin(thread.folder(), policy, direct)?;
+        let begin = || -> Result<Looked, LocalError> {
+            let looked = if program.is_draft {
+                let draft = Draft::begin(thread.folder(), policy, program.direct)?;
+                Looked::Draft { draft, earlier: None }
+            } else {
+                Looked::first(policy, &thread, None)
+            };
+            if let Some(task) = program.task {
+                let said = Message { role: Role::User, text: task.to_owned() };
+                thread.record(&Event::Message(said))?;
+            }
             thread.record(&Event::CommandStarted(CommandStarted {
                 id: COMMAND.to_owned(),
                 argv: Some(words),
@@ -59,10 +82,10 @@ impl Drafted {
                 decision: Decision::Allow,
                 rule: None,
             }))?;
-            Ok(draft)
+            Ok(looked)
         };
         match begin() {
-            Ok(draft) => Ok(Self { thread, draft }),
+            Ok(looked) => Ok(Self { thread, looked }),
             Err(error) => {
                 // The error that is told is the one above.
                 store.forget(thread).ok();
@@ -73,18 +96,21 @@ impl Drafted {
 
     /// What the sandbox is to lay over the files.
     pub fn layers(&self) -> Vec<Layer> {
-        self.draft.layers()
+        match &self.looked {
+            Looked::Draft { draft, .. } => draft.layers(),
+            Looked::Before(_) => Vec::new(),
+        }
     }
 
-    /// The command did not start: there is nothing to be told of it.
+    /// It did not start: there is nothing to be told of it.
     pub fn forget(self, store: &Store) {
         // The error that is told is why it did not start.
         store.forget(self.thread).ok();
     }
 
-    /// The command has ended, with `exit` for a shell.
+    /// It has ended, with `exit` for a shell.
     pub fn finish(self, state: State, exit: u8) -> Ended {
-        let Self { thread, draft } = self;
+        let Self { thread, looked } = self;
         let finished = Event::CommandFinished(CommandFinished {
             id: COMMAND.to_owned(),
             exit,
@@ -96,14 +122,15 @@ impl Drafted {
         let record = || -> Result<(u64, Vec<String>), String> {
             let words = |error: StoreError| with_causes(&error);
             thread.record(&finished).map_err(words)?;
-            let changes = draft.changes(Look::default()).map_err(|error| with_causes(&error))?;
+            let changes = looked.after()?;
             let (files, notes) = (changes.files, not_in_diff(&changes));
             thread.record(&Event::Changes(changes)).map_err(words)?;
             Ok((files, notes))
         };
         let (summary, notes) = match record() {
-            Ok((files, notes)) => (format!("{files} files changed in the draft"), notes),
-            Err(why) => ("the draft is kept".to_owned(), vec![format!("no diff of it yet: {why}")]),
+            Ok((1, notes)) => ("1 file changed".to_owned(), notes),
+            Ok((files, notes)) => (format!("{files} files changed"), notes),
+            Err(why) => ("it ended".to_owned(), vec![format!("no diff of it: {why}")]),
         };
         let ended = thread.finish(state, exit, &summary);
         let summary = match ended {
