@@ -198,6 +198,8 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
         home: homes.main.map(absolute).transpose()?,
         writable: all_absolute(surface.writable)?,
         protected: all_absolute(protected)?,
+        tops: all_absolute(surface.tops)?,
+        unprotected: settings.unprotected.iter().map(|entry| entry.value.clone()).collect(),
         hidden: all_absolute(hidden.paths)?,
         readable: all_absolute(hidden.readable)?,
         caches: all_absolute(caches.folders)?,
@@ -225,6 +227,7 @@ pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigErr
 struct Surface {
     writable: Vec<PathBuf>,
     protected: Vec<PathBuf>,
+    tops: Vec<PathBuf>,
     warnings: Vec<String>,
 }
 
@@ -289,8 +292,14 @@ impl Place<'_> {
             let found = self.roots(request, settings, &ground)?;
             surface.warnings.extend(found.warnings);
             surface.warnings.extend(repository.warnings.iter().cloned());
-            surface.protected =
-                protected(settings, self.workspace, &repository, &found.paths, user);
+            surface.tops = tops(self.workspace, &repository, &found.paths);
+            surface.protected = protected(
+                settings,
+                &surface.tops,
+                &repository,
+                (&found.paths, user),
+                self.workspace,
+            );
             surface.writable = found.paths;
             surface.writable.extend(repository.opened);
         }
@@ -341,31 +350,35 @@ impl Place<'_> {
     }
 }
 
-/// What stays read-only: in the workspace, in the repository it lies in, and in the folders
-/// that were added, each a top of its own.
+/// Folders at whose top the control names are protected: the workspace, the repository it lies
+/// in, and the folders that were added.
+fn tops(workspace: &Path, repository: &Repository, roots: &[PathBuf]) -> Vec<PathBuf> {
+    let mut tops = vec![workspace.to_owned()];
+    tops.extend(repository.top.clone());
+    tops.extend(added(workspace, roots).cloned());
+    tops.sort();
+    tops.dedup();
+    tops
+}
+
+fn added<'a>(workspace: &'a Path, roots: &'a [PathBuf]) -> impl Iterator<Item = &'a PathBuf> {
+    roots.iter().filter(move |root| !root.starts_with(workspace) && root.is_dir())
+}
+
+/// What stays read-only of what is there.
 fn protected(
     settings: &Settings,
-    workspace: &Path,
+    tops: &[PathBuf],
     repository: &Repository,
-    roots: &[PathBuf],
-    user: User<'_>,
+    (roots, user): (&[PathBuf], User<'_>),
+    workspace: &Path,
 ) -> Vec<PathBuf> {
     let lifted: Vec<String> =
         settings.unprotected.iter().map(|entry| entry.value.clone()).collect();
-    let added: Vec<PathBuf> = roots
-        .iter()
-        .filter(|root| !root.starts_with(workspace) && root.is_dir())
-        .cloned()
-        .collect();
-    let mut tops = vec![workspace.to_owned()];
-    tops.extend(repository.top.clone());
-    tops.extend(added.iter().cloned());
-    tops.sort();
-    tops.dedup();
-    let mut protected = locate::protected_names(&tops, &lifted);
+    let mut protected = locate::protected_names(tops, &lifted);
     protected.extend(locate::protected_by_git(repository, &lifted));
-    for top in added {
-        protected.extend(locate::protected_by_git(&git::repository(&top, user), &lifted));
+    for top in added(workspace, roots) {
+        protected.extend(locate::protected_by_git(&git::repository(top, user), &lifted));
     }
     protected
 }

@@ -86,6 +86,8 @@ mod tests {
             hidden: Vec::new(),
             readable: Vec::new(),
             caches: Vec::new(),
+            tops: Vec::new(),
+            unprotected: Vec::new(),
             network: crate::Network::default(),
             limits: crate::Limits::for_memory(1 << 30),
         };

@@ -12,10 +12,13 @@
 
 mod address;
 pub mod caches;
+mod denial;
 mod endpoint;
 pub mod environment;
 mod explain;
+pub mod git_config;
 mod grant;
+pub mod guard;
 mod host;
 mod limits;
 mod mode;
@@ -30,6 +33,7 @@ mod review;
 pub mod secrets;
 
 pub use address::{AddressClass, AddressRange, SYNTHETIC, address_class};
+pub use denial::{Denial, Operation};
 pub use endpoint::{EndpointError, check_endpoint, is_encrypted_endpoint, is_loopback_endpoint};
 pub use explain::{Decider, Disk, Explanation, Found, Thing, Wish, explain, explain_connect};
 pub use grant::Grant;

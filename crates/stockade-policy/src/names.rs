@@ -132,7 +132,12 @@ pub fn is_lifted(lifted: &[String], name: &str) -> bool {
 
 /// The protected names of more than one component.
 pub fn nested() -> impl Iterator<Item = &'static str> {
-    PROTECTED.iter().map(|entry| entry.name).filter(|name| name.contains('/'))
+    nested_entries().map(|entry| entry.name)
+}
+
+/// The same with their reasons.
+pub fn nested_entries() -> impl Iterator<Item = &'static Protected> {
+    PROTECTED.iter().filter(|entry| entry.name.contains('/'))
 }
 
 fn matches(pattern: &str, name: &[u8]) -> bool {

@@ -28,6 +28,12 @@ pub struct Policy {
     /// Folders of caches, inside home and outside `writable`. Without a layer that takes what is
     /// written they are read-only; `protected` and `hidden` hold in them as elsewhere.
     pub caches: Vec<AbsPath>,
+    /// Folders at whose top the control names are protected, whether or not they exist: the
+    /// workspace and the folders that were added to it. Repositories that lie in them and were
+    /// there before count as well, and are found when a name in them is touched.
+    pub tops: Vec<AbsPath>,
+    /// Protected names that the user has lifted.
+    pub unprotected: Vec<String>,
     /// What is reachable beyond the sandbox's own loopback.
     pub network: Network,
     /// What may be used up.

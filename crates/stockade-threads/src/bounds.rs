@@ -256,6 +256,8 @@ mod tests {
             hidden: vec![absolute("keys")],
             readable: vec![],
             caches: vec![],
+            tops: Vec::new(),
+            unprotected: Vec::new(),
             network: Network::default(),
             limits: Limits::for_memory(1 << 30),
         };

@@ -256,6 +256,8 @@ mod tests {
             hidden: Vec::new(),
             readable: Vec::new(),
             caches: caches.iter().map(|path| absolute(path)).collect(),
+            tops: Vec::new(),
+            unprotected: Vec::new(),
             network: Network::default(),
             limits: Limits::for_memory(1 << 30),
         }

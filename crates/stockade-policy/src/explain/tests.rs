@@ -48,6 +48,8 @@ fn policy() -> Policy {
         hidden: paths(&["/h/.ssh", "/h/w/keys"]),
         readable: paths(&["/h/.ssh/known_hosts"]),
         caches: paths(&["/h/.cache"]),
+        tops: Vec::new(),
+        unprotected: Vec::new(),
         network: Network { host_ports: vec![80], ..Network::default() },
         limits: Limits::for_memory(1 << 30),
     }

@@ -189,15 +189,18 @@ impl Writer {
             hidden,
             readable,
             caches,
+            tops,
+            unprotected,
             network,
             limits,
         } = policy;
         self.bytes(mode.as_str().as_bytes());
         self.path(workspace.as_path());
         self.list(home.as_slice(), |writer, home| writer.path(home.as_path()));
-        for paths in [writable, protected, hidden, readable, caches] {
+        for paths in [writable, protected, hidden, readable, caches, tops] {
             self.paths(paths);
         }
+        self.list(unprotected, |writer, name| writer.bytes(name.as_bytes()));
         self.network(network);
         let Limits { processes, memory_bytes, open_files, tmp_bytes, tmp_inodes, wall_time } =
             limits;
@@ -384,6 +387,8 @@ impl<'a> Reader<'a> {
             hidden: self.list(Self::abs_path)?,
             readable: self.list(Self::abs_path)?,
             caches: self.list(Self::abs_path)?,
+            tops: self.list(Self::abs_path)?,
+            unprotected: self.list(Self::text)?,
             network: self.network()?,
             limits: Limits {
                 processes: self.number()?,
@@ -490,6 +495,8 @@ mod tests {
                 hidden: vec![absolute(b"/h/.ssh")],
                 readable: Vec::new(),
                 caches: vec![absolute(b"/h/.cargo")],
+                tops: vec![absolute(b"/h/w")],
+                unprotected: vec![".env".to_owned()],
                 network: network(),
                 limits: Limits {
                     wall_time: Some(Duration::from_millis(1500)),

@@ -18,7 +18,7 @@ use super::gate::{self, Gate};
 use super::mounts;
 use super::plan::Plan;
 use super::stdio::Reopened;
-use super::supervisor::Supervisor;
+use super::supervisor::{Beneath, Files, Supervisor};
 use super::sys::exec_unsafe;
 use super::sys::process_unsafe::{self, Change, Fork};
 use super::sys::signal_unsafe::{self, SignalSet};
@@ -74,11 +74,13 @@ impl Inside<'_> {
         if self.plan.walls.network {
             self.network()?;
         }
-        if self.plan.walls.mounts
-            && let Some(note) = mounts::build(self.plan)?
-        {
-            let note = Report::Note(note.to_owned());
-            note.send(&self.channel, &[]).map_err(step("reach", "the parent"))?;
+        let mut beneath = Beneath::new();
+        if self.plan.walls.mounts {
+            beneath = mounts::beneath(self.plan)?;
+            if let Some(note) = mounts::build(self.plan)? {
+                let note = Report::Note(note.to_owned());
+                note.send(&self.channel, &[]).map_err(step("reach", "the parent"))?;
+            }
         }
         self.limits()?;
         let mut reopened = Reopened::default();
@@ -99,7 +101,7 @@ impl Inside<'_> {
             kept |= 1 << credentials_unsafe::CAP_NET_BIND_SERVICE;
         }
         credentials_unsafe::keep_capabilities(kept).map_err(step("drop", "capabilities"))?;
-        self.start_target(slave, reopened)
+        self.start_target(slave, (reopened, beneath))
     }
 
     /// The way out, for the supervisor. Nothing is forked any more, so there may be threads.
@@ -185,7 +187,7 @@ impl Inside<'_> {
     fn start_target(
         &mut self,
         slave: Option<OwnedFd>,
-        reopened: Reopened,
+        (reopened, beneath): (Reopened, Beneath),
     ) -> Result<Option<Running>, Failure> {
         let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
         let (status_read, status_write) = pipe().map_err(step("make", "a pipe"))?;
@@ -219,7 +221,11 @@ impl Inside<'_> {
         let status = File::from(status_read);
         let supervisor = if self.plan.walls.seccomp {
             match take_listener(pid, &status)? {
-                Some(listener) => Some(Supervisor::new(listener, self.open_gate()?)),
+                Some(listener) => {
+                    let files = self.plan.guard.clone().map(|guard| Files::new(guard, beneath));
+                    let started = Supervisor::start(listener, files, self.open_gate()?);
+                    Some(started.map_err(step("start", "the supervisor"))?)
+                }
                 None => return Err(read_refusal(&status).map_or_else(lost, as_failure)),
             }
         } else {
@@ -394,7 +400,9 @@ impl Running {
                 PollFd::new(&inside.channel, PollFlags::IN),
                 PollFd::new(&self.signals, PollFlags::IN),
             ];
-            fds.extend(self.supervisor.as_ref().map(|s| PollFd::new(s.listener(), PollFlags::IN)));
+            fds.extend(
+                self.supervisor.as_ref().map(|s| PollFd::new(s.listener(), PollFlags::empty())),
+            );
             fds.extend(self.status.as_ref().map(|status| PollFd::new(status, PollFlags::IN)));
             match poll(&mut fds, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -406,11 +414,6 @@ impl Running {
         let is_ready = |index: usize| ready.get(index).is_some_and(|flags| !flags.is_empty());
         let listener_index = 2;
         let status_index = 2 + usize::from(self.supervisor.is_some());
-        if let Some(supervisor) = &self.supervisor
-            && ready.get(listener_index).is_some_and(|flags| flags.contains(PollFlags::IN))
-        {
-            supervisor.serve_one()?;
-        }
         if self.supervisor.is_some()
             && ready.get(listener_index).is_some_and(|flags| flags.contains(PollFlags::HUP))
         {

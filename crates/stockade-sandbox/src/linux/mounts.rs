@@ -22,6 +22,7 @@ use super::layers::{self, Caches};
 use super::masks::Masks;
 use super::names;
 use super::plan::{Content, Placement, Plan};
+use super::supervisor::Beneath;
 use super::sys::mount_unsafe::{Attributes, mount_setattr};
 
 /// Where the private tmpfs stands while the view is built. `/proc` exists on every system
@@ -101,6 +102,24 @@ pub(crate) fn build(plan: &Plan) -> Result<Option<&'static str>, Failure> {
     // would wait for a grace period of the kernel's, about a tenth of a start.
     proc_view()?;
     Ok(note)
+}
+
+/// The writable roots that hold something protected, as the host has them: a way to what a
+/// read-only mount will cover, for what the supervisor writes itself. To be taken before
+/// [`build`].
+pub(crate) fn beneath(plan: &Plan) -> Result<Beneath, Failure> {
+    let mut beneath = Beneath::new();
+    for Placement { path, content } in &plan.placements {
+        let is_protected =
+            |inner: &&Placement| inner.content == Content::Protected && inner.path.is_within(path);
+        if *content == Content::Writable && plan.placements.iter().any(|inner| is_protected(&inner))
+        {
+            let tree = clone_tree(&open(path)?, path.as_path())?;
+            set(&tree, NO_DEVICES | NO_SETUID, true, path.as_path())?;
+            beneath.push((path.as_path().to_owned(), tree));
+        }
+    }
+    Ok(beneath)
 }
 
 /// Opens `path` without following any symbolic link, as a reference only.

@@ -12,8 +12,10 @@
 
 use std::path::{Path, PathBuf};
 
+use stockade_policy::guard::Guard;
 use stockade_policy::{AbsPath, AddressRange, HostPattern, HostRule, Mode, Network, Policy};
 
+use super::seccomp::Traps;
 use crate::Layer;
 
 /// What stands at a place of the view.
@@ -95,6 +97,8 @@ pub(crate) struct Plan {
     pub(crate) canary: PathBuf,
     /// Whether the command is this very program, wherever it lies.
     pub(crate) runs_itself: bool,
+    /// Who judges the calls that write, where there is a root to write to.
+    pub(crate) guard: Option<Guard>,
     /// Which walls to put up.
     pub(crate) walls: Walls,
 }
@@ -187,8 +191,14 @@ impl Plan {
             way_out: WayOut::of(&policy.network),
             canary: canary(policy),
             runs_itself: false,
+            guard: Guard::of(policy),
             walls: Walls::ALL,
         }
+    }
+
+    /// Which calls PID 1 carries out.
+    pub(crate) fn traps(&self) -> Traps {
+        Traps { writes: self.guard.is_some() }
     }
 }
 
@@ -299,6 +309,8 @@ mod tests {
             hidden: paths(hidden),
             readable: Vec::new(),
             caches: Vec::new(),
+            tops: Vec::new(),
+            unprotected: Vec::new(),
             network: Network::default(),
             limits: Limits::for_memory(1 << 30),
         }

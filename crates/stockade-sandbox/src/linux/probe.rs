@@ -44,7 +44,7 @@ pub fn probe() -> io::Result<Vec<Probe>> {
     probes.push(landlock());
     let filter = in_child(|| {
         credentials_unsafe::set_no_new_privs()?;
-        seccomp_unsafe::install(&seccomp::filter(), true).map(drop)
+        seccomp_unsafe::install(&seccomp::filter(seccomp::Traps { writes: true }), true).map(drop)
     })?;
     probes.push(Probe {
         name: "seccomp",

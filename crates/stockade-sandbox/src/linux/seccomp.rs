@@ -19,6 +19,9 @@ enum Rule {
     Trap,
     /// Is carried out by PID 1 when the argument of this number is not zero.
     TrapUnlessZero(u8),
+    /// Is carried out by PID 1 when the argument's low half has a bit of `mask` and none of
+    /// `unless`.
+    TrapBits { argument: u8, mask: u32, unless: u32 },
     /// Fails with `errno` when the argument's low half has a bit of `mask`.
     DenyBits { argument: u8, mask: u32, errno: i32 },
     /// Fails with `errno` when the argument's low half is one of `values`. The kernel looks
@@ -55,8 +58,10 @@ const NEW_TIME: u32 = 0x80;
 /// (TIOCCONS). Source: `ioctl_tty(2)`, `ioctl_console(2)`.
 ///
 /// Snapshots of btrfs (`BTRFS_IOC_SNAP_CREATE`, `_V2`): one of a subvolume of the user's, made
-/// in a root, shows what the mount view hides. Source: linux/btrfs.h.
-const REFUSED_REQUESTS: &[u32] = &[0x5412, 0x541c, 0x5423, 0x541d, 0x5000_9401, 0x5000_9417];
+/// in a root, shows what the mount view hides. New subvolumes (`BTRFS_IOC_SUBVOL_CREATE`, `_V2`)
+/// are names that come into being without a call that takes a path. Source: linux/btrfs.h.
+const REFUSED_REQUESTS: &[u32] =
+    &[0x5412, 0x541c, 0x5423, 0x541d, 0x5000_9401, 0x5000_9417, 0x5000_940e, 0x5000_9418];
 
 /// `PER_LINUX`, `PER_LINUX32`, each with and without `ADDR_NO_RANDOMIZE` (debuggers), and the
 /// question for the present value.
@@ -150,6 +155,66 @@ const RULES: &[(libc::c_long, Rule)] = &[
     (libc::SYS__sysctl, Rule::Deny(ENOSYS)),
 ];
 
+/// The bits of an open that writes, makes or cuts a file.
+const WRITING: u32 = (libc::O_WRONLY
+    | libc::O_RDWR
+    | libc::O_CREAT
+    | libc::O_TRUNC
+    | (libc::O_TMPFILE & !libc::O_DIRECTORY))
+    .cast_unsigned();
+
+const fn opens(argument: u8) -> Rule {
+    // A reference (`O_PATH`) writes nothing whatever else is asked for.
+    Rule::TrapBits { argument, mask: WRITING, unless: libc::O_PATH.cast_unsigned() }
+}
+
+/// A mode that lets a file be executed: it could wake up a hook.
+const fn executable(argument: u8) -> Rule {
+    Rule::TrapBits { argument, mask: 0o111, unless: 0 }
+}
+
+/// Calls that give, take or change a name, or open one for writing. Reading is never trapped.
+const WRITE_RULES: &[(libc::c_long, Rule)] = &[
+    (libc::SYS_openat, opens(2)),
+    // Its flags are behind a pointer; libraries fall back to openat.
+    (libc::SYS_openat2, Rule::Deny(ENOSYS)),
+    (libc::SYS_mkdirat, Rule::Trap),
+    (libc::SYS_mknodat, Rule::Trap),
+    (libc::SYS_symlinkat, Rule::Trap),
+    (libc::SYS_linkat, Rule::Trap),
+    (libc::SYS_unlinkat, Rule::Trap),
+    (libc::SYS_renameat2, Rule::Trap),
+    (libc::SYS_truncate, Rule::Trap),
+    (libc::SYS_fchmod, executable(1)),
+    (libc::SYS_fchmodat, executable(2)),
+    (FCHMODAT2, executable(2)),
+    (libc::SYS_bind, Rule::Trap),
+    (libc::SYS_renameat, Rule::Trap),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, opens(1)),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_creat, Rule::Trap),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mkdir, Rule::Trap),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mknod, Rule::Trap),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_symlink, Rule::Trap),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_link, Rule::Trap),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_unlink, Rule::Trap),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_rmdir, Rule::Trap),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_rename, Rule::Trap),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chmod, executable(1)),
+];
+
+/// Linux 6.6; not in libc for every target.
+pub(crate) const FCHMODAT2: libc::c_long = 452;
+
 /// Linux 6.15; not in libc yet.
 const OPEN_TREE_ATTR: libc::c_long = 467;
 
@@ -189,8 +254,15 @@ const fn fail(errno: i32) -> Instruction {
     give(RET_ERRNO | errno.cast_unsigned())
 }
 
+/// Which calls are carried out by PID 1 besides those on sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Traps {
+    /// Those that write to a path.
+    pub(crate) writes: bool,
+}
+
 /// The program, for seccomp(2).
-pub(crate) fn filter() -> Vec<Instruction> {
+pub(crate) fn filter(traps: Traps) -> Vec<Instruction> {
     let mut program = vec![
         load(OFFSET_ARCH),
         op(JUMP_EQUAL, AUDIT_ARCH, 1, 0),
@@ -199,8 +271,10 @@ pub(crate) fn filter() -> Vec<Instruction> {
         op(JUMP_ANY_BIT, X32_BIT, 0, 1),
         fail(ENOSYS),
     ];
+    let writes = if traps.writes { WRITE_RULES } else { &[] };
     let mut rules: Vec<(u32, Rule)> = RULES
         .iter()
+        .chain(writes)
         .map(|&(number, rule)| {
             (u32::try_from(number).expect("invariant: call numbers are not negative"), rule)
         })
@@ -242,6 +316,13 @@ fn body(rule: Rule) -> Vec<Instruction> {
     match rule {
         Rule::Deny(errno) => vec![fail(errno)],
         Rule::Trap => vec![give(RET_USER_NOTIF)],
+        Rule::TrapBits { argument, mask, unless } => vec![
+            load(low(argument)),
+            op(JUMP_ANY_BIT, unless, 2, 0),
+            op(JUMP_ANY_BIT, mask, 0, 1),
+            give(RET_USER_NOTIF),
+            give(RET_ALLOW),
+        ],
         Rule::TrapUnlessZero(argument) => vec![
             load(low(argument)),
             op(JUMP_EQUAL, 0, 0, 3),
@@ -305,7 +386,7 @@ mod tests {
 
     /// Runs the program as the kernel would, on one call.
     fn run(arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
-        let program = filter();
+        let program = filter(Traps { writes: true });
         let word = |offset: u32| match offset {
             OFFSET_NUMBER => number,
             OFFSET_ARCH => arch,
@@ -406,6 +487,32 @@ mod tests {
         assert_eq!(sendto(1), RET_USER_NOTIF);
         assert_eq!(sendto(1 << 32), RET_USER_NOTIF);
         assert_eq!(native(libc::SYS_connect, [0; 6]), RET_USER_NOTIF);
+    }
+
+    #[test]
+    fn opens_are_trapped_when_they_write_and_never_when_they_read() {
+        let open = |flags: i32| {
+            native(libc::SYS_openat, [0, 0, u64::from(flags.cast_unsigned()), 0, 0, 0])
+        };
+        let reads = [0, libc::O_CLOEXEC | libc::O_DIRECTORY, libc::O_NOFOLLOW | libc::O_NONBLOCK];
+        for flags in reads.into_iter().chain([libc::O_PATH | libc::O_RDWR]) {
+            assert_eq!(open(flags), RET_ALLOW, "flags {flags:#o}");
+        }
+        let writes = [libc::O_WRONLY, libc::O_RDWR, libc::O_CREAT, libc::O_TRUNC, 3];
+        for flags in writes.into_iter().chain([libc::O_TMPFILE | libc::O_WRONLY]) {
+            assert_eq!(open(flags), RET_USER_NOTIF, "flags {flags:#o}");
+        }
+        let chmod = |mode: u64| native(libc::SYS_fchmod, [3, mode, 0, 0, 0, 0]);
+        assert_eq!((chmod(0o644), chmod(0o744)), (RET_ALLOW, RET_USER_NOTIF));
+        for call in [libc::SYS_read, libc::SYS_newfstatat, libc::SYS_close, libc::SYS_umask] {
+            assert_eq!(native(call, [0; 6]), RET_ALLOW, "call {call}");
+        }
+    }
+
+    #[test]
+    fn a_policy_without_a_root_traps_no_writes() {
+        let bare = filter(Traps::default());
+        assert!(bare.len() < filter(Traps { writes: true }).len());
     }
 
     #[test]

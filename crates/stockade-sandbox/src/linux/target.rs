@@ -86,7 +86,7 @@ impl Target<'_> {
         }
         // PID 1 may look into this process only while it is dumpable; execve makes it so again.
         credentials_unsafe::set_dumpable().map_err(step("prepare", "the command"))?;
-        let listener = seccomp_unsafe::install(&seccomp::filter(), true)
+        let listener = seccomp_unsafe::install(&seccomp::filter(self.plan.traps()), true)
             .map_err(step("install", "the system call filter"))?;
         let number = listener.as_ref().map_or(-1, OwnedFd::as_raw_fd);
         self.status.write_all(&number.to_le_bytes()).map_err(step("reach", "the supervisor"))?;

@@ -65,6 +65,8 @@ fn policy(folder: &Path) -> Policy {
         hidden: vec![path("home/.ssh")],
         readable: Vec::new(),
         caches: Vec::new(),
+        tops: Vec::new(),
+        unprotected: Vec::new(),
         network: Network::default(),
         limits: Limits::for_memory(1 << 30),
     }

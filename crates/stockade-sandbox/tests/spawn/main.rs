@@ -82,6 +82,8 @@ fn launch(place: &Path, script: &str) -> Launch {
             hidden: Vec::new(),
             readable: Vec::new(),
             caches: Vec::new(),
+            tops: Vec::new(),
+            unprotected: Vec::new(),
             network: Network::default(),
             limits: Limits::for_memory(1 << 30),
         },

@@ -87,6 +87,8 @@ fn policy(folder: &Path, hidden: &[PathBuf], paths: &Paths<'_>) -> io::Result<Po
         hidden: there(hidden)?,
         readable,
         caches: Vec::new(),
+        tops: Vec::new(),
+        unprotected: Vec::new(),
         network: Network::default(),
         limits: Limits {
             processes: THREADS,

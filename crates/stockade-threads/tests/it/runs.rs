@@ -20,6 +20,8 @@ fn policy() -> Policy {
         hidden: vec![AbsPath::new("/h").unwrap()],
         readable: Vec::new(),
         caches: Vec::new(),
+        tops: Vec::new(),
+        unprotected: Vec::new(),
         network: Network::default(),
         limits: Limits::for_memory(1 << 30),
     }

@@ -129,6 +129,8 @@ impl Lab {
             hidden: vec![absolute("keys")],
             readable: Vec::new(),
             caches: Vec::new(),
+            tops: Vec::new(),
+            unprotected: Vec::new(),
             network: Network::default(),
             limits: Limits::for_memory(1 << 30),
         }

@@ -61,6 +61,80 @@ impl<'a> Caller<'a> {
         Ok(buffer)
     }
 
+    /// Copies the string at `address`, which ends in a zero byte.
+    ///
+    /// # Errors
+    ///
+    /// `ENAMETOOLONG` when it is longer than any path, `EFAULT` when it is not all there.
+    pub(super) fn read_path(&self, address: u64) -> io::Result<Vec<u8>> {
+        /// The kernel's own limit with the zero byte.
+        const PATH_MAX: usize = 4096;
+        const PAGE: u64 = 4096;
+        let mut path = Vec::with_capacity(256);
+        while path.len() < PATH_MAX {
+            let at = address.wrapping_add(path.len() as u64);
+            // To the end of the page: the next may not be there, and need not be.
+            let length = usize::try_from(PAGE - at % PAGE).unwrap_or(PATH_MAX);
+            let length = length.min(PATH_MAX - path.len());
+            let start = path.len();
+            path.resize(start + length, 0);
+            let fresh = path.get_mut(start..).unwrap_or_default();
+            if memory_unsafe::read_memory(self.call.pid, at, fresh)? != length {
+                return Err(io::Error::from_raw_os_error(libc::EFAULT));
+            }
+            if let Some(end) = fresh.iter().position(|byte| *byte == 0) {
+                path.truncate(start + end);
+                return Ok(path);
+            }
+        }
+        Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG))
+    }
+
+    /// The folder that a path relative to the caller's descriptor `number` starts from.
+    pub(super) fn folder(&self, number: i32) -> io::Result<OwnedFd> {
+        if number == libc::AT_FDCWD {
+            return self.current_folder();
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        self.behind(number, flags)
+    }
+
+    /// What is behind the caller's descriptor `number`, opened anew by the way it was.
+    pub(super) fn behind(&self, number: i32, flags: OFlags) -> io::Result<OwnedFd> {
+        if number < 0 {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        let path = format!("/proc/{}/fd/{number}", self.call.pid);
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) => Err(io::Error::from_raw_os_error(libc::EBADF)),
+            opened => Ok(opened?),
+        }
+    }
+
+    /// Its umask, and whether a signal waits for it that it neither blocks nor ignores.
+    pub(super) fn status(&self) -> io::Result<Status> {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.call.pid))?;
+        Status::of(&text).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
+    }
+
+    /// The number of its terminal (`tty_nr` of `proc_pid_stat(5)`), 0 for none.
+    pub(super) fn terminal(&self) -> io::Result<u32> {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.call.pid))?;
+        // The name of the program may contain anything, and ends at the last parenthesis.
+        let number = text.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(4));
+        let number: Option<i32> = number.and_then(|number| number.parse().ok());
+        number.map(i32::cast_unsigned).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
+    }
+
+    /// Whether it traces `process`, and so may write to its memory.
+    pub(super) fn traces(&self, process: i32) -> bool {
+        let text = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        let tracer = field(&text, "TracerPid:").and_then(|number| number.parse().ok());
+        tracer.is_some_and(|tracer: i32| {
+            tracer == self.call.pid || self.process().is_ok_and(|own| own == tracer)
+        })
+    }
+
     /// A descriptor of this process for what the caller's descriptor `number` refers to.
     pub(super) fn descriptor(&self, number: i32) -> io::Result<OwnedFd> {
         if number < 0 {
@@ -113,10 +187,48 @@ impl<'a> Caller<'a> {
 
     /// The process (thread group) that the thread belongs to.
     pub(super) fn process(&self) -> io::Result<i32> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.call.pid))?;
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
-            .ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
+        let text = fs::read_to_string(format!("/proc/{}/status", self.call.pid))?;
+        let number = field(&text, "Tgid:").and_then(|number| number.parse().ok());
+        number.ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
+    }
+}
+
+/// What of `proc_pid_status(5)` matters to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Status {
+    pub(super) umask: u32,
+    pub(super) has_signal: bool,
+}
+
+impl Status {
+    fn of(text: &str) -> Option<Self> {
+        let mask = |name: &str| u64::from_str_radix(field(text, name)?, 16).ok();
+        let pending = mask("SigPnd:")? | mask("ShdPnd:")?;
+        Some(Self {
+            umask: u32::from_str_radix(field(text, "Umask:")?, 8).ok()?,
+            has_signal: pending & !mask("SigBlk:")? & !mask("SigIgn:")? != 0,
+        })
+    }
+}
+
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_tells_the_umask_and_signals_that_would_be_delivered() {
+        let text = |pending: &str| {
+            format!(
+                "Name:\tx\nUmask:\t0027\nSigPnd:\t0\nShdPnd:\t{pending}\nSigBlk:\t2\nSigIgn:\t4\n"
+            )
+        };
+        let has_signal = |pending: &str| Status::of(&text(pending)).unwrap().has_signal;
+        assert_eq!(Status::of(&text("0")), Some(Status { umask: 0o27, has_signal: false }));
+        assert!(has_signal("1") && !has_signal("2") && !has_signal("4") && has_signal("6a"));
+        assert_eq!(Status::of("Name:\tx\n"), None);
     }
 }

@@ -8,7 +8,9 @@
 //! Invariant: no error leaves a caller waiting; it is answered with an errno.
 
 mod caller;
+mod files;
 mod messages;
+mod place;
 mod sockets;
 mod unix_peers;
 
@@ -16,67 +18,198 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::Mode;
+
 use super::gate::Gate;
+use super::sys::process_unsafe;
 use super::sys::seccomp_unsafe::{self as seccomp, Answer, Notification};
 
 use caller::Caller;
+pub(crate) use files::{Beneath, Files};
+use files::{Done, Stop};
 
-/// Stack of a thread that carries out one blocking call; the deepest path copies its data to
-/// the heap.
-const STACK_BYTES: usize = 128 * 1024;
+/// Stack of a thread; the deepest path copies its data to the heap.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// Threads that answer. Two suffice for builds (no difference to four was measured); the others
+/// are for calls that a slow file system holds up.
+const WORKERS: usize = 3;
 
 /// Answers the notifications of one listener.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
-    listener: Arc<OwnedFd>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    listener: OwnedFd,
+    /// Judges calls that write; `None` where the filter traps none.
+    files: Option<Files>,
     /// Where connections to hosts get out.
     gate: Option<Arc<Gate>>,
 }
 
 impl Supervisor {
-    /// Takes over `listener`.
-    pub(crate) fn new(listener: OwnedFd, gate: Option<Gate>) -> Self {
-        seccomp::prefer_same_cpu(listener.as_fd());
-        Self { listener: Arc::new(listener), gate: gate.map(Arc::new) }
-    }
-
-    /// The descriptor that is readable when a call waits.
-    pub(crate) fn listener(&self) -> &OwnedFd {
-        &self.listener
-    }
-
-    /// Takes one waiting call and answers it, in a thread of its own if it may block.
+    /// Takes over `listener` and begins to answer.
     ///
     /// # Errors
     ///
-    /// Only when the listener itself is broken.
-    pub(crate) fn serve_one(&self) -> io::Result<()> {
-        let Some(call) = seccomp::receive(self.listener.as_fd())? else { return Ok(()) };
-        match prepare(&self.listener, &call, self.gate.as_ref()) {
+    /// When a thread cannot be started.
+    pub(crate) fn start(
+        listener: OwnedFd,
+        files: Option<Files>,
+        gate: Option<Gate>,
+    ) -> io::Result<Self> {
+        seccomp::prefer_same_cpu(listener.as_fd());
+        let shared = Arc::new(Shared { listener, files, gate: gate.map(Arc::new) });
+        for _ in 0..WORKERS {
+            let shared = Arc::clone(&shared);
+            let work = move || {
+                if work(&shared).is_err() {
+                    // Nobody would answer: the run ends here, rather than hang.
+                    process_unsafe::exit_now(1);
+                }
+            };
+            std::thread::Builder::new().stack_size(STACK_BYTES).spawn(work)?;
+        }
+        Ok(Self { shared })
+    }
+
+    /// The descriptor that hangs up when every process under the filter has ended.
+    pub(crate) fn listener(&self) -> &OwnedFd {
+        &self.shared.listener
+    }
+}
+
+/// Answers until every process under the filter has ended.
+fn work(shared: &Arc<Shared>) -> io::Result<()> {
+    process_unsafe::own_file_settings()?;
+    let mut umask = Umask::current();
+    loop {
+        match seccomp::receive(shared.listener.as_fd())? {
+            Some(call) => shared.serve(&call, &mut umask)?,
+            None if shared.has_ended() => return Ok(()),
+            None => {}
+        }
+    }
+}
+
+/// The umask of this thread, which is that of the caller it works for.
+#[derive(Debug)]
+struct Umask(u32);
+
+impl Umask {
+    fn current() -> Self {
+        let mask = rustix::process::umask(Mode::empty());
+        rustix::process::umask(mask);
+        Self(mask.as_raw_mode())
+    }
+
+    fn set(&mut self, mask: u32) {
+        if self.0 != mask {
+            rustix::process::umask(Mode::from_raw_mode(mask));
+            self.0 = mask;
+        }
+    }
+}
+
+impl Shared {
+    fn has_ended(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut fds = [PollFd::new(&self.listener, PollFlags::empty())];
+        poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Answers one call, in a thread of its own if it may block.
+    fn serve(self: &Arc<Self>, call: &Notification, umask: &mut Umask) -> io::Result<()> {
+        let caller = Caller::new(&self.listener, call);
+        let prepared = match call.call {
+            libc::SYS_connect => sockets::connect(&caller, self.gate.as_ref()),
+            libc::SYS_sendto => messages::sendto(&caller),
+            libc::SYS_sendmsg => messages::sendmsg(&caller),
+            libc::SYS_sendmmsg => messages::sendmmsg(&caller),
+            _ => return self.write(&caller, call, umask),
+        };
+        match prepared {
             Ok(Prepared::Answer(answer)) => self.answer(call.id, answer),
             Ok(Prepared::Act(action)) if !action.may_block() => {
                 self.answer(call.id, action.perform())
             }
-            Ok(Prepared::Act(action)) => self.perform_aside(call, action),
+            Ok(Prepared::Act(action)) => {
+                let call = *call;
+                self.aside(call.id, move |shared| shared.answer(call.id, action.perform()))
+            }
             Err(error) => self.answer(call.id, errno(&error)),
         }
+    }
+
+    fn write(
+        self: &Arc<Self>,
+        caller: &Caller<'_>,
+        call: &Notification,
+        umask: &mut Umask,
+    ) -> io::Result<()> {
+        let Some(files) = &self.files else {
+            // The filter traps nothing else.
+            return self.answer(call.id, Answer::Errno(libc::ENOSYS));
+        };
+        let done = caller.status().map_err(Stop::from).and_then(|status| {
+            umask.set(status.umask);
+            files.serve(caller, call.call)
+        });
+        match done {
+            Ok(Done::Waits(waiting)) => {
+                let call = *call;
+                self.aside(call.id, move |shared| {
+                    let caller = Caller::new(&shared.listener, &call);
+                    shared.finish(call.id, waiting.wait(&caller))
+                })
+            }
+            done => self.finish(call.id, done),
+        }
+    }
+
+    fn finish(&self, id: u64, done: Result<Done, Stop>) -> io::Result<()> {
+        let answer = match done {
+            Ok(Done::Answer(answer)) => answer,
+            Ok(Done::File { file, close_on_exec }) => {
+                let sent = seccomp::respond_with_file(
+                    self.listener.as_fd(),
+                    id,
+                    file.as_fd(),
+                    close_on_exec,
+                );
+                match sent {
+                    Ok(_) => return Ok(()),
+                    Err(error) => errno(&error),
+                }
+            }
+            Err(Stop::Error(error)) => errno(&error),
+            Err(Stop::Denied(_)) => Answer::Errno(libc::EACCES),
+            // Both are for others to deal with, who have by now.
+            Err(Stop::Notable) | Ok(Done::Waits(_)) => Answer::Errno(libc::EPERM),
+        };
+        self.answer(id, answer)
     }
 
     fn answer(&self, id: u64, answer: Answer) -> io::Result<()> {
         seccomp::respond(self.listener.as_fd(), id, answer)
     }
 
-    fn perform_aside(&self, call: Notification, action: sockets::Action) -> io::Result<()> {
-        let listener = Arc::clone(&self.listener);
-        let perform = move || {
-            let answer = action.perform();
-            // The caller may be gone by now, and then nobody waits for the answer.
-            seccomp::respond(listener.as_fd(), call.id, answer).ok();
-        };
+    fn aside(
+        self: &Arc<Self>,
+        id: u64,
+        perform: impl FnOnce(&Self) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let shared = Arc::clone(self);
+        // The caller may be gone by then, and nobody waits for the answer.
+        let perform = move || drop(perform(&shared));
         match std::thread::Builder::new().stack_size(STACK_BYTES).spawn(perform) {
             Ok(_detached) => Ok(()),
             // At the process limit a call fails as a fork would.
-            Err(error) => self.answer(call.id, errno(&error)),
+            Err(error) => self.answer(id, errno(&error)),
         }
     }
 }
@@ -85,22 +218,6 @@ impl Supervisor {
 enum Prepared {
     Answer(Answer),
     Act(sockets::Action),
-}
-
-fn prepare(
-    listener: &OwnedFd,
-    call: &Notification,
-    gate: Option<&Arc<Gate>>,
-) -> io::Result<Prepared> {
-    let caller = Caller::new(listener, call);
-    match call.call {
-        libc::SYS_connect => sockets::connect(&caller, gate),
-        libc::SYS_sendto => messages::sendto(&caller),
-        libc::SYS_sendmsg => messages::sendmsg(&caller),
-        libc::SYS_sendmmsg => messages::sendmmsg(&caller),
-        // The filter traps nothing else.
-        _ => Ok(Prepared::Answer(Answer::Errno(libc::ENOSYS))),
-    }
 }
 
 fn errno(error: &io::Error) -> Answer {

@@ -131,7 +131,7 @@ impl Address {
 
 /// The path in `bytes`, when they name a Unix socket by one (not an abstract one, which the
 /// network namespace holds).
-fn unix_path(domain: AddressFamily, bytes: &[u8]) -> Option<&Path> {
+pub(super) fn unix_path(domain: AddressFamily, bytes: &[u8]) -> Option<&Path> {
     if domain != AddressFamily::UNIX {
         return None;
     }

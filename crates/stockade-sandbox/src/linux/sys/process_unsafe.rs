@@ -154,6 +154,15 @@ pub(crate) fn kill(pid: i32, signal: i32) -> io::Result<()> {
     }
 }
 
+/// Gives the calling thread an umask and a current folder of its own.
+pub(crate) fn own_file_settings() -> io::Result<()> {
+    // SAFETY: the call takes an integer and touches no memory of this process.
+    match unsafe { libc::unshare(libc::CLONE_FS) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Makes this process the reaper of its orphaned descendants.
 pub(crate) fn become_subreaper() -> io::Result<()> {
     // SAFETY: this prctl takes integers only.

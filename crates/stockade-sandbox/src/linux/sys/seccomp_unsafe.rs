@@ -131,6 +131,38 @@ pub(crate) fn respond(listener: BorrowedFd<'_>, id: u64, answer: Answer) -> io::
     if error.raw_os_error() == Some(libc::ENOENT) { Ok(()) } else { Err(error) }
 }
 
+/// Gives the caller of notification `id` a descriptor for the file behind `file`, the lowest
+/// free number, and lets its call return that number. `Ok(false)` when the caller is gone.
+///
+/// # Errors
+///
+/// What the caller's call fails with: `EMFILE` at its limit.
+pub(crate) fn respond_with_file(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    file: BorrowedFd<'_>,
+    close_on_exec: bool,
+) -> io::Result<bool> {
+    /// `SECCOMP_ADDFD_FLAG_SEND` (linux/seccomp.h, 5.14).
+    const ADDFD_SEND: u32 = 2;
+    let request = libc::seccomp_notif_addfd {
+        id,
+        flags: ADDFD_SEND,
+        srcfd: file.as_raw_fd().cast_unsigned(),
+        newfd: 0,
+        newfd_flags: if close_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 },
+    };
+    // SAFETY: `request` is the struct that this ioctl reads, live for the call.
+    let result = unsafe {
+        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const request)
+    };
+    if result >= 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::ENOENT) { Ok(false) } else { Err(error) }
+}
+
 /// Asks for wake-ups on the same CPU (Linux 6.6), which about halves the cost of a trapped
 /// call. A kernel without it answers as before, so the error is not one.
 pub(crate) fn prefer_same_cpu(listener: BorrowedFd<'_>) {

@@ -18,6 +18,20 @@ pub(crate) fn connect(socket: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> 
     }
 }
 
+/// Binds `socket` to the `struct sockaddr` in `address`.
+///
+/// # Errors
+///
+/// Those of bind(2), unchanged: they are handed to the program that asked.
+pub(crate) fn bind(socket: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(address.len()).map_err(io::Error::other)?;
+    // SAFETY: the kernel copies `length` bytes of the borrowed slice and checks them itself.
+    match unsafe { libc::bind(socket.as_raw_fd(), address.as_ptr().cast(), length) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// One message, all of it already copied into this process.
 #[derive(Debug)]
 pub(crate) struct Message<'a> {

@@ -1,0 +1,216 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::{Limits, Network};
+
+/// A tree in memory: path to content (`None`: a folder), and what is new.
+#[derive(Default)]
+struct Fake {
+    there: BTreeMap<PathBuf, Option<Vec<u8>>>,
+    new: Vec<PathBuf>,
+}
+
+impl Fake {
+    fn of(old: &[&str], new: &[&str]) -> Self {
+        let mut fake = Self::default();
+        for (list, is_new) in [(old, false), (new, true)] {
+            for entry in list {
+                let (path, content) = match entry.split_once('=') {
+                    Some((path, text)) => (path, Some(text.as_bytes().to_vec())),
+                    None => (*entry, None),
+                };
+                let path = Path::new("/w").join(path);
+                for folder in path.ancestors().skip(1) {
+                    fake.there.entry(folder.to_owned()).or_insert(None);
+                }
+                fake.there.insert(path.clone(), content);
+                if is_new {
+                    fake.new.push(path);
+                }
+            }
+        }
+        fake
+    }
+}
+
+impl Tree for Fake {
+    fn kind(&self, path: &Path) -> Option<Kind> {
+        self.there.get(path).map(|content| content.as_ref().map_or(Kind::Folder, |_| Kind::File))
+    }
+    fn is_new(&self, path: &Path) -> bool {
+        self.new.iter().any(|new| path.starts_with(new))
+    }
+    fn text(&self, path: &Path) -> Option<Vec<u8>> {
+        self.there.get(path)?.clone()
+    }
+    fn names(&self, folder: &Path) -> Option<Vec<Vec<u8>>> {
+        self.kind(folder)?;
+        let inner = self.there.keys().filter(|path| path.parent() == Some(folder));
+        Some(inner.map(|path| path.file_name().unwrap().as_bytes().to_vec()).collect())
+    }
+}
+
+fn guard(unprotected: &[&str]) -> Guard {
+    let path = |text: &str| AbsPath::new(text).unwrap();
+    let policy = Policy {
+        mode: Mode::WorkspaceWrite,
+        workspace: path("/w"),
+        home: None,
+        writable: vec![path("/w"), path("/w/.codex")],
+        protected: Vec::new(),
+        hidden: Vec::new(),
+        readable: Vec::new(),
+        caches: Vec::new(),
+        tops: vec![path("/w")],
+        unprotected: unprotected.iter().map(|&name| name.to_owned()).collect(),
+        network: Network::default(),
+        limits: Limits::for_memory(1 << 30),
+    };
+    Guard::of(&policy).unwrap()
+}
+
+fn judge(tree: &Fake, path: &str, act: Act<'_>) -> Judgement {
+    guard(&[]).judge(tree, &Path::new("/w").join(path), &act)
+}
+
+fn held(tree: &Fake, path: &str, act: Act<'_>) -> bool {
+    matches!(judge(tree, path, act), Judgement::Denied(_))
+}
+
+fn file() -> Act<'static> {
+    Act::MoveHere { source: Some(Path::new("/w/x")), is_folder: false }
+}
+fn folder() -> Act<'static> {
+    Act::MoveHere { source: Some(Path::new("/w/x")), is_folder: true }
+}
+const LINKED: Act<'_> = Act::MoveHere { source: None, is_folder: false };
+
+#[test]
+fn control_names_are_held_at_tops_and_free_elsewhere() {
+    let tree = Fake::of(&[".git", "old/.git", "node_modules/p/.git", "a/.cargo"], &["new/.git"]);
+    for name in [".env", ".mcp.json", ".vscode/tasks.json", ".cargo/config.toml", ".claude/x/y"] {
+        for top in ["", "old/"] {
+            for act in [Act::Write, Act::MakeOther, file(), LINKED, folder(), Act::Remove] {
+                assert!(held(&tree, &format!("{top}{name}"), act), "{top}{name} {act:?}");
+            }
+        }
+        for free in ["new/", "src/", "node_modules/p/"] {
+            assert!(!held(&tree, &format!("{free}{name}"), Act::Write), "{free}{name}");
+        }
+    }
+    assert!(!held(&tree, ".env.example", Act::Write) && !held(&tree, "src/main.rs", Act::Write));
+    assert!(!held(&tree, ".cargo", Act::MakeFolder), "an empty folder above a protected name");
+    assert!(held(&tree, ".cargo", Act::MakeOther), "a link in its place");
+    assert!(!held(&tree, ".cargo/audit.toml", Act::Write));
+    assert!(!held(&tree, ".codex/config.toml", Act::Write), "a root is what the user made it");
+    assert!(!held(&Fake::of(&[], &[]), "/elsewhere/.env", Act::Write), "no root of ours");
+}
+
+#[test]
+fn what_holds_a_nested_protected_name_is_not_moved_into_its_place() {
+    let tree = Fake::of(&["x/config.toml=x", "old/.git", "old/.cargo/config.toml=x"], &[]);
+    assert!(held(&tree, ".cargo", folder()) && held(&tree, "old/.cargo", Act::MoveAway));
+    assert!(!held(&Fake::of(&["x/audit.toml=x"], &[]), ".cargo", folder()));
+}
+
+#[test]
+fn gits_own_files_are_held_in_every_repository() {
+    let tree = Fake::of(
+        &[".git/hooks", "a/b/.git", "bare/HEAD=x", "bare/objects", "bare/refs", "x"],
+        &["new/.git"],
+    );
+    for place in [".git", "a/b/.git", "bare", "new/.git", ".git/modules/s", "a/b/.git/modules/x/y"]
+    {
+        for name in ["hooks/pre-commit", "info/attributes", "info/grafts", "commondir"] {
+            for act in [Act::Write, Act::MakeOther, file(), LINKED, Act::Alias] {
+                assert!(held(&tree, &format!("{place}/{name}"), act), "{place}/{name} {act:?}");
+            }
+        }
+        for act in [Act::MakeOther, folder()] {
+            assert!(held(&tree, &format!("{place}/hooks"), act), "{place}/hooks {act:?}");
+        }
+        let config = format!("{place}/config");
+        assert!(matches!(judge(&tree, &config, file()), Judgement::Config(_)), "{config}");
+        assert!(held(&tree, &config, LINKED) && held(&tree, &config, Act::MakeOther));
+        assert!(!held(&tree, &format!("{place}/hooks"), Act::MakeFolder));
+        assert!(!held(&tree, &format!("{place}/hooks/x.sample"), Act::Write));
+        for free in ["index", "refs/heads/config", "info/exclude", "config.lock", "logs/HEAD"] {
+            assert!(!held(&tree, &format!("{place}/{free}"), Act::Write), "{place}/{free}");
+        }
+    }
+    assert!(held(&tree, ".GIT/hooks/x", Act::Write), "where case does not count");
+    for free in ["hooks/x", "config", "src/commondir", "info/attributes"] {
+        assert_eq!(judge(&tree, free, Act::Write), Judgement::Ordinary, "{free}");
+    }
+}
+
+#[test]
+fn the_git_entry_stays_what_it_is() {
+    let tree = Fake::of(&["old/.git", "sub/.git=gitdir: x"], &["new/.git"]);
+    assert!(held(&tree, "old/.git", Act::MoveAway) && held(&tree, "old/.git", Act::Remove));
+    assert!(held(&tree, "sub/.git", Act::Write) && held(&tree, "sub/.git", file()));
+    assert!(!held(&tree, "new/.git", Act::MoveAway) && !held(&tree, "new/.git", Act::Remove));
+    for act in [Act::MakeOther, file(), folder(), LINKED] {
+        assert!(held(&tree, "fresh/.git", act), "{act:?}");
+    }
+    assert_eq!(judge(&tree, "fresh/.git", Act::MakeFolder), Judgement::Ordinary);
+    assert_eq!(judge(&tree, "fresh/.git", Act::Write), Judgement::GitFile);
+    let moved = Act::MoveHere { source: Some(Path::new("/w/new/.git")), is_folder: true };
+    assert_eq!(judge(&tree, "fresh/.git", moved), Judgement::Ordinary);
+}
+
+#[test]
+fn what_the_run_made_it_may_remove() {
+    let tree = Fake::of(
+        &["old/.git/config=x", "old/.git/hooks/a.sample=x"],
+        &["new/.git/config=x", "new/.git/hooks/a.sample=x", "new/.git", "new/.git/hooks"],
+    );
+    for name in ["config", "hooks/a.sample", "hooks"] {
+        assert!(held(&tree, &format!("old/.git/{name}"), Act::Remove), "{name}");
+        assert!(!held(&tree, &format!("new/.git/{name}"), Act::Remove), "{name}");
+    }
+}
+
+#[test]
+fn a_worktree_can_be_added_and_leads_nowhere_else() {
+    let tree = Fake::of(&[".git/worktrees/old/gitdir=x"], &[".git/worktrees/new"]);
+    assert_eq!(judge(&tree, ".git/worktrees/new/commondir", Act::Write), Judgement::Commondir);
+    assert!(!held(&tree, ".git/worktrees/new/gitdir", Act::Write));
+    assert!(held(&tree, ".git/worktrees/old/gitdir", Act::Write));
+    assert!(held(&tree, ".git/worktrees/new/commondir", file()));
+    assert!(
+        held(&tree, ".git/worktrees/evil", folder()) && held(&tree, ".git/worktrees", folder())
+    );
+}
+
+#[test]
+fn the_last_part_of_a_repository_counts_what_is_there() {
+    let parts = ["d/HEAD=x", "d/refs"];
+    let with = |extra: &[&str]| Fake::of(&[&parts[..], extra].concat(), &[]);
+    let last = |extra: &[&str]| judge(&with(extra), "d/objects", Act::MakeFolder);
+    assert_eq!(last(&[]), Judgement::Completes("/w/d".into()));
+    assert_eq!(last(&["d/config=[core]\n\tbare = true\n"]), Judgement::Completes("/w/d".into()));
+    assert_eq!(last(&["d/hooks/a.sample=x"]), Judgement::Completes("/w/d".into()));
+    for harm in [
+        "d/config=[core]\n\tfsmonitor = x\n",
+        "d/hooks/pre-commit=x",
+        "d/info/attributes=x",
+        "d/config.worktree=[core]\n\thooksPath = x\n",
+    ] {
+        assert!(matches!(last(&[harm]), Judgement::Denied(_)), "{harm}");
+    }
+    assert!(held(&Fake::of(&["d/HEAD=x"], &[]), "d/commondir", Act::Write));
+    assert!(held(&Fake::of(&["d/commondir=/x"], &[]), "d/HEAD", file()));
+    assert!(held(&with(&["d/hooks/pre-commit=x"]), "d/objects", Act::MakeOther), "a socket");
+}
+
+#[test]
+fn what_is_lifted_is_ordinary_and_hooks_never() {
+    let tree = Fake::of(&[".git/config=x"], &[]);
+    let lifted = guard(&[".git/config", ".env", ".cargo/config.toml", ".git/hooks"]);
+    let judge = |path: &str| lifted.judge(&tree, &Path::new("/w").join(path), &Act::Write);
+    for path in [".git/config", ".env", ".cargo/config.toml"] {
+        assert_eq!(judge(path), Judgement::Ordinary, "{path}");
+    }
+    assert!(matches!(judge(".git/hooks/x"), Judgement::Denied(_)));
+}

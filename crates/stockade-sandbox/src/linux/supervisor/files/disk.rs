@@ -1,0 +1,72 @@
+//! The disk as the judgement sees it, through this mount view.
+
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::time::ClockId;
+use stockade_policy::git_config::TEXT_MAX;
+use stockade_policy::guard::{Kind, Tree};
+
+/// The tree, and since when something in it is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Disk {
+    since: (i64, u32),
+}
+
+impl Disk {
+    /// What comes into being from now on is new. The clock is the one that the kernel takes
+    /// for times of files.
+    pub(crate) fn now() -> Self {
+        let now = rustix::time::clock_gettime(ClockId::RealtimeCoarse);
+        Self { since: (now.tv_sec, u32::try_from(now.tv_nsec).unwrap_or(0)) }
+    }
+}
+
+impl Tree for Disk {
+    fn kind(&self, path: &Path) -> Option<Kind> {
+        let kind = fs::symlink_metadata(path).ok()?.file_type();
+        Some(if kind.is_dir() {
+            Kind::Folder
+        } else if kind.is_file() {
+            Kind::File
+        } else {
+            Kind::Other
+        })
+    }
+
+    /// By the time of birth, which no program can set. A file system that has none knows
+    /// nothing that is new: then more is refused.
+    fn is_new(&self, path: &Path) -> bool {
+        let found = rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME);
+        found.is_ok_and(|stat| {
+            StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME)
+                && (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec) >= self.since
+        })
+    }
+
+    fn text(&self, path: &Path) -> Option<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        read_small(&rustix::fs::open(path, flags, Mode::empty()).ok()?.into())
+    }
+
+    fn names(&self, folder: &Path) -> Option<Vec<Vec<u8>>> {
+        if self.kind(folder)? != Kind::Folder {
+            return None;
+        }
+        let list = fs::read_dir(folder).ok()?;
+        Some(list.flatten().map(|entry| entry.file_name().into_vec()).collect())
+    }
+}
+
+/// The text of a regular file that is no longer than any configuration.
+pub(super) fn read_small(file: &fs::File) -> Option<Vec<u8>> {
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut text = Vec::new();
+    file.take(TEXT_MAX as u64 + 1).read_to_end(&mut text).ok()?;
+    (text.len() <= TEXT_MAX).then_some(text)
+}

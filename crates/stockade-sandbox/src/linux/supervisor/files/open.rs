@@ -1,0 +1,202 @@
+//! Opening for writing.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
+
+use rustix::event::{PollFd, Timespec, poll};
+use rustix::fs::{FileType, Mode, OFlags};
+use stockade_policy::guard::{Act, COMMONDIR, Judgement};
+
+use super::config;
+use super::wish::Given;
+use super::{Done, Files, Stop, Turn, error};
+use crate::linux::supervisor::caller::Caller;
+use crate::linux::supervisor::place::{self, Found, Place};
+
+/// What is asked of an open.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct How {
+    flags: OFlags,
+    mode: Mode,
+}
+
+impl How {
+    pub(super) fn new(flags: OFlags, mode: u32) -> Self {
+        Self { flags, mode: Mode::from_raw_mode(mode & 0o7777) }
+    }
+
+    /// The flags with which this process opens: it must neither wait nor take a terminal.
+    fn own(self) -> OFlags {
+        self.flags | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC
+    }
+
+    fn without(self, flags: OFlags) -> Self {
+        Self { flags: self.flags.difference(flags), ..self }
+    }
+
+    fn done(self, file: OwnedFd) -> Result<Done, Stop> {
+        if !self.flags.contains(OFlags::NONBLOCK) {
+            rustix::fs::fcntl_setfl(&file, self.flags)?;
+        }
+        Ok(Done::File { file, close_on_exec: self.flags.contains(OFlags::CLOEXEC) })
+    }
+}
+
+/// A FIFO that is opened for writing and has no reader yet.
+#[derive(Debug)]
+pub(in crate::linux::supervisor) struct Waiting {
+    fifo: OwnedFd,
+    how: How,
+}
+
+impl Files {
+    pub(super) fn open(&self, turn: &Turn<'_>, at: &Given, how: How) -> Result<Done, Stop> {
+        if how.flags.contains(OFlags::TMPFILE) {
+            // Without a name there is nothing to judge; the name comes by a link.
+            let folder = place::walk(turn.caller, at.folder, &at.path)?;
+            let file = rustix::fs::openat(&folder, ".", how.own(), how.mode)?;
+            return how.done(file);
+        }
+        let mut place = Place::of(turn.caller, at.folder, &at.path)?;
+        let mut links = 0;
+        loop {
+            if place.path == Path::new("/dev/tty") {
+                return open_terminal(turn.caller, how);
+            }
+            if let Some(done) = self.open_judged(turn, &place, how)? {
+                return Ok(done);
+            }
+            place = match place.follow(turn.caller, &mut links)? {
+                Found::Place(place) => place,
+                Found::Object(object, name) => {
+                    return self.open_object(turn, object, &name, how);
+                }
+            };
+        }
+    }
+
+    /// Opens what has the name; `None` when that is a link to be followed.
+    fn open_judged(&self, turn: &Turn<'_>, place: &Place, how: How) -> Result<Option<Done>, Stop> {
+        let mut how = how;
+        match self.judge(turn, &place.path, &Act::Write) {
+            Ok(Judgement::Ordinary | Judgement::GitFile | Judgement::Denied(_)) => {}
+            Ok(Judgement::Completes(folder)) => config::renew(&folder)?,
+            Ok(Judgement::Commondir) => return make_commondir(place, how).map(Some),
+            Ok(Judgement::Config(_)) => self.permit(turn, &place.path, &Act::Write)?,
+            Err(Stop::Denied(denial)) => {
+                // Who would not write it if it is there may read it.
+                let writes = OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC;
+                if how.flags.intersects(writes) {
+                    return Err(Stop::Denied(denial));
+                }
+                how = how.without(OFlags::CREATE | OFlags::EXCL);
+                return match open_name(place, how) {
+                    Err(Stop::Error(error)) if error.raw_os_error() == Some(libc::ENOENT) => {
+                        Err(Stop::Denied(denial))
+                    }
+                    opened => opened,
+                };
+            }
+            Err(stop) => return Err(stop),
+        }
+        open_name(place, how)
+    }
+
+    /// Opens anew what a descriptor of the caller's leads to.
+    fn open_object(
+        &self,
+        turn: &Turn<'_>,
+        object: OwnedFd,
+        name: &Path,
+        how: How,
+    ) -> Result<Done, Stop> {
+        if name.is_absolute() {
+            self.permit(turn, name, &Act::Write)?;
+        }
+        let how = how.without(OFlags::NOFOLLOW);
+        match rustix::fs::open(own_link(&object), how.own(), how.mode) {
+            Err(rustix::io::Errno::NXIO) if waits(&object, how) => {
+                Ok(Done::Waits(Waiting { fifo: object, how }))
+            }
+            opened => how.done(opened?),
+        }
+    }
+}
+
+/// A worktree's `commondir`, with the only text that it may have.
+fn make_commondir(place: &Place, how: How) -> Result<Done, Stop> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&place.folder, place.name.as_slice(), flags, how.mode)?;
+    rustix::io::write(&file, COMMONDIR)?;
+    // What the caller writes is what stands there already, or must not stand there.
+    let sink = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(Done::File { file: sink, close_on_exec: how.flags.contains(OFlags::CLOEXEC) })
+}
+
+fn own_link(object: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", object.as_raw_fd())
+}
+
+fn open_name(place: &Place, how: How) -> Result<Option<Done>, Stop> {
+    let flags = how.own() | OFlags::NOFOLLOW;
+    let is_exclusive = how.flags.contains(OFlags::CREATE | OFlags::EXCL);
+    match rustix::fs::openat(&place.folder, place.name.as_slice(), flags, how.mode) {
+        Ok(file) => how.done(file).map(Some),
+        Err(rustix::io::Errno::LOOP) if !how.flags.contains(OFlags::NOFOLLOW) && !is_exclusive => {
+            Ok(None)
+        }
+        Err(rustix::io::Errno::NXIO) => {
+            let fifo = place.reference()?;
+            if waits(&fifo, how) {
+                return Ok(Some(Done::Waits(Waiting { fifo, how })));
+            }
+            error(libc::ENXIO)
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Whether the caller would wait for a reader.
+fn waits(object: &OwnedFd, how: How) -> bool {
+    let is_fifo = rustix::fs::fstat(object)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+    is_fifo && !how.flags.contains(OFlags::NONBLOCK)
+}
+
+/// `/dev/tty` is the terminal of whoever opens it.
+fn open_terminal(caller: &Caller<'_>, how: How) -> Result<Done, Stop> {
+    let number = caller.terminal()?;
+    let (major, minor) = ((number >> 8) & 0xfff, (number & 0xff) | ((number >> 12) & 0xf_ff00));
+    // Pseudo-terminals have the majors 136 to 143 (Documentation/admin-guide/devices.txt).
+    let Some(block) = major.checked_sub(136).filter(|block| *block < 8) else {
+        return error(libc::ENXIO);
+    };
+    let path = format!("/dev/pts/{}", block * 256 + minor);
+    let how = how.without(OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW);
+    how.done(rustix::fs::open(path, how.own(), how.mode)?)
+}
+
+impl Waiting {
+    /// Waits until there is a reader, a signal for the caller, or no caller any more.
+    pub(in crate::linux::supervisor) fn wait(self, caller: &Caller<'_>) -> Result<Done, Stop> {
+        /// linux/errno.h: the call is made again after the signal, or fails with `EINTR`.
+        const RESTART: i32 = 512;
+        let mut pause = Timespec { tv_sec: 0, tv_nsec: 500_000 };
+        loop {
+            let how = self.how.without(OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW);
+            match rustix::fs::open(own_link(&self.fifo), how.own(), Mode::empty()) {
+                Err(rustix::io::Errno::NXIO) => {}
+                opened => return self.how.done(opened?),
+            }
+            // Nothing tells of a reader that waits for a writer; it does not mind a moment.
+            let mut nothing: [PollFd<'_>; 0] = [];
+            poll(&mut nothing, Some(&pause)).ok();
+            pause.tv_nsec = (pause.tv_nsec * 2).min(20_000_000);
+            caller.confirm()?;
+            if caller.status()?.has_signal {
+                return Err(io::Error::from_raw_os_error(RESTART).into());
+            }
+        }
+    }
+}
