@@ -53,8 +53,14 @@ fn the_refactoring_story_ends_in_a_diff_that_applies() {
     let patch = String::from_utf8(diff.stdout.clone()).unwrap();
     assert!(diff.status.success() && patch.contains("diff --git a/utils.py b/utils.py"), "{patch}");
     assert!(patch.contains("b/utils/storage.py") && !patch.contains("not-committed"), "{patch}");
+    // The user has gone on meanwhile, in a file that the agent changed too.
+    let importer = importer(&place);
+    let mine = fs::read_to_string(&importer).unwrap() + "\n# written meanwhile\n";
+    fs::write(&importer, &mine).unwrap();
     let applied = place.stockade(&model, &["threads", "apply", "last"]);
     assert!(applied.status.success(), "{}", text(&applied));
+    let merged = fs::read_to_string(&importer).unwrap();
+    assert!(merged.ends_with("# written meanwhile\n") && merged != mine, "{merged}");
     assert!(place.tests_pass() && !place.work().join("utils.py").exists(), "{shown}");
     let kept = fs::read_to_string(place.work().join("not-committed.txt")).unwrap();
     assert_eq!(kept, "mine\n");
@@ -63,7 +69,32 @@ fn the_refactoring_story_ends_in_a_diff_that_applies() {
     after.retain(|path, _| git(path));
     before.retain(|path, _| git(path));
     assert!(before == after, "applying changes no repository");
+    branch(&place, &model);
     compare("docs/guide/cloud.md", &timeless(&shown, &place));
+}
+
+/// One of the 47 files.
+fn importer(place: &Place) -> std::path::PathBuf {
+    let mut grep = Command::new("grep");
+    grep.args(["-rl", "^from utils import", "app"]).current_dir(place.work());
+    let found = String::from_utf8(grep.output().unwrap().stdout).unwrap();
+    place.work().join(found.lines().min().unwrap())
+}
+
+/// The same as a branch, whose tests pass where it is checked out.
+fn branch(place: &Place, model: &FakeModel) {
+    let who = "[user]\nname = Tester\nemail = t@example.org\n";
+    fs::write(place.home().join(".gitconfig"), who).unwrap();
+    let made = place.stockade(model, &["threads", "branch", "last", "split"]);
+    assert!(made.status.success(), "{}", text(&made));
+    let line = "git='git -c safe.directory=*'; $git worktree add -q \"$0\" split && cd \"$0\" && \
+                test -f utils/storage.py && ! grep -rq 'written meanwhile' app && \
+                python3 -B -m unittest -q";
+    let elsewhere = place.home().join("elsewhere");
+    let mut tested = Command::new("sh");
+    tested.args(["-c", line]).arg(&elsewhere).current_dir(place.work());
+    let tested = tested.output().unwrap();
+    assert!(tested.status.success(), "{}", text(&tested));
 }
 
 /// What scripts rely on: the phases with their times, and the changes.
