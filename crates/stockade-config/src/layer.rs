@@ -90,6 +90,16 @@ pub fn validate(path: &Path) -> Result<(), ConfigError> {
     Err(ConfigError::refused(format!("there is no `{}`", path.display()), hint))
 }
 
+/// Reads `text` as if it were the user's own file, for tests and fuzzers.
+///
+/// # Errors
+///
+/// What is wrong in it, with its place.
+pub fn validate_text(text: &str) -> Result<(), ConfigError> {
+    let name = PathBuf::from("config.toml");
+    schema::read(&Source { name, text: text.to_owned(), layer: Layer::User }).map(drop)
+}
+
 /// Opens `path` by way of links that stay in `folder` only; `EXDEV` for others.
 fn open_beneath(folder: &Path, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let parent = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
