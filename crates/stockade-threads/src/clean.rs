@@ -52,6 +52,8 @@ pub struct Item {
 #[derive(Debug)]
 enum Way {
     Thread(Store, ThreadId),
+    /// A folder of a thread that nobody works on.
+    Machine(Store, ThreadId),
     File,
     Layer(caches::Kept),
 }
@@ -66,6 +68,12 @@ impl Item {
         match &self.way {
             Way::Thread(store, id) => match store.remove(id) {
                 Ok(()) => Ok(true),
+                Err(StoreError::Busy(_)) => Ok(false),
+                Err(error) => Err(io::Error::other(error)),
+            },
+            Way::Machine(store, id) => match store.resume(id) {
+                // Held meanwhile, so that nobody goes on with the thread.
+                Ok(_thread) => fs::remove_dir_all(&self.path).map(|()| true),
                 Err(StoreError::Busy(_)) => Ok(false),
                 Err(error) => Err(io::Error::other(error)),
             },
@@ -97,6 +105,7 @@ pub fn find(state: &Path, cache: Option<&Path>, now: SystemTime) -> Result<Vec<I
         let (runs, threads) = threads(&store)?;
         items.extend(bounded("records of runs", runs, RUNS, now));
         items.extend(bounded("threads without changes", threads, THREADS, now));
+        items.extend(bounded("disks of lost machines", machines(&store)?, THREADS, now));
     }
     if let Some(cache) = cache {
         items.extend(bounded("images of machines", images(cache), IMAGES, now));
@@ -143,6 +152,21 @@ fn threads(store: &Store) -> Result<(Vec<Seen>, Vec<Seen>), StoreError> {
     Ok((runs, others))
 }
 
+/// What a machine leaves whose Stockade was killed. To go on, a thread makes another.
+fn machines(store: &Store) -> Result<Vec<Seen>, StoreError> {
+    let mut found = Vec::new();
+    for summary in store.list(None)?.into_iter().filter(|summary| summary.state.is_final()) {
+        let Ok(id) = summary.id.parse::<ThreadId>() else { continue };
+        let path = store.folder(&id).join("machine");
+        if path.is_dir() {
+            let (bytes, used) = (size(&path, 64), modified(&path));
+            let why = Some("its machine is gone");
+            found.push(Seen { path, bytes, used, why, way: Way::Machine(store.clone(), id) });
+        }
+    }
+    Ok(found)
+}
+
 fn images(cache: &Path) -> Vec<Seen> {
     let mut found = Vec::new();
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
@@ -184,4 +208,40 @@ fn size(path: &Path, depth: u32) -> u64 {
     }
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     entries.fold(own, |sum, entry| sum.saturating_add(size(&entry.path(), depth - 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Kind;
+    use crate::store::NewThread;
+
+    #[test]
+    fn the_disk_of_a_lost_machine_goes_and_its_thread_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let new = NewThread {
+            kind: Kind::Cloud,
+            workspace: "/w".into(),
+            title: String::new(),
+            mode: String::new(),
+            approvals: String::new(),
+            enforcement: Vec::new(),
+            policy: String::new(),
+        };
+        let thread = store.create(&new).unwrap();
+        let disk = thread.folder().join("machine/repository.ext4");
+        fs::create_dir(disk.parent().unwrap()).unwrap();
+        fs::write(&disk, "disk").unwrap();
+        let found = || find(folder.path(), None, SystemTime::now()).unwrap();
+        assert!(found().is_empty(), "it is at work");
+        drop(thread);
+        let items = found();
+        assert_eq!((items.len(), items[0].sort), (1, "disks of lost machines"));
+        let again = store.resume(&store.list(None).unwrap()[0].id.parse().unwrap()).unwrap();
+        assert!(!items[0].remove().unwrap() && disk.exists(), "it goes on just now");
+        drop(again);
+        assert!(items[0].remove().unwrap() && !disk.exists());
+        assert_eq!(store.list(None).unwrap().len(), 1);
+    }
 }
