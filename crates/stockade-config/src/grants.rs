@@ -51,10 +51,7 @@ impl Reader<'_> {
 
     /// Hosts; those that are a port of the loopback are ports.
     fn grant_hosts(&self, value: &Value<'_>, grant: &mut GrantText) -> Result<(), ConfigError> {
-        let is_host = |host: &str| {
-            !host.is_empty() && !host.contains(|c: char| c == '/' || c.is_whitespace())
-        };
-        for host in self.filled(value, "a host, without a scheme or a path", is_host)? {
+        for host in self.texts(value)? {
             let Some(port) = host.strip_prefix("localhost:") else {
                 let canonical = Opened::canonical(&host);
                 let wrong = || self.wrong_value(value, "hosts as in `network.allow`");
@@ -107,7 +104,7 @@ impl Reader<'_> {
 /// home, the system's own.
 pub(crate) fn resolve(
     ground: &Ground<'_>,
-    lifted: &[String],
+    (lifted, denied): (&[String], &[u16]),
     rules: &mut [RuleText],
     warnings: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
@@ -115,6 +112,7 @@ pub(crate) fn resolve(
         let RuleText { grant, place, .. } = &*rule;
         let mut opens =
             Grant { ports: grant.ports.clone(), hosts: grant.hosts.clone(), ..Grant::default() };
+        opens.ports.retain(|port| !denied.contains(port));
         for written in &grant.paths {
             let path = ground.env.resolve(&PathBuf::from(written), ground.workspace);
             let Some(found) = canonical(&path) else {

@@ -17,7 +17,7 @@ use crate::layer::Files;
 use crate::locate;
 use crate::machine::CloudText;
 use crate::model::{AgentLimits, ModelText};
-use crate::network::network;
+use crate::network::{denied_ports, network};
 use crate::own::Own;
 use crate::roots::{Ground, Roots, Wanted, roots};
 use crate::rule_text::RuleText;
@@ -265,7 +265,8 @@ impl Place<'_> {
         let ground = Ground { env, homes, workspace, hidden: &hidden.paths, own: &own };
         let lifted: Vec<String> =
             settings.unprotected.iter().map(|entry| entry.value.clone()).collect();
-        grants::resolve(&ground, &lifted, &mut settings.rules, &mut warnings)?;
+        let closed = (lifted.as_slice(), &*denied_ports(settings));
+        grants::resolve(&ground, closed, &mut settings.rules, &mut warnings)?;
         Ok(warnings)
     }
 

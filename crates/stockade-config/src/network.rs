@@ -70,6 +70,15 @@ impl Opened {
     }
 }
 
+/// Ports of the host's loopback that are denied, whoever opens them.
+pub(crate) fn denied_ports(settings: &Settings) -> Vec<u16> {
+    let port = |entry: &Placed<Opened>| match entry.value.what {
+        What::Port(port) => Some(port),
+        What::Hosts(_) => None,
+    };
+    settings.network_deny.iter().filter_map(port).collect()
+}
+
 impl Reader<'_> {
     pub(crate) fn network(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
         match key.get_ref().as_ref() {

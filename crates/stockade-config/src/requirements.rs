@@ -230,7 +230,9 @@ impl Requirements {
                 return Err(violation(&open.place, "every host", &required, &allowed.place));
             }
             let granted = settings.rules.iter().flat_map(|rule| {
-                rule.grant.hosts.iter().map(|host| (host.clone(), rule.place.as_str()))
+                let ports = rule.grant.ports.iter().map(|port| format!("localhost:{port}"));
+                let hosts = rule.grant.hosts.iter().filter_map(|host| Opened::canonical(host));
+                hosts.chain(ports).map(|host| (host, rule.place.as_str()))
             });
             for (host, place) in configured.chain(flags).chain(granted) {
                 if !is_allowed(&host) {

@@ -48,6 +48,8 @@ impl Policy {
         let mut policy = self.clone();
         policy.writable.extend(grant.writable.iter().cloned());
         policy.protected.extend(grant.protected.iter().cloned());
+        // Control names at the top of a folder that is opened are protected as in one that was added.
+        policy.tops.extend(grant.writable.iter().cloned());
         policy.network.host_ports.extend(&grant.ports);
         for host in &grant.hosts {
             // What means nothing was refused where it was written, and opens nothing.
@@ -56,6 +58,8 @@ impl Policy {
             let rule = |entry| HostRule { entry, place: place.clone() };
             policy.network.allow.extend(entries.into_iter().flatten().map(rule));
         }
+        // The host has these ports once; they lead to the place that is not widened.
+        policy.network.published.clear();
         let by_bytes = |path: &AbsPath| path.as_path().as_os_str().to_owned();
         for paths in [&mut policy.writable, &mut policy.protected] {
             paths.sort_by_key(by_bytes);
@@ -108,12 +112,48 @@ mod tests {
         let other = Grant {
             writable: vec![path("/a"), path("/b")],
             ports: vec![1, 2],
-            hosts: vec!["h".to_owned()],
+            hosts: vec!["h.example".to_owned()],
             ..Grant::default()
         };
         one.add(&other);
         assert_eq!(one.writable, [path("/a"), path("/b")]);
         assert_eq!((one.ports.as_slice(), one.hosts.len()), ([1, 2].as_slice(), 1));
         assert!(!one.is_empty() && Grant::default().is_empty());
+    }
+
+    #[test]
+    fn a_policy_is_widened_by_what_is_granted_and_stays_closed_elsewhere() {
+        let policy = Policy {
+            mode: crate::Mode::WorkspaceWrite,
+            workspace: path("/work"),
+            home: None,
+            writable: vec![path("/work")],
+            protected: vec![path("/work/.env")],
+            hidden: vec![path("/home/.ssh")],
+            readable: Vec::new(),
+            caches: Vec::new(),
+            tops: Vec::new(),
+            unprotected: Vec::new(),
+            network: crate::Network { host_ports: vec![80], ..crate::Network::default() },
+            limits: crate::Limits::for_memory(1 << 30),
+        };
+        let grant = Grant {
+            writable: vec![path("/data")],
+            protected: vec![path("/data/.vscode")],
+            ports: vec![5432, 80],
+            hosts: vec!["h.example".to_owned()],
+        };
+        let wide = policy.widened(&grant);
+        assert_eq!(wide.writable, [path("/data"), path("/work")]);
+        assert_eq!(wide.tops, [path("/data")]);
+        assert_eq!(wide.protected, [path("/data/.vscode"), path("/work/.env")]);
+        let hosts: Vec<String> =
+            wide.network.allow.iter().map(|rule| rule.entry.to_string()).collect();
+        assert_eq!(
+            (wide.network.host_ports, hosts),
+            (vec![80, 5432], vec!["h.example".to_owned()])
+        );
+        assert_eq!((wide.hidden, wide.mode), (policy.hidden.clone(), policy.mode));
+        assert_eq!(policy.widened(&Grant::default()), policy);
     }
 }

@@ -248,3 +248,43 @@ fn an_answer_for_the_project_is_a_rule_of_the_users() {
     assert!(output.status.success());
     assert!(!String::from_utf8_lossy(&output.stdout).contains("\"type\":\"question\""));
 }
+
+#[test]
+fn a_grant_of_a_port_is_open_for_the_command_that_was_approved_and_no_other() {
+    for uid in users() {
+        let place = Place::new(uid);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                std::io::Write::write_all(&mut stream.unwrap(), b"reached").ok();
+            }
+        });
+        place.configure(&format!(
+            "\n[[rules]]\nprefix = 'python3 src/dial.py'\ndecision = 'ask'\ngrant = {{ ports = [{port}] }}\n"
+        ));
+        let dial = format!(
+            "import socket\nprint(socket.create_connection(('127.0.0.1', {port})).recv(9).decode())\n"
+        );
+        let model = FakeModel::start(vec![
+            Step::tool("write", json!({"path": "src/dial.py", "content": dial})),
+            shell("python3 src/dial.py"),
+            shell("python3 -B src/dial.py"),
+            Step::say("The end."),
+        ])
+        .unwrap();
+        let mut client = Client::start(&place, &model);
+        let thread = place.start(&model, &["local", "--json", "x"]);
+        let question = client.question();
+        let effect = question["effect"].as_str().unwrap();
+        assert!(effect.contains(&format!("opens localhost:{port} for it")), "{effect}");
+        let id = question["id"].as_str().unwrap();
+        assert!(place.stockade(&model, &["approvals", "answer", id, "once"]).status.success());
+        let output = thread.wait_with_output().unwrap();
+        assert!(output.status.success(), "{uid}: {}", text(&output));
+        let told = told(&model);
+        assert!(told[1].contains("reached"), "{uid}: {told:?}");
+        // The same program in other words is not what was approved.
+        assert!(told[2].contains("refused") && !told[2].contains("reached"), "{told:?}");
+    }
+}

@@ -75,7 +75,7 @@ fn what_is_wrong_in_a_rule_is_shown_where_it_stands() {
         ("allow = false\ngrant = { ports = [1] }", "4:9", "opens nothing"),
         ("allow = true\ngrant = { ports = [0] }", "4:20", "ports from 1"),
         ("allow = true\ngrant = { hosts = ['localhost:x'] }", "4:19", "a port from 1"),
-        ("allow = true\ngrant = { hosts = ['https://x'] }", "4:19", "without a scheme"),
+        ("allow = true\ngrant = { hosts = ['https://x'] }", "4:19", "hosts as in"),
         ("allow = true\ngrant = { path = ['x'] }", "4:11", "did you mean `paths`?"),
         ("allow = true\nexpire = 'x'", "4:1", "did you mean `expires`?"),
         ("allow = true\nmatch = ['b']", "4:10", "does not match its example"),
