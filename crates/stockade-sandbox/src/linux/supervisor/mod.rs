@@ -167,6 +167,19 @@ impl Shared {
                     shared.finish(call.id, waiting.wait(&caller))
                 })
             }
+            Ok(Done::Staged { file, close_on_exec, staged }) => {
+                let call = *call;
+                self.aside(call.id, move |shared| {
+                    let given = Ok(Done::File { file, close_on_exec });
+                    shared.finish(call.id, given)?;
+                    let caller = Caller::new(&shared.listener, &call);
+                    if let Some(files) = &shared.files {
+                        // What is refused now is not written; the caller has closed it.
+                        files.settle(&caller, &staged).ok();
+                    }
+                    Ok(())
+                })
+            }
             done => self.finish(call.id, done),
         }
     }
@@ -189,7 +202,9 @@ impl Shared {
             Err(Stop::Error(error)) => errno(&error),
             Err(Stop::Denied(_)) => Answer::Errno(libc::EACCES),
             // Both are for others to deal with, who have by now.
-            Err(Stop::Notable) | Ok(Done::Waits(_)) => Answer::Errno(libc::EPERM),
+            Err(Stop::Notable) | Ok(Done::Waits(_) | Done::Staged { .. }) => {
+                Answer::Errno(libc::EPERM)
+            }
         };
         self.answer(id, answer)
     }

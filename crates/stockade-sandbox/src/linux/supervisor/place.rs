@@ -77,6 +77,11 @@ impl Place {
         Ok(Self { folder, name, path })
     }
 
+    /// The same name in the same folder, wherever that is by now.
+    pub(super) fn again(&self) -> io::Result<Self> {
+        Self::beneath(self.folder.try_clone()?, self.name.clone(), false)
+    }
+
     /// What the link at this place leads to; an error of the kernel's when it is none.
     pub(super) fn follow(self, caller: &Caller<'_>, links: &mut usize) -> io::Result<Found> {
         *links += 1;

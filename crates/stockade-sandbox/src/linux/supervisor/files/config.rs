@@ -126,7 +126,7 @@ impl Configs {
 }
 
 /// The whole text, wherever the file was read to.
-fn text_of(mut file: &fs::File) -> io::Result<Vec<u8>> {
+pub(super) fn text_of(mut file: &fs::File) -> io::Result<Vec<u8>> {
     file.seek(io::SeekFrom::Start(0))?;
     read_small(file).ok_or_else(|| io::Error::from_raw_os_error(libc::EACCES))
 }

@@ -8,6 +8,7 @@ mod config;
 mod disk;
 mod names;
 mod open;
+mod staged;
 mod wish;
 
 use std::io;
@@ -25,6 +26,7 @@ use super::place;
 use config::Configs;
 pub(crate) use disk::Disk;
 pub(super) use open::Waiting;
+pub(super) use staged::Staged;
 use wish::Wish;
 
 /// The judge of a run and what it remembers.
@@ -47,6 +49,12 @@ pub(super) enum Done {
     File {
         file: OwnedFd,
         close_on_exec: bool,
+    },
+    /// A file that stands for another until it is closed.
+    Staged {
+        file: OwnedFd,
+        close_on_exec: bool,
+        staged: Box<Staged>,
     },
     /// A FIFO that nobody reads yet.
     Waits(Waiting),

@@ -128,6 +128,8 @@ impl Files {
                 rustix::fs::ftruncate(&file, length)?;
                 Ok(Done::NOTHING)
             }
+            // Cutting a configuration to a length is no change that can be judged.
+            Done::Staged { .. } => error(libc::EACCES),
             done @ (Done::Answer(_) | Done::Waits(_)) => Ok(done),
         }
     }

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use rustix::event::{PollFd, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags};
-use stockade_policy::guard::{Act, COMMONDIR, Judgement};
+use stockade_policy::guard::{Act, COMMONDIR, Judgement, Tree as _};
 
-use super::config;
 use super::wish::Given;
 use super::{Done, Files, Stop, Turn, error};
+use super::{config, staged};
 use crate::linux::supervisor::caller::Caller;
 use crate::linux::supervisor::place::{self, Found, Place};
 
@@ -35,12 +35,49 @@ impl How {
         Self { flags: self.flags.difference(flags), ..self }
     }
 
+    pub(super) fn mode(self) -> Mode {
+        self.mode
+    }
+
+    pub(super) fn is_exclusive(self) -> bool {
+        self.flags.contains(OFlags::CREATE | OFlags::EXCL)
+    }
+
+    pub(super) fn creates(self) -> bool {
+        self.flags.contains(OFlags::CREATE)
+    }
+
+    pub(super) fn cuts(self) -> bool {
+        self.flags.contains(OFlags::TRUNC)
+    }
+
+    pub(super) fn closes_on_exec(self) -> bool {
+        self.flags.contains(OFlags::CLOEXEC)
+    }
+
+    /// The flags for a file of memory that stands for the one asked for.
+    pub(super) fn of_a_copy(self) -> OFlags {
+        (self.flags & (OFlags::RWMODE | OFlags::APPEND)) | OFlags::CLOEXEC
+    }
+
     fn done(self, file: OwnedFd) -> Result<Done, Stop> {
         if !self.flags.contains(OFlags::NONBLOCK) {
             rustix::fs::fcntl_setfl(&file, self.flags)?;
         }
         Ok(Done::File { file, close_on_exec: self.flags.contains(OFlags::CLOEXEC) })
     }
+}
+
+/// The flags of whoever means to change a file.
+const WRITES: OFlags = OFlags::WRONLY.union(OFlags::RDWR).union(OFlags::TRUNC);
+
+/// What became of one name on the way.
+enum Opened {
+    Done(Done),
+    /// It is a configuration of git's.
+    Config,
+    /// It is a link to be followed.
+    Link,
 }
 
 /// A FIFO that is opened for writing and has no reader yet.
@@ -64,8 +101,10 @@ impl Files {
             if place.path == Path::new("/dev/tty") {
                 return open_terminal(turn.caller, how);
             }
-            if let Some(done) = self.open_judged(turn, &place, how)? {
-                return Ok(done);
+            match self.open_judged(turn, &place, how)? {
+                Opened::Done(done) => return Ok(done),
+                Opened::Config => return staged::stage(place, how),
+                Opened::Link => {}
             }
             place = match place.follow(turn.caller, &mut links)? {
                 Found::Place(place) => place,
@@ -77,17 +116,26 @@ impl Files {
     }
 
     /// Opens what has the name; `None` when that is a link to be followed.
-    fn open_judged(&self, turn: &Turn<'_>, place: &Place, how: How) -> Result<Option<Done>, Stop> {
+    fn open_judged(&self, turn: &Turn<'_>, place: &Place, how: How) -> Result<Opened, Stop> {
         let mut how = how;
         match self.judge(turn, &place.path, &Act::Write) {
             Ok(Judgement::Ordinary | Judgement::GitFile | Judgement::Denied(_)) => {}
             Ok(Judgement::Completes(folder)) => config::renew(&folder)?,
-            Ok(Judgement::Commondir) => return make_commondir(place, how).map(Some),
-            Ok(Judgement::Config(_)) => self.permit(turn, &place.path, &Act::Write)?,
+            Ok(Judgement::Commondir) => return make_commondir(place, how).map(Opened::Done),
+            Ok(Judgement::Config(_)) if !how.flags.intersects(WRITES) => {
+                how = how.without(OFlags::CREATE | OFlags::EXCL);
+            }
+            Ok(Judgement::Config(path)) => {
+                // A repository of the user's is configured by git itself, which can be told no.
+                let is_new = path.parent().is_some_and(|folder| self.disk.is_new(folder));
+                if !is_new {
+                    self.permit(turn, &place.path, &Act::Write)?;
+                }
+                return Ok(Opened::Config);
+            }
             Err(Stop::Denied(denial)) => {
                 // Who would not write it if it is there may read it.
-                let writes = OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC;
-                if how.flags.intersects(writes) {
+                if how.flags.intersects(WRITES) {
                     return Err(Stop::Denied(denial));
                 }
                 how = how.without(OFlags::CREATE | OFlags::EXCL);
@@ -138,18 +186,18 @@ fn own_link(object: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", object.as_raw_fd())
 }
 
-fn open_name(place: &Place, how: How) -> Result<Option<Done>, Stop> {
+fn open_name(place: &Place, how: How) -> Result<Opened, Stop> {
     let flags = how.own() | OFlags::NOFOLLOW;
     let is_exclusive = how.flags.contains(OFlags::CREATE | OFlags::EXCL);
     match rustix::fs::openat(&place.folder, place.name.as_slice(), flags, how.mode) {
-        Ok(file) => how.done(file).map(Some),
+        Ok(file) => how.done(file).map(Opened::Done),
         Err(rustix::io::Errno::LOOP) if !how.flags.contains(OFlags::NOFOLLOW) && !is_exclusive => {
-            Ok(None)
+            Ok(Opened::Link)
         }
         Err(rustix::io::Errno::NXIO) => {
             let fifo = place.reference()?;
             if waits(&fifo, how) {
-                return Ok(Some(Done::Waits(Waiting { fifo, how })));
+                return Ok(Opened::Done(Done::Waits(Waiting { fifo, how })));
             }
             error(libc::ENXIO)
         }
