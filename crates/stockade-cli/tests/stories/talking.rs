@@ -172,3 +172,21 @@ fn a_draft_goes_on_as_a_draft() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("discarded"), "{}", text(&output));
 }
+
+/// On a terminal that can take a line back there is one about what is being waited for, and it is
+/// gone before anything else is written; colours are left out where the user does not want them.
+#[test]
+fn a_line_tells_time_turn_and_tokens_and_goes_away() {
+    let model = FakeModel::start(vec![shell("sleep 2; echo up"), Step::say("Waited.")]).unwrap();
+    let place = place_with(&model, *users().last().unwrap());
+    let mut command = place.command(&model, &["local", "Wait."]);
+    command.env("TERM", "xterm").env("NO_COLOR", "1");
+    let mut terminal = Terminal::foreground(&command);
+    terminal.expect(Some("$ sleep 2; echo up\r\n\r\u{1b}[K· "));
+    terminal.expect(Some("turn 1/100 · 2 tokens"));
+    terminal.expect(Some("\r\u{1b}[Kup\r\n"));
+    terminal.expect(Some("Waited."));
+    terminal.expect(Some("finished; thread"));
+    terminal.expect(None);
+    assert!(terminal.child.wait().unwrap().success());
+}
