@@ -59,6 +59,8 @@ pub struct Blocked {
 pub(crate) struct Log {
     sink: Box<dyn Fn(&Event) + Send + Sync>,
     blocked: Mutex<BTreeMap<String, Blocked>>,
+    /// Hosts that are allowed and could not be reached, with why, the last time.
+    unreached: Mutex<BTreeMap<String, String>>,
 }
 
 impl std::fmt::Debug for Log {
@@ -69,7 +71,7 @@ impl std::fmt::Debug for Log {
 
 impl Log {
     pub(crate) fn new(sink: Box<dyn Fn(&Event) + Send + Sync>) -> Self {
-        Self { sink, blocked: Mutex::default() }
+        Self { sink, blocked: Mutex::default(), unreached: Mutex::default() }
     }
 
     pub(crate) fn tell(&self, event: &Event) {
@@ -87,7 +89,20 @@ impl Log {
                 blocked.insert(host.clone(), Blocked { host, times: 1, why, remedy });
             }
         }
+        if let Event::Connection { host, port, sent: 0, received: 0, failure: Some(why), .. } =
+            event
+        {
+            let mut unreached = self.unreached.lock().unwrap_or_else(PoisonError::into_inner);
+            if unreached.len() < KEPT_MAX {
+                unreached.insert(format!("{host}:{port}"), why.clone());
+            }
+        }
         (self.sink)(event);
+    }
+
+    pub(crate) fn unreached(&self) -> Vec<(String, String)> {
+        let unreached = self.unreached.lock().unwrap_or_else(PoisonError::into_inner);
+        unreached.iter().map(|(host, why)| (host.clone(), why.clone())).collect()
     }
 
     pub(crate) fn blocked(&self) -> Vec<Blocked> {

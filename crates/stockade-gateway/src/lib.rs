@@ -118,6 +118,11 @@ impl Gateway {
         service::publish(&self.0, listener, port)
     }
 
+    /// Hosts that are allowed and could not be reached so far, with why.
+    pub fn unreached(&self) -> Vec<(String, String)> {
+        self.0.log.unreached()
+    }
+
     /// What was refused so far, by host.
     pub fn blocked(&self) -> Vec<Blocked> {
         self.0.log.blocked()

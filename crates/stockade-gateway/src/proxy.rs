@@ -66,12 +66,7 @@ fn converse(service: &Service, mut stream: &TcpStream) -> io::Result<()> {
             return Ok(());
         }
         Err(service::Refused::Failed(error)) => {
-            let body = format!("cannot reach {host}:{port}: {}\n", error.why());
-            let answer = format!(
-                "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                body.len()
-            );
-            pump::refuse(stream, answer.as_bytes());
+            pump::refuse(stream, &service::unreached(&host, port, &error));
             return Ok(());
         }
     };

@@ -16,7 +16,7 @@ use crate::dns::{self, Known};
 use crate::event::{Event, Log};
 use crate::names::{self, Names};
 use crate::upstream::Upstream;
-use crate::watch::Watch;
+use crate::watch::{Watch, forbidden};
 use crate::{Judgement, proxy, pump};
 
 /// Connections at one time; more are refused, as a full server would.
@@ -177,9 +177,19 @@ impl Service {
         // The address that the program asked for is the local one here.
         let to = stream.local_addr()?;
         let Some(host) = self.host(to.ip()) else { return Ok(()) };
-        let Ok(server) = self.reach(&host, to.port(), Some(process)) else {
-            pump::reset(stream);
-            return Ok(());
+        let server = match self.reach(&host, to.port(), Some(process)) {
+            Ok(server) => server,
+            Err(refused) => {
+                // Where requests are expected they are answered; elsewhere it is as if nobody were there.
+                match (to.port(), refused) {
+                    (80, Refused::Decided(why)) => pump::refuse(stream, &forbidden(&why)),
+                    (80, Refused::Failed(error)) => {
+                        pump::refuse(stream, &unreached(&host, to.port(), &error));
+                    }
+                    _ => pump::reset(stream),
+                }
+                return Ok(());
+            }
         };
         self.carry_for(
             stream,
@@ -212,6 +222,7 @@ impl Service {
                 Err(_) => (pump::Carried::default(), None),
             },
         };
+        let is_nothing = refusal.is_some() && carried == pump::Carried::default();
         let failure = refusal.map(|refusal| {
             pump::refuse(program, &refusal.reply);
             let (host, port) = (dialled.host().to_string(), Some(dialled.port()));
@@ -219,7 +230,10 @@ impl Service {
             self.log.tell(&Event::Refused { host, port, process, why, remedy: None });
             refusal.why
         });
-        self.ended(&dialled, process, carried, failure);
+        // What was refused before anything passed is told as that alone.
+        if !is_nothing {
+            self.ended(&dialled, process, carried, failure);
+        }
     }
 
     fn ended(
@@ -251,6 +265,14 @@ impl Service {
             None => Known::Full,
         }
     }
+}
+
+/// An answer to a request whose host cannot be reached.
+pub(crate) fn unreached(host: &Host, port: u16, error: &DialError) -> Vec<u8> {
+    let body = format!("Stockade cannot reach {host}:{port}: {}\n", error.why());
+    let head = "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain; charset=utf-8\r\n";
+    let length = body.len();
+    format!("{head}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}").into_bytes()
 }
 
 fn is_loopback(host: &Host) -> bool {

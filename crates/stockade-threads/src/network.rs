@@ -116,6 +116,11 @@ impl NetworkService {
         std::thread::Builder::new().name("doors".to_owned()).spawn(run).map(drop)
     }
 
+    /// Hosts that are allowed and could not be reached so far, with why.
+    pub fn unreached(&self) -> Vec<(String, String)> {
+        self.gateway.get().map(Gateway::unreached).unwrap_or_default()
+    }
+
     /// What was refused so far.
     pub fn blocked(&self) -> Vec<Blocked> {
         self.gateway.get().map(Gateway::blocked).unwrap_or_default()

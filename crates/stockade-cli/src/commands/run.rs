@@ -177,7 +177,8 @@ pub(super) fn typed(
     match review(launch, &[(Verdict::Allow, Reason::Typed)]) {
         Review::Allowed(launch) => {
             let outcome = launched(stockade_sandbox::launch(launch, &mut tell, serve), env);
-            say_blocked(&network.blocked(), tell);
+            say_blocked(&network.blocked(), &mut tell);
+            say_unreached(&network.unreached(), &mut tell);
             outcome
         }
         Review::Ask(_) | Review::Denied(_) => {
@@ -230,7 +231,7 @@ pub(super) fn over_limit(exceeded: Exceeded) -> (String, &'static str) {
 const NAMED: usize = 3;
 
 /// What of the network was refused, with what would allow it, in one line.
-fn say_blocked(blocked: &[Blocked], mut tell: impl FnMut(&str)) {
+fn say_blocked(blocked: &[Blocked], tell: &mut dyn FnMut(&str)) {
     if blocked.is_empty() {
         return;
     }
@@ -242,6 +243,15 @@ fn say_blocked(blocked: &[Blocked], mut tell: impl FnMut(&str)) {
     let more = blocked.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     tell(&format!("blocked: {}{more}", named.join(", ")));
+}
+
+/// What could not be reached although it may: the program was told no more than that.
+fn say_unreached(unreached: &[(String, String)], tell: &mut dyn FnMut(&str)) {
+    if let Some((host, why)) = unreached.first() {
+        let more = unreached.len() - 1;
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        tell(&format!("not reached: {host} ({why}){more}"));
+    }
 }
 
 /// Inside another Stockade namespaces are refused on purpose, and no setting of the machine
