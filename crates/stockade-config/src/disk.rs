@@ -1,10 +1,12 @@
 //! The host's disk, for the engine that explains.
 
 use std::fs;
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD};
+use stockade_policy::guard::{Kind, Tree};
 use stockade_policy::{Disk, Found, Thing};
 
 /// This machine's disk, as the user sees it who starts a run.
@@ -49,6 +51,39 @@ impl HostDisk {
 impl Default for HostDisk {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl Tree for HostDisk {
+    fn kind(&self, path: &Path) -> Option<Kind> {
+        let kind = fs::symlink_metadata(path).ok()?.file_type();
+        Some(if kind.is_dir() {
+            Kind::Folder
+        } else if kind.is_file() {
+            Kind::File
+        } else {
+            Kind::Other
+        })
+    }
+
+    /// Nothing is: no run has begun.
+    fn is_new(&self, _: &Path) -> bool {
+        false
+    }
+
+    fn text(&self, path: &Path) -> Option<Vec<u8>> {
+        const LONGEST: u64 = 1 << 20;
+        let is_small = self.kind(path)? == Kind::File
+            && fs::symlink_metadata(path).is_ok_and(|data| data.len() <= LONGEST);
+        if is_small { fs::read(path).ok() } else { None }
+    }
+
+    fn names(&self, folder: &Path) -> Option<Vec<Vec<u8>>> {
+        if self.kind(folder)? != Kind::Folder {
+            return None;
+        }
+        let list = fs::read_dir(folder).ok()?;
+        Some(list.flatten().map(|entry| entry.file_name().into_vec()).collect())
     }
 }
 

@@ -8,6 +8,7 @@
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
+use crate::guard::{Act, Guard, Judgement, Tree};
 use crate::{AbsPath, Host, Mode, Network, NetworkReason, Policy, parse_port};
 
 /// What would be done.
@@ -34,6 +35,13 @@ pub enum Decider {
     Cache(AbsPath),
     /// This protected path covers it.
     Protected(AbsPath),
+    /// It has a protected name, whether or not it is there.
+    Guarded {
+        /// The name, as the documentation has it.
+        name: String,
+        /// Why it is protected.
+        why: &'static str,
+    },
     /// This hidden path covers it.
     Hidden(AbsPath),
     /// It is opened again inside a hidden path by this one.
@@ -104,7 +112,7 @@ pub struct Thing {
 }
 
 /// The host's disk; no link is followed.
-pub trait Disk {
+pub trait Disk: Tree {
     /// What stands at `path`, whose folder has no link in it.
     fn look(&self, path: &Path) -> Found;
 }
@@ -171,7 +179,7 @@ pub fn explain(policy: &Policy, wish: Wish, path: &Path, disk: &dyn Disk) -> Exp
         (_, End::Loop) => (false, Decider::Links),
         (_, End::Closed(folder)) => (false, Decider::Permissions(folder.clone())),
         (Wish::Read, end) => read(policy, &target, end),
-        (Wish::Write, end) => write(policy, &target, end),
+        (Wish::Write, end) => write(policy, &target, end, disk),
     };
     Explanation { is_possible, decided_by, target }
 }
@@ -251,7 +259,7 @@ fn read(policy: &Policy, target: &Path, end: &End) -> (bool, Decider) {
     }
 }
 
-fn write(policy: &Policy, target: &Path, end: &End) -> (bool, Decider) {
+fn write(policy: &Policy, target: &Path, end: &End, disk: &dyn Disk) -> (bool, Decider) {
     let kind = match region(policy, target) {
         Region::Hidden(path) => return (false, Decider::Hidden(path.clone())),
         Region::Protected(path) => return (false, Decider::Protected(path.clone())),
@@ -272,6 +280,12 @@ fn write(policy: &Policy, target: &Path, end: &End) -> (bool, Decider) {
         Region::Cached(folder) => Decider::Cache(folder.clone()),
         Region::Writable(root) => Decider::Writable(root.clone()),
     };
+    let is_folder = matches!(end, End::Thing(thing) if thing.is_folder);
+    if let Some(guard) = Guard::of(policy).filter(|_| !is_folder)
+        && let Judgement::Denied(denied) = guard.judge(disk, target, &Act::Write)
+    {
+        return (false, Decider::Guarded { name: denied.name, why: denied.why });
+    }
     match end {
         End::Thing(thing) if thing.can_write && (!thing.is_folder || thing.can_enter) => {
             (true, kind)

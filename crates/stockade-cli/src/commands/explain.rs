@@ -135,6 +135,7 @@ fn told(found: &Explanation, origins: &Origins, loaded: &Loaded) -> (String, Str
         Decider::Protected(path) => {
             (format!("{} is protected", shown(path.as_path())), Origins::protected(path.as_path()))
         }
+        Decider::Guarded { name, why } => (format!("{name} is protected: {why}"), built_in()),
         Decider::Hidden(path) => {
             let rest = if found.is_possible { ", but for what is shown in it" } else { "" };
             let why = format!("{} is hidden{rest}", shown(path.as_path()));

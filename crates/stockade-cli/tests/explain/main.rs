@@ -146,7 +146,7 @@ const STEPS: &str = "c d bin src a b deep x y .env .vscode s keys k closed read-
     out up secret hidden dangling dangling-out loop in-temporary device absolute .. \
     notes .ssh id null missing";
 /// Paths that chance might leave out.
-const FIXED: &str = ". .. .git/hooks/new .git/hooks .git/config sub/.git/HEAD / /tmp /dev /dev/null \
+const FIXED: &str = "sub/.env sub/.mcp.json .mcp.json deep/.env.local . .. .git/hooks/new .git/hooks .git/config sub/.git/HEAD / /tmp /dev /dev/null \
     /dev/zero /dev/sda /dev/shm /dev/shm/new /run /proc/version \
     /proc/sys/kernel/hostname /etc/hostname /etc/shadow /usr/bin /usr/bin/new /tmp/a/b \
     /var/tmp/new ../.local/state/stockade/threads/x";

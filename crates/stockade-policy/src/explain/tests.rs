@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::guard::Kind;
 use crate::{HostRule, Limits, Network};
 
 /// Paths of folders (`/` at the end), files and links (`path -> target`).
@@ -25,6 +26,28 @@ impl Table {
             table.insert(line.trim_end_matches('/').into(), Found::There(thing));
         }
         Self(table)
+    }
+}
+
+impl Tree for Table {
+    fn kind(&self, path: &Path) -> Option<Kind> {
+        match self.0.get(path)? {
+            Found::There(thing) if thing.is_folder => Some(Kind::Folder),
+            Found::There(_) => Some(Kind::File),
+            Found::Absent | Found::Closed | Found::Link(_) => Some(Kind::Other),
+        }
+    }
+
+    fn is_new(&self, _: &Path) -> bool {
+        false
+    }
+
+    fn text(&self, _: &Path) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn names(&self, _: &Path) -> Option<Vec<Vec<u8>>> {
+        None
     }
 }
 
