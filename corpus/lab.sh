@@ -8,6 +8,7 @@
 #   LAB_USER      user | root
 #   LAB_STOCKADE  the binary under test
 #   LAB_TOOLCHAIN a Rust toolchain to show at /srv/toolchain
+#   LAB_BACKEND   second: without user namespaces
 #   LAB_OPTIONS   further options of `stockade run`
 #
 # Exit status: that of `effect` (0: the effect is there), 99 when the laboratory is broken.
@@ -92,7 +93,14 @@ NAMES=(LAB CASE OUT LOOT WORK)
 if [ "$LAB_MODE" = control ]; then RUN=("${AS[@]}"); PREFIX=()
 else
   # shellcheck disable=SC2206 # options without spaces, of our own
-  PREFIX=($LAB/stockade run -q -s "$LAB_MODE" -C "$WORK" ${NAMES[@]/#/--env=} ${LAB_OPTIONS:-} --)
+  # A machine without user namespaces, made for this one command: its own namespace has no more.
+  WITHOUT=()
+  if [ "${LAB_BACKEND:-}" = second ]; then
+    WITHOUT=(unshare --user --map-current-user --keep-caps sh -c
+      'echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --ambient-caps=-all --inh-caps=-all "$@"' sh)
+    LAB_OPTIONS="--degrade ${LAB_OPTIONS:-}"
+  fi
+  PREFIX=("${WITHOUT[@]}" $LAB/stockade run -q -s "$LAB_MODE" -C "$WORK" ${NAMES[@]/#/--env=} ${LAB_OPTIONS:-} --)
   RUN=("${AS[@]}" "${PREFIX[@]}")
 fi
 run() { "${RUN[@]}" "$@"; }

@@ -112,6 +112,7 @@ const PLANNED: &[&str] = &[
 
 /// Flags of every verb that puts up a boundary.
 #[derive(Debug, Default, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag")]
 pub(crate) struct BoundaryArgs {
     /// Sandbox mode: `read-only`, `workspace-write`, `danger-full-access`
     #[arg(short, long, value_name = "MODE")]
@@ -156,6 +157,9 @@ pub(crate) struct BoundaryArgs {
     /// Write what happens to PATH, one JSON object a line; not in a writable root
     #[arg(long, value_name = "PATH")]
     pub(crate) json_file: Option<PathBuf>,
+    /// Run without what this machine has no mechanism for, and say what that is
+    #[arg(long)]
+    pub(crate) degrade: bool,
     /// Say nothing that is not an error
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -205,16 +209,13 @@ pub(crate) struct LocalArgs {
 #[derive(Debug, Default, Args)]
 pub(crate) struct Planned {
     #[arg(long, hide = true)]
-    #[arg(long, hide = true)]
     vm: bool,
-    #[arg(long, hide = true)]
-    degrade: bool,
 }
 
 impl Planned {
     /// The first of them that was used.
     pub(crate) fn used(&self) -> Option<&'static str> {
-        let used = [(self.vm, "--vm"), (self.degrade, "--degrade")];
+        let used = [(self.vm, "--vm")];
         used.into_iter().find(|(used, _)| *used).map(|(_, name)| name)
     }
 }

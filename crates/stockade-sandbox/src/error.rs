@@ -37,6 +37,13 @@ pub enum SetupError {
         wall: String,
     },
 
+    /// Without user namespaces this cannot be held, and the user did not let it go.
+    #[error("without user namespaces nothing holds: {what}")]
+    Unheld {
+        /// What, for a person.
+        what: String,
+    },
+
     /// The process that holds the sandbox ended before it reported.
     #[error("the sandbox ended early ({how})")]
     Lost {
@@ -66,6 +73,10 @@ impl SetupError {
                 "user namespaces are off here: `sysctl user.max_user_namespaces`, on Ubuntu \
                  `sysctl kernel.apparmor_restrict_unprivileged_userns=0`, in a container \
                  `--security-opt seccomp=unconfined`",
+            ),
+            Self::Unheld { .. } => Some(
+                "`stockade doctor` says how to get user namespaces; `--sandbox read-only` needs none; \
+                 `--degrade` runs it without",
             ),
             Self::Canary { .. } => {
                 Some("nothing has run; please report this with `uname -r` and the line above")

@@ -41,6 +41,8 @@ pub struct Launch {
     pub layers: Vec<Layer>,
     /// Over home: of it the policy's `caches` are shown, which are read-only without.
     pub caches: Option<Layer>,
+    /// Whether the user lets go what nothing holds where there are no user namespaces.
+    pub may_degrade: bool,
 }
 
 /// A folder that looks like the host's own and is written to elsewhere: an overlay.

@@ -134,6 +134,7 @@ impl Lab {
             .env("LAB_USER", user.as_str())
             .env("LAB_STOCKADE", &self.stockade)
             .env("LAB_OPTIONS", &case.options)
+            .env("LAB_BACKEND", if is_second_backend() { "second" } else { "" })
             .env("LAB_PATH", self.path())
             .envs(self.toolchain.iter().map(|folder| ("LAB_TOOLCHAIN", folder)))
             .stdin(Stdio::null());
@@ -143,6 +144,11 @@ impl Lab {
         let code = output.status.code();
         Seen { effect: code == Some(0), broken: code == Some(99) || code.is_none(), output: text }
     }
+}
+
+/// Whether the cases run where there are no user namespaces: `STOCKADE_BACKEND=second`.
+pub fn is_second_backend() -> bool {
+    std::env::var_os("STOCKADE_BACKEND").is_some_and(|backend| backend == "second")
 }
 
 /// The toolchain that `rustc` on the `PATH` belongs to.

@@ -6,4 +6,4 @@ mod lab;
 pub mod model;
 
 pub use corpus::{Case, Kind, load};
-pub use lab::{Lab, Mode, Seen, User};
+pub use lab::{Lab, Mode, Seen, User, is_second_backend};

@@ -110,7 +110,13 @@ pub(super) fn ready(
     };
     let policy = loaded.policy.clone();
     let caches_layer = caches.as_ref().map(Held::layer);
-    let launch = Launch { command, policy, layers: Vec::new(), caches: caches_layer };
+    let launch = Launch {
+        command,
+        policy,
+        layers: Vec::new(),
+        caches: caches_layer,
+        may_degrade: flags.degrade,
+    };
     let is_known = recipe.is_some();
     Ok(Ready { loaded, argv, needs: request.needs, is_known, launch, _caches: caches })
 }

@@ -10,6 +10,7 @@ mod network;
 mod recipes;
 mod record;
 mod roots;
+mod second;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -17,9 +17,14 @@ use super::sys::{credentials_unsafe, landlock_unsafe, seccomp_unsafe};
 
 /// Runs every canary; `port` is where the parent listens on the host's loopback, if it does.
 pub(crate) fn run(plan: &Plan, port: Option<u16>) -> Result<(), Failure> {
-    write_outside(&plan.canary)?;
-    connect_outside(port)?;
-    landlock()?;
+    let has_namespaces = plan.walls.namespaces;
+    if has_namespaces {
+        write_outside(&plan.canary)?;
+        landlock()?;
+    } else {
+        make_outside(&plan.canary)?;
+    }
+    connect_outside(port, has_namespaces)?;
     seccomp()?;
     capabilities()
 }
@@ -34,11 +39,26 @@ fn write_outside(folder: &Path) -> Result<(), Failure> {
     }
 }
 
-fn connect_outside(port: Option<u16>) -> Result<(), Failure> {
+/// A folder where everybody can make one: only Landlock keeps it from being made.
+fn make_outside(folder: &Path) -> Result<(), Failure> {
+    let path = folder.join(format!("stockade-canary-{}", std::process::id()));
+    match rustix::fs::mkdir(&path, Mode::RWXU) {
+        Err(Errno::ACCESS) => Ok(()),
+        Ok(()) => {
+            // It may be made and not removed: then it is left empty.
+            rustix::fs::rmdir(&path).ok();
+            Err(missing("Landlock", &format!("a folder could be made in `{}`", folder.display())))
+        }
+        Err(error) => Err(missing("Landlock", &format!("`{}`: {error}", folder.display()))),
+    }
+}
+
+fn connect_outside(port: Option<u16>, has_namespaces: bool) -> Result<(), Failure> {
     let Some(port) = port else { return Ok(()) };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        Err(error) if has_namespaces && error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        Err(error) if !has_namespaces && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         Ok(_) => Err(missing("network", "a listener outside answered")),
         Err(error) => Err(missing("network", &error.to_string())),
     }

@@ -159,7 +159,7 @@ impl Writer {
     }
 
     fn launch(&mut self, launch: &Launch) {
-        let Launch { command, policy, layers, caches } = launch;
+        let Launch { command, policy, layers, caches, may_degrade } = launch;
         let Command { program, arguments, environment, folder } = command;
         self.bytes(program.as_bytes());
         self.list(arguments, |writer, argument| writer.bytes(argument.as_bytes()));
@@ -171,6 +171,7 @@ impl Writer {
         self.policy(policy);
         self.list(layers, Self::layer);
         self.list(caches.as_slice(), Self::layer);
+        self.number(u64::from(*may_degrade));
     }
 
     fn layer(&mut self, Layer { at, upper, work }: &Layer) {
@@ -275,6 +276,10 @@ impl Writer {
                 self.0.push(b'C');
                 self.bytes(wall.as_bytes());
             }
+            SetupError::Unheld { what } => {
+                self.0.push(b'U');
+                self.bytes(what.as_bytes());
+            }
             SetupError::Lost { how } => {
                 self.0.push(b'L');
                 self.bytes(how.as_bytes());
@@ -369,7 +374,9 @@ impl<'a> Reader<'a> {
         };
         let policy = self.policy()?;
         let layers = self.list(Self::layer)?;
-        Ok(Launch { command, policy, layers, caches: self.optional(Self::layer)? })
+        let caches = self.optional(Self::layer)?;
+        let may_degrade = self.number::<u64>()? != 0;
+        Ok(Launch { command, policy, layers, caches, may_degrade })
     }
 
     fn layer(&mut self) -> io::Result<Layer> {
@@ -440,6 +447,7 @@ impl<'a> Reader<'a> {
                 source: self.cause()?,
             }),
             b'C' => Err(SetupError::Canary { wall: self.text()? }),
+            b'U' => Err(SetupError::Unheld { what: self.text()? }),
             b'L' => Err(SetupError::Lost { how: self.text()? }),
             b'R' => Err(SetupError::NotRun { program: self.path()?, source: self.cause()? }),
             b'H' => Err(SetupError::Host(self.text()?.into(), self.cause()?)),
@@ -513,6 +521,7 @@ mod tests {
                 upper: absolute(b"/c/upper"),
                 work: absolute(b"/c/work"),
             }),
+            may_degrade: true,
         }
     }
 
@@ -550,6 +559,7 @@ mod tests {
                 source: error(2),
             })),
             News::Ended(Err(SetupError::Canary { wall: "mounts".to_owned() })),
+            News::Ended(Err(SetupError::Unheld { what: "a draft".to_owned() })),
             News::Ended(Err(SetupError::Lost { how: "signal 9".to_owned() })),
             News::Ended(Err(SetupError::NotRun { program: path(b"x"), source: error(13) })),
             News::Ended(Err(SetupError::Host("fork".into(), io::Error::other("no number")))),

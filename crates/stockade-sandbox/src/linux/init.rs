@@ -24,7 +24,7 @@ use super::sys::process_unsafe::{self, Change, Fork};
 use super::sys::signal_unsafe::{self, SignalSet};
 use super::sys::{credentials_unsafe, socket_unsafe};
 use super::target::{self, Refusal, Target};
-use super::{landlock, terminal, usage};
+use super::{landlock, terminal, unconfined, usage};
 use crate::Command;
 
 /// What PID 1 is born with.
@@ -55,7 +55,7 @@ impl Inside<'_> {
     /// The whole life of PID 1; the value is its exit status, which nobody but a person with
     /// a debugger sees.
     pub(crate) fn live(mut self) -> i32 {
-        match self.start() {
+        let status = match self.start() {
             Ok(Some(running)) => running.serve(&self),
             Ok(None) => 0,
             Err(failure) => {
@@ -63,14 +63,24 @@ impl Inside<'_> {
                 Report::Failed(failure).send(&self.channel, &[]).ok();
                 1
             }
+        };
+        if !self.plan.walls.namespaces {
+            // As the kernel does with what is left of a PID namespace.
+            unconfined::end_descendants();
         }
+        status
     }
 
     /// `Ok(None)` when the failure has been reported already.
     fn start(&mut self) -> Result<Option<Running>, Failure> {
-        credentials_unsafe::set_parent_death_signal(libc::SIGKILL)
-            .map_err(step("follow", "the parent"))?;
-        self.map_ids()?;
+        if self.plan.walls.namespaces {
+            credentials_unsafe::set_parent_death_signal(libc::SIGKILL)
+                .map_err(step("follow", "the parent"))?;
+            self.map_ids()?;
+        } else {
+            // It has to outlive the parent for a moment, to end what is left: `turn` sees its end.
+            process_unsafe::become_subreaper().map_err(step("become", "the reaper of orphans"))?;
+        }
         if self.plan.walls.network {
             self.network()?;
         }
@@ -94,8 +104,13 @@ impl Inside<'_> {
         if self.plan.walls.landlock {
             landlock::restrict(self.plan)?;
         }
-        credentials_unsafe::forsake_privileges().map_err(step("drop", "privileges"))?;
-        let mut kept = 1 << credentials_unsafe::CAP_SYS_PTRACE;
+        match credentials_unsafe::forsake_privileges() {
+            // Without namespaces it may be that there is no right to; with `no_new_privs` nothing
+            // that is executed gains what this process does not hold (prctl(2)).
+            Err(error) if !self.plan.walls.namespaces && is_refused(&error) => {}
+            other => other.map_err(step("drop", "privileges"))?,
+        }
+        let mut kept = u32::from(self.plan.walls.namespaces) << credentials_unsafe::CAP_SYS_PTRACE;
         if self.gate.is_some() {
             // Over the sandbox's own ports, on which connections to hosts begin.
             kept |= 1 << credentials_unsafe::CAP_NET_BIND_SERVICE;
@@ -166,6 +181,7 @@ impl Inside<'_> {
         // before; RLIMIT_NPROC counts the processes of this user namespace since 5.14.
         // Root owns the machine's, with or without capabilities.
         let is_ours = !rustix::process::geteuid().is_root() || kernel_is_since(6, 14);
+        let is_ours = is_ours && self.plan.walls.namespaces;
         let write = || fs::write("/proc/sys/kernel/pid_max", processes.max(301).to_string());
         if is_ours && write().is_ok() {
             return Ok(());
@@ -219,7 +235,7 @@ impl Inside<'_> {
         // end when it closes it.
         exec_unsafe::detach_stdio(&[0, 1, 2]).map_err(step("detach from", "standard output"))?;
         let status = File::from(status_read);
-        let supervisor = if self.plan.walls.seccomp {
+        let supervisor = if self.plan.walls.seccomp && self.plan.walls.namespaces {
             match take_listener(pid, &status)? {
                 Some(listener) => {
                     let files = self.plan.guard.clone().map(|guard| Files::new(guard, beneath));
@@ -242,6 +258,10 @@ fn lower(resource: Resource, most: u64, what: &'static str) -> Result<(), Failur
     let lower = |old: Option<u64>| Some(old.map_or(most, |old| old.min(most)));
     let new = Rlimit { current: lower(old.current), maximum: lower(old.maximum) };
     rustix::process::setrlimit(resource, new).map_err(step("limit", what))
+}
+
+fn is_refused(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 /// Maps the one id that an ordinary user can map: their own.
@@ -437,7 +457,7 @@ impl Running {
         let Some(status) = self.status.take() else { return Ok(true) };
         let report = match read_refusal(&status) {
             None => {
-                let processes = if inside.plan.walls.mounts { usage::sources()? } else { vec![] };
+                let processes = usage::sources(inside.plan.walls.mounts)?;
                 Report::Started.send(&inside.channel, &processes)?;
                 return Ok(true);
             }

@@ -72,6 +72,17 @@ pub(crate) fn restrict(plan: &Plan) -> Result<(), Failure> {
     sys::restrict_self(rules.ruleset.as_fd()).map_err(step("enter", "Landlock"))
 }
 
+/// Enters a domain inside the one that this process is in already, so that processes in that one
+/// are out of reach for signals. Without scopes in this kernel there is nothing to gain.
+pub(crate) fn part_from_parent() -> Result<(), Failure> {
+    if sys::abi().is_ok_and(|abi| abi < 6) {
+        return Ok(());
+    }
+    let attr = RulesetAttr { handled_fs: 0, handled_net: 0, scoped: SCOPES };
+    let ruleset = sys::create_ruleset(&attr).map_err(step("make a ruleset of", "Landlock"))?;
+    sys::restrict_self(ruleset.as_fd()).map_err(step("enter", "Landlock"))
+}
+
 struct Rules {
     ruleset: OwnedFd,
     handled: u64,
@@ -89,19 +100,21 @@ impl Rules {
                 Content::PrivateEmpty | Content::Pinned | Content::Protected | Content::Hidden => {}
             }
         }
-        self.allow(Path::new("/dev/shm"), self.handled & !IOCTL_DEV)?;
-        self.allow(
-            Path::new("/dev"),
-            (WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV) & self.handled,
-        )?;
+        if plan.walls.namespaces {
+            self.allow(Path::new("/dev/shm"), self.handled & !IOCTL_DEV)?;
+            self.allow(
+                Path::new("/dev"),
+                (WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV) & self.handled,
+            )?;
+            // A process writes to files of its own there (`comm`, `oom_score_adj`), with `O_TRUNC`
+            // when a shell does it; what concerns the machine is read-only by mount and by owner.
+            self.allow(Path::new("/proc"), (WRITE_FILE | READ_FILE | TRUNCATE) & self.handled)?;
+        }
         // A rule is tied to the file, not to its mount: this one also holds for a device that
         // the caller opened outside and that is opened again here, as `/dev/stdout`.
         for name in mounts::DEVICES {
             self.allow(&Path::new("/dev").join(name), self.handled & OF_A_FILE)?;
         }
-        // A process writes to files of its own there (`comm`, `oom_score_adj`), with `O_TRUNC`
-        // when a shell does it; what concerns the machine is read-only by mount and by owner.
-        self.allow(Path::new("/proc"), (WRITE_FILE | READ_FILE | TRUNCATE) & self.handled)?;
         if plan.way_out.as_ref().is_some_and(|way| way.has_hosts) {
             // Ours, over what may be a link there, which gets no rule by itself.
             for name in names::FILES {

@@ -20,6 +20,8 @@ mod plan;
 mod probe;
 mod routes;
 mod seccomp;
+mod seccomp_alone;
+mod second;
 mod stdio;
 mod supervisor;
 mod sys;

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags};
 use stockade_policy::{AbsPath, Limits, Policy};
 
 use super::control::{self, End, Order, Report};
@@ -17,10 +18,12 @@ use super::init::Inside;
 use super::leash::Leash;
 use super::mounts;
 use super::plan::{Plan, Walls};
+use super::second;
 use super::sys::exec_unsafe;
 use super::sys::process_unsafe::{self, Change, Fork, Namespaced};
 use super::sys::signal_unsafe::{self, SignalSet};
 use super::terminal::{self, Terminal};
+use super::unconfined;
 use super::usage::Usage;
 use crate::launch::{OWN_PROGRAM, Tell, Ties, WayOut};
 use crate::{Command, Launch, Outcome, SetupError};
@@ -55,7 +58,14 @@ pub(crate) fn launch(
     plan.layers.clone_from(&launch.layers);
     plan.caches.clone_from(&launch.caches);
     plan.runs_itself = launch.command.program == OWN_PROGRAM;
-    run(&plan, &launch.command, &launch.policy, (leash, ties))
+    let Ties { tell, way_out } = ties;
+    let ties = Ties { tell: &mut *tell, way_out };
+    match run(&plan, &launch.command, &launch.policy, (leash, ties)) {
+        Err(error) if second::is_called_for(&error) => {
+            second::launch(launch, error, (&plan, leash, tell))
+        }
+        other => other,
+    }
 }
 
 /// Runs `command` as `plan` says. The tests of single walls start here.
@@ -90,8 +100,11 @@ fn run_masked(
     let (gate, serve) = gate(plan, way_out).map_err(host("make a socket pair"))?;
     // Before the clone: in a user namespace without a map every id is the overflow id.
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-    let is_root = uid.is_root();
-    let child = match process_unsafe::clone_into(namespaces(plan.walls)) {
+    let is_root = uid.is_root() && plan.walls.namespaces;
+    if !plan.walls.namespaces {
+        process_unsafe::become_subreaper().map_err(host("become the reaper of orphans"))?;
+    }
+    let child = match begin(plan.walls) {
         Ok(Fork::Parent(child)) => child,
         Ok(Fork::Child) => {
             drop(ours);
@@ -137,6 +150,7 @@ fn run_masked(
         usage: None,
         last_chance: None,
         is_asked_to_stop: false,
+        has_namespaces: plan.walls.namespaces,
     };
     let result = outside.watch();
     outside.close(result)
@@ -155,6 +169,22 @@ fn gate<'a>(plan: &Plan, way_out: WayOut<'a>) -> io::Result<(Option<OwnedFd>, Se
             Ok((Some(inside), Some((doors, serve))))
         }
     }
+}
+
+/// The process inside. In the namespaces of the host it is forked without `clone3`, which the filters
+/// of containers may not let pass.
+fn begin(walls: Walls) -> io::Result<Fork<Namespaced>> {
+    if walls.namespaces {
+        return process_unsafe::clone_into(namespaces(walls));
+    }
+    Ok(match process_unsafe::fork()? {
+        Fork::Child => Fork::Child,
+        Fork::Parent(pid) => {
+            let number = Pid::from_raw(pid).ok_or(io::ErrorKind::Other)?;
+            let pidfd = rustix::process::pidfd_open(number, PidfdFlags::empty())?;
+            Fork::Parent(Namespaced { pid, pidfd })
+        }
+    })
 }
 
 fn host(step: &'static str) -> impl FnOnce(io::Error) -> SetupError {
@@ -238,6 +268,7 @@ struct Outside<'a> {
     last_chance: Option<(Instant, i32)>,
     /// Whether somebody outside asked this process to stop.
     is_asked_to_stop: bool,
+    has_namespaces: bool,
 }
 
 /// What became readable.
@@ -396,7 +427,8 @@ impl Outside<'_> {
                 Ok(None)
             }
             Report::Started => {
-                self.usage = Usage::of(descriptors, self.limits);
+                let root = (!self.has_namespaces).then_some(self.child.pid);
+                self.usage = Usage::of(descriptors, root, self.limits);
                 // Standard error stays: what ends a run is said there.
                 exec_unsafe::detach_stdio(&[0, 1]).map_err(host("detach from standard output"))?;
                 self.leash.started();
@@ -454,6 +486,9 @@ impl Outside<'_> {
         // The kernel lets PID 1 go only when everything in its namespace is gone. ECHILD when
         // it was waited for already.
         process_unsafe::wait_for_end(self.child.pid).ok();
+        if !self.has_namespaces {
+            unconfined::end_descendants();
+        }
         if let Some(terminal) = &mut self.terminal {
             terminal.finish();
         }

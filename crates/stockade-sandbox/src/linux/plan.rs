@@ -53,6 +53,8 @@ pub(crate) struct Placement {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "one for each wall")]
 pub(crate) struct Walls {
+    /// Namespaces of processes, users and the rest, without which there is no mount view either.
+    pub(crate) namespaces: bool,
     /// The mount view.
     pub(crate) mounts: bool,
     /// Landlock.
@@ -66,9 +68,18 @@ pub(crate) struct Walls {
 }
 
 impl Walls {
-    /// Every wall: what every run outside this crate's tests gets.
-    pub(crate) const ALL: Self =
-        Self { mounts: true, landlock: true, seccomp: true, network: true, canary: true };
+    /// Every wall: what every run gets where there are namespaces.
+    pub(crate) const ALL: Self = Self {
+        namespaces: true,
+        mounts: true,
+        landlock: true,
+        seccomp: true,
+        network: true,
+        canary: true,
+    };
+    /// What there is without namespaces.
+    pub(crate) const SECOND: Self =
+        Self { namespaces: false, mounts: false, network: false, ..Self::ALL };
 }
 
 /// Everything that PID 1 needs to know to put up the walls.

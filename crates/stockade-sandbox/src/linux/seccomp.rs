@@ -12,7 +12,7 @@ use super::sys::seccomp_unsafe::Instruction;
 
 /// What the filter does with one system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rule {
+pub(super) enum Rule {
     /// Fails with this errno.
     Deny(i32),
     /// Is carried out by PID 1.
@@ -31,6 +31,10 @@ enum Rule {
     OnlyValues { argument: u8, values: &'static [u32], errno: i32 },
     /// `socket`: only families that stay inside the network namespace.
     Socket,
+    /// `socket` and `socketpair`: Unix ones that take no address with a message.
+    UnixWithoutAddress,
+    /// Fails with `errno` when the argument's low half is not zero.
+    DenyUnlessZero { argument: u8, errno: i32 },
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -75,7 +79,7 @@ const EPERM: i32 = libc::EPERM;
 const ENOSYS: i32 = libc::ENOSYS;
 
 /// The table. Calls with numbers above 424 are the same on every architecture.
-const RULES: &[(libc::c_long, Rule)] = &[
+pub(super) const RULES: &[(libc::c_long, Rule)] = &[
     (libc::SYS_ioctl, Rule::DenyValues { argument: 1, values: REFUSED_REQUESTS, errno: EPERM }),
     (libc::SYS_clone, Rule::DenyBits { argument: 0, mask: NAMESPACE_FLAGS, errno: EPERM }),
     // Its flags are behind a pointer; the C library falls back to clone.
@@ -224,6 +228,9 @@ const JUMP_EQUAL: u16 = 0x15;
 const JUMP_ANY_BIT: u16 = 0x45;
 const JUMP_AT_LEAST: u16 = 0x35;
 const JUMP: u16 = 0x05;
+const AND: u16 = 0x54;
+/// The kind of a socket without `SOCK_CLOEXEC` and `SOCK_NONBLOCK`.
+const SOCKET_TYPE: u32 = 0xf;
 const RETURN: u16 = 0x06;
 const RET_ALLOW: u32 = 0x7fff_0000;
 const RET_ERRNO: u32 = 0x0005_0000;
@@ -263,6 +270,12 @@ pub(crate) struct Traps {
 
 /// The program, for seccomp(2).
 pub(crate) fn filter(traps: Traps) -> Vec<Instruction> {
+    let writes = if traps.writes { WRITE_RULES } else { &[] };
+    assemble(RULES.iter().chain(writes).copied().collect())
+}
+
+/// The program of these rules, one for each call.
+pub(super) fn assemble(rules: Vec<(libc::c_long, Rule)>) -> Vec<Instruction> {
     let mut program = vec![
         load(OFFSET_ARCH),
         op(JUMP_EQUAL, AUDIT_ARCH, 1, 0),
@@ -271,14 +284,9 @@ pub(crate) fn filter(traps: Traps) -> Vec<Instruction> {
         op(JUMP_ANY_BIT, X32_BIT, 0, 1),
         fail(ENOSYS),
     ];
-    let writes = if traps.writes { WRITE_RULES } else { &[] };
-    let mut rules: Vec<(u32, Rule)> = RULES
-        .iter()
-        .chain(writes)
-        .map(|&(number, rule)| {
-            (u32::try_from(number).expect("invariant: call numbers are not negative"), rule)
-        })
-        .collect();
+    let number = |number| u32::try_from(number).expect("invariant: call numbers are not negative");
+    let mut rules: Vec<(u32, Rule)> =
+        rules.into_iter().map(|(call, rule)| (number(call), rule)).collect();
     rules.sort_by_key(|(number, _)| *number);
     program.extend(search(&rules));
     program
@@ -341,6 +349,19 @@ fn body(rule: Rule) -> Vec<Instruction> {
             choose(argument, values, give(RET_ALLOW), fail(errno))
         }
         Rule::Socket => socket(),
+        Rule::DenyUnlessZero { argument, errno } => {
+            vec![load(low(argument)), op(JUMP_EQUAL, 0, 1, 0), fail(errno), give(RET_ALLOW)]
+        }
+        Rule::UnixWithoutAddress => vec![
+            load(low(0)),
+            op(JUMP_EQUAL, libc::AF_UNIX.cast_unsigned(), 0, 4),
+            load(low(1)),
+            op(AND, SOCKET_TYPE, 0, 0),
+            op(JUMP_EQUAL, libc::SOCK_STREAM.cast_unsigned(), 2, 0),
+            op(JUMP_EQUAL, libc::SOCK_SEQPACKET.cast_unsigned(), 1, 0),
+            fail(libc::EACCES),
+            give(RET_ALLOW),
+        ],
     }
 }
 

@@ -12,10 +12,10 @@ use rustix::process::setpgid;
 use super::canary;
 use super::failure::{Failure, step};
 use super::plan::Plan;
-use super::seccomp;
 use super::sys::exec_unsafe::{self, StringArray};
 use super::sys::signal_unsafe::{self, SignalSet};
 use super::sys::{credentials_unsafe, seccomp_unsafe};
+use super::{landlock, seccomp, seccomp_alone};
 use crate::Command;
 
 /// What the target is given besides the plan.
@@ -83,6 +83,15 @@ impl Target<'_> {
     fn enter_filter(&mut self) -> Result<(), Failure> {
         if !self.plan.walls.seccomp {
             return Ok(());
+        }
+        if !self.plan.walls.namespaces {
+            // A domain of its own: the one around it is the guardian's, whom it must not signal.
+            if self.plan.walls.landlock {
+                landlock::part_from_parent()?;
+            }
+            return seccomp_unsafe::install(&seccomp_alone::filter(), false)
+                .map(drop)
+                .map_err(step("install", "the system call filter"));
         }
         // PID 1 may look into this process only while it is dumpable; execve makes it so again.
         credentials_unsafe::set_dumpable().map_err(step("prepare", "the command"))?;

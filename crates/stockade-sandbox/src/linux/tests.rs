@@ -33,6 +33,7 @@ fn walls(case: &str) -> Walls {
         "no-network" => walls.network = false,
         "landlock-alone" => {
             walls = Walls {
+                namespaces: true,
                 mounts: false,
                 landlock: true,
                 seccomp: false,
@@ -42,6 +43,7 @@ fn walls(case: &str) -> Walls {
         }
         "nothing" => {
             walls = Walls {
+                namespaces: true,
                 mounts: false,
                 landlock: false,
                 seccomp: false,

@@ -102,7 +102,7 @@ fn watch(pid: i32, set: &SignalSet, limit: Option<Duration>, leash: &Leash) -> i
 
 /// Ends every process that descends from this one, until none is left: a new one can only be
 /// a child of one that was there a moment before.
-fn end_descendants() {
+pub(super) fn end_descendants() {
     loop {
         let children = children();
         if children.is_empty() {

@@ -29,20 +29,23 @@ const BYTES_A_SECOND: u64 = 4 << 30;
 const LONGEST: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(20);
 
-/// What a [`Usage`] needs of the inside, from a process there: the `/proc` of its PID namespace and
-/// the list of its segments of System V, where this kernel has these.
-pub(crate) fn sources() -> io::Result<Vec<OwnedFd>> {
+/// What a [`Usage`] needs of the inside, from a process there: its `/proc` and, where it has namespaces
+/// of its own (`is_apart`) and this kernel has such, the list of their segments of System V.
+pub(crate) fn sources(is_apart: bool) -> io::Result<Vec<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let processes = rustix::fs::open("/proc", flags | OFlags::DIRECTORY, Mode::empty())?;
-    let segments = rustix::fs::open("/proc/sysvipc/shm", flags, Mode::empty());
+    let segments = || rustix::fs::open("/proc/sysvipc/shm", flags, Mode::empty()).ok();
+    let segments = if is_apart { segments() } else { None };
     Ok(std::iter::once(processes).chain(segments).collect())
 }
 
 /// Watches one run.
 #[derive(Debug)]
 pub(crate) struct Usage {
-    /// The `/proc` of the run's own PID namespace.
+    /// The `/proc` of the run's own PID namespace, or the host's.
     processes: OwnedFd,
+    /// In the host's: the process that all others of the run descend from.
+    root: Option<i32>,
     segments: Option<OwnedFd>,
     memory: u64,
     open_files: u64,
@@ -61,13 +64,14 @@ struct Seen {
 }
 
 impl Usage {
-    /// From now on, by what [`sources`] gave; `None` when it gave nothing.
-    pub(crate) fn of(sources: Vec<OwnedFd>, limits: &Limits) -> Option<Self> {
+    /// From now on, by what [`sources`] gave; `None` when it gave nothing. `root`: see there.
+    pub(crate) fn of(sources: Vec<OwnedFd>, root: Option<i32>, limits: &Limits) -> Option<Self> {
         let mut sources = sources.into_iter();
         let (processes, segments) = (sources.next()?, sources.next());
         let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
         let mut usage = Self {
             processes,
+            root,
             segments,
             memory: limits.memory_bytes,
             open_files: limits.open_files_in_all(),
@@ -114,10 +118,42 @@ impl Usage {
     }
 
     fn numbers(&self) -> Vec<String> {
-        let Ok(list) = rustix::fs::Dir::read_from(&self.processes) else { return Vec::new() };
+        match self.root {
+            None => self.names("."),
+            Some(root) => self.descendants(root),
+        }
+    }
+
+    /// Entries of a folder there that are numbers.
+    fn names(&self, folder: &str) -> Vec<String> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::openat(&self.processes, folder, flags, Mode::empty());
+        let Ok(list) = folder.and_then(rustix::fs::Dir::new) else { return Vec::new() };
         let names =
             list.flatten().filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok());
         names.map(|pid: u32| pid.to_string()).collect()
+    }
+
+    /// `root` and all below it; what is orphaned becomes a child of its.
+    fn descendants(&self, root: i32) -> Vec<String> {
+        let mut found = vec![root.to_string()];
+        let mut at = 0;
+        while let Some(pid) = found.get(at).cloned() {
+            at += 1;
+            for thread in self.names(&format!("{pid}/task")) {
+                let path = format!("{pid}/task/{thread}/children");
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                let Ok(file) = rustix::fs::openat(&self.processes, path, flags, Mode::empty())
+                else {
+                    continue;
+                };
+                let mut text = String::new();
+                // What ended meanwhile has none.
+                io::Read::read_to_string(&mut std::fs::File::from(file), &mut text).ok();
+                found.extend(text.split_ascii_whitespace().map(str::to_owned));
+            }
+        }
+        found
     }
 
     fn read(&self, path: &str, buffer: &mut [u8]) -> io::Result<usize> {
@@ -228,7 +264,7 @@ mod tests {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let processes = rustix::fs::open("/proc", flags, Mode::empty()).unwrap();
         let limits = Limits { memory_bytes: memory, open_files: files, ..Limits::for_memory(0) };
-        Usage { next: Instant::now(), ..Usage::of(vec![processes], &limits).unwrap() }
+        Usage { next: Instant::now(), ..Usage::of(vec![processes], None, &limits).unwrap() }
     }
 
     #[test]

@@ -1,0 +1,54 @@
+//! The filter of the second backend, where no namespace stands beside it and nobody answers trapped
+//! calls: no socket reaches anybody, and what belongs to the host's processes is refused by its
+//! number.
+
+use super::seccomp::{RULES, Rule, assemble};
+use super::sys::seccomp_unsafe::Instruction;
+
+const EPERM: i32 = libc::EPERM;
+const REFUSED: Rule = Rule::Deny(libc::EACCES);
+const NOT_OF_OTHERS: Rule = Rule::DenyUnlessZero { argument: 0, errno: EPERM };
+
+/// What stands in the place of namespaces and of the supervisor.
+const ALONE: &[(libc::c_long, Rule)] = &[
+    (libc::SYS_socket, Rule::UnixWithoutAddress),
+    (libc::SYS_socketpair, Rule::UnixWithoutAddress),
+    (libc::SYS_connect, REFUSED),
+    (libc::SYS_bind, REFUSED),
+    (libc::SYS_listen, REFUSED),
+    (libc::SYS_sendto, Rule::DenyUnlessZero { argument: 4, errno: libc::EACCES }),
+    // Shared memory, semaphores and messages of the host.
+    (libc::SYS_shmget, REFUSED),
+    (libc::SYS_shmat, REFUSED),
+    (libc::SYS_shmctl, REFUSED),
+    (libc::SYS_semget, REFUSED),
+    (libc::SYS_semop, REFUSED),
+    (libc::SYS_semtimedop, REFUSED),
+    (libc::SYS_semctl, REFUSED),
+    (libc::SYS_msgget, REFUSED),
+    (libc::SYS_msgsnd, REFUSED),
+    (libc::SYS_msgrcv, REFUSED),
+    (libc::SYS_msgctl, REFUSED),
+    (libc::SYS_mq_open, REFUSED),
+    (libc::SYS_mq_unlink, REFUSED),
+    // Limits and priorities of other processes: 0 is one's own.
+    (libc::SYS_prlimit64, NOT_OF_OTHERS),
+    (libc::SYS_setpriority, Rule::DenyUnlessZero { argument: 1, errno: EPERM }),
+    (libc::SYS_ioprio_set, Rule::DenyUnlessZero { argument: 1, errno: EPERM }),
+    (libc::SYS_sched_setscheduler, NOT_OF_OTHERS),
+    (libc::SYS_sched_setparam, NOT_OF_OTHERS),
+    (libc::SYS_sched_setattr, NOT_OF_OTHERS),
+];
+
+/// The program, for seccomp(2).
+pub(crate) fn filter() -> Vec<Instruction> {
+    // `sendmsg` and `sendmmsg` pass: of the sockets that can be had, none takes an address with a
+    // message. (One that came in as a standard stream might: `second` looks for those.)
+    let is_kept = |&(number, rule): &(libc::c_long, Rule)| {
+        !matches!(rule, Rule::Trap | Rule::TrapUnlessZero(_) | Rule::TrapBits { .. })
+            && !ALONE.iter().any(|(other, _)| *other == number)
+    };
+    let mut rules: Vec<_> = RULES.iter().copied().filter(is_kept).collect();
+    rules.extend_from_slice(ALONE);
+    assemble(rules)
+}
