@@ -5,10 +5,13 @@
 //! keys that it does not know ([`Event::Unknown`]); a key that is gone, or means something
 //! else, is a new [`SCHEMA`].
 
+mod question;
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
+pub use question::{Answer, Question};
 use serde::{Deserialize, Serialize};
 
 use crate::base64;
@@ -377,37 +380,6 @@ pub enum EditKind {
     Modified,
     /// It is gone.
     Deleted,
-}
-
-/// A question to the user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Question {
-    /// Ties `answer` to this.
-    pub id: String,
-    /// What would happen, in words.
-    pub effect: String,
-    /// What can be answered: `once`, `thread`, `project`, `deny`.
-    pub choices: Vec<String>,
-    /// Beginnings of commands that a yes may be meant for.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub prefixes: Vec<Vec<String>>,
-}
-
-/// An answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
-    /// That of the question.
-    pub id: String,
-    /// One of its choices.
-    pub answer: String,
-    /// Who or what answered: `terminal`, `client`, `timeout`, `no-terminal`, `flood`.
-    pub by: String,
-    /// For which commands a yes was meant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prefix: Option<Vec<String>>,
-    /// What was said with a no.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub word: Option<String>,
 }
 
 /// A refusal.

@@ -16,7 +16,7 @@ fn run(home: &Home, options: &[&str], script: &str) -> Output {
     command.output().unwrap()
 }
 
-/// Threat model, F1, F9 and N1 in the second backend.
+/// Threat model, F1, F9, N1: in the second backend.
 #[test]
 fn landlock_and_seccomp_hold_a_reading_run_alone() {
     let home = Home::new();
@@ -51,7 +51,7 @@ fn what_it_cannot_hold_is_refused_unless_the_user_lets_it_go() {
     assert_eq!(output.status.code(), Some(125), "a draft needs mounts: {}", text(&output));
 }
 
-/// Threat model, K2 in the second backend.
+/// Threat model, K2: in the second backend.
 #[test]
 fn nothing_outlives_a_run_and_the_guardian_cannot_be_ended() {
     let home = Home::new();

@@ -187,7 +187,7 @@ fn commands_that_read_run_and_those_that_nothing_makes_safe_ask() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Threat model, C: under `untrusted` nothing that writes runs unasked.
+    /// Under `untrusted` nothing that writes runs unasked.
     #[test]
     fn what_makes_a_reader_write_is_seen_wherever_it_stands(
         case in prop::sample::select(READERS),
