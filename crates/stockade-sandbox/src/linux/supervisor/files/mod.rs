@@ -28,6 +28,7 @@ pub(crate) use disk::Disk;
 pub(super) use open::Waiting;
 pub(super) use staged::Staged;
 use wish::Wish;
+pub(super) use wish::needs_umask;
 
 /// The judge of a run and what it remembers.
 #[derive(Debug)]

@@ -30,6 +30,37 @@ pub(super) enum Wish {
     Bind { socket: i32, address: Vec<u8> },
 }
 
+/// Whether the call may make something whose mode the umask cuts. Those that are known not to:
+/// they change names and modes of what is there, or open without making.
+pub(in crate::linux::supervisor) fn needs_umask(caller: &Caller<'_>, call: i64) -> bool {
+    let makes = |index: usize| {
+        let flags = OFlags::from_bits_retain(caller.integer(index).cast_unsigned());
+        flags.intersects(OFlags::CREATE | OFlags::TMPFILE)
+    };
+    match call {
+        libc::SYS_openat => makes(2),
+        libc::SYS_unlinkat
+        | libc::SYS_renameat
+        | libc::SYS_renameat2
+        | libc::SYS_linkat
+        | libc::SYS_symlinkat
+        | libc::SYS_truncate
+        | libc::SYS_fchmod
+        | libc::SYS_fchmodat
+        | FCHMODAT2 => false,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_open => makes(1),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_unlink
+        | libc::SYS_rmdir
+        | libc::SYS_rename
+        | libc::SYS_link
+        | libc::SYS_symlink
+        | libc::SYS_chmod => false,
+        _ => true,
+    }
+}
+
 const CWD: i32 = libc::AT_FDCWD;
 
 /// The arguments of one call.
