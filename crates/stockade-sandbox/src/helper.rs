@@ -23,7 +23,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 use stockade_policy::Approved;
 
-use crate::launch::{OWN_PROGRAM, Ties, WayOut, hang_on};
+use crate::launch::{OWN_PROGRAM, Ties, Told, WayOut, hang_on};
 use crate::linux::handover::{self, News};
 use crate::linux::leash::Leash;
 use crate::linux::{Doors, duplicate_stdio, install_stdio, needs_way_out};
@@ -213,7 +213,12 @@ fn serve(channel: UnixStream) -> ExitCode {
     let leash = Leash::on(channel);
     let result = match installed {
         Ok(()) => {
-            let mut tell = |text: &str| leash.tell(&News::Note(text.to_owned()));
+            let mut tell = |told: Told<'_>| match told {
+                Told::Note(text) => leash.tell(&News::Note(text.to_owned())),
+                // Nobody reads the channel while the command runs; inside they are in the file
+                // that `$STOCKADE_DENIALS` names.
+                Told::Denied(_) | Told::DeniedMore(_) => {}
+            };
             let way_out = WayOut::Elsewhere(way_out);
             hang_on(&launch, &leash, Ties { tell: &mut tell, way_out })
         }

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stockade_policy::{AbsPath, Approved, Mode, Policy};
+use stockade_policy::{AbsPath, Approved, Denial, Mode, Policy};
 
 use crate::SetupError;
 use crate::linux::Doors;
@@ -89,11 +89,22 @@ pub enum Exceeded {
     },
 }
 
-/// Is called with what the user should know of a boundary.
-pub(crate) type Tell<'a> = &'a mut dyn FnMut(&str);
+/// What is told of a run while it lives.
+#[derive(Debug)]
+pub enum Told<'a> {
+    /// What the user should know of the boundary; before the command runs.
+    Note(&'a str),
+    /// Something was refused: each operation on each path once.
+    Denied(Denial),
+    /// So many further calls were refused, beyond the kinds that are told.
+    DeniedMore(u64),
+}
+
+/// Is called with what is told.
+pub(crate) type Tell<'a> = &'a mut dyn FnMut(Told<'_>);
 
 /// Runs the command to its end. When this returns, nothing that the command started is left.
-/// `tell` is called, before the command runs, with what the user should know of its boundary.
+/// `tell` is called with what the user should know of its boundary, and with what is refused.
 ///
 /// # Errors
 ///
@@ -104,7 +115,7 @@ pub(crate) type Tell<'a> = &'a mut dyn FnMut(&str);
 /// be started, and returns at once; its error ends the run.
 pub fn launch(
     launch: Approved<Launch>,
-    tell: &mut dyn FnMut(&str),
+    tell: &mut dyn FnMut(Told<'_>),
     serve: impl FnOnce(Doors) -> io::Result<()>,
 ) -> Result<Outcome, SetupError> {
     // Left to the end of the process: to free it page by page in a process that was forked copies

@@ -19,7 +19,7 @@ mod stdio;
 pub use error::SetupError;
 pub use helper::{Running, enter_if_helper, spawn};
 pub use interrupts::Interrupts;
-pub use launch::{Command, Exceeded, Launch, Layer, OWN_PROGRAM, Outcome, launch};
+pub use launch::{Command, Exceeded, Launch, Layer, OWN_PROGRAM, Outcome, Told, launch};
 pub use linux::{Answer, Doors, Knock, SocketMaker};
 pub use linux::{Owner, Probe, become_user, owner_of, probe};
 pub use stdio::Stdio;

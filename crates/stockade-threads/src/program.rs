@@ -12,7 +12,9 @@ use crate::ended::{Ended, not_in_diff, title, with_causes};
 use crate::judge::Judge;
 use crate::local::{LocalError, Looked};
 use crate::place::walls;
-use crate::record::{CommandFinished, CommandStarted, Decision, Event, Kind, Message, Role, State};
+use crate::record::{
+    CommandFinished, CommandStarted, Decision, Denial, Event, Kind, Message, Role, State,
+};
 use crate::store::{NewThread, Store, StoreError, Thread};
 use crate::surroundings;
 
@@ -108,8 +110,8 @@ impl Programmed {
         store.forget(self.thread).ok();
     }
 
-    /// It has ended, with `exit` for a shell.
-    pub fn finish(self, state: State, exit: u8) -> Ended {
+    /// It has ended, with `exit` for a shell; `denials` were refused to it.
+    pub fn finish(self, state: State, exit: u8, denials: Vec<Denial>) -> Ended {
         let Self { thread, looked } = self;
         let finished = Event::CommandFinished(CommandFinished {
             id: COMMAND.to_owned(),
@@ -117,7 +119,7 @@ impl Programmed {
             output: String::new(),
             // Its output was its own, and not ours to keep.
             truncated: true,
-            denials: Vec::new(),
+            denials,
         });
         let record = || -> Result<(u64, Vec<String>), String> {
             let words = |error: StoreError| with_causes(&error);

@@ -413,6 +413,14 @@ impl Denial {
     }
 }
 
+impl From<&stockade_policy::Denial> for Denial {
+    fn from(denial: &stockade_policy::Denial) -> Self {
+        let target = denial.target.as_os_str();
+        let alternatives = denial.alternatives.clone();
+        Self { alternatives, ..Self::new(denial.op.as_str(), target, &denial.decided_by) }
+    }
+}
+
 /// A connection through the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {

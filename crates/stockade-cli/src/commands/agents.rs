@@ -10,6 +10,7 @@ use stockade_agents::{Recipe, Recipes};
 use stockade_config::Env;
 use stockade_sandbox::Outcome;
 
+use super::refused::Refused;
 use super::{boundary, run};
 use crate::cli::BoundaryArgs;
 use crate::failure::Failure;
@@ -168,7 +169,8 @@ fn probe(arguments: &ProbeArgs, recipes: &Recipes) -> Result<u8, Failure> {
     if !ready.is_known {
         return Err(run::not_the_users(&program));
     }
-    let outcome = run::typed(ready.launch, &flags, &env, &Arc::default())?;
+    let outcome =
+        run::typed(ready.launch, &flags, &env, (&Arc::default(), &mut Refused::default()))?;
     let name = recipe.name();
     match outcome {
         Outcome::Exited(0) => {

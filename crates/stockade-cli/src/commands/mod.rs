@@ -13,6 +13,7 @@ pub(crate) mod doctor;
 pub(crate) mod explain;
 mod found;
 pub(crate) mod local;
+mod refused;
 pub(crate) mod rules;
 pub(crate) mod run;
 mod run_log;

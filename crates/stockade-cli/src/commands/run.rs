@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -10,12 +10,13 @@ use std::sync::Arc;
 use stockade_agents::{Kind, Recipe, Recipes, State};
 use stockade_config::{Env, Loaded, Needs, Request};
 use stockade_policy::{Mode, Reason, Review, Verdict, review};
-use stockade_sandbox::{Command, Exceeded, Launch, Outcome, SetupError};
+use stockade_sandbox::{Command, Exceeded, Launch, Outcome, SetupError, Told};
 use stockade_threads::caches::Held;
 use stockade_threads::local::Ended;
 use stockade_threads::network::{Blocked, Connections, Event, NetworkService};
 use stockade_threads::{Bounds, Judge, Program, Programmed, record};
 
+use super::refused::Refused;
 use super::{boundary, found, local, run_log};
 use crate::cli::{BoundaryArgs, RunArgs};
 use crate::failure::Failure;
@@ -49,8 +50,10 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
     }
     let (loaded, policy) = (&ready.loaded, &mut ready.launch.policy);
     let log = run_log::begin(&arguments.boundary, (&env, &ready.argv), loaded, policy)?;
-    let outcome = typed(ready.launch, &arguments.boundary, &env, &log.connections);
-    log.end(&ready.loaded, &outcome);
+    let mut refused = Refused::default();
+    let seen = (&log.connections, &mut refused);
+    let outcome = typed(ready.launch, &arguments.boundary, &env, seen);
+    log.end(&ready.loaded, &outcome, refused.recorded());
     Ok(status(outcome?))
 }
 
@@ -138,7 +141,8 @@ pub(super) fn recorded(
     let thread = Programmed::begin(&store, (&judge, &bounds), program)?;
     store.hide(&mut launch.policy);
     launch.layers = thread.layers();
-    let outcome = match typed(launch, flags, env, &Arc::default()) {
+    let mut refused = Refused::default();
+    let outcome = match typed(launch, flags, env, (&Arc::default(), &mut refused)) {
         Ok(outcome) => outcome,
         Err(failure) => {
             thread.forget(&store);
@@ -151,7 +155,7 @@ pub(super) fn recorded(
         Outcome::Killed(_) => record::State::Interrupted,
         Outcome::Exited(_) | Outcome::TimedOut(_) | Outcome::OverLimit(_) => record::State::Failed,
     };
-    let ended = thread.finish(state, exit);
+    let ended = thread.finish(state, exit, refused.recorded());
     if !flags.quiet {
         for note in &ended.notes {
             ui::say("stockade", note);
@@ -169,8 +173,9 @@ pub(super) fn typed(
     launch: Launch,
     arguments: &BoundaryArgs,
     env: &Env,
-    connections: &Arc<Connections>,
+    (connections, refused): (&Arc<Connections>, &mut Refused),
 ) -> Result<Outcome, Failure> {
+    let workspace = launch.policy.workspace.clone();
     let mut tell = |text: &str| {
         if !arguments.quiet {
             ui::say("stockade", text);
@@ -182,7 +187,16 @@ pub(super) fn typed(
     let serve = |doors| network.serve(doors);
     match review(launch, &[(Verdict::Allow, Reason::Typed)]) {
         Review::Allowed(launch) => {
-            let outcome = launched(stockade_sandbox::launch(launch, &mut tell, serve), env);
+            let mut take = |told: Told<'_>| match told {
+                Told::Note(text) => tell(text),
+                Told::Denied(_) | Told::DeniedMore(_) => refused.take(told),
+            };
+            let outcome = launched(stockade_sandbox::launch(launch, &mut take, serve), env);
+            if std::io::stderr().is_terminal()
+                && let Some(line) = refused.line(workspace.as_path())
+            {
+                tell(&line);
+            }
             say_blocked(&network.blocked(), &mut tell);
             say_unreached(&network.unreached(), &mut tell);
             outcome

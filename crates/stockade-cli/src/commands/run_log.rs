@@ -10,7 +10,7 @@ use stockade_config::{Env, Loaded};
 use stockade_policy::{AbsPath, Policy};
 use stockade_sandbox::Outcome;
 use stockade_threads::network::Connections;
-use stockade_threads::record::State;
+use stockade_threads::record::{Denial, State};
 use stockade_threads::{NewRun, RunEnd, RunRecord, place};
 
 use super::boundary;
@@ -69,8 +69,13 @@ pub(super) fn begin(
 }
 
 impl RunLog {
-    /// Ends it with how the run ended, or why it could not begin.
-    pub(super) fn end(self, loaded: &Loaded, outcome: &Result<Outcome, Failure>) {
+    /// Ends it with how the run ended, or why it could not begin, and what was refused.
+    pub(super) fn end(
+        self,
+        loaded: &Loaded,
+        outcome: &Result<Outcome, Failure>,
+        denials: Vec<Denial>,
+    ) {
         let Some(record) = self.record else { return };
         let (state, exit, summary) = match outcome {
             Ok(Outcome::Exited(0)) => (State::Completed, 0, "exit 0".to_owned()),
@@ -94,7 +99,7 @@ impl RunLog {
                 exit,
                 summary,
                 has_run: outcome.is_ok(),
-                denials: Vec::new(),
+                denials,
                 connections: self.connections.take(),
                 sources: loaded.sources(),
             },

@@ -2,6 +2,7 @@
 //! killed at any moment; and what becomes of roots of every shape.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod denials;
 mod doctor;
 mod draft;
 mod leftovers;

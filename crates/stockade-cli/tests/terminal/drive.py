@@ -187,4 +187,18 @@ def large_output():
     check(t.wait() == 0, "the status is lost")
 
 
+def refused():
+    script = "echo > ../outside; : > inside; mkdir -p .git/hooks; echo > .git/hooks/x; exit 3"
+    t = Terminal(STOCKADE, "run", "--", "sh", "-c", script)
+    t.expect("calls were refused: write of ")
+    t.expect("outside (outside the writable roots)")
+    t.expect("--add-dir FOLDER")
+    check(t.wait() == 3, "the status is lost")
+    for command in (f"{STOCKADE} run -q -- sh -c '{script}'",
+                    f"{STOCKADE} run -- sh -c '{script}' 2> said; grep -v '^sh: ' said",
+                    f"{STOCKADE} run -- sh -c ': > inside'"):
+        t = Terminal("sh", "-c", command + "; echo the-end")
+        check(b"refused" not in t.expect("the-end"), "it is said where nobody asked")
+
+
 globals()[SCENARIO]()

@@ -36,4 +36,5 @@ scenarios!(
     mixed_descriptors,
     no_terminal,
     large_output,
+    refused,
 );

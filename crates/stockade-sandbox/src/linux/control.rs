@@ -15,6 +15,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
+use stockade_policy::{Denial, Operation};
+
 use super::failure::Failure;
 
 /// Longest packet: a step's words and a path (`PATH_MAX`, 4096 bytes).
@@ -53,6 +55,10 @@ pub(crate) enum Report {
     NotRun(PathBuf, i32),
     /// What the user should know of the boundary.
     Note(String),
+    /// Something was refused.
+    Denied(Denial),
+    /// So many further calls were refused.
+    DeniedMore(u64),
     /// The command runs.
     Started,
     /// The master side of the inner terminal comes with this.
@@ -139,6 +145,12 @@ impl Report {
                 packet.truncate(PACKET_MAX);
                 packet
             }
+            Self::Denied(denial) => encode_denial(denial),
+            Self::DeniedMore(count) => {
+                let mut packet = number(b'c', 0);
+                packet.extend(count.to_le_bytes());
+                packet
+            }
             Self::Started => number(b'r', 0),
             Self::Terminal => number(b't', 0),
             Self::Listeners => number(b'l', 0),
@@ -166,6 +178,11 @@ impl Report {
             }
             b'n' => Ok(Self::NotRun(path(rest), value)),
             b'i' => Ok(Self::Note(String::from_utf8_lossy(rest).into_owned())),
+            b'd' => Ok(Self::Denied(decode_denial(value, rest)?)),
+            b'c' => {
+                let count = rest.try_into().map_err(|_other| invalid("count"))?;
+                Ok(Self::DeniedMore(u64::from_le_bytes(count)))
+            }
             b'r' => Ok(Self::Started),
             b't' => Ok(Self::Terminal),
             b'l' => Ok(Self::Listeners),
@@ -184,6 +201,11 @@ impl Report {
         send(to, &self.encode(), descriptors)
     }
 
+    /// Sends the report if that does not block; `WouldBlock` otherwise.
+    pub(crate) fn try_send(&self, to: impl AsFd) -> io::Result<()> {
+        send_with(to, &self.encode(), &[], SendFlags::DONTWAIT)
+    }
+
     /// Takes the next report and its descriptors; `Ok(None)` when PID 1 is gone.
     pub(crate) fn receive(from: impl AsFd) -> io::Result<Option<(Self, Vec<OwnedFd>)>> {
         let (packet, descriptors) = receive(from)?;
@@ -194,8 +216,43 @@ impl Report {
     }
 }
 
+/// The operation's number, then texts with a zero byte between them. What is too long is cut at
+/// the end, where the alternatives are.
+fn encode_denial(denial: &Denial) -> Vec<u8> {
+    let number = Operation::ALL.iter().position(|op| *op == denial.op).unwrap_or_default();
+    let mut packet = vec![b'd'];
+    packet.extend(u32::try_from(number).unwrap_or_default().to_le_bytes());
+    let texts = std::iter::once(&denial.decided_by).chain(&denial.alternatives);
+    let target = denial.target.as_os_str().as_bytes();
+    for text in std::iter::once(target).chain(texts.map(String::as_bytes)) {
+        packet.extend(text.iter().filter(|byte| **byte != 0));
+        packet.push(0);
+    }
+    packet.truncate(PACKET_MAX);
+    packet
+}
+
+fn decode_denial(number: i32, rest: &[u8]) -> io::Result<Denial> {
+    let op = usize::try_from(number).ok().and_then(|number| Operation::ALL.get(number));
+    let op = *op.ok_or_else(|| invalid("operation"))?;
+    let mut texts = rest.strip_suffix(&[0]).unwrap_or(rest).split(|byte| *byte == 0);
+    let target = OsString::from_vec(texts.next().unwrap_or_default().to_vec());
+    let mut texts = texts.map(|text| String::from_utf8_lossy(text).into_owned());
+    let decided_by = texts.next().unwrap_or_default();
+    Ok(Denial { op, target: target.into(), decided_by, alternatives: texts.collect() })
+}
+
 /// Sends one packet with `descriptors`.
 pub(super) fn send(to: impl AsFd, packet: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
+    send_with(to, packet, descriptors, SendFlags::empty())
+}
+
+fn send_with(
+    to: impl AsFd,
+    packet: &[u8],
+    descriptors: &[OwnedFd],
+    flags: SendFlags,
+) -> io::Result<()> {
     let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -203,7 +260,7 @@ pub(super) fn send(to: impl AsFd, packet: &[u8], descriptors: &[OwnedFd]) -> io:
         return Err(invalid("too many descriptors"));
     }
     let parts = [io::IoSlice::new(packet)];
-    rustix::net::sendmsg(to, &parts, &mut control, SendFlags::NOSIGNAL)?;
+    rustix::net::sendmsg(to, &parts, &mut control, flags | SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
@@ -258,6 +315,24 @@ mod tests {
         assert_eq!((got.step.as_str(), got.subject, got.errno), ("open", subject, 2));
         drop(near);
         assert!(Report::receive(&far).unwrap().is_none(), "the end of the other side");
+    }
+
+    #[test]
+    fn a_denial_survives_the_wire_and_a_full_socket_does_not_block() {
+        let (near, far) = pair().unwrap();
+        let denial = Denial {
+            op: Operation::Unreadable,
+            target: OsString::from_vec(b"/a\n\xff b".to_vec()).into(),
+            decided_by: "a name".to_owned(),
+            alternatives: vec!["one".to_owned(), "two".to_owned()],
+        };
+        Report::Denied(denial.clone()).send(&near, &[]).unwrap();
+        let Some((Report::Denied(got), _)) = Report::receive(&far).unwrap() else {
+            panic!("not a denial");
+        };
+        assert_eq!(got, denial);
+        let full = (0..100_000).find_map(|_| Report::DeniedMore(1).try_send(&near).err());
+        assert_eq!(full.unwrap().kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]

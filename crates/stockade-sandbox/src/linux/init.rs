@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit};
@@ -16,9 +18,9 @@ use super::control::{End, Order, Report};
 use super::failure::{Failure, step};
 use super::gate::{self, Gate};
 use super::mounts;
-use super::plan::Plan;
+use super::plan::{Plan, RUNTIME};
 use super::stdio::Reopened;
-use super::supervisor::{Beneath, Files, Supervisor};
+use super::supervisor::{Beneath, Denials, Files, Supervisor};
 use super::sys::exec_unsafe;
 use super::sys::process_unsafe::{self, Change, Fork};
 use super::sys::signal_unsafe::{self, SignalSet};
@@ -26,6 +28,9 @@ use super::sys::{credentials_unsafe, socket_unsafe};
 use super::target::{self, Refusal, Target};
 use super::{landlock, terminal, unconfined, usage};
 use crate::Command;
+
+/// Names the list of refusals to the programs inside.
+const DENIALS_VARIABLE: &str = "STOCKADE_DENIALS";
 
 /// What PID 1 is born with.
 #[derive(Debug)]
@@ -85,9 +90,12 @@ impl Inside<'_> {
             self.network()?;
         }
         let mut beneath = Beneath::new();
+        let mut list = None;
         if self.plan.walls.mounts {
             beneath = mounts::beneath(self.plan)?;
-            if let Some(note) = mounts::build(self.plan)? {
+            let built = mounts::build(self.plan)?;
+            list = built.denials;
+            if let Some(note) = built.note {
                 let note = Report::Note(note.to_owned());
                 note.send(&self.channel, &[]).map_err(step("reach", "the parent"))?;
             }
@@ -116,7 +124,7 @@ impl Inside<'_> {
             kept |= 1 << credentials_unsafe::CAP_NET_BIND_SERVICE;
         }
         credentials_unsafe::keep_capabilities(kept).map_err(step("drop", "capabilities"))?;
-        self.start_target(slave, (reopened, beneath))
+        self.start_target(slave, (reopened, beneath, list))
     }
 
     /// The way out, for the supervisor. Nothing is forked any more, so there may be threads.
@@ -124,6 +132,12 @@ impl Inside<'_> {
         let Some(channel) = self.gate.take() else { return Ok(None) };
         gate::make_sockets(&channel).map_err(step("offer", "sockets"))?;
         Ok(Some(Gate::new(channel)))
+    }
+
+    fn denials(&self, list: Option<File>) -> io::Result<Arc<Denials>> {
+        let walls = self.plan.walls;
+        let canary = (walls.canary && walls.mounts).then(|| self.plan.canary.clone());
+        Ok(Arc::new(Denials::new(self.channel.try_clone()?, list, canary)))
     }
 
     fn map_ids(&self) -> Result<(), Failure> {
@@ -203,11 +217,13 @@ impl Inside<'_> {
     fn start_target(
         &mut self,
         slave: Option<OwnedFd>,
-        (reopened, beneath): (Reopened, Beneath),
+        (reopened, beneath, list): (Reopened, Beneath, Option<File>),
     ) -> Result<Option<Running>, Failure> {
         let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
         let (status_read, status_write) = pipe().map_err(step("make", "a pipe"))?;
         let (go_read, go_write) = pipe().map_err(step("make", "a pipe"))?;
+        let denials = self.denials(list).map_err(step("reach", "the parent"))?;
+        let command = with_list(self.command, &denials);
         let child_signals = SignalSet::of(&[libc::SIGCHLD]);
         signal_unsafe::block(&child_signals).map_err(step("block", "SIGCHLD"))?;
         let signals =
@@ -219,7 +235,7 @@ impl Inside<'_> {
                 let terminals = self.terminals;
                 let target = Target {
                     plan: self.plan,
-                    command: self.command,
+                    command: &command,
                     mask: self.mask,
                     ignored: self.ignored,
                     terminal: slave.map(|slave| (slave, terminals)),
@@ -238,8 +254,10 @@ impl Inside<'_> {
         let supervisor = if self.plan.walls.seccomp && self.plan.walls.namespaces {
             match take_listener(pid, &status)? {
                 Some(listener) => {
-                    let files = self.plan.guard.clone().map(|guard| Files::new(guard, beneath));
-                    let started = Supervisor::start(listener, files, self.open_gate()?);
+                    let files = |guard| Files::new(guard, beneath, self.plan.writable());
+                    let files = self.plan.guard.clone().map(files);
+                    let told = Arc::clone(&denials);
+                    let started = Supervisor::start(listener, files, self.open_gate()?, told);
                     Some(started.map_err(step("start", "the supervisor"))?)
                 }
                 None => return Err(read_refusal(&status).map_or_else(lost, as_failure)),
@@ -248,8 +266,19 @@ impl Inside<'_> {
             None
         };
         File::from(go_write).write_all(&[1]).map_err(step("start", "the command"))?;
-        Ok(Some(Running { pid, status: Some(status), signals, supervisor, reopened }))
+        Ok(Some(Running { pid, status: Some(status), signals, supervisor, denials, reopened }))
     }
+}
+
+/// The command, told where to read what was refused to it.
+fn with_list(command: &Command, denials: &Denials) -> Command {
+    let mut command = command.clone();
+    command.environment.retain(|(name, _)| name != DENIALS_VARIABLE);
+    if denials.has_list() {
+        let path = Path::new(RUNTIME).join(mounts::DENIALS);
+        command.environment.push((DENIALS_VARIABLE.into(), path.into()));
+    }
+    command
 }
 
 /// Lowers a limit of this process and its children to `most`.
@@ -388,6 +417,7 @@ struct Running {
     status: Option<File>,
     signals: OwnedFd,
     supervisor: Option<Supervisor>,
+    denials: Arc<Denials>,
     reopened: Reopened,
 }
 
@@ -513,6 +543,7 @@ impl Running {
             return Ok(Some(0));
         }
         self.reopened.give_positions_back();
+        self.denials.finish();
         Report::Ended(end).send(&inside.channel, &[])?;
         Ok(Some(0))
     }

@@ -8,6 +8,7 @@
 //! every path is opened without following a single symbolic link, so that nothing that was
 //! planted or swapped meanwhile can lead a mount elsewhere.
 
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
@@ -21,13 +22,16 @@ use super::failure::{Failure, step};
 use super::layers::{self, Caches};
 use super::masks::Masks;
 use super::names;
-use super::plan::{Content, Placement, Plan};
+use super::plan::{Content, Placement, Plan, RUNTIME};
 use super::supervisor::Beneath;
 use super::sys::mount_unsafe::{Attributes, mount_setattr};
 
 /// Where the private tmpfs stands while the view is built. `/proc` exists on every system
 /// and gets a mount of its own at the end.
 const SCAFFOLD: &str = "/proc";
+
+/// The name of the list of refusals, in [`RUNTIME`].
+pub(crate) const DENIALS: &str = "stockade-denials.jsonl";
 
 const READ_ONLY: u64 = MountAttrFlags::MOUNT_ATTR_RDONLY.bits() as u64;
 const NO_DEVICES: u64 = MountAttrFlags::MOUNT_ATTR_NODEV.bits() as u64;
@@ -43,10 +47,18 @@ const PROC_READ_ONLY_ROOT: [&str; 5] = ["irq", "bus", "fs", "acpi", "scsi"];
 const PROC_HIDDEN_ROOT: [&str; 8] =
     ["kcore", "keys", "key-users", "kmsg", "timer_list", "kpagecount", "kpageflags", "kpagecgroup"];
 
+/// What becomes of a view beside what it shows.
+#[derive(Debug)]
+pub(crate) struct Built {
+    /// What the user should know of it.
+    pub(crate) note: Option<&'static str>,
+    /// Where refusals are written; nobody inside can.
+    pub(crate) denials: Option<File>,
+}
+
 /// Builds the whole view. The caller is PID 1 of new mount and PID namespaces.
 ///
-/// What the user should know of it is told.
-pub(crate) fn build(plan: &Plan) -> Result<Option<&'static str>, Failure> {
+pub(crate) fn build(plan: &Plan) -> Result<Built, Failure> {
     layers::lay(&plan.layers)?;
     let (caches, note) = plan.caches.as_ref().map(layers::caches).unwrap_or_default();
     let kept = capture(plan, caches.as_ref())?;
@@ -63,6 +75,7 @@ pub(crate) fn build(plan: &Plan) -> Result<Option<&'static str>, Failure> {
     mount_setattr(tree.as_fd(), attributes).map_err(step("make read-only", "/"))?;
 
     let scratch = Scratch::mount(plan)?;
+    let mut denials = None;
     let mut synthetic: Vec<(AbsPath, String)> = Vec::new();
     let mut places = plan.placements.iter().zip(kept).enumerate();
     // What is inside a private or hidden folder needs a mount point there, made while the
@@ -85,6 +98,12 @@ pub(crate) fn build(plan: &Plan) -> Result<Option<&'static str>, Failure> {
         });
         let source = scratch.source_for(placement, index, nested)?;
         if let Source::Own(name) = &source {
+            if placement.path.as_path() == Path::new(RUNTIME)
+                && placement.content == Content::PrivateEmpty
+                && plan.guard.is_some()
+            {
+                denials = Some(scratch.make_list(name)?);
+            }
             synthetic.push((placement.path.clone(), name.clone()));
         }
         work.push((placement, tree, source));
@@ -101,7 +120,7 @@ pub(crate) fn build(plan: &Plan) -> Result<Option<&'static str>, Failure> {
     // The scratch is left where it stands, below the `/proc` that comes now: to unmount it
     // would wait for a grace period of the kernel's, about a tenth of a start.
     proc_view()?;
-    Ok(note)
+    Ok(Built { note, denials })
 }
 
 /// The writable roots that hold something protected, as the host has them: a way to what a
@@ -308,6 +327,21 @@ impl Scratch {
         Ok(Source::Own(name))
     }
 
+    /// Makes the list of refusals in the folder `name`, which is shown read-only.
+    fn make_list(&self, name: &str) -> Result<File, Failure> {
+        let make = || -> io::Result<File> {
+            let path = Path::new(name).join(DENIALS);
+            let flags =
+                OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
+            let mode = Mode::from_raw_mode(0o444);
+            let file = rustix::fs::openat(&self.root, path, flags, mode)?;
+            // Made under the user's umask.
+            rustix::fs::fchmod(&file, mode)?;
+            Ok(file.into())
+        };
+        make().map_err(step("make", Path::new(RUNTIME).join(DENIALS)))
+    }
+
     /// Makes the path at which the host's `tree` will be mounted inside a folder of ours.
     fn make_mount_point(
         &self,
@@ -371,7 +405,7 @@ fn names_view(scratch: &Scratch, contents: &[String; 3]) -> Result<(), Failure> 
             let file = rustix::fs::openat(&scratch.root, *name, flags, Mode::from_raw_mode(0o444))?;
             // Made under the user's umask.
             rustix::fs::fchmod(&file, Mode::from_raw_mode(0o444))?;
-            std::fs::File::from(file).write_all(content.as_bytes())
+            File::from(file).write_all(content.as_bytes())
         };
         make().map_err(step("make a file for", &path))?;
         let tree = subtree(&scratch.root, name)?;

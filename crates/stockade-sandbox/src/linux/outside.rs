@@ -25,7 +25,7 @@ use super::sys::signal_unsafe::{self, SignalSet};
 use super::terminal::{self, Terminal};
 use super::unconfined;
 use super::usage::Usage;
-use crate::launch::{OWN_PROGRAM, Tell, Ties, WayOut};
+use crate::launch::{OWN_PROGRAM, Tell, Ties, Told, WayOut};
 use crate::{Command, Launch, Outcome, SetupError};
 
 /// Signals that are passed on to the command.
@@ -423,7 +423,15 @@ impl Outside<'_> {
                 Err(SetupError::NotRun { program, source: io::Error::from_raw_os_error(errno) })
             }
             Report::Note(text) => {
-                (self.tell)(&text);
+                (self.tell)(Told::Note(&text));
+                Ok(None)
+            }
+            Report::Denied(denial) => {
+                (self.tell)(Told::Denied(denial));
+                Ok(None)
+            }
+            Report::DeniedMore(count) => {
+                (self.tell)(Told::DeniedMore(count));
                 Ok(None)
             }
             Report::Started => {

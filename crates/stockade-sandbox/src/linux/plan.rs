@@ -155,7 +155,7 @@ const EVERYWHERE: [&str; 2] = ["0.0.0.0/0", "::/0"];
 const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
 
 /// Sockets, pid files and other doors to host services live here.
-const RUNTIME: &str = "/run";
+pub(super) const RUNTIME: &str = "/run";
 
 /// What is below [`RUNTIME`] and no door: the system itself, on NixOS.
 const RUNTIME_READABLE: [&str; 2] = ["/run/current-system", "/run/opengl-driver"];
@@ -205,6 +205,15 @@ impl Plan {
             guard: Guard::of(policy),
             walls: Walls::ALL,
         }
+    }
+
+    /// Where the view lets write.
+    pub(crate) fn writable(&self) -> Vec<PathBuf> {
+        let writes = |content| {
+            matches!(content, Content::Writable | Content::PrivateWritable | Content::Cached)
+        };
+        let all = self.placements.iter().filter(|placement| writes(placement.content));
+        all.map(|placement| placement.path.as_path().to_owned()).collect()
     }
 
     /// Which calls PID 1 carries out.

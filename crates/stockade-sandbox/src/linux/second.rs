@@ -21,7 +21,7 @@ use super::leash::Leash;
 use super::outside;
 use super::plan::{Content, Placement, Plan, Walls};
 use super::sys::{exec_unsafe, landlock_unsafe};
-use crate::launch::{Tell, Ties, WayOut};
+use crate::launch::{Tell, Ties, Told, WayOut};
 use crate::{Command, Launch, Outcome, SetupError};
 
 /// Landlock cuts off signals and abstract sockets since.
@@ -86,9 +86,9 @@ pub(super) fn launch(
     }
     let temporary = Temporary::make()
         .map_err(|error| SetupError::Host("make a private temporary folder".into(), error))?;
-    tell(WEAKER);
+    tell(Told::Note(WEAKER));
     for what in lost {
-        tell(&format!("--degrade: not held: {what}"));
+        tell(Told::Note(&format!("--degrade: not held: {what}")));
     }
     let plan = narrowed(plan, &temporary.path);
     let command = moved(&launch.command, &temporary.path);

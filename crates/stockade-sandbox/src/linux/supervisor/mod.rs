@@ -8,6 +8,7 @@
 //! Invariant: no error leaves a caller waiting; it is answered with an errno.
 
 mod caller;
+mod denials;
 mod files;
 mod messages;
 mod place;
@@ -26,6 +27,7 @@ use super::sys::process_unsafe;
 use super::sys::seccomp_unsafe::{self as seccomp, Answer, Notification};
 
 use caller::Caller;
+pub(crate) use denials::Denials;
 pub(crate) use files::{Beneath, Files};
 use files::{Done, Stop};
 
@@ -49,6 +51,8 @@ struct Shared {
     files: Option<Files>,
     /// Where connections to hosts get out.
     gate: Option<Arc<Gate>>,
+    /// Who is told of what is refused.
+    denials: Arc<Denials>,
 }
 
 impl Supervisor {
@@ -61,9 +65,10 @@ impl Supervisor {
         listener: OwnedFd,
         files: Option<Files>,
         gate: Option<Gate>,
+        denials: Arc<Denials>,
     ) -> io::Result<Self> {
         seccomp::prefer_same_cpu(listener.as_fd());
-        let shared = Arc::new(Shared { listener, files, gate: gate.map(Arc::new) });
+        let shared = Arc::new(Shared { listener, files, gate: gate.map(Arc::new), denials });
         for _ in 0..WORKERS {
             let shared = Arc::clone(&shared);
             let work = move || {
@@ -176,9 +181,11 @@ impl Shared {
                     let given = Ok(Done::File { file, close_on_exec });
                     shared.finish(call.id, given)?;
                     let caller = Caller::new(&shared.listener, &call);
-                    if let Some(files) = &shared.files {
-                        // What is refused now is not written; the caller has closed it.
-                        files.settle(&caller, &staged).ok();
+                    // What is refused now is not written; the caller has closed it.
+                    if let Some(files) = &shared.files
+                        && let Err(Stop::Denied(denial)) = files.settle(&caller, &staged)
+                    {
+                        shared.denials.note(&denial);
                     }
                     Ok(())
                 })
@@ -203,7 +210,15 @@ impl Shared {
                 }
             }
             Err(Stop::Error(error)) => errno(&error),
-            Err(Stop::Denied(_)) => Answer::Errno(libc::EACCES),
+            // Noted first: who gets the answer finds it in the list.
+            Err(Stop::Denied(denial)) => {
+                self.denials.note(&denial);
+                Answer::Errno(libc::EACCES)
+            }
+            Err(Stop::Outside(denial)) => {
+                self.denials.note(&denial);
+                Answer::Errno(libc::EROFS)
+            }
             // Both are for others to deal with, who have by now.
             Err(Stop::Notable) | Ok(Done::Waits(_) | Done::Staged { .. }) => {
                 Answer::Errno(libc::EPERM)

@@ -8,6 +8,7 @@ mod config;
 mod disk;
 mod names;
 mod open;
+mod outside;
 mod staged;
 mod wish;
 
@@ -36,6 +37,8 @@ pub(crate) struct Files {
     guard: Guard,
     disk: Disk,
     configs: Configs,
+    /// Where the view lets write, for what is said of the rest.
+    writable: Vec<PathBuf>,
     /// Held shared by ordinary calls, alone by those that are judged by more than their path.
     order: RwLock<()>,
 }
@@ -74,6 +77,8 @@ pub(super) enum Stop {
     Error(io::Error),
     /// Refused.
     Denied(Box<Denial>),
+    /// Refused by a mount that is read-only, with the kernel's own word for it.
+    Outside(Box<Denial>),
 }
 
 impl From<io::Error> for Stop {
@@ -97,9 +102,9 @@ pub(super) struct Turn<'a> {
 }
 
 impl Files {
-    pub(crate) fn new(guard: Guard, beneath: Beneath) -> Self {
+    pub(crate) fn new(guard: Guard, beneath: Beneath, writable: Vec<PathBuf>) -> Self {
         let disk = Disk::now();
-        Self { guard, disk, configs: Configs::new(beneath), order: RwLock::new(()) }
+        Self { guard, disk, configs: Configs::new(beneath), writable, order: RwLock::new(()) }
     }
 
     /// Carries out one call.
@@ -111,11 +116,28 @@ impl Files {
             let turn = Turn { caller, alone: false, op };
             match self.fulfil(&turn, &wish) {
                 Err(Stop::Notable) => {}
-                done => return done,
+                done => return done.map_err(|stop| self.explained(&turn, &wish, stop)),
             }
         }
         let _alone = self.order.write().unwrap_or_else(PoisonError::into_inner);
-        self.fulfil(&Turn { caller, alone: true, op }, &wish)
+        let turn = Turn { caller, alone: true, op };
+        self.fulfil(&turn, &wish).map_err(|stop| self.explained(&turn, &wish, stop))
+    }
+
+    /// What only a read-only mount refused is a denial too. Only the words depend on where the
+    /// path leads by now.
+    fn explained(&self, turn: &Turn<'_>, wish: &Wish, stop: Stop) -> Stop {
+        let read_only = Some(libc::EROFS);
+        if !matches!(&stop, Stop::Error(error) if error.raw_os_error() == read_only) {
+            return stop;
+        }
+        let Some(target) = self.landing(turn, wish) else { return stop };
+        let (decided_by, alternatives) = if self.is_writable(&target) {
+            ("protected: read-only inside a writable root".to_owned(), Vec::new())
+        } else {
+            (Denial::OUTSIDE.to_owned(), outside::alternatives(&self.writable, &target))
+        };
+        Stop::Outside(Box::new(Denial { op: turn.op, target, decided_by, alternatives }))
     }
 
     /// Judges one act, and refuses what needs no look at a content.

@@ -1,0 +1,167 @@
+//! What was refused: told to the parent, and written where the programs inside can read it.
+//!
+//! Invariants: nobody waits for a reader; what is kept does not grow with what is asked.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use stockade_policy::{Denial, Operation};
+
+use crate::linux::control::Report;
+
+/// As many different refusals as are told of one run.
+const KINDS_MAX: usize = 1000;
+
+/// Takes refusals down.
+#[derive(Debug)]
+pub(crate) struct Denials {
+    /// The socket to the parent.
+    channel: OwnedFd,
+    /// The list inside, if the view has a place for it.
+    list: Option<File>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    kinds: HashSet<(Operation, PathBuf)>,
+    /// Those for which the socket had no room yet.
+    untold: Vec<Denial>,
+    /// Calls beyond the kinds that are kept.
+    more: u64,
+    /// Where Stockade tries the walls itself before the command: its first write there is its own.
+    canary: Option<PathBuf>,
+}
+
+impl Denials {
+    pub(crate) fn new(channel: OwnedFd, list: Option<File>, canary: Option<PathBuf>) -> Self {
+        let known = Known { canary, ..Known::default() };
+        Self { channel, list, known: Mutex::new(known) }
+    }
+
+    /// Whether programs inside have a list to read.
+    pub(crate) fn has_list(&self) -> bool {
+        self.list.is_some()
+    }
+
+    /// Takes one down. Never waits for the parent.
+    pub(super) fn note(&self, denial: &Denial) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if denial.op == Operation::Write
+            && known.canary.take_if(|at| *at == denial.target).is_some()
+        {
+            return;
+        }
+        let kind = (denial.op, denial.target.clone());
+        if known.kinds.contains(&kind) {
+            return;
+        }
+        if known.kinds.len() >= KINDS_MAX {
+            known.more = known.more.saturating_add(1);
+            return;
+        }
+        known.kinds.insert(kind);
+        if let Some(mut list) = self.list.as_ref() {
+            // A full private /tmp has no room for it; the parent is told all the same.
+            list.write_all(line(denial).as_bytes()).ok();
+        }
+        if Report::Denied(denial.clone()).try_send(&self.channel).is_err() {
+            known.untold.push(denial.clone());
+        }
+    }
+
+    /// Tells what is still to be told: the command has ended, and the parent reads.
+    pub(crate) fn finish(&self) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = std::mem::take(&mut known.untold).into_iter().map(Report::Denied);
+        let more = (known.more > 0).then_some(Report::DeniedMore(known.more));
+        for report in rest.chain(more) {
+            // A parent that is gone needs no report.
+            report.send(&self.channel, &[]).ok();
+        }
+    }
+}
+
+/// One line of the list: a JSON object.
+fn line(denial: &Denial) -> String {
+    let alternatives: Vec<String> = denial.alternatives.iter().map(|text| quoted(text)).collect();
+    format!(
+        "{{\"op\":{},\"target\":{},\"decided_by\":{},\"alternatives\":[{}],\"message\":{}}}\n",
+        quoted(denial.op.as_str()),
+        quoted(&denial.target.to_string_lossy()),
+        quoted(&denial.decided_by),
+        alternatives.join(","),
+        quoted(&denial.message()),
+    )
+}
+
+/// A JSON string (RFC 8259, 7), with nothing in it that acts on a terminal.
+fn quoted(text: &str) -> String {
+    let mut result = String::with_capacity(text.len() + 2);
+    result.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => result.extend(['\\', character]),
+            // All of them are below U+FFFF.
+            _ if character.is_control() => {
+                write!(result, "\\u{:04x}", u32::from(character)).ok();
+            }
+            _ => result.push(character),
+        }
+    }
+    result.push('"');
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linux::control;
+
+    fn denial(target: &str) -> Denial {
+        Denial {
+            op: Operation::Write,
+            target: target.into(),
+            decided_by: "a \"name\"\n".to_owned(),
+            alternatives: vec!["\\".to_owned()],
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_object_whatever_the_names() {
+        assert_eq!(
+            line(&denial("/a\u{1b}")),
+            "{\"op\":\"write\",\"target\":\"/a\\u001b\",\"decided_by\":\"a \\\"name\\\"\\u000a\",\
+             \"alternatives\":[\"\\\\\"],\"message\":\"refused: write of /a\\u001b: \
+             a \\\"name\\\"\\u000a (\\\\); do not work around it\"}\n"
+        );
+    }
+
+    #[test]
+    fn a_flood_that_nobody_reads_neither_blocks_nor_grows() {
+        let (near, far) = control::pair().unwrap();
+        let denials = Denials::new(near, None, None);
+        for number in 0..3000 {
+            denials.note(&denial(&format!("/{number}")));
+            denials.note(&denial("/0"));
+        }
+        assert!(!denials.known.lock().unwrap().untold.is_empty(), "the socket is full");
+        let reader = std::thread::spawn(move || {
+            let mut told = 0;
+            loop {
+                match Report::receive(&far).unwrap() {
+                    Some((Report::Denied(_), _)) => told += 1,
+                    Some((Report::DeniedMore(more), _)) => return (told, more),
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
+        denials.finish();
+        assert_eq!(reader.join().unwrap(), (KINDS_MAX, 2000));
+    }
+}
