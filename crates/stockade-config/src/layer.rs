@@ -106,7 +106,25 @@ fn open_beneath(folder: &Path, path: &Path, flags: OFlags) -> rustix::io::Result
     let parent = rustix::fs::open(folder, parent, FileMode::empty())?;
     let inner = path.strip_prefix(folder).unwrap_or(path);
     let resolve = ResolveFlags::BENEATH;
-    rustix::fs::openat2(&parent, inner, flags, FileMode::empty(), resolve)
+    match rustix::fs::openat2(&parent, inner, flags, FileMode::empty(), resolve) {
+        // Inside another Stockade, which knows no such call.
+        Err(rustix::io::Errno::NOSYS) => open_where_it_lands(folder, path, flags),
+        opened => opened,
+    }
+}
+
+/// The same in two steps; whoever can change a link in between is held by the boundary outside.
+fn open_where_it_lands(folder: &Path, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let canonical = |path: &Path| {
+        std::fs::canonicalize(path).map_err(|error| {
+            error.raw_os_error().map_or(rustix::io::Errno::IO, rustix::io::Errno::from_raw_os_error)
+        })
+    };
+    let (folder, path) = (canonical(folder)?, canonical(path)?);
+    if !path.starts_with(&folder) {
+        return Err(rustix::io::Errno::XDEV);
+    }
+    rustix::fs::open(&path, flags | OFlags::NOFOLLOW, FileMode::empty())
 }
 
 /// Reads one `-c KEY=VALUE`; a value that is not TOML is a string.

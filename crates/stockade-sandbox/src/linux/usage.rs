@@ -50,8 +50,10 @@ pub(crate) struct Usage {
     memory: u64,
     open_files: u64,
     processors: u64,
-    /// Shared memory of the whole machine when the run began.
-    shared_before: u64,
+    /// Shared memory of the whole machine when files in memory were counted last.
+    shared_then: u64,
+    /// What they held then, in bytes.
+    in_files: u64,
     next: Instant,
 }
 
@@ -76,7 +78,8 @@ impl Usage {
             memory: limits.memory_bytes,
             open_files: limits.open_files_in_all(),
             processors,
-            shared_before: shared_memory(),
+            shared_then: shared_memory(),
+            in_files: 0,
             next: Instant::now(),
         };
         usage.schedule(0);
@@ -97,9 +100,14 @@ impl Usage {
         if seen.open_files > self.open_files {
             return Some(Exceeded::OpenFiles { limit: self.open_files });
         }
-        // Whoever filled them: what is nobody's inside is not in the exact sum.
-        let new_shared = shared_memory().saturating_sub(self.shared_before);
-        let mut used = seen.resident.saturating_add(new_shared);
+        // Counting these looks at each open file, so it is done when the machine's sum moved, in
+        // either direction: others give back what is taken here.
+        let shared = shared_memory();
+        if shared.abs_diff(self.shared_then) > self.memory / 16 {
+            self.shared_then = shared;
+            self.in_files = self.in_memory();
+        }
+        let mut used = seen.resident.saturating_add(self.in_files);
         if used > self.memory {
             used = self.exact();
         }
@@ -185,8 +193,6 @@ impl Usage {
     fn exact(&self) -> u64 {
         let mut buffer = [0; 2048];
         let (mut own, mut shared) = (0_u64, 0_u64);
-        let mut files = HashSet::new();
-        let mut in_files = 0;
         for pid in self.numbers() {
             if let Ok(read) = self.read(&format!("{pid}/smaps_rollup"), &mut buffer) {
                 let text = String::from_utf8_lossy(buffer.get(..read).unwrap_or_default());
@@ -194,10 +200,17 @@ impl Usage {
                 shared += part("Pss_Shmem:");
                 own += part("Pss:").saturating_sub(part("Pss_Shmem:")) + part("SwapPss:");
             }
-            in_files += self.files_in_memory(&pid, &mut files);
         }
         // What is mapped of such a file, or attached of a segment, counts in both.
-        own + shared.max(in_files + self.in_segments())
+        own + shared.max(self.in_memory())
+    }
+
+    /// Bytes in files without a name and in segments of System V, mapped or not.
+    fn in_memory(&self) -> u64 {
+        let mut known = HashSet::new();
+        let pids = self.numbers();
+        let in_files: u64 = pids.iter().map(|pid| self.files_in_memory(pid, &mut known)).sum();
+        in_files + self.in_segments()
     }
 
     /// Bytes in segments of System V: what nobody has attached is in no process.
