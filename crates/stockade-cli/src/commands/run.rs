@@ -278,7 +278,9 @@ fn say_unreached(unreached: &[(String, String)], tell: &mut dyn FnMut(&str)) {
 /// that the general hint names would help.
 fn launched(outcome: Result<Outcome, SetupError>, env: &Env) -> Result<Outcome, Failure> {
     match outcome {
-        Err(SetupError::Namespaces(_)) if env.vars.contains_key(OsStr::new("STOCKADE")) => {
+        Err(SetupError::Namespaces(_) | SetupError::Unheld { .. })
+            if env.vars.contains_key(OsStr::new("STOCKADE")) =>
+        {
             Err(Failure::new(
                 "this already runs inside Stockade, which gives nobody inside new namespaces",
                 "run the command itself: the boundary around it holds",
