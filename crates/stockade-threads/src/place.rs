@@ -11,9 +11,20 @@ use std::path::Path;
 
 use stockade_guest::Client;
 
+use crate::record::{Connection, Denial};
+
 pub use local::{Local, PlaceError, enter_if_hands, walls};
 pub use vm::Vm;
 pub(crate) use walls::Boundary;
+
+/// What a place saw of its commands.
+#[derive(Debug, Default)]
+pub struct Noted {
+    /// Refusals, each with its words for the agent. One that was told before is not told again.
+    pub denials: Vec<(Denial, String)>,
+    /// What was connected, or was not.
+    pub connections: Vec<Connection>,
+}
 
 /// A boundary that is up, with hands inside.
 pub trait Place: Send + Sync {
@@ -22,6 +33,11 @@ pub trait Place: Send + Sync {
 
     /// The shell that reads command lines there.
     fn shell(&self) -> &Path;
+
+    /// What was refused and connected since this was asked last, as far as somebody sees it.
+    fn noted(&self) -> Noted {
+        Noted::default()
+    }
 
     /// The walls that are up, for the record.
     fn enforcement(&self) -> &[&'static str];

@@ -10,14 +10,16 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use stockade_guest::{ChannelError, Client, ServeOptions};
 use stockade_policy::{Mode, Policy, Reason, Review, Verdict, review};
 use stockade_sandbox::{Command, Launch, Layer, OWN_PROGRAM, Running, SetupError, Stdio};
 
-use super::Place;
-use crate::network::{NetworkError, NetworkService};
+use super::{Noted, Place};
+use crate::network::{Connections, NetworkError, NetworkService};
+use crate::record::Denial;
 
 /// The first of the two arguments of the hands; no verb begins so. The second is the folder.
 const MARK: &str = "#hands";
@@ -59,6 +61,23 @@ pub struct Local {
     _running: Running,
     shell: PathBuf,
     enforcement: &'static [&'static str],
+    connections: Arc<Connections>,
+    /// Bytes of the list of refusals that were read.
+    heard: Mutex<usize>,
+}
+
+/// The list of refusals inside, which only PID 1 can write.
+const DENIALS: &str = "/run/stockade-denials.jsonl";
+
+/// More than it can have: a thousand lines with the longest paths.
+const DENIALS_MAX: u64 = 1 << 25;
+
+/// One line of it.
+#[derive(Debug, serde::Deserialize)]
+struct Line {
+    #[serde(flatten)]
+    denial: Denial,
+    message: String,
 }
 
 impl Local {
@@ -74,7 +93,11 @@ impl Local {
         (layers, caches): (Vec<Layer>, Option<Layer>),
     ) -> Result<Self, PlaceError> {
         let enforcement = walls(policy.mode);
-        let network = NetworkService::prepare(&policy.network, |_event| ())?;
+        let connections = Arc::<Connections>::default();
+        let network = {
+            let connections = Arc::clone(&connections);
+            NetworkService::prepare(&policy.network, move |event| connections.note(event))?
+        };
         let folder = policy.workspace.as_path().to_owned();
         let command = Command {
             program: OWN_PROGRAM.into(),
@@ -93,7 +116,24 @@ impl Local {
         let stdio = Stdio { stdin: OwnedFd::from(far), ..Stdio::null()? };
         let running = stockade_sandbox::spawn(launch, stdio, |doors| network.serve(doors))?;
         let client = Client::connect(near.try_clone()?, near)?;
-        Ok(Self { client, _running: running, shell: super::shell().to_owned(), enforcement })
+        let (shell, heard) = (super::shell().to_owned(), Mutex::default());
+        Ok(Self { client, _running: running, shell, enforcement, connections, heard })
+    }
+
+    /// The lines of the list of refusals that are new.
+    fn denials(&self) -> Vec<(Denial, String)> {
+        // None is kept in `read-only` mode.
+        let Ok(list) = self.client.read_file(Path::new(DENIALS), DENIALS_MAX) else {
+            return Vec::new();
+        };
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        // A line may be half written by now.
+        let whole = list.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let new = list.get(*heard..whole).unwrap_or_default();
+        *heard = whole.max(*heard);
+        let lines = new.split(|byte| *byte == b'\n');
+        let lines = lines.filter_map(|line| serde_json::from_slice::<Line>(line).ok());
+        lines.map(|Line { denial, message }| (denial, message)).collect()
     }
 }
 
@@ -112,6 +152,10 @@ impl Place for Local {
 
     fn shell(&self) -> &Path {
         &self.shell
+    }
+
+    fn noted(&self) -> Noted {
+        Noted { denials: self.denials(), connections: self.connections.take() }
     }
 
     fn enforcement(&self) -> &[&'static str] {

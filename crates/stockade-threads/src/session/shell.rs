@@ -14,7 +14,7 @@ use crate::approvals::Judged;
 use crate::bounds::{Refusal, shown};
 use crate::journal::Live;
 use crate::judge::{Judge, reading, refused};
-use crate::place::Place;
+use crate::place::{Noted, Place};
 use crate::question::Asked;
 use crate::record::{CommandFinished, CommandStarted, Decision, Denial, Event};
 
@@ -23,6 +23,9 @@ const TIMED_OUT: u8 = 124;
 /// As a shell tells that a program cannot be run, or is not there.
 pub(super) const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
+
+/// Who decides about a write outside.
+const OUTSIDE: &str = stockade_policy::Denial::OUTSIDE;
 
 /// What programs print when the boundary, or the owner of a file, refuses a write.
 const REFUSED_BY_KERNEL: &str = "Read-only file system";
@@ -34,7 +37,12 @@ pub(super) struct Ran {
     pub(super) status: u8,
     printed: Vec<u8>,
     is_truncated: bool,
+    /// What the agent should know of refusals.
+    words: Vec<String>,
 }
+
+/// As many refusals as are told to the agent at once.
+const WORDS_MAX: usize = 5;
 
 impl Session<'_> {
     pub(super) fn next_command(&self) -> String {
@@ -201,8 +209,12 @@ impl Session<'_> {
             Ok(End::Stopped) => return Err(HandsError::Interrupted),
             Err(error) => return Err(failed(error)),
         };
-        let Ran { mut printed, is_truncated, .. } = ran;
+        let Ran { mut printed, is_truncated, words, .. } = ran;
         printed.extend(self.remark(&printed, exit).bytes());
+        for words in words.iter().filter(|_| exit != Exit::Status(0)) {
+            self.parts.journal.show(&Live::Refused(words));
+            printed.extend(format!("\n{words}\n").bytes());
+        }
         Ok(ShellOutcome { exit, output: printed, is_truncated })
     }
 
@@ -232,14 +244,24 @@ impl Session<'_> {
             Err(CallError::Refused { .. }) => NOT_EXECUTABLE,
             Ok(End::Stopped) | Err(_) => of_signal(9),
         };
+        let noted = match &end {
+            Ok(End::Exited(_) | End::Killed(_) | End::TimedOut) => place.noted(),
+            Ok(End::Stopped) | Err(_) => Noted::default(),
+        };
+        for connection in noted.connections {
+            self.record(&Event::Connection(connection))?;
+        }
+        // Of a write outside, `remark` says it.
+        let inside = noted.denials.iter().filter(|(denial, _)| denial.decided_by != OUTSIDE);
+        let words = inside.take(WORDS_MAX).map(|(_, words)| words.clone()).collect();
         self.record(&Event::CommandFinished(CommandFinished {
             id,
             exit: status,
             output: String::from_utf8_lossy(&printed).into_owned(),
             truncated: is_truncated,
-            denials: Vec::new(),
+            denials: noted.denials.into_iter().map(|(denial, _)| denial).collect(),
         }))?;
-        Ok(Ran { end, status, printed, is_truncated })
+        Ok(Ran { end, status, printed, is_truncated, words })
     }
 
     /// What is added for the agent when a command failed on something that is read-only.

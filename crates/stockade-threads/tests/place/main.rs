@@ -234,10 +234,21 @@ fn a_refused_write_has_words_and_no_effect() {
         let told = printed(session, "echo x > Dockerfile");
         assert!(told.contains("Read-only file system"), "{told}");
         assert!(told.contains("(writable here: src, /tmp); do not work around it"), "{told}");
+        // What a protected name refuses is `EACCES`, as a file's mode would be: the words tell.
+        let told = printed(session, "mkdir -p src/.git/hooks; echo x > src/.git/hooks/pre-commit");
+        assert!(told.contains("/src/.git/hooks") && told.contains("protected name"), "{told}");
+        assert_eq!(printed(session, "true"), "Status(0)");
     });
     assert_eq!(fs::read_to_string(lab.work().join("Dockerfile")).unwrap(), "FROM x\n");
     let denied = |event: &&Event| matches!(event, Event::Denial(_));
     assert_eq!(events.iter().filter(denied).count(), 2);
+    let finished = events.iter().filter_map(|event| {
+        let Event::CommandFinished(finished) = event else { return None };
+        Some(finished.denials.iter().map(|denial| denial.target.as_str()).collect::<Vec<_>>())
+    });
+    let finished: Vec<_> = finished.collect();
+    assert_eq!(finished[1], [lab.work().join("Dockerfile").to_str().unwrap()]);
+    assert!(finished[2][0].contains("/src/.git/hooks") && finished[3].is_empty(), "{finished:?}");
 }
 
 fn what_only_the_kernel_refuses_has_words_too() {
