@@ -27,6 +27,13 @@ pub(super) fn is_dot_git(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b".git")
 }
 
+/// Wider than git's own test (`is_git_directory`), which wants a `HEAD` in any case: a linked
+/// worktree, which has its own, takes configuration and hooks from a folder that needs none.
+fn is_repository(has: &dyn Fn(&str) -> bool) -> bool {
+    (has("objects") && has("refs") && (has("HEAD") || has("worktrees")))
+        || (has("HEAD") && has("commondir"))
+}
+
 fn name_of(path: &Path) -> &[u8] {
     path.file_name().map(OsStr::as_bytes).unwrap_or_default()
 }
@@ -35,6 +42,9 @@ impl Question<'_> {
     pub(super) fn judge(&self, is_lifted: &dyn Fn(&str) -> bool) -> Judgement {
         if is_dot_git(name_of(self.path)) {
             return self.entry();
+        }
+        if *self.act == Act::MoveAway && self.holds_worktree() {
+            return Self::denied(".git/worktrees", LEADS);
         }
         let parts: Vec<&[u8]> = self.path.iter().map(OsStr::as_bytes).collect();
         let folders = self.path.ancestors().skip(1);
@@ -55,10 +65,20 @@ impl Question<'_> {
         self.completing()
     }
 
-    /// Git's own test (`is_git_directory`): a `HEAD`, and objects and refs here or elsewhere.
     fn is_repository(&self, folder: &Path) -> bool {
-        let has = |name: &str| self.tree.kind(&folder.join(name)).is_some();
-        has("HEAD") && ((has("objects") && has("refs")) || has("commondir"))
+        is_repository(&|name| self.tree.kind(&folder.join(name)).is_some())
+    }
+
+    /// Whether a linked worktree would take another folder than before as its repository: its
+    /// `commondir` says `../..`, so it belongs to what is above its `worktrees`.
+    fn holds_worktree(&self) -> bool {
+        let is_linked = |folder: &Path| self.tree.kind(&folder.join("commondir")).is_some();
+        if self.path.parent().is_some_and(|above| name_of(above) == b"worktrees") {
+            return is_linked(self.path);
+        }
+        let inner = |name: &Vec<u8>| is_linked(&self.path.join(OsStr::from_bytes(name)));
+        name_of(self.path) == b"worktrees"
+            && self.tree.names(self.path).is_some_and(|names| names.iter().any(inner))
     }
 
     fn denied(name: &str, why: &'static str) -> Judgement {
@@ -92,7 +112,7 @@ impl Question<'_> {
         let why = match control {
             Control::HooksFolder | Control::Hook => HOOKS,
             Control::Config | Control::WorktreeConfig => CONFIG,
-            Control::Commondir { .. } | Control::Gitdir { .. } | Control::Structure => LEADS,
+            Control::Commondir { .. } | Control::Gitdir | Control::Structure => LEADS,
             Control::Info | Control::Alternates => INFO,
         };
         let free = |free: bool| if free { Judgement::Ordinary } else { Self::denied(known, why) };
@@ -117,8 +137,13 @@ impl Question<'_> {
                     Self::denied(known, why)
                 }
             }
-            (Control::Gitdir { of_worktree: true }, Act::Write)
-            | (Control::Alternates, Act::Write | Act::MoveHere { is_folder: false, .. }) => {
+            (Control::Gitdir, Act::Write)
+                if base.parent().is_some_and(|above| name_of(above) == b"worktrees")
+                    && tree.is_new(base) =>
+            {
+                Judgement::GitFile
+            }
+            (Control::Alternates, Act::Write | Act::MoveHere { is_folder: false, .. }) => {
                 free(tree.is_new(base))
             }
             (
@@ -156,7 +181,7 @@ impl Question<'_> {
         let has = |wanted: &str| {
             wanted.as_bytes() == name || self.tree.kind(&folder.join(wanted)).is_some()
         };
-        if !(has("HEAD") && ((has("objects") && has("refs")) || has("commondir"))) {
+        if !is_repository(&has) {
             return Judgement::Ordinary;
         }
         match self.harm_in(folder, name) {

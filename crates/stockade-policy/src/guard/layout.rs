@@ -13,8 +13,8 @@ pub(super) enum Control {
     WorktreeConfig,
     /// `commondir`, of the linked worktree that is the folder it is in, or where there is none.
     Commondir { of_worktree: bool },
-    /// `gitdir`, the same.
-    Gitdir { of_worktree: bool },
+    /// `gitdir`, of a linked worktree.
+    Gitdir,
     /// `info/attributes`, `info/grafts`.
     Info,
     /// `objects/info/alternates`.
@@ -32,7 +32,7 @@ pub(super) fn control(parts: &[&[u8]]) -> Option<(Control, usize)> {
         [b"config"] => Control::Config,
         [b"config.worktree"] => Control::WorktreeConfig,
         [b"commondir"] => Control::Commondir { of_worktree: false },
-        [b"gitdir"] => Control::Gitdir { of_worktree: false },
+        [b"gitdir"] => Control::Gitdir,
         [b"info", b"attributes" | b"grafts"] => Control::Info,
         [b"objects", b"info", b"alternates"] => Control::Alternates,
         [b"info" | b"objects" | b"modules" | b"worktrees"]
@@ -41,7 +41,7 @@ pub(super) fn control(parts: &[&[u8]]) -> Option<(Control, usize)> {
         [b"worktrees", _, b"commondir"] => {
             return Some((Control::Commondir { of_worktree: true }, 1));
         }
-        [b"worktrees", _, b"gitdir"] => return Some((Control::Gitdir { of_worktree: true }, 1)),
+        [b"worktrees", _, b"gitdir"] => return Some((Control::Gitdir, 1)),
         [b"worktrees", _, b"config.worktree"] => return Some((Control::WorktreeConfig, 1)),
         [b"modules", rest @ ..] => {
             // A submodule's name may be anything, and may contain slashes.
@@ -68,13 +68,12 @@ pub(super) fn is_of_git(name: &[u8]) -> bool {
             | b"grafts"
             | b"alternates"
             | b"modules"
-            | b"worktrees"
     ) || makes_repository(name)
 }
 
-/// Names by which git knows a folder as a git directory.
+/// Names by which git knows a folder as a git directory, or as that of a linked worktree.
 pub(super) fn makes_repository(name: &[u8]) -> bool {
-    matches!(name, b"HEAD" | b"objects" | b"refs" | b"commondir")
+    matches!(name, b"HEAD" | b"objects" | b"refs" | b"commondir" | b"worktrees")
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 
 mod git;
 mod layout;
+mod leads;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -78,7 +79,8 @@ pub enum Judgement {
     Denied(Denied),
     /// Git's configuration in this folder: the new text decides.
     Config(PathBuf),
-    /// A `.git` that is a file: where it leads decides.
+    /// A `.git` that is a file, or a worktree's `gitdir`: the text decides, see
+    /// [`Guard::check_lead`].
     GitFile,
     /// A worktree's `commondir`, whose text is always the same.
     Commondir,

@@ -175,8 +175,11 @@ fn what_the_run_made_it_may_remove() {
 fn a_worktree_can_be_added_and_leads_nowhere_else() {
     let tree = Fake::of(&[".git/worktrees/old/gitdir=x"], &[".git/worktrees/new"]);
     assert_eq!(judge(&tree, ".git/worktrees/new/commondir", Act::Write), Judgement::Commondir);
-    assert!(!held(&tree, ".git/worktrees/new/gitdir", Act::Write));
+    assert_eq!(judge(&tree, ".git/worktrees/new/gitdir", Act::Write), Judgement::GitFile);
     assert!(held(&tree, ".git/worktrees/old/gitdir", Act::Write));
+    let moved =
+        Fake::of(&[], &["d/worktrees/x", "d/worktrees/x/HEAD=x", "d/worktrees/x/commondir=y"]);
+    assert_eq!(judge(&moved, "d/worktrees/x/gitdir", Act::Write), Judgement::GitFile);
     assert!(held(&tree, ".git/worktrees/new/commondir", file()));
     assert!(
         held(&tree, ".git/worktrees/evil", folder()) && held(&tree, ".git/worktrees", folder())
@@ -213,4 +216,93 @@ fn what_is_lifted_is_ordinary_and_hooks_never() {
         assert_eq!(judge(path), Judgement::Ordinary, "{path}");
     }
     assert!(matches!(judge(".git/hooks/x"), Judgement::Denied(_)));
+}
+
+#[test]
+fn a_folder_from_which_a_worktree_takes_its_configuration_is_a_repository_without_a_head() {
+    let tree = Fake::of(&[], &["d/objects", "d/refs", "d/worktrees/x/HEAD=x", "e/objects"]);
+    assert!(matches!(judge(&tree, "d/config", Act::Write), Judgement::Config(_)));
+    assert!(held(&tree, "d/hooks/pre-commit", Act::Write));
+    let config = "d/config=[core]\n\tfsmonitor = x\n";
+    let evil = Fake::of(&[], &["d/objects", "d/worktrees", config]);
+    assert!(held(&evil, "d/refs", Act::MakeFolder) && held(&evil, "d/refs", folder()));
+    let evil = Fake::of(&[], &["d/objects", "d/refs", config]);
+    assert!(held(&evil, "d/worktrees", Act::MakeFolder));
+    assert_eq!(judge(&tree, "e/config", Act::Write), Judgement::Ordinary);
+}
+
+#[test]
+fn a_linked_worktree_stays_with_its_repository() {
+    let tree = Fake::of(&[], &["d/worktrees/x/commondir=../..\n", "e/worktrees/x/y"]);
+    assert!(held(&tree, "d/worktrees/x", Act::MoveAway));
+    assert!(held(&tree, "d/worktrees", Act::MoveAway));
+    assert!(!held(&tree, "d", Act::MoveAway));
+    assert!(
+        !held(&tree, "e/worktrees/x", Act::MoveAway) && !held(&tree, "e/worktrees", Act::MoveAway)
+    );
+}
+
+#[test]
+fn a_git_file_leads_to_what_is_new_or_its_own_and_nowhere_else() {
+    let tree = Fake::of(
+        &[
+            ".git/HEAD=x",
+            ".git/modules/m/HEAD=x",
+            ".git/worktrees/old/gitdir=/w/wt/.git",
+            "other/.git/modules/m/HEAD=x",
+            "bare/HEAD=x",
+        ],
+        &["new/.git", ".git/worktrees/fresh", "f=x"],
+    );
+    let check = |path: &str, text: &str| {
+        guard(&[]).check_lead(&tree, &Path::new("/w").join(path), text.as_bytes())
+    };
+    for (path, text) in [
+        ("s/.git", "gitdir: /w/.git/worktrees/fresh\n"),
+        ("s/.git", "gitdir: ../.git/modules/m\n"),
+        ("s/.git", "gitdir: ../not/yet"),
+        ("s/.git", "gitdir: ../new/.git/\r\n"),
+        ("wt/.git", "gitdir: /w/.git/worktrees/old\n"),
+        (".git/worktrees/fresh/gitdir", "/w/s/.git\n"),
+        (".git/worktrees/fresh/gitdir", "../../../s/.git\n"),
+    ] {
+        assert!(check(path, text).is_ok(), "{path}: {text}");
+    }
+    for (path, text) in [
+        ("s/.git", "gitdir: /w/.git\n"),
+        ("s/.git", "gitdir: ../bare\n"),
+        ("s/.git", "gitdir: ../.git/modules\n"),
+        ("s/.git", "gitdir: ../other/.git/modules/m\n"),
+        ("s/.git", "gitdir: /w/.git/worktrees/old\n"),
+        ("s/.git", "gitdir: /tmp/evil\n"),
+        ("s/.git", "gitdir: ../../evil\n"),
+        ("s/.git", "gitdir: ../f\n"),
+        ("s/.git", "gitdir: ../not\0/../yet\n"),
+        ("s/.git", "gitdir:\n"),
+        ("s/.git", "[core]\n"),
+        ("s/.git", ""),
+        (".git/worktrees/fresh/gitdir", "/home/x/.git\n"),
+        (".git/worktrees/fresh/gitdir", "/w/s\n"),
+    ] {
+        assert!(check(path, text).is_err(), "{path}: {text}");
+    }
+}
+
+#[test]
+fn the_text_of_a_submodule_that_is_checked_out_again_is_foreseen() {
+    let tree = Fake::of(
+        &[
+            ".git/modules/deps/m/HEAD=x",
+            ".git/modules/named/HEAD=x",
+            ".gitmodules=[submodule \"named\"]\n\tpath = lib\n",
+        ],
+        &["o/.git=gitdir: ../.git/modules/deps/m", ".git/modules/deps/m/modules/i/HEAD=x"],
+    );
+    let foresee = |path: &str| guard(&[]).foresee_lead(&tree, &Path::new("/w").join(path));
+    let text = |text: &str| Some(format!("gitdir: {text}\n").into_bytes());
+    assert_eq!(foresee("deps/m/.git"), text("../../.git/modules/deps/m"));
+    assert_eq!(foresee("lib/.git"), text("../.git/modules/named"));
+    assert_eq!(foresee("o/i/.git"), text("../../.git/modules/deps/m/modules/i"));
+    assert_eq!(foresee("none/.git"), None);
+    assert_eq!(foresee(".git/worktrees/x/gitdir"), None);
 }

@@ -175,11 +175,12 @@ impl Shared {
                     shared.finish(call.id, waiting.wait(&caller))
                 })
             }
-            Ok(Done::Staged { file, close_on_exec, staged }) => {
+            Ok(Done::Staged { close_on_exec, staged }) => {
                 let call = *call;
                 self.aside(call.id, move |shared| {
-                    let given = Ok(Done::File { file, close_on_exec });
-                    shared.finish(call.id, given)?;
+                    staged.hand_over(|file| {
+                        shared.finish(call.id, Ok(Done::File { file, close_on_exec }))
+                    })?;
                     let caller = Caller::new(&shared.listener, &call);
                     // What is refused now is not written; the caller has closed it.
                     if let Some(files) = &shared.files

@@ -15,7 +15,7 @@ mod wish;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use stockade_policy::guard::{Act, Denied, Guard, Judgement};
 use stockade_policy::{Denial, Operation};
@@ -28,6 +28,7 @@ use config::Configs;
 pub(crate) use disk::Disk;
 pub(super) use open::Waiting;
 pub(super) use staged::Staged;
+use staged::Staging;
 use wish::Wish;
 pub(super) use wish::needs_umask;
 
@@ -39,6 +40,7 @@ pub(crate) struct Files {
     configs: Configs,
     /// Where the view lets write, for what is said of the rest.
     writable: Vec<PathBuf>,
+    staging: Staging,
     /// Held shared by ordinary calls, alone by those that are judged by more than their path.
     order: RwLock<()>,
 }
@@ -56,9 +58,8 @@ pub(super) enum Done {
     },
     /// A file that stands for another until it is closed.
     Staged {
-        file: OwnedFd,
         close_on_exec: bool,
-        staged: Box<Staged>,
+        staged: Arc<Staged>,
     },
     /// A FIFO that nobody reads yet.
     Waits(Waiting),
@@ -104,7 +105,14 @@ pub(super) struct Turn<'a> {
 impl Files {
     pub(crate) fn new(guard: Guard, beneath: Beneath, writable: Vec<PathBuf>) -> Self {
         let disk = Disk::now();
-        Self { guard, disk, configs: Configs::new(beneath), writable, order: RwLock::new(()) }
+        Self {
+            guard,
+            disk,
+            configs: Configs::new(beneath),
+            writable,
+            staging: Staging::default(),
+            order: RwLock::new(()),
+        }
     }
 
     /// Carries out one call.
@@ -121,6 +129,8 @@ impl Files {
         }
         let _alone = self.order.write().unwrap_or_else(PoisonError::into_inner);
         let turn = Turn { caller, alone: true, op };
+        // What was closed before this call was made is there by the time it is carried out.
+        self.settle_closed(&turn);
         self.fulfil(&turn, &wish).map_err(|stop| self.explained(&turn, &wish, stop))
     }
 

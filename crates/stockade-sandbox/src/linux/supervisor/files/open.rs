@@ -8,9 +8,9 @@ use rustix::event::{PollFd, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags};
 use stockade_policy::guard::{Act, COMMONDIR, Judgement, Tree as _};
 
+use super::config;
 use super::wish::Given;
 use super::{Done, Files, Stop, Turn, error};
-use super::{config, staged};
 use crate::linux::supervisor::caller::Caller;
 use crate::linux::supervisor::place::{self, Found, Place};
 
@@ -74,8 +74,8 @@ const WRITES: OFlags = OFlags::WRONLY.union(OFlags::RDWR).union(OFlags::TRUNC);
 /// What became of one name on the way.
 enum Opened {
     Done(Done),
-    /// It is a configuration of git's.
-    Config,
+    /// Its text decides.
+    Staged,
     /// It is a link to be followed.
     Link,
 }
@@ -103,7 +103,7 @@ impl Files {
             }
             match self.open_judged(turn, &place, how)? {
                 Opened::Done(done) => return Ok(done),
-                Opened::Config => return staged::stage(place, how),
+                Opened::Staged => return self.stage(place, how),
                 Opened::Link => {}
             }
             place = match place.follow(turn.caller, &mut links)? {
@@ -119,19 +119,20 @@ impl Files {
     fn open_judged(&self, turn: &Turn<'_>, place: &Place, how: How) -> Result<Opened, Stop> {
         let mut how = how;
         match self.judge(turn, &place.path, &Act::Write) {
-            Ok(Judgement::Ordinary | Judgement::GitFile | Judgement::Denied(_)) => {}
+            Ok(Judgement::Ordinary | Judgement::Denied(_)) => {}
             Ok(Judgement::Completes(folder)) => config::renew(&folder)?,
             Ok(Judgement::Commondir) => return make_commondir(place, how).map(Opened::Done),
-            Ok(Judgement::Config(_)) if !how.flags.intersects(WRITES) => {
+            Ok(Judgement::Config(_) | Judgement::GitFile) if !how.flags.intersects(WRITES) => {
                 how = how.without(OFlags::CREATE | OFlags::EXCL);
             }
+            Ok(Judgement::GitFile) => return Ok(Opened::Staged),
             Ok(Judgement::Config(path)) => {
                 // A repository of the user's is configured by git itself, which can be told no.
                 let is_new = path.parent().is_some_and(|folder| self.disk.is_new(folder));
                 if !is_new {
                     self.permit(turn, &place.path, &Act::Write)?;
                 }
-                return Ok(Opened::Config);
+                return Ok(Opened::Staged);
             }
             Err(Stop::Denied(denial)) => {
                 // Who would not write it if it is there may read it.

@@ -1,18 +1,23 @@
-//! A configuration that is written by hand (`cp -r` of a repository, an editor): the caller writes
-//! into a file of memory, and what is in it when it is closed is judged and written.
+//! A file whose text decides: a configuration that is written by hand (`cp -r` of a repository, an
+//! editor), a `.git` file, a worktree's `gitdir`. The caller writes into a file of memory, and what
+//! is in it when it is closed is judged and written.
 
+use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{CreateFlags, WatchFlags};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
-use stockade_policy::Operation;
 use stockade_policy::guard::{Act, Judgement};
+use stockade_policy::{Denial, Operation};
 
 use super::config::text_of;
 use super::open::How;
-use super::{Done, Files, Stop, Turn, error};
+use super::{Done, Files, Stop, Turn, error, refused};
 use crate::linux::supervisor::caller::Caller;
 use crate::linux::supervisor::place::Place;
 
@@ -21,13 +26,48 @@ const MOST: usize = 8;
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-/// A file of memory that stands for a configuration until it is closed.
+/// A file of memory that stands for another until it is closed.
 #[derive(Debug)]
 pub(in crate::linux::supervisor) struct Staged {
     place: Place,
     mode: Mode,
     memory: OwnedFd,
     closed: OwnedFd,
+    /// The caller's file, until the caller has it. As long as it is open here too, the caller's
+    /// close is not the last one.
+    file: Mutex<Option<OwnedFd>>,
+    is_settled: AtomicBool,
+    /// What was refused on behalf of the thread that waits, which reports it.
+    refused: Mutex<Option<Box<Denial>>>,
+}
+
+/// What is open, and what was learned from what was closed.
+#[derive(Debug, Default)]
+pub(super) struct Staging {
+    open: Mutex<Vec<Weak<Staged>>>,
+    /// Where `.git` files of new worktrees are expected, and the folders that expect them.
+    expected: Mutex<Vec<(PathBuf, PathBuf)>>,
+}
+
+impl Staged {
+    /// Gives the caller's file to `send`, which closes it here.
+    pub(in crate::linux::supervisor) fn hand_over(
+        &self,
+        send: impl FnOnce(OwnedFd) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.take().map_or(Ok(()), send)
+    }
+
+    /// Whether the caller had the file and has closed it.
+    fn is_closed(&self) -> bool {
+        if self.file.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return false;
+        }
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut fds = [PollFd::new(&self.closed, PollFlags::IN)];
+        poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
 }
 
 impl Drop for Staged {
@@ -37,7 +77,7 @@ impl Drop for Staged {
 }
 
 /// The file that the caller writes to, and what waits for it.
-pub(super) fn stage(place: Place, how: How) -> Result<Done, Stop> {
+fn stage(place: Place, how: How) -> Result<Done, Stop> {
     let is_there = place.kind().is_some();
     if is_there && how.is_exclusive() {
         return error(libc::EEXIST);
@@ -51,7 +91,15 @@ pub(super) fn stage(place: Place, how: How) -> Result<Done, Stop> {
     }
     let memory = rustix::fs::memfd_create("config", MemfdFlags::CLOEXEC)?;
     let closed = rustix::fs::inotify::init(CreateFlags::CLOEXEC)?;
-    let staged = Staged { place, mode: how.mode(), memory, closed };
+    let staged = Staged {
+        place,
+        mode: how.mode(),
+        memory,
+        closed,
+        file: Mutex::default(),
+        is_settled: AtomicBool::new(false),
+        refused: Mutex::default(),
+    };
     if is_there && !how.cuts() {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let place = &staged.place;
@@ -62,27 +110,104 @@ pub(super) fn stage(place: Place, how: How) -> Result<Done, Stop> {
     let own = format!("/proc/self/fd/{}", staged.memory.as_raw_fd());
     rustix::fs::inotify::add_watch(&staged.closed, own.as_str(), WatchFlags::CLOSE_WRITE)?;
     let file = rustix::fs::open(own, how.of_a_copy(), Mode::empty())?;
-    Ok(Done::Staged { file, close_on_exec: how.closes_on_exec(), staged: Box::new(staged) })
+    *staged.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+    Ok(Done::Staged { close_on_exec: how.closes_on_exec(), staged: Arc::new(staged) })
 }
 
 impl Files {
+    pub(super) fn stage(&self, place: Place, how: How) -> Result<Done, Stop> {
+        let is_there = place.kind().is_some();
+        let foreseen = self.foresee(&place.path).filter(|_| !is_there);
+        let done = stage(place, how)?;
+        if let Done::Staged { staged, .. } = &done {
+            if let Some(text) = foreseen {
+                self.configs.put(&staged.place, (&text, staged.mode))?;
+            }
+            let mut open = self.staging.open.lock().unwrap_or_else(PoisonError::into_inner);
+            open.retain(|staged| staged.strong_count() > 0);
+            open.push(Arc::downgrade(staged));
+        }
+        Ok(done)
+    }
+
+    /// The text that is going to be written, where it can be told.
+    fn foresee(&self, path: &Path) -> Option<Vec<u8>> {
+        let expected = self.staging.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        let worktree = expected.iter().rev().find(|(git_file, _)| git_file == path);
+        if let Some((_, folder)) = worktree {
+            let text = [b"gitdir: ", folder.as_os_str().as_bytes(), b"\n"].concat();
+            if self.guard.check_lead(&self.disk, path, &text).is_ok() {
+                return Some(text);
+            }
+        }
+        self.guard.foresee_lead(&self.disk, path)
+    }
+
+    /// Writes what was closed and waits for its thread. To be called alone.
+    pub(super) fn settle_closed(&self, turn: &Turn<'_>) {
+        let open = {
+            let open = self.staging.open.lock().unwrap_or_else(PoisonError::into_inner);
+            open.iter().filter_map(Weak::upgrade).collect::<Vec<_>>()
+        };
+        for staged in open.iter().filter(|staged| staged.is_closed()) {
+            if let Err(Stop::Denied(denial)) = self.conclude(turn, staged) {
+                *staged.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(denial);
+            }
+        }
+    }
+
     /// Waits until the caller has closed the file, and writes what is in it.
     pub(in crate::linux::supervisor) fn settle(
         &self,
         caller: &Caller<'_>,
         staged: &Staged,
     ) -> Result<(), Stop> {
-        let mut event = [0; 64];
-        while let Err(rustix::io::Errno::INTR) = rustix::io::read(&staged.closed, &mut event) {}
+        // The event stays there, so that others see it too.
+        let mut fds = [PollFd::new(&staged.closed, PollFlags::IN)];
+        while let Err(rustix::io::Errno::INTR) = poll(&mut fds, None) {}
+        let _alone = self.order.write().unwrap_or_else(PoisonError::into_inner);
+        self.conclude(&Turn { caller, alone: true, op: Operation::Write }, staged)
+    }
+
+    fn conclude(&self, turn: &Turn<'_>, staged: &Staged) -> Result<(), Stop> {
+        if staged.is_settled.swap(true, Ordering::Relaxed) {
+            let mut refused = staged.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            return refused.take().map_or(Ok(()), |denial| Err(Stop::Denied(denial)));
+        }
         let memory = staged.memory.try_clone()?;
         let text = text_of(&memory.into())?;
-        let _alone = self.order.write().unwrap_or_else(PoisonError::into_inner);
-        let turn = Turn { caller, alone: true, op: Operation::Write };
         // Where the folder is by now decides, not where it was.
         let place = staged.place.again()?;
-        if let Judgement::Config(_) = self.judge(&turn, &place.path, &Act::Write)? {
-            return self.configs.write(&turn, &self.disk, &place, (&text, staged.mode));
+        let content = (text.as_slice(), staged.mode);
+        match self.judge(turn, &place.path, &Act::Write)? {
+            Judgement::Config(_) => self.configs.write(turn, &self.disk, &place, content),
+            Judgement::GitFile => match self.guard.check_lead(&self.disk, &place.path, &text) {
+                Ok(leads) => {
+                    self.configs.put(&place, content)?;
+                    self.expect(&place.path, leads);
+                    Ok(())
+                }
+                Err(denied) => Err(refused(turn, &place.path, &denied)),
+            },
+            Judgement::Ordinary
+            | Judgement::Denied(_)
+            | Judgement::Commondir
+            | Judgement::Completes(_) => error(libc::EACCES),
         }
-        error(libc::EACCES)
+    }
+
+    /// A worktree's `gitdir` says where its `.git` will be.
+    fn expect(&self, path: &Path, leads: PathBuf) {
+        /// More than anybody makes at once.
+        const MOST: usize = 64;
+        if let (Some("gitdir"), Some(folder)) =
+            (path.file_name().and_then(|name| name.to_str()), path.parent())
+        {
+            let mut expected = self.staging.expected.lock().unwrap_or_else(PoisonError::into_inner);
+            if expected.len() >= MOST {
+                expected.remove(0);
+            }
+            expected.push((leads, folder.to_owned()));
+        }
     }
 }
