@@ -49,7 +49,7 @@ pub use expiry::Expiry;
 pub use grants::{GrantText, Openings};
 pub use json_schema::json_schema;
 pub use layer::{validate, validate_text};
-pub use load::{EnvFlag, Loaded, Needs, Request, load, load_with_rules};
+pub use load::{EnvFlag, Loaded, Needs, Request, load};
 pub use locate::way_to;
 pub use machine::{CloudBounds, CloudText};
 pub use model::{AgentLimits, CONTEXT_TOKENS, KeySource, ModelApi, ModelText};

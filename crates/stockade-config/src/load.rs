@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use stockade_policy::{AbsPath, ApprovalPolicy, Limits, Mode, Policy, Verdict};
+use stockade_policy::{AbsPath, ApprovalPolicy, Limits, Mode, Policy};
 use stockade_rules::RuleSet;
 
 use crate::caches::{self, Caches};
@@ -123,33 +123,12 @@ impl Loaded {
     }
 }
 
-/// Reads the layers and the disk, and decides, for a caller that judges no commands: what the
-/// user typed needs no rule that allows it, and whatever it starts is seen by nobody yet.
+/// Reads the layers and the disk, and decides.
 ///
 /// # Errors
 ///
-/// [`ConfigError`] names the file and line, or the flag, that is wrong; command rules that ask
-/// or deny are refused, because nobody would hold them. Nothing has run.
+/// [`ConfigError`] names the file and line, or the flag, that is wrong. Nothing has run.
 pub fn load(env: &Env, request: &Request) -> Result<Loaded, ConfigError> {
-    let loaded = load_with_rules(env, request)?;
-    match loaded.rules.iter().find(|rule| rule.decision != Verdict::Allow) {
-        None => Ok(loaded),
-        Some(rule) => Err(ConfigError::refused(
-            format!(
-                "not yet: {}: a rule that asks or denies cannot be held for what a command starts",
-                rule.place
-            ),
-            "take it out until then; `stockade check` and what an agent proposes go by it already",
-        )),
-    }
-}
-
-/// The same for a caller that judges commands by [`Loaded::rule_set`] before they run.
-///
-/// # Errors
-///
-/// Those of [`load`], without that for rules.
-pub fn load_with_rules(env: &Env, request: &Request) -> Result<Loaded, ConfigError> {
     let homes = env.homes();
     let workspace = locate::workspace(env, &homes, request.workspace.as_deref())?;
     let project = (!request.no_project_config).then_some(workspace.as_path());

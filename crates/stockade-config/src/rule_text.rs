@@ -93,7 +93,7 @@ impl RuleText {
     ///
     /// # Errors
     ///
-    /// Its words mean nothing; of what [`load_with_rules`](crate::load_with_rules) returns, none
+    /// Its words mean nothing; of what [`load`](crate::load()) returns, none
     /// does.
     pub fn rule(&self) -> Result<Rule, RuleError> {
         let words = match &self.prefix {

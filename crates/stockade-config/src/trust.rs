@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 use crate::diagnose::{ConfigError, Layer};
 use crate::env::Env;
 use crate::layer::{PROJECT_FILE, read_source};
-use crate::load::{Request, load_with_rules};
+use crate::load::{Request, load};
 use crate::locate;
 use crate::schema;
 
@@ -41,7 +41,7 @@ pub struct Trust {
 ///
 /// When there is no such file, or it is wrong as it stands or as a trusted one.
 pub fn project_trust(env: &Env, request: &Request) -> Result<Trust, ConfigError> {
-    let loaded = load_with_rules(env, request)?;
+    let loaded = load(env, request)?;
     let workspace = loaded.policy.workspace.as_path();
     let project = workspace.join(PROJECT_FILE);
     let Some(mut source) = read_source(&project, Layer::Project)? else {

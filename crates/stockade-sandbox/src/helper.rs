@@ -49,6 +49,12 @@ pub fn spawn(
     serve: impl FnOnce(Doors) -> io::Result<()>,
 ) -> Result<Running, SetupError> {
     let host = |step: &'static str| move |error| SetupError::Host(step.into(), error);
+    let launch = launch.into_action();
+    if launch.execs.is_some() {
+        // The other process has other memory, and so no such judge.
+        let step = "hold rules about what is executed in a command that is spawned";
+        return Err(SetupError::Host(step.into(), io::ErrorKind::Unsupported.into()));
+    }
     let stdio = stdio.into_numbered().map_err(host("hand over a descriptor"))?;
     let (channel, theirs) = UnixStream::pair().map_err(host("make a socket pair"))?;
     let child = process::Command::new(OWN_PROGRAM)
@@ -66,7 +72,6 @@ pub fn spawn(
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
         .map_err(|errno| host("watch the parent of the sandbox")(errno.into()))?;
     let mut running = Running { channel, pidfd, is_reaped: false, notes: Vec::new() };
-    let launch = launch.into_action();
     let inside = if needs_way_out(&launch.policy) {
         let (doors, inside) = Doors::pair().map_err(host("make a socket pair"))?;
         serve(doors).map_err(host("serve the network"))?;

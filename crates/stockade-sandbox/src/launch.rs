@@ -10,6 +10,7 @@ use std::time::Duration;
 use stockade_policy::{AbsPath, Approved, Denial, Mode, Policy};
 
 use crate::SetupError;
+use crate::execs::Execs;
 use crate::linux::Doors;
 use crate::linux::leash::Leash;
 
@@ -41,6 +42,8 @@ pub struct Launch {
     pub layers: Vec<Layer>,
     /// Over home: of it the policy's `caches` are shown, which are read-only without.
     pub caches: Option<Layer>,
+    /// Who judges what is executed inside, where anybody does. Without a boundary nobody can.
+    pub execs: Option<Execs>,
     /// Whether the user lets go what nothing holds where there are no user namespaces.
     pub may_degrade: bool,
 }
@@ -149,6 +152,10 @@ pub(crate) fn hang_on(
         Mode::ReadOnly | Mode::WorkspaceWrite => crate::linux::launch(launch, leash, ties),
         Mode::DangerFullAccess if !launch.layers.is_empty() => Err(SetupError::Host(
             "lay a draft over files without a boundary".into(),
+            io::ErrorKind::Unsupported.into(),
+        )),
+        Mode::DangerFullAccess if launch.execs.is_some() => Err(SetupError::Host(
+            "hold rules about what is executed without a boundary".into(),
             io::ErrorKind::Unsupported.into(),
         )),
         Mode::DangerFullAccess => crate::linux::unconfined::launch(launch, leash),

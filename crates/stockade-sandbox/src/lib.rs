@@ -10,6 +10,7 @@
 //! - nothing is created in the user's own files, so a kill at any moment leaves nothing.
 
 mod error;
+mod execs;
 mod helper;
 mod interrupts;
 mod launch;
@@ -17,6 +18,7 @@ mod linux;
 mod stdio;
 
 pub use error::SetupError;
+pub use execs::{ExecRequest, Execs, Stub};
 pub use helper::{Running, enter_if_helper, spawn};
 pub use interrupts::Interrupts;
 pub use launch::{Command, Exceeded, Launch, Layer, OWN_PROGRAM, Outcome, Told, launch};

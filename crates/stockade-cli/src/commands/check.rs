@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &CheckArgs) -> Result<u8, Failure> {
     boundary::without_events(&arguments.boundary).map_err(misused)?;
     let env = boundary::surroundings(&arguments.boundary).map_err(misused)?;
     let request = boundary::request(&arguments.boundary).map_err(misused)?;
-    let loaded = stockade_config::load_with_rules(&env, &request);
+    let loaded = stockade_config::load(&env, &request);
     let loaded = loaded.map_err(|error| misused(error.into()))?;
     boundary::announce(&arguments.boundary, &loaded, None, &env);
     if let Some(path) = &arguments.replay {

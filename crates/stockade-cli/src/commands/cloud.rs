@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &CloudArgs) -> Result<u8, Failure> {
     // No wall of this machine has anything to do with it.
     let mode = Some(Mode::DangerFullAccess);
     let request = Request { mode, ..boundary::request(&arguments.boundary)? };
-    let loaded = stockade_config::load_with_rules(&env, &request)?;
+    let loaded = stockade_config::load(&env, &request)?;
     let is_quiet = arguments.boundary.quiet;
     if !is_quiet {
         loaded.warnings.iter().for_each(|warning| ui::say("warning", warning));

@@ -124,7 +124,7 @@ fn show(arguments: &BoundaryArgs, json: bool) -> Result<u8, Failure> {
     boundary::without_events(arguments)?;
     let env = boundary::surroundings(arguments)?;
     let request = boundary::request(arguments)?;
-    let loaded = stockade_config::load_with_rules(&env, &request)?;
+    let loaded = stockade_config::load(&env, &request)?;
     let shown = shown(&env, &request, &loaded);
     if json {
         ui::json(&shown).map_err(unprinted)?;
@@ -194,7 +194,7 @@ fn validate(arguments: &BoundaryArgs, file: Option<&Path>) -> Result<u8, Failure
     }
     boundary::without_events(arguments)?;
     let env = boundary::surroundings(arguments)?;
-    let loaded = stockade_config::load_with_rules(&env, &boundary::request(arguments)?)?;
+    let loaded = stockade_config::load(&env, &boundary::request(arguments)?)?;
     for warning in &loaded.warnings {
         ui::say("warning", warning);
     }

@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &LocalArgs) -> Result<u8, Failure> {
     let interrupts = hold()?;
     let env = boundary::surroundings(&arguments.boundary)?;
     let request = boundary::request(&arguments.boundary)?;
-    let mut loaded = stockade_config::load_with_rules(&env, &request)?;
+    let mut loaded = stockade_config::load(&env, &request)?;
     boundary::announce(&arguments.boundary, &loaded, None, &env);
     let caches = boundary::caches(&arguments.boundary, &mut loaded.policy, (&env, "builtin"));
     let task = task(&loaded, &env)?;

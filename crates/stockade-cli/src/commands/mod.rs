@@ -10,6 +10,7 @@ pub(crate) mod clean;
 pub(crate) mod cloud;
 pub(crate) mod config;
 pub(crate) mod doctor;
+mod execs;
 pub(crate) mod explain;
 mod found;
 pub(crate) mod local;

@@ -100,7 +100,7 @@ fn loaded(arguments: &BoundaryArgs) -> Result<(Env, stockade_config::Loaded), Fa
     let misused = |failure: Failure| failure.with_status(MISUSED);
     let env = boundary::surroundings(arguments).map_err(misused)?;
     let request = boundary::request(arguments).map_err(misused)?;
-    let loaded = stockade_config::load_with_rules(&env, &request);
+    let loaded = stockade_config::load(&env, &request);
     let loaded = loaded.map_err(|error| misused(error.into()))?;
     boundary::announce(arguments, &loaded, None, &env);
     Ok((env, loaded))

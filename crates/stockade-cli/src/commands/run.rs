@@ -17,7 +17,7 @@ use stockade_threads::network::{Blocked, Connections, Event, NetworkService};
 use stockade_threads::{Bounds, Judge, Program, Programmed, record};
 
 use super::refused::Refused;
-use super::{boundary, found, local, run_log};
+use super::{boundary, execs, found, local, run_log};
 use crate::cli::{BoundaryArgs, RunArgs};
 use crate::failure::Failure;
 use crate::ui;
@@ -105,6 +105,7 @@ pub(super) fn ready(
     argv.extend_from_slice(&words);
     let agent = recipe.map_or("", Recipe::name);
     let caches = boundary::caches(flags, &mut loaded.policy, (env, agent));
+    let execs = execs::held(&loaded)?;
     let command = Command {
         program,
         arguments: words,
@@ -118,6 +119,7 @@ pub(super) fn ready(
         policy,
         layers: Vec::new(),
         caches: caches_layer,
+        execs,
         may_degrade: flags.degrade,
     };
     let is_known = recipe.is_some();

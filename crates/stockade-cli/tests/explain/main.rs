@@ -9,7 +9,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use stockade_config::{Env, HostDisk, Request, load_with_rules};
+use stockade_config::{Env, HostDisk, Request, load};
 use stockade_policy::{Wish, explain};
 
 /// An id that no user of a development machine has.
@@ -203,7 +203,7 @@ fn agree(configuration: &str) {
     let seen: Vec<&str> = seen.lines().collect();
     assert_eq!(seen.len(), paths.len(), "{output:?}");
 
-    let loaded = load_with_rules(&home.env(), &Request::default()).unwrap();
+    let loaded = load(&home.env(), &Request::default()).unwrap();
     let disk = HostDisk::new();
     let mut wrong = String::new();
     let mut possible = [0, 0];

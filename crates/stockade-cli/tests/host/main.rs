@@ -5,6 +5,7 @@
 mod denials;
 mod doctor;
 mod draft;
+mod execs;
 mod leftovers;
 mod limits;
 mod network;

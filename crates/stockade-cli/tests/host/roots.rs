@@ -146,7 +146,6 @@ fn wrong_configuration_stops_the_start_with_its_place() {
         ("hidden = []\nhidden = []", &["config.toml:3:1"][..]),
         ("[cloud]\nmemory = 3", &["config.toml:3:10", "a string"][..]),
         ("[limits]\nmemory = '1M'", &["config.toml:3:10", "at least"][..]),
-        ("[[rules]]\nprefix = 'x'\nallow = false", &["config.toml:2", "not yet"][..]),
         ("[[rules]]\nprefix = 'x'", &["config.toml:2:1", "decision is missing"][..]),
     ] {
         fs::write(folder.join("config.toml"), format!("# settings\n{line}\n")).unwrap();

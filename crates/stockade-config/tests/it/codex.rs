@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use stockade_config::load_with_rules;
+use stockade_config::load;
 use stockade_policy::{ApprovalPolicy, Mode};
 
 use crate::lab::Lab;
@@ -52,7 +52,7 @@ fn the_example_works_in_codex_file_and_in_the_users_own() {
     for lab in [codex, own] {
         lab.folder("home/work/src");
         lab.folder("home/work/tests");
-        let loaded = load_with_rules(&lab.env, &lab.request).unwrap();
+        let loaded = load(&lab.env, &lab.request).unwrap();
         assert_eq!(loaded.policy.mode, Mode::WorkspaceWrite);
         assert_eq!(loaded.approval, ApprovalPolicy::OnRequest);
         assert_eq!(lab.names(&loaded.policy.writable), ["home/work/src", "home/work/tests"]);

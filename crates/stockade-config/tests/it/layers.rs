@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use stockade_config::{Layer, Prefix, load_with_rules};
+use stockade_config::{Layer, Prefix, load};
 use stockade_policy::{ApprovalPolicy, Mode, Verdict};
 
 use crate::lab::Lab;
@@ -121,7 +121,7 @@ fn the_projects_file_can_be_left_out() {
 }
 
 #[test]
-fn rules_are_read_and_refused_where_nobody_holds_them() {
+fn rules_of_all_layers_are_read() {
     let lab = Lab::new();
     lab.user(
         "[[rules]]\nprefix = 'npm test'\nallow = true\nmatch = ['npm test -u']\n\
@@ -129,12 +129,7 @@ fn rules_are_read_and_refused_where_nobody_holds_them() {
          grant = { hosts = ['registries'] }\n",
     );
     lab.project("[[rules]]\nprefix = 'docker'\nallow = false");
-    let refused = lab.refused();
-    assert!(
-        refused.contains("not yet: TOP/home/.config/stockade/config.toml:5: a rule that asks"),
-        "{refused}"
-    );
-    let loaded = load_with_rules(&lab.env, &lab.request).unwrap();
+    let loaded = load(&lab.env, &lab.request).unwrap();
     let named: Vec<String> =
         loaded.rule_set().rules().iter().map(|rule| rule.named().prefix).collect();
     assert_eq!(named, ["npm test", "cargo test|nextest", "docker"]);

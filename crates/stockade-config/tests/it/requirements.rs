@@ -1,6 +1,6 @@
 //! What the machine's owner holds everybody to.
 
-use stockade_config::load_with_rules;
+use stockade_config::load;
 use stockade_policy::{ApprovalPolicy, Mode, Verdict};
 
 use crate::lab::Lab;
@@ -64,7 +64,7 @@ fn what_nobody_has_set_follows_the_requirements() {
     );
     lab.folder("home/keys");
     lab.user("readable = ['~']\n");
-    let loaded = load_with_rules(&lab.env, &lab.request).unwrap();
+    let loaded = load(&lab.env, &lab.request).unwrap();
     assert_eq!(loaded.policy.mode, Mode::ReadOnly);
     assert_eq!(loaded.approval, ApprovalPolicy::Never);
     assert_eq!(loaded.policy.limits.processes, 99);

@@ -3,17 +3,17 @@
 
 use std::fs;
 
-use stockade_config::{Loaded, Scope, load_with_rules};
+use stockade_config::{Loaded, Scope, load};
 use stockade_policy::Verdict;
 
 use crate::lab::Lab;
 
 fn loaded(lab: &Lab) -> Loaded {
-    load_with_rules(&lab.env, &lab.request).unwrap()
+    load(&lab.env, &lab.request).unwrap()
 }
 
 fn refused(lab: &Lab) -> String {
-    let error = load_with_rules(&lab.env, &lab.request).unwrap_err();
+    let error = load(&lab.env, &lab.request).unwrap_err();
     lab.shown(&format!("{error}\n{}", error.hint().unwrap_or_default()))
 }
 

@@ -5,7 +5,7 @@
 use std::fs;
 
 use proptest::prelude::*;
-use stockade_config::{load_with_rules, project_trust, trust_file};
+use stockade_config::{load, project_trust, trust_file};
 use stockade_policy::Mode;
 
 use crate::lab::Lab;
@@ -101,7 +101,7 @@ proptest! {
         prop_assume!(text[at] != byte);
         text[at] = byte;
         fs::write(lab.work().join(".stockade/config.toml"), &text).unwrap();
-        if let Ok(loaded) = load_with_rules(&lab.env, &lab.request) {
+        if let Ok(loaded) = load(&lab.env, &lab.request) {
             prop_assert!(loaded.policy.mode != Mode::DangerFullAccess);
             prop_assert!(loaded.policy.network.host_ports.is_empty());
         }

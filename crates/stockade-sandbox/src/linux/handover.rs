@@ -159,7 +159,8 @@ impl Writer {
     }
 
     fn launch(&mut self, launch: &Launch) {
-        let Launch { command, policy, layers, caches, may_degrade } = launch;
+        // Whoever has a judge is refused before: it is a function of the other process.
+        let Launch { command, policy, layers, caches, execs: _, may_degrade } = launch;
         let Command { program, arguments, environment, folder } = command;
         self.bytes(program.as_bytes());
         self.list(arguments, |writer, argument| writer.bytes(argument.as_bytes()));
@@ -376,7 +377,7 @@ impl<'a> Reader<'a> {
         let layers = self.list(Self::layer)?;
         let caches = self.optional(Self::layer)?;
         let may_degrade = self.number::<u64>()? != 0;
-        Ok(Launch { command, policy, layers, caches, may_degrade })
+        Ok(Launch { command, policy, layers, caches, execs: None, may_degrade })
     }
 
     fn layer(&mut self) -> io::Result<Layer> {
@@ -521,6 +522,7 @@ mod tests {
                 upper: absolute(b"/c/upper"),
                 work: absolute(b"/c/work"),
             }),
+            execs: None,
             may_degrade: true,
         }
     }

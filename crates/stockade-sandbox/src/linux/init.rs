@@ -256,8 +256,9 @@ impl Inside<'_> {
                 Some(listener) => {
                     let files = |guard| Files::new(guard, beneath, self.plan.writable());
                     let files = self.plan.guard.clone().map(files);
+                    let judges = (files, self.plan.execs.clone());
                     let told = Arc::clone(&denials);
-                    let started = Supervisor::start(listener, files, self.open_gate()?, told);
+                    let started = Supervisor::start(listener, judges, self.open_gate()?, told);
                     Some(started.map_err(step("start", "the supervisor"))?)
                 }
                 None => return Err(read_refusal(&status).map_or_else(lost, as_failure)),

@@ -23,6 +23,7 @@ mod seccomp;
 mod seccomp_alone;
 mod second;
 mod stdio;
+mod stubs;
 mod supervisor;
 mod sys;
 mod target;

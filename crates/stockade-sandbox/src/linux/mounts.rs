@@ -23,6 +23,7 @@ use super::layers::{self, Caches};
 use super::masks::Masks;
 use super::names;
 use super::plan::{Content, Placement, Plan, RUNTIME};
+use super::stubs;
 use super::supervisor::Beneath;
 use super::sys::mount_unsafe::{Attributes, mount_setattr};
 
@@ -113,6 +114,9 @@ pub(crate) fn build(plan: &Plan) -> Result<Built, Failure> {
         place(placement, tree, &source, &scratch, &mut masks)?;
     }
     masks.finish()?;
+    if let Some(execs) = &plan.execs {
+        stubs::stand(&scratch.root, execs.stubs())?;
+    }
     devices_view(&scratch, &devices)?;
     if let Some(contents) = contents {
         names_view(&scratch, &contents)?;
@@ -180,6 +184,11 @@ pub(super) fn attach(tree: &OwnedFd, path: &Path) -> Result<(), Failure> {
 pub(super) fn attach_on(tree: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(rustix::mount::move_mount(tree, "", target, "", flags)?)
+}
+
+/// Makes a tree of ours one that nobody writes to.
+pub(super) fn close(tree: &OwnedFd, path: &Path) -> Result<(), Failure> {
+    set(tree, READ_ONLY, false, path)
 }
 
 fn set(tree: &OwnedFd, attributes: u64, recursive: bool, path: &Path) -> Result<(), Failure> {
@@ -426,7 +435,7 @@ fn open_beneath(root: &OwnedFd, path: &str) -> Result<OwnedFd, Failure> {
     rustix::fs::openat(root, path, flags, Mode::empty()).map_err(step("open", path))
 }
 
-fn subtree(root: &OwnedFd, path: &str) -> Result<OwnedFd, Failure> {
+pub(super) fn subtree(root: &OwnedFd, path: &str) -> Result<OwnedFd, Failure> {
     clone_tree(&open_beneath(root, path)?, Path::new(path))
 }
 

@@ -57,6 +57,7 @@ pub(crate) fn launch(
     let mut plan = ManuallyDrop::new(Plan::new(&launch.policy, &host_sockets()));
     plan.layers.clone_from(&launch.layers);
     plan.caches.clone_from(&launch.caches);
+    plan.execs.clone_from(&launch.execs);
     plan.runs_itself = launch.command.program == OWN_PROGRAM;
     let Ties { tell, way_out } = ties;
     let ties = Ties { tell: &mut *tell, way_out };

@@ -17,6 +17,7 @@ use stockade_policy::{AbsPath, AddressRange, HostPattern, HostRule, Mode, Networ
 
 use super::seccomp::Traps;
 use crate::Layer;
+use crate::execs::Execs;
 
 /// What stands at a place of the view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,6 +111,8 @@ pub(crate) struct Plan {
     pub(crate) runs_itself: bool,
     /// Who judges the calls that write, where there is a root to write to.
     pub(crate) guard: Option<Guard>,
+    /// Who judges what is executed, where anybody does.
+    pub(crate) execs: Option<Execs>,
     /// Which walls to put up.
     pub(crate) walls: Walls,
 }
@@ -203,6 +206,7 @@ impl Plan {
             canary: canary(policy),
             runs_itself: false,
             guard: Guard::of(policy),
+            execs: None,
             walls: Walls::ALL,
         }
     }
@@ -218,7 +222,7 @@ impl Plan {
 
     /// Which calls PID 1 carries out.
     pub(crate) fn traps(&self) -> Traps {
-        Traps { writes: self.guard.is_some() }
+        Traps { writes: self.guard.is_some(), execs: self.execs.is_some() }
     }
 }
 

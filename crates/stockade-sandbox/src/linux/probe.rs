@@ -44,7 +44,8 @@ pub fn probe() -> io::Result<Vec<Probe>> {
     probes.push(landlock());
     let filter = in_child(|| {
         credentials_unsafe::set_no_new_privs()?;
-        seccomp_unsafe::install(&seccomp::filter(seccomp::Traps { writes: true }), true).map(drop)
+        let traps = seccomp::Traps { writes: true, execs: true };
+        seccomp_unsafe::install(&seccomp::filter(traps), true).map(drop)
     })?;
     probes.push(Probe {
         name: "seccomp",

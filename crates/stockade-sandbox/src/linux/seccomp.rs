@@ -216,6 +216,10 @@ const WRITE_RULES: &[(libc::c_long, Rule)] = &[
     (libc::SYS_chmod, executable(1)),
 ];
 
+/// Calls that execute a program. They are judged, and the kernel carries them out.
+const EXEC_RULES: &[(libc::c_long, Rule)] =
+    &[(libc::SYS_execve, Rule::Trap), (libc::SYS_execveat, Rule::Trap)];
+
 /// Linux 6.6; not in libc for every target.
 pub(crate) const FCHMODAT2: libc::c_long = 452;
 
@@ -266,12 +270,15 @@ const fn fail(errno: i32) -> Instruction {
 pub(crate) struct Traps {
     /// Those that write to a path.
     pub(crate) writes: bool,
+    /// Those that execute a program.
+    pub(crate) execs: bool,
 }
 
 /// The program, for seccomp(2).
 pub(crate) fn filter(traps: Traps) -> Vec<Instruction> {
     let writes = if traps.writes { WRITE_RULES } else { &[] };
-    assemble(RULES.iter().chain(writes).copied().collect())
+    let execs = if traps.execs { EXEC_RULES } else { &[] };
+    assemble(RULES.iter().chain(writes).chain(execs).copied().collect())
 }
 
 /// The program of these rules, one for each call.
@@ -407,7 +414,7 @@ mod tests {
 
     /// Runs the program as the kernel would, on one call.
     fn run(arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
-        let program = filter(Traps { writes: true });
+        let program = filter(Traps { writes: true, execs: false });
         let word = |offset: u32| match offset {
             OFFSET_NUMBER => number,
             OFFSET_ARCH => arch,
@@ -531,9 +538,11 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_without_a_root_traps_no_writes() {
+    fn what_nobody_judges_is_not_trapped() {
         let bare = filter(Traps::default());
-        assert!(bare.len() < filter(Traps { writes: true }).len());
+        let writes = filter(Traps { writes: true, execs: false });
+        assert!(bare.len() < writes.len());
+        assert!(writes.len() < filter(Traps { writes: true, execs: true }).len());
     }
 
     #[test]

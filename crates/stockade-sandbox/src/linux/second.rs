@@ -117,6 +117,9 @@ fn lost(launch: &Launch, plan: &Plan, abi: u32) -> Vec<&'static str> {
     if plan.way_out.is_some() || !policy.network.host_ports.is_empty() {
         lost.push("a way to hosts or ports that are allowed");
     }
+    if launch.execs.is_some() {
+        lost.push("rules that ask or deny, for what the command starts");
+    }
     if abi < SCOPES_SINCE {
         lost.push("signals to your other processes (Landlock here is older than Linux 6.12)");
     }
@@ -128,6 +131,7 @@ fn narrowed(plan: &Plan, temporary: &AbsPath) -> Plan {
     let mut plan = plan.clone();
     plan.walls = Walls::SECOND;
     plan.caches = None;
+    plan.execs = None;
     plan.host_ports.clear();
     plan.way_out = None;
     plan.placements.retain_mut(|placement| match placement.content {

@@ -89,6 +89,7 @@ fn launch(place: &Path, script: &str) -> Launch {
         },
         layers: Vec::new(),
         caches: None,
+        execs: None,
         may_degrade: false,
     }
 }

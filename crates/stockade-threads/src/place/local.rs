@@ -105,7 +105,7 @@ impl Local {
             environment,
             folder,
         };
-        let launch = Launch { command, policy, layers, caches, may_degrade: false };
+        let launch = Launch { command, policy, layers, caches, execs: None, may_degrade: false };
         let launch = match review(launch, &[(Verdict::Allow, Reason::Own)]) {
             Review::Allowed(launch) => launch,
             Review::Ask(_) | Review::Denied(_) => {

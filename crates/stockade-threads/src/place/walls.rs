@@ -42,8 +42,14 @@ impl Walls for Boundary {
             environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
             folder: enclosed.folder,
         };
-        let launch =
-            Launch { command, policy, layers: Vec::new(), caches: None, may_degrade: false };
+        let launch = Launch {
+            command,
+            policy,
+            layers: Vec::new(),
+            caches: None,
+            execs: None,
+            may_degrade: false,
+        };
         let launch = match review(launch, &[(Verdict::Allow, Reason::Own)]) {
             Review::Allowed(launch) => launch,
             Review::Ask(_) | Review::Denied(_) => {

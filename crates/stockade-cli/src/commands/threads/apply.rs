@@ -53,7 +53,7 @@ pub(super) fn run(arguments: &ApplyArgs) -> Result<u8, Failure> {
     // What the user hides from threads, no thread writes to either.
     let workspace = desk.detail(&id)?.started.workspace();
     let request = Request { workspace: Some(workspace), ..Request::default() };
-    let loaded = stockade_config::load_with_rules(&desk.env, &request)
+    let loaded = stockade_config::load(&desk.env, &request)
         .map_err(|error| Failure::from(error).with_status(MISUSED))?;
     let hidden = loaded.policy.hidden.iter().map(|path| path.as_path().to_owned());
     let options = ApplyOptions {

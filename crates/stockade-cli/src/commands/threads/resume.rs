@@ -91,7 +91,7 @@ impl Stood {
             approval: request.approval.or(detail.started.policy.parse().ok()),
             ..request
         };
-        let mut loaded = stockade_config::load_with_rules(&env, &request)
+        let mut loaded = stockade_config::load(&env, &request)
             .map_err(|error| Failure::from(error).with_status(MISUSED))?;
         boundary::announce(flags, &loaded, None, &env);
         let is_draft = Draft::open(&store.folder(&id)).map_err(of_draft)?.is_some();
@@ -126,7 +126,7 @@ impl Stood {
         let workspace = Some(detail.started.workspace());
         let mode = Some(Mode::DangerFullAccess);
         let request = Request { mode, workspace, ..boundary::request(flags)? };
-        let loaded = stockade_config::load_with_rules(&env, &request)
+        let loaded = stockade_config::load(&env, &request)
             .map_err(|error| Failure::from(error).with_status(MISUSED))?;
         if !flags.quiet {
             loaded.warnings.iter().for_each(|warning| ui::say("warning", warning));

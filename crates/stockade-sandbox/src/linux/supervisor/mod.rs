@@ -9,6 +9,7 @@
 
 mod caller;
 mod denials;
+mod execs;
 mod files;
 mod messages;
 mod place;
@@ -17,7 +18,7 @@ mod unix_peers;
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
@@ -25,6 +26,7 @@ use rustix::fs::Mode;
 use super::gate::Gate;
 use super::sys::process_unsafe;
 use super::sys::seccomp_unsafe::{self as seccomp, Answer, Notification};
+use crate::execs::Execs;
 
 use caller::Caller;
 pub(crate) use denials::Denials;
@@ -49,6 +51,10 @@ struct Shared {
     listener: OwnedFd,
     /// Judges calls that write; `None` where the filter traps none.
     files: Option<Files>,
+    /// Judges what is executed; `None` where the filter traps no such call.
+    execs: Option<Execs>,
+    /// What was told last of what is executed, and to which thread.
+    told: Mutex<(i32, String)>,
     /// Where connections to hosts get out.
     gate: Option<Arc<Gate>>,
     /// Who is told of what is refused.
@@ -63,12 +69,14 @@ impl Supervisor {
     /// When a thread cannot be started.
     pub(crate) fn start(
         listener: OwnedFd,
-        files: Option<Files>,
+        (files, execs): (Option<Files>, Option<Execs>),
         gate: Option<Gate>,
         denials: Arc<Denials>,
     ) -> io::Result<Self> {
         seccomp::prefer_same_cpu(listener.as_fd());
-        let shared = Arc::new(Shared { listener, files, gate: gate.map(Arc::new), denials });
+        let told = Mutex::default();
+        let gate = gate.map(Arc::new);
+        let shared = Arc::new(Shared { listener, files, execs, told, gate, denials });
         for _ in 0..WORKERS {
             let shared = Arc::clone(&shared);
             let work = move || {
@@ -135,6 +143,7 @@ impl Shared {
             libc::SYS_sendto => messages::sendto(&caller),
             libc::SYS_sendmsg => messages::sendmsg(&caller),
             libc::SYS_sendmmsg => messages::sendmmsg(&caller),
+            libc::SYS_execve | libc::SYS_execveat => return self.execute(&caller, call),
             _ => return self.write(&caller, call, umask),
         };
         match prepared {
@@ -148,6 +157,26 @@ impl Shared {
             }
             Err(error) => self.answer(call.id, errno(&error)),
         }
+    }
+
+    /// Has the kernel execute the caller's program, or refuses it with a line that says why.
+    fn execute(self: &Arc<Self>, caller: &Caller<'_>, call: &Notification) -> io::Result<()> {
+        let Some(execs) = &self.execs else {
+            // The filter traps nothing of the kind.
+            return self.answer(call.id, Answer::Errno(libc::ENOSYS));
+        };
+        let line = match execs::refusal(caller, call.call, execs) {
+            Ok(None) => return self.answer(call.id, Answer::Continue),
+            Ok(Some(line)) => line,
+            Err(error) => return self.answer(call.id, errno(&error)),
+        };
+        let call = *call;
+        // Who reads the line may have stopped reading.
+        self.aside(call.id, move |shared| {
+            // Where nobody can be told, the errno has to do.
+            execs::tell(&Caller::new(&shared.listener, &call), &line, &shared.told).ok();
+            shared.answer(call.id, Answer::Errno(libc::EACCES))
+        })
     }
 
     fn write(
