@@ -25,7 +25,7 @@ fn what_cannot_begin_says_why_and_nothing_has_run() {
     for (arguments, words) in [
         (&["local"][..], "without a prompt"),
         (&["local", "  "], "empty"),
-        (&["local", "--agent", "codex", "x"], "cannot be held for what a command starts"),
+        (&["local", "--agent", "aider", "x"], "is not installed"),
         (&["local", "--draft", "-s", "read-only", "x"], "a draft is for `workspace-write`"),
         (&["local", "-s", "sometimes", "x"], "--sandbox"),
         (&["local", "-C", "/", "x"], "/"),
