@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use stockade_config::{Env, Loaded, Request};
@@ -84,12 +85,20 @@ pub(crate) fn run(arguments: &CloudArgs) -> Result<u8, Failure> {
     Ok(outcome.ended.exit)
 }
 
+/// Signals that come closer together are one wish: timeout(1) and others pass on to their child
+/// what its group, and so the child, was sent as well.
+const SAME_WISH: Duration = Duration::from_millis(500);
+
 /// The first signal ends the work, and the second does without the result.
 pub(super) fn on_interrupt(interrupts: Interrupts, wishes: &Wishes) {
     let wish = wishes.clone();
+    let mut first: Option<Instant> = None;
     local::on_interrupt(interrupts, move || {
-        let wanted = if wish.stop.is_requested() { &wish.abandon } else { &wish.stop };
-        wanted.request();
+        if first.get_or_insert_with(Instant::now).elapsed() > SAME_WISH {
+            wish.abandon.request();
+        } else {
+            wish.stop.request();
+        }
     });
 }
 
