@@ -4,6 +4,8 @@
 mod corpus;
 mod lab;
 pub mod model;
+mod other_user;
 
 pub use corpus::{Case, Kind, load};
 pub use lab::{Lab, Mode, Seen, User, is_second_backend};
+pub use other_user::again_as_ordinary_user;

@@ -7,13 +7,11 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use stockade_config::{Env, HostDisk, Request, load};
 use stockade_policy::{Wish, explain};
-
-/// An id that no user of a development machine has.
-const ORDINARY: &str = "61500";
+use stockade_testkit::again_as_ordinary_user;
 
 /// Tries each path of its standard input, and says `READ WRITE` of it. Leaves nothing behind.
 const ATTEMPTS: &str = r#"
@@ -243,18 +241,8 @@ fn the_same_for_an_ordinary_user() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    // The other user needs a folder of its own to make homes in.
-    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/homes");
-    fs::create_dir_all(&base).unwrap();
-    fs::set_permissions(&base, fs::Permissions::from_mode(0o1777)).unwrap();
-    let output = Command::new("setpriv")
-        .args(["--reuid", ORDINARY, "--regid", ORDINARY, "--clear-groups"])
-        .args(["--inh-caps=-all", "--bounding-set=-all"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "as_this_user", "--ignored", "--nocapture"])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let homes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/homes");
+    let output = again_as_ordinary_user(&homes, "as_this_user").unwrap();
     assert!(output.status.success(), "{}", shown(&output));
     assert!(shown(&output).contains("1 passed"), "{}", shown(&output));
 }

@@ -1,16 +1,13 @@
 //! What is refused is told: to the programs inside, in the record, and to nobody's script.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
+use stockade_testkit::again_as_ordinary_user;
 
 use super::{Home, text};
-
-/// Nobody in particular.
-const ORDINARY: &str = "1000";
 
 fn denials(home: &Home) -> Vec<Value> {
     let log = Command::new(env!("CARGO_BIN_EXE_stockade"))
@@ -111,17 +108,8 @@ fn the_same_for_an_ordinary_user() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/homes");
-    fs::create_dir_all(&base).unwrap();
-    fs::set_permissions(&base, fs::Permissions::from_mode(0o1777)).unwrap();
-    let output = Command::new("setpriv")
-        .args(["--reuid", ORDINARY, "--regid", ORDINARY, "--clear-groups"])
-        .args(["--inh-caps=-all", "--bounding-set=-all"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "denials::as_this_user", "--ignored", "--nocapture"])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let homes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/homes");
+    let output = again_as_ordinary_user(&homes, "denials::as_this_user").unwrap();
     assert!(output.status.success() && text(&output).contains("1 passed"), "{}", text(&output));
 }
 
