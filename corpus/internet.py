@@ -2,6 +2,7 @@
 
     dns NAME TYPE              a question
     web ADDRESS METHOD HOST PATH BODY
+    header HOST PATH NAME: VALUE     of those in which a secret could be
     raw PORT TEXT              what came to a server that speaks first
     udp TEXT                   a datagram to port 443
 """
@@ -64,6 +65,9 @@ def names():
         server.sendto(packet[:2] + header + packet[12 : at + 5] + b"".join(answers), peer)
 
 
+KEPT = ("authorization", "x-api-key", "x-request-id", "cookie", "user-agent", "referer")
+
+
 class Web(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -81,8 +85,20 @@ class Web(http.server.BaseHTTPRequestHandler):
         else:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         see("web", address, self.command, self.headers.get("Host"), self.path, body[:200].decode("latin1"))
+        for name, value in self.headers.items():
+            if name.lower() in KEPT:
+                see("header", self.headers.get("Host"), self.path, f"{name.lower()}: {value}")
+        if self.path.startswith("/git/locked") and not self.headers.get("Authorization"):
+            return self.short(401, ("WWW-Authenticate", 'Basic realm="git"'))
         if self.path.startswith("/git/"):
             return self.git(body)
+        if "?to=" in self.path:
+            return self.short(302, ("Location", self.path.split("?to=")[1]))
+        if self.path.endswith("/repeat"):
+            heard = "".join(f"{name}: {value}\n" for name, value in self.headers.items())
+            return self.short(200, ("X-Heard", self.headers.get("Authorization") or ""), heard.encode())
+        if self.path.endswith("/-/whoami"):
+            return self.short(200, ("Content-Type", "application/json"), b'{"username":"me"}')
         if self.path.startswith("/big"):
             reply = bytes(range(256)) * 4096 * int(self.path[4:])
         elif self.path == "/back":
@@ -94,7 +110,14 @@ class Web(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(reply)
 
-    do_GET = do_POST = do_PUT = answer
+    do_GET = do_POST = do_PUT = do_DELETE = do_TRACE = answer
+
+    def short(self, status, header, reply=b""):
+        self.send_response(status)
+        self.send_header(*header)
+        self.send_header("Content-Length", str(len(reply)))
+        self.end_headers()
+        self.wfile.write(reply)
 
     def echo(self):
         self.send_response(101, "Switching Protocols")

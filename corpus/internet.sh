@@ -43,3 +43,28 @@ mount --bind $NET/resolv.conf /etc/resolv.conf || broken "no name server"
 touch $NET/seen
 nsenter --target $INTERNET --net python3 $CASE/internet.py $NET > $NET/trouble 2>&1 &
 await test -e $NET/ready || broken "the internet does not start: $(cat $NET/trouble)"
+
+# Two of its hosts with an ssh server each, for cases that want them: a key of the user's opens both,
+# the user knows both, and $NET/ssh/NAME says who logged in.
+ssh_servers() {
+  local name
+  mkdir $NET/ssh && mkdir -p /run/sshd && chmod 755 /run/sshd
+  nsenter --target $INTERNET --net sh -c 'echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start' || broken "no port 22"
+  rm -f "$HOME/.ssh/id_ed25519"; ssh-keygen -q -t ed25519 -N '' -C me@lab -f "$HOME/.ssh/id_ed25519" || broken "no key"
+  cp "$HOME/.ssh/id_ed25519.pub" $NET/ssh/authorized
+  cp "$HOME/.ssh/id_ed25519.pub" $LAB/me.pub
+  for name in example.org:203.0.113.10:ed25519 evil.net:203.0.113.66:ecdsa; do
+    local address=${name#*:} kind=${name##*:}; address=${address%:*}; name=${name%%:*}
+    ssh-keygen -q -t $kind -N '' -C host -f $NET/ssh/$name.key || broken "no key of $name"
+    echo "$name $(cat $NET/ssh/$name.key.pub)" >> "$HOME/.ssh/known_hosts"
+    printf '%s\n' "HostKey $NET/ssh/$name.key" "ListenAddress $address" "AuthorizedKeysFile $NET/ssh/authorized" \
+      'StrictModes no' 'UsePAM no' 'PasswordAuthentication no' 'KbdInteractiveAuthentication no' \
+      'PermitRootLogin yes' 'PidFile none' > $NET/ssh/$name.conf
+  done
+  [ "$(id -u)" != 0 ] || chown -R $WHO:$WHO "$HOME/.ssh" $NET/ssh
+  chmod 600 "$HOME/.ssh/known_hosts"
+  for name in example.org evil.net; do
+    nsenter --target $INTERNET --net "${AS[@]}" /usr/sbin/sshd -D -e -f $NET/ssh/$name.conf 2> $NET/ssh/$name &
+    await grep -q 'Server listening' $NET/ssh/$name || broken "$(cat $NET/ssh/$name)"
+  done
+}

@@ -6,9 +6,11 @@
 #   LAB_CASE      folder with the case's scripts: attack, and optionally prepare, drive, effect
 #   LAB_MODE      control | read-only | workspace-write
 #   LAB_USER      user | root
+#   LAB_ATTACK    1: what is tried must not have its effect
 #   LAB_STOCKADE  the binary under test
 #   LAB_TOOLCHAIN a Rust toolchain to show at /srv/toolchain
 #   LAB_BACKEND   second: without user namespaces
+#   LAB_CHECK     1: see to it that what cases name things by is known inside
 #   LAB_OPTIONS   further options of `stockade run`
 #
 # Exit status: that of `effect` (0: the effect is there), 99 when the laboratory is broken.
@@ -24,7 +26,9 @@ if [ -n "${LAB_TOOLCHAIN:-}" ]; then
   mkdir /srv/toolchain && mount --bind "$LAB_TOOLCHAIN" /srv/toolchain || broken "no toolchain"
 fi
 # Before the places that they may lie in are covered.
-cp -r "$LAB_CASE" $CASE && chmod -R a+rX $CASE && cp "$LAB_STOCKADE" $LAB/stockade || broken "no case"
+cp -r "$LAB_CASE" $CASE && chmod -R a+rX $CASE || broken "no case"
+touch $LAB/stockade && mount --bind "$LAB_STOCKADE" $LAB/stockade && mount -o remount,bind,ro $LAB/stockade ||
+  broken "no binary"
 for place in /home /tmp /var/tmp /run /dev/shm; do
   mount -t tmpfs -o mode=755 tmpfs $place || broken "cannot mount on $place"
 done
@@ -98,24 +102,26 @@ else
   if [ "${LAB_BACKEND:-}" = second ]; then
     WITHOUT=(unshare --user --map-current-user --keep-caps sh -c
       'echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --ambient-caps=-all --inh-caps=-all "$@"' sh)
-    LAB_OPTIONS="--degrade ${LAB_OPTIONS:-}"
   fi
   PREFIX=("${WITHOUT[@]}" $LAB/stockade run -q -s "$LAB_MODE" -C "$WORK" ${NAMES[@]/#/--env=} ${LAB_OPTIONS:-} --)
   RUN=("${AS[@]}" "${PREFIX[@]}")
 fi
 run() { "${RUN[@]}" "$@"; }
 # Waits until a condition holds, ten seconds at most.
-await() { for _ in $(seq 200); do "$@" 2>/dev/null && return 0; sleep 0.05; done; return 1; }
+TRIES=200
+await() { for _ in $(seq $TRIES); do "$@" 2>/dev/null && return 0; sleep 0.05; done; return 1; }
 
 cd "$WORK" || broken workspace
 # The change of owner made git's index stale, which no checkout of a user's own is.
 as_user git status > /dev/null || broken "git status"
 [ -e $CASE/internet.sh ] && . $CASE/internet.sh
 [ -e $CASE/prepare ] && { . $CASE/prepare || broken "prepare"; }
-[ "$(run printenv "${NAMES[@]}" 2> /dev/null < /dev/null)" = "$(printenv "${NAMES[@]}")" ] ||
+[ -z "${LAB_CHECK:-}" ] || [ "$(run printenv "${NAMES[@]}" 2> /dev/null < /dev/null)" = "$(printenv "${NAMES[@]}")" ] ||
   broken "the names of the case are not known inside"
 if [ -e $CASE/drive ]; then . $CASE/drive
 else run bash $CASE/attack >> $LOOT 2> $LAB/errors < /dev/null; STATUS=$?; fi
 [ "${LAB_SHOW:-0}" = 1 ] && { echo "status ${STATUS:-?}"; cat $LOOT $LAB/errors; } >&2
 cd "$WORK" || broken "the workspace is gone"
+# What the control has shown to come at once need not be waited for as long where it must not come.
+[ "${LAB_ATTACK:-}" = 1 ] && [ "$LAB_MODE" != control ] && TRIES=60
 . $CASE/effect

@@ -41,8 +41,11 @@ const STAGES: &[Stage] = &[
                 "shellcheck",
                 ".ci/run",
                 "bench/vm",
+                "packaging/debian/postinst",
+                "packaging/debian/postrm",
                 "scripts/demo",
                 "scripts/install-agents",
+                "scripts/make-deb",
                 "scripts/share-toolchain",
                 "scripts/test",
             ],
@@ -87,7 +90,10 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
             ..stage("fuzzing", &[])
         };
         let limit = format!("-max_total_time={FUZZ_SECONDS}");
-        let words = ["cargo", "+nightly", "fuzz", "run", &target, "--", &limit].map(str::to_owned);
+        let mut words: Vec<String> =
+            ["cargo", "+nightly", "fuzz", "run", &target].map(str::to_owned).into();
+        words.extend(fuzz_inputs(root, &target)?);
+        words.extend(["--".to_owned(), limit]);
         done.push(perform(root, &stage, &words)?);
     }
     summary(&done);
@@ -105,6 +111,15 @@ fn fuzz_targets(root: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// Where a target's inputs are: what was found so far, which it adds to, and what it begins with.
+fn fuzz_inputs(root: &Path, target: &str) -> Result<Vec<String>, String> {
+    let found = root.join("fuzz/corpus").join(target);
+    std::fs::create_dir_all(&found).map_err(|error| format!("{}: {error}", found.display()))?;
+    let seeds = root.join("fuzz/seeds").join(target);
+    let folders = [Some(found), Some(seeds).filter(|seeds| seeds.is_dir())];
+    Ok(folders.into_iter().flatten().map(|folder| folder.display().to_string()).collect())
 }
 
 fn perform(root: &Path, stage: &Stage, words: &[String]) -> Result<Done, String> {

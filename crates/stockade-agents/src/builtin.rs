@@ -32,7 +32,7 @@ changed, what you ran, what is left.";
 const GO_ON: &str = "Your answer reached the limit of its length. Go on where it ended.";
 
 /// What the tools take in a request, in bytes, about.
-const TOOLS_BYTES: usize = 4_000;
+const TOOLS_BYTES: usize = 4_800;
 
 /// A conversation of which less can be left out does not become one that the server takes.
 const LEAST_BYTES: usize = 1_000;

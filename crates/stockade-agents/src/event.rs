@@ -15,6 +15,11 @@ pub enum AgentEvent {
         /// Its text.
         text: String,
     },
+    /// What the model means to do, a step a line, each with a mark for how far it is.
+    Plan {
+        /// The lines.
+        text: String,
+    },
     /// A piece of what the running command printed, as it came.
     Output(Vec<u8>),
     /// What one turn cost.
@@ -35,6 +40,11 @@ pub enum AgentEvent {
     Shortened {
         /// How much was left out, in bytes.
         bytes: usize,
+    },
+    /// A call of the model's is none that could be carried out: it was told, and goes on.
+    Slip {
+        /// What was wrong, in one line.
+        why: String,
     },
     /// A call to the model failed and is made again.
     Retrying {

@@ -16,6 +16,7 @@ use crate::commands::doctor::DoctorArgs;
 use crate::commands::explain::ExplainArgs;
 use crate::commands::rules::RulesArgs;
 use crate::commands::threads::{LogArgs, ThreadsArgs};
+use crate::commands::undo::UndoArgs;
 use crate::failure::STOCKADE_FAILED;
 
 /// A bounded place for a coding agent to work in.
@@ -50,6 +51,8 @@ enum Command {
     Rules(Box<RulesArgs>),
     /// Threads: list, show, log, diff, apply, branch, pr, discard, resume, cancel, rm
     Threads(ThreadsArgs),
+    /// Take back what a thread changed in the files here
+    Undo(UndoArgs),
     /// The record of a thread: commands, refusals, answers
     Log(LogArgs),
     /// Try each mechanism for real, and say what is lost without it
@@ -90,6 +93,8 @@ pub(crate) enum Verb {
     Rules(Box<RulesArgs>),
     /// `stockade threads`.
     Threads(ThreadsArgs),
+    /// `stockade undo`.
+    Undo(UndoArgs),
     /// `stockade log`.
     Log(LogArgs),
     /// `stockade doctor`.
@@ -101,12 +106,11 @@ pub(crate) enum Verb {
 }
 
 /// The verbs that there are, for who has typed another one.
-pub(crate) const VERBS: &str = "`run`, `local`, `cloud`, `check`, `explain`, `config`, `rules`, `agents`, `approvals`, `threads`, `log`, `clean`, `completions`, `man` and `doctor`";
+pub(crate) const VERBS: &str = "`run`, `local`, `cloud`, `check`, `explain`, `config`, `rules`, `agents`, `approvals`, `threads`, `undo`, `log`, `clean`, `completions`, `man` and `doctor`";
 
 /// Verbs that scripts may depend on, and that are still to come.
 #[rustfmt::skip]
 const PLANNED: &[&str] = &[
-    "undo",
     "serve",
 ];
 
@@ -275,6 +279,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Verb, S
         Ok(Cli { verb: Command::Approvals(approvals) }) => Ok(Verb::Approvals(approvals)),
         Ok(Cli { verb: Command::Rules(rules) }) => Ok(Verb::Rules(rules)),
         Ok(Cli { verb: Command::Threads(threads) }) => Ok(Verb::Threads(threads)),
+        Ok(Cli { verb: Command::Undo(undo) }) => Ok(Verb::Undo(undo)),
         Ok(Cli { verb: Command::Log(log) }) => Ok(Verb::Log(log)),
         Ok(Cli { verb: Command::Doctor(doctor) }) => Ok(Verb::Doctor(doctor)),
         Ok(Cli { verb: Command::Other(words) }) => {

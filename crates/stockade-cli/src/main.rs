@@ -11,19 +11,22 @@ mod ui;
 use std::process::ExitCode;
 
 use cli::Verb;
+use commands::attached::Front;
 use failure::Failure;
 
 fn main() -> ExitCode {
     // Before anything else: it may be the parent of a sandbox, which must have one thread.
-    if let Some(code) = stockade_sandbox::enter_if_helper() {
+    if let Some(code) = stockade_sandbox::enter_if_helper(commands::revive) {
         return code;
     }
     // Or the hands of a thread, inside one.
     if let Some(code) = stockade_threads::place::enter_if_hands() {
         return code;
     }
-    match cli::parse(std::env::args_os()) {
-        Ok(verb) => match run(&verb) {
+    // Or at work behind the one that the user's shell waits for.
+    let (front, words) = commands::attached::enter(std::env::args_os().collect());
+    match cli::parse(words.into_iter()) {
+        Ok(verb) => match run(&verb, front) {
             Ok(status) => ExitCode::from(status),
             Err(failure) => failure.report(),
         },
@@ -32,7 +35,7 @@ fn main() -> ExitCode {
 }
 
 /// Does what was asked for; the value is the exit status.
-fn run(verb: &Verb) -> Result<u8, Failure> {
+fn run(verb: &Verb, front: Option<Front>) -> Result<u8, Failure> {
     match verb {
         Verb::Run(arguments) => commands::run::run(arguments),
         Verb::Local(arguments) => commands::local::run(arguments),
@@ -40,11 +43,12 @@ fn run(verb: &Verb) -> Result<u8, Failure> {
         Verb::Agents(arguments) => commands::agents::run(arguments),
         Verb::Approvals(arguments) => commands::approvals::run(arguments),
         Verb::Rules(arguments) => commands::rules::run(arguments),
-        Verb::Cloud(arguments) => commands::cloud::run(arguments),
+        Verb::Cloud(arguments) => commands::cloud::run(arguments, front),
         Verb::Clean(arguments) => commands::clean::run(arguments),
         Verb::Explain(arguments) => commands::explain::run(arguments),
         Verb::Config(arguments) => commands::config::run(arguments),
-        Verb::Threads(arguments) => commands::threads::run(arguments),
+        Verb::Threads(arguments) => commands::threads::run(arguments, front),
+        Verb::Undo(arguments) => commands::undo::run(arguments),
         Verb::Log(arguments) => commands::threads::log(arguments),
         Verb::Doctor(arguments) => commands::doctor::run(arguments),
         Verb::Text(text) => ui::whole(text)

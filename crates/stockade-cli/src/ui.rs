@@ -1,7 +1,11 @@
 //! The only place that prints: talk goes to standard error, escaped.
 
+pub(crate) mod choice;
 pub(crate) mod live;
+pub(crate) mod patch;
 pub(crate) mod prompt;
+pub(crate) mod relay;
+pub(crate) mod screen;
 pub(crate) mod status;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -13,6 +17,11 @@ pub(crate) fn say(kind: &str, text: &str) {
     let mut error = std::io::stderr().lock();
     // Nobody can be told that standard error is closed.
     writeln!(error, "{kind}: {}", printable(text)).ok();
+}
+
+/// Begins a new line of talk, below what a terminal has drawn of a key.
+pub(crate) fn apart() {
+    writeln!(io::stderr().lock()).ok();
 }
 
 /// An error with its causes, on one line.

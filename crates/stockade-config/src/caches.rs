@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use stockade_policy::caches::CACHE_FOLDERS;
 
-use crate::locate::canonical;
+use crate::locate::{canonical, is_within};
 
 /// Canonical folders in home, and what in them stays read-only.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) fn find(home: &Path, taken: &[&[PathBuf]]) -> Caches {
         let Some(path) = canonical(&home.join(folder.path)).filter(|path| path.is_dir()) else {
             continue;
         };
-        let is_taken = taken.iter().copied().flatten().any(|taken| path.starts_with(taken));
+        let is_taken = taken.iter().copied().flatten().any(|taken| is_within(&path, taken));
         if is_taken || path == home || !path.starts_with(home) {
             continue;
         }

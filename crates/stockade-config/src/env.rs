@@ -93,7 +93,7 @@ impl Env {
     }
 
     /// A base folder of the XDG specification: what `variable` holds, else `below_home`.
-    fn base_folder(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
+    pub(crate) fn base_folder(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
         let from_home = || Some(self.home.as_ref()?.join(below_home));
         self.folder_variable(variable).or_else(from_home)
     }

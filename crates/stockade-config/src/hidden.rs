@@ -15,7 +15,7 @@ use stockade_policy::secrets::Secret;
 use crate::aliases::aliases;
 use crate::diagnose::ConfigError;
 use crate::env::{Env, Homes, normalized};
-use crate::locate::{canonical, sort};
+use crate::locate::{canonical, is_within, sort};
 use crate::requirements::reopened;
 use crate::schema::{Placed, Settings, ignored};
 use crate::secrets::{self, expand, is_pattern};
@@ -63,7 +63,7 @@ impl Hidden {
 pub(crate) fn resolve(question: &Question<'_>) -> Result<Hidden, ConfigError> {
     let mut result = Hidden::default();
     let readable = question.readable(&mut result.warnings);
-    let is_open = |path: &Path| readable.iter().any(|open| path.starts_with(open));
+    let is_open = |path: &Path| readable.iter().any(|open| is_within(path, open));
     let built_in = secrets::built_in(question.homes, question.env.uid);
     for found in built_in {
         if is_open(&found.path) || question.is_own_state(&found) {
@@ -82,12 +82,14 @@ pub(crate) fn resolve(question: &Question<'_>) -> Result<Hidden, ConfigError> {
     let theirs = question.within_reach(&question.settings.project_hidden, &mut result.warnings);
     let mut firm = question.listed(&theirs, &mut result.warnings);
     firm.extend(question.flagged(&mut result.warnings));
+    // Wherever they lie: what logs in is nobody's inside.
+    firm.extend(crate::logins::private_keys(question.env, question.settings));
     firm.extend(question.required(&readable, &mut result.warnings)?);
-    let is_firm = |path: &PathBuf| firm.iter().any(|secret| path.starts_with(secret));
+    let is_firm = |path: &PathBuf| firm.iter().any(|secret| is_within(path, secret));
     result.readable = readable.into_iter().filter(|path| !is_firm(path)).collect();
     result.paths.append(&mut firm);
     let workspace = question.workspace;
-    if let Some(secret) = result.paths.iter().find(|secret| workspace.starts_with(secret)) {
+    if let Some(secret) = result.paths.iter().find(|secret| is_within(workspace, secret)) {
         return Err(ConfigError::refused(
             format!(
                 "`{}` cannot be a workspace: it lies in `{}`, which is hidden",
@@ -100,12 +102,12 @@ pub(crate) fn resolve(question: &Question<'_>) -> Result<Hidden, ConfigError> {
     result.paths.extend(question.elsewhere(&result.paths));
     if question.settings.reads_workspace.as_ref().is_some_and(|it| it.value) {
         let (closed, shown) = question.allow_list();
-        let is_secret = |path: &PathBuf| result.paths.iter().any(|it| path.starts_with(it));
+        let is_secret = |path: &PathBuf| result.paths.iter().any(|it| is_within(path, it));
         result.readable.extend(shown.into_iter().filter(|path| !is_secret(path)));
         result.closed = closed;
     }
     let (paths, closed) = (&result.paths, &result.closed);
-    let is_in = |path: &PathBuf| paths.iter().chain(closed).any(|it| path.starts_with(it));
+    let is_in = |path: &PathBuf| paths.iter().chain(closed).any(|it| is_within(path, it));
     result.readable.retain(is_in);
     let lists = [&mut result.paths, &mut result.closed, &mut result.readable, &mut result.agents];
     lists.into_iter().for_each(sort);

@@ -52,12 +52,15 @@ const fn key(path: &'static str, kind: Kind, about: &'static str) -> Known {
 }
 
 /// Tables that stand in a list: `[[rules]]`.
-pub(crate) const LISTS: [&str; 1] = ["rules"];
+pub(crate) const LISTS: [&str; 3] = ["rules", "network.rules", "network.ssh"];
 
 pub(crate) const MODES: &[&str] = &["read-only", "workspace-write", "danger-full-access"];
 pub(crate) const APPROVALS: &[&str] = &["untrusted", "on-request", "never", "on-failure"];
 
 pub(crate) const SCOPES: &[&str] = &["user", "thread", "project", "system"];
+
+/// How a terminal calls.
+const NOTIFY: &[&str] = &["off", "bell", "desktop"];
 
 /// All of them, in the order in which they are told.
 pub(crate) const KEYS: &[Known] = &[
@@ -82,7 +85,16 @@ pub(crate) const KEYS: &[Known] = &[
     key("network.deny", Kind::Texts, "hosts that cannot"),
     key("network.private", Kind::Texts, "private networks that allowed names may lead to"),
     key("network.upstream", Kind::Text, "the proxy to dial by, or `none`"),
-    key("network.rules", Kind::Texts, "rules for methods and paths"),
+    key("network.rules.host", Kind::Text, "whose requests are limited"),
+    key("network.rules.methods", Kind::Texts, "methods that it may be asked by"),
+    key("network.rules.paths", Kind::Texts, "paths that it may be asked for"),
+    key("network.rules.upgrade", Kind::Flag, "whether `Upgrade` passes, for WebSockets"),
+    key("network.rules.credential", Kind::Key, "where a secret comes from that is added outside"),
+    key("network.rules.variable", Kind::Text, "which holds its placeholder inside"),
+    key("network.rules.header", Kind::Text, "the one header that may carry it"),
+    key("network.ssh.host", Kind::Text, "where a key logs in, by its whole name"),
+    key("network.ssh.key", Kind::Text, "a file of it, the private or the public one"),
+    key("network.ssh.user", Kind::Text, "as whom; `git` where it is not said"),
     key("limits.memory", Kind::Size, "memory of all processes together"),
     key("limits.processes", Kind::Number(16, 4_194_304), "processes and threads alive at once"),
     key("limits.open_files", Kind::Number(64, 1_048_576), "open files of one process"),
@@ -108,7 +120,8 @@ pub(crate) const KEYS: &[Known] = &[
     key("agent.max_turns", Kind::Number(1, 1_000_000), "questions to the model"),
     key("agent.max_tokens", Kind::Number(1, i64::MAX as u64), "tokens in all"),
     key("agent.question_timeout", Kind::Time, "how long a question waits for its answer"),
-    key("agent.bell", Kind::Flag, "whether the terminal rings when a question waits"),
+    key("agent.notify", Kind::Word(NOTIFY), "how the terminal calls when a question waits"),
+    key("agent.bell", Kind::Flag, "short for `notify = \"bell\"`"),
     key("cloud.memory", Kind::Size, "memory of the machine"),
     key("cloud.cpus", Kind::Number(1, 255), "its processors"),
     key("cloud.disk", Kind::Size, "how large its disk may grow"),

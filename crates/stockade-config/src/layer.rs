@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode as FileMode, OFlags, ResolveFlags};
-use stockade_policy::{ApprovalPolicy, Mode, Verdict};
+use stockade_policy::{ApprovalPolicy, Mode, RuleOwner, Verdict};
 use toml::de::{DeTable, DeValue};
 
 use crate::codex::{self, ShellEnvironment};
@@ -13,6 +13,7 @@ use crate::diagnose::{ConfigError, Layer, Source};
 use crate::env::Env;
 use crate::grants::GrantText;
 use crate::network::network_widenings;
+use crate::requests::owned_by;
 use crate::schema::{self, Placed, Settings, ignored};
 
 /// Larger than any configuration that a person wrote; in bytes.
@@ -217,6 +218,8 @@ impl Settings {
             env_set,
             network_allow,
             network_deny,
+            network_requests,
+            network_logins,
             network_private,
             rules,
             ..
@@ -229,6 +232,8 @@ impl Settings {
         env_set.extend(above.env_set);
         network_allow.extend(above.network_allow);
         network_deny.extend(above.network_deny);
+        network_requests.extend(above.network_requests);
+        network_logins.extend(above.network_logins);
         network_private.extend(above.network_private);
         rules.extend(above.rules);
         if above.writable_roots.is_some() {
@@ -309,12 +314,14 @@ impl Settings {
             }
         }
         let opens = network_widenings(&project.network_allow, &project.network_private);
+        let opens = opens.chain(project.cloud.setup_network.iter().map(|entry| &entry.place));
         let opens = opens.map(|place| (place, "open the network"));
         let sets = project.env_set.iter().map(|entry| (&entry.place, "set variables"));
         opens.chain(sets).for_each(|(place, what)| leave_out(place, what));
         // It can only close: `true` was left out when it was read.
         self.network_open = project.network_open.or(self.network_open);
         self.network_deny.extend(project.network_deny);
+        self.network_requests.extend(owned_by(RuleOwner::Project, project.network_requests));
         for mut rule in project.rules {
             if rule.decision == Verdict::Allow {
                 leave_out(&rule.place, "allow commands");
@@ -326,9 +333,7 @@ impl Settings {
             }
             self.rules.push(rule);
         }
-        for place in project.model.places() {
-            leave_out(place, "choose the model");
-        }
+        project.model.places().for_each(|place| leave_out(place, "choose the model"));
         let mut raised = Vec::new();
         lower(&mut self.agent.command_timeout, project.agent.command_timeout, &mut raised);
         lower(&mut self.agent.max_turns, project.agent.max_turns, &mut raised);

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use stockade_policy::{AbsPath, ApprovalPolicy, Limits, Mode, Policy};
+use stockade_policy::{AbsPath, ApprovalPolicy, Limits, Mode, Network, Policy};
 use stockade_rules::RuleSet;
 
 use crate::caches::{self, Caches};
@@ -17,7 +17,7 @@ use crate::layer::Files;
 use crate::locate;
 use crate::machine::CloudText;
 use crate::model::{AgentLimits, ModelText};
-use crate::network::{denied_ports, network};
+use crate::network::{denied_ports, network, of_set_up};
 use crate::own::Own;
 use crate::roots::{Ground, Roots, Wanted, roots};
 use crate::rule_text::RuleText;
@@ -114,6 +114,15 @@ impl Loaded {
         self.settings.model.whole()
     }
 
+    /// What the set-up of a cloud thread may reach.
+    ///
+    /// # Errors
+    ///
+    /// When an entry cannot be had there.
+    pub fn setup_network(&self, env: &Env, request: &Request) -> Result<Network, ConfigError> {
+        of_set_up(env, request, &self.settings)
+    }
+
     /// The command rules, ready to judge by.
     pub fn rule_set(&self) -> RuleSet {
         // Each was checked where it was read, with its line.
@@ -171,7 +180,7 @@ pub fn load(env: &Env, request: &Request) -> Result<Loaded, ConfigError> {
     };
     let mut protected = surface.protected;
     protected.extend(caches.kept);
-    let policy = Policy {
+    let mut policy = Policy {
         mode,
         workspace: absolute(workspace)?,
         home: homes.main.map(absolute).transpose()?,
@@ -188,7 +197,7 @@ pub fn load(env: &Env, request: &Request) -> Result<Loaded, ConfigError> {
     let approval = settings.approval.as_ref();
     Ok(Loaded {
         approval: approval.map_or(ApprovalPolicy::OnRequest, |policy| policy.value),
-        environment: environment(env, request, &settings, &policy),
+        environment: environment(env, request, &settings, (&mut policy, &mut warnings))?,
         unprotected: settings.unprotected.iter().map(|entry| entry.value.clone()).collect(),
         cloud: settings.cloud.text(),
         rules: settings.rules.clone(),

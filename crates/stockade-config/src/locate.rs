@@ -32,6 +32,14 @@ pub(crate) fn canonical(path: &Path) -> Option<PathBuf> {
     }
 }
 
+/// Whether `path` is `folder` or lies in it, both canonical. By their bytes: `Path::starts_with` compares
+/// component by component, which a start would feel with its hundreds of hidden paths.
+pub(crate) fn is_within(path: &Path, folder: &Path) -> bool {
+    let (path, folder) = (path.as_os_str().as_bytes(), folder.as_os_str().as_bytes());
+    let rest = path.strip_prefix(folder);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/") || folder == b"/")
+}
+
 /// Sorts canonical paths by their bytes and drops what stands twice. Comparing them component
 /// by component, as `Path` does, costs ten times as much, which 250 hidden paths make felt.
 pub(crate) fn sort(paths: &mut Vec<PathBuf>) {
@@ -172,6 +180,20 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn a_path_is_within_itself_and_what_is_above_it() {
+        let paths = ["/", "/a", "/a/b", "/a/b/c", "/ab", "/a.b", "/b"].map(Path::new);
+        for path in paths {
+            for folder in paths {
+                assert_eq!(
+                    is_within(path, folder),
+                    path.starts_with(folder),
+                    "{path:?} {folder:?}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn every_link_on_the_way_is_found() {

@@ -1,12 +1,14 @@
 //! The machine of a cloud thread.
 //!
-//! A project's own file may make it smaller and its time shorter, and say what is run in it.
+//! A project's own file may make it smaller and its time shorter, and say what is run in it. The
+//! hosts of its set-up are the user's to open.
 
 use std::time::Duration;
 
 use stockade_policy::{parse_size, parse_time};
 
 use crate::diagnose::ConfigError;
+use crate::network::Opened;
 use crate::schema::{Entry, Placed, Reader};
 
 /// `[cloud]`, as far as the configuration says.
@@ -29,9 +31,6 @@ pub struct CloudText {
     /// What a project's own file says where nobody else does: the built-in value, but no more than
     /// this.
     pub at_most: CloudBounds,
-    /// A key that this version cannot hold to, as `FILE:LINE: cloud.KEY`. Only a cloud thread
-    /// minds.
-    pub not_yet: Option<String>,
 }
 
 /// Bounds of built-in values.
@@ -57,13 +56,15 @@ pub(crate) struct CloudSettings {
     pub(crate) parallel: Option<Placed<u32>>,
     pub(crate) setup: Option<Placed<String>>,
     pub(crate) checks: Option<Placed<Vec<String>>>,
+    /// Hosts for the script, by the entries of all layers.
+    pub(crate) setup_network: Vec<Placed<Opened>>,
     at_most: CloudBounds,
-    not_yet: Option<Placed<String>>,
 }
 
 impl CloudSettings {
     /// Puts `above` on top.
-    pub(crate) fn overlay(self, above: Self) -> Self {
+    pub(crate) fn overlay(mut self, above: Self) -> Self {
+        self.setup_network.extend(above.setup_network);
         Self {
             memory: above.memory.or(self.memory),
             cpus: above.cpus.or(self.cpus),
@@ -72,8 +73,8 @@ impl CloudSettings {
             parallel: above.parallel.or(self.parallel),
             setup: above.setup.or(self.setup),
             checks: above.checks.or(self.checks),
+            setup_network: self.setup_network,
             at_most: self.at_most,
-            not_yet: above.not_yet.or(self.not_yet),
         }
     }
 
@@ -101,14 +102,12 @@ impl CloudSettings {
         // They run in the machine, which is there for what the project says.
         self.setup = project.setup.or(self.setup.take());
         self.checks = project.checks.or(self.checks.take());
-        self.not_yet = project.not_yet.or(self.not_yet.take());
     }
 
     pub(crate) fn text(&self) -> CloudText {
         fn value<T: Clone>(setting: Option<&Placed<T>>) -> Option<T> {
             setting.map(|setting| setting.value.clone())
         }
-        let not_yet = self.not_yet.as_ref();
         CloudText {
             memory: value(self.memory.as_ref()),
             cpus: value(self.cpus.as_ref()),
@@ -118,7 +117,6 @@ impl CloudSettings {
             setup: value(self.setup.as_ref()),
             checks: value(self.checks.as_ref()).unwrap_or_default(),
             at_most: self.at_most.clone(),
-            not_yet: not_yet.map(|key| format!("{}: cloud.{}", key.place, key.value)),
         }
     }
 }
@@ -156,10 +154,7 @@ impl Reader<'_> {
                 let lines = self.strings(value)?.into_iter().map(|line| line.value).collect();
                 self.settings.cloud.checks = Some(self.placed(value.span(), lines));
             }
-            name @ "setup_network" => {
-                let key = self.placed(key.span(), name.to_owned());
-                self.settings.cloud.not_yet.get_or_insert(key);
-            }
+            "setup_network" => self.settings.cloud.setup_network = self.opened(value)?,
             _ => return Err(self.unknown(key, "cloud")),
         }
         Ok(())
@@ -178,9 +173,13 @@ mod tests {
 
     #[test]
     fn a_project_makes_its_machine_smaller_and_no_larger() {
-        let user = read("[cloud]\nmemory = '2G'\ncpus = 2\nwall_time = '1h'", Layer::User).unwrap();
+        let user = read(
+            "[cloud]\nmemory = '2G'\ncpus = 2\nwall_time = '1h'\nsetup_network = ['registries']",
+            Layer::User,
+        )
+        .unwrap();
         let project = read(
-            "[cloud]\nmemory = '4G'\ncpus = 1\ndisk = '1G'\nsetup_network = []\n\
+            "[cloud]\nmemory = '4G'\ncpus = 1\ndisk = '1G'\nsetup_network = ['a.org']\n\
              checks = ['make']\nparallel = 3",
             Layer::Project,
         );
@@ -188,14 +187,17 @@ mod tests {
         let text = cloud.cloud.text();
         assert_eq!((text.memory, text.cpus, text.disk), (Some(2 << 30), Some(1), None));
         assert_eq!(text.wall_time, Some(Duration::from_hours(1)));
-        assert!(text.not_yet.unwrap().ends_with(":5: cloud.setup_network"));
+        let opened = cloud.cloud.setup_network.iter().map(|entry| entry.value.text.as_str());
+        assert_eq!(opened.collect::<Vec<_>>(), ["registries"]);
         assert_eq!((text.checks, text.parallel), (vec!["make".to_owned()], None));
         // The built-in values stay, and may become less.
         let bounds =
             CloudBounds { disk: Some(1 << 30), parallel: Some(3), ..CloudBounds::default() };
         assert_eq!(text.at_most, bounds);
-        assert!(cloud.warnings[0].contains("raise a limit"), "{:?}", cloud.warnings);
-        for wrong in ["cpus = 0", "memory = 'much'", "memorry = '1G'"] {
+        for words in ["raise a limit", "open the network"] {
+            assert!(cloud.warnings.iter().any(|it| it.contains(words)), "{:?}", cloud.warnings);
+        }
+        for wrong in ["setup_network = ['a b']", "cpus = 0", "memory = 'much'", "memorry = '1G'"] {
             read(&format!("[cloud]\n{wrong}"), Layer::User).unwrap_err();
         }
     }

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use stockade_policy::{EndpointError, check_endpoint, parse_time};
+use stockade_policy::{EndpointError, KeySource, check_endpoint, parse_time};
 use toml::de::DeValue;
 
 use crate::diagnose::{ConfigError, Source};
@@ -42,15 +42,6 @@ pub enum ModelApi {
     Messages,
 }
 
-/// Where a key comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeySource {
-    /// A variable of the user's environment; [`Env::key`] reads it.
-    Variable(String),
-    /// What a program prints, run without a shell; never empty.
-    Program(Vec<String>),
-}
-
 /// Limits of a task of the built-in agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AgentLimits {
@@ -62,8 +53,31 @@ pub struct AgentLimits {
     pub max_tokens: Option<u64>,
     /// How long a question waits for its answer.
     pub question_timeout: Duration,
-    /// Whether the terminal rings when a question waits.
-    pub bell: bool,
+    /// How the terminal calls when a question waits.
+    pub notify: Notify,
+}
+
+/// How a terminal calls the user.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Notify {
+    /// `off`.
+    #[default]
+    Off,
+    /// `bell`: it rings.
+    Bell,
+    /// `desktop`: it is asked for a notification of the desktop (`OSC 9`).
+    Desktop,
+}
+
+impl Notify {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Bell => "bell",
+            Self::Desktop => "desktop",
+        }
+    }
 }
 
 pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_mins(10);
@@ -90,7 +104,7 @@ pub(crate) struct AgentSettings {
     pub(crate) max_turns: Option<Placed<u32>>,
     pub(crate) max_tokens: Option<Placed<u64>>,
     pub(crate) question_timeout: Option<Placed<Duration>>,
-    pub(crate) bell: Option<Placed<bool>>,
+    pub(crate) notify: Option<Placed<Notify>>,
 }
 
 impl ModelSettings {
@@ -141,7 +155,7 @@ impl AgentSettings {
             max_turns: above.max_turns.or(self.max_turns),
             max_tokens: above.max_tokens.or(self.max_tokens),
             question_timeout: above.question_timeout.or(self.question_timeout),
-            bell: above.bell.or(self.bell),
+            notify: above.notify.or(self.notify),
         }
     }
 
@@ -154,7 +168,7 @@ impl AgentSettings {
                 .question_timeout
                 .as_ref()
                 .map_or(QUESTION_TIMEOUT, |at| at.value),
-            bell: self.bell.as_ref().is_some_and(|at| at.value),
+            notify: self.notify.as_ref().map(|at| at.value).unwrap_or_default(),
         }
     }
 }
@@ -225,6 +239,13 @@ impl Reader<'_> {
     }
 
     fn model_key(&mut self, value: &Value<'_>) -> Result<(), ConfigError> {
+        let source = self.key_source(value)?;
+        self.settings.model.key = Some(self.placed(value.span(), source));
+        Ok(())
+    }
+
+    /// Reads where a key comes from; the key itself is refused, and not repeated.
+    pub(crate) fn key_source(&self, value: &Value<'_>) -> Result<KeySource, ConfigError> {
         let help = "write `{ env = \"NAME\" }` or `{ command = [\"pass\", \"show\", \"x\"] }`";
         let DeValue::Table(table) = value.get_ref() else {
             let label = "a key does not stand in a file that others may read, copy or commit";
@@ -236,43 +257,43 @@ impl Reader<'_> {
         let (Some((kind, from)), None) = (entries.next(), entries.next()) else {
             return Err(self.wrong_value(value, "one of `env`, `command`, `keyring`"));
         };
-        let source = match kind.get_ref().as_ref() {
+        match kind.get_ref().as_ref() {
             "env" => {
                 let name = self.string(from)?;
-                let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
-                if name.is_empty() || !name.chars().all(is_part) {
+                if !is_variable(&name) {
                     // It may be the key.
                     let label = "expected the name of a variable";
                     let source = without(self.source, from);
                     return Err(source.wrong(from.span(), "wrong value", label, None));
                 }
-                KeySource::Variable(name)
+                Ok(KeySource::Variable(name))
             }
             "command" => {
-                let words: Vec<String> =
-                    self.strings(from)?.into_iter().map(|word| word.value).collect();
-                if words.first().is_none_or(String::is_empty)
-                    || words.iter().any(|word| word.contains('\0'))
-                {
-                    return Err(self.wrong_value(from, "a program and its arguments"));
-                }
-                KeySource::Program(words)
+                let words = self.words_of_key(from)?;
+                let words = words.filter(|words| !words.iter().take(1).any(String::is_empty));
+                let expected = "a program and its arguments";
+                words.map(KeySource::Program).ok_or_else(|| self.wrong_value(from, expected))
             }
-            "keyring" if self.is_ignored(value, "choose the model") => return Ok(()),
-            "keyring" => return Err(self.not_yet(kind, "a key from the keyring")),
+            "keyring" => {
+                let expected = "names and values of attributes in turn, as \
+                                `[\"service\", \"example.org\"]`";
+                let words = self.words_of_key(from)?.filter(|words| words.len() % 2 == 0);
+                words.map(KeySource::Keyring).ok_or_else(|| self.wrong_value(from, expected))
+            }
             name => {
                 let source = without(self.source, from);
                 let help = Some(help.to_owned());
-                return Err(source.wrong(
-                    kind.span(),
-                    format!("unknown key `{name}`"),
-                    "not known",
-                    help,
-                ));
+                let message = format!("unknown key `{name}`");
+                Err(source.wrong(kind.span(), message, "not known", help))
             }
-        };
-        self.settings.model.key = Some(self.placed(value.span(), source));
-        Ok(())
+        }
+    }
+
+    /// Words for a program; `None` when there are none, or none that it could be given.
+    fn words_of_key(&self, value: &Value<'_>) -> Result<Option<Vec<String>>, ConfigError> {
+        let words: Vec<String> = self.strings(value)?.into_iter().map(|word| word.value).collect();
+        let is_odd = words.is_empty() || words.iter().any(|word| word.contains('\0'));
+        Ok((!is_odd).then_some(words))
     }
 
     /// Reads one entry of `[agent]`.
@@ -300,8 +321,17 @@ impl Reader<'_> {
                 self.settings.agent.question_timeout = Some(self.placed(value.span(), time));
             }
             "bell" => {
-                let answer = self.boolean(value)?;
-                self.settings.agent.bell = Some(self.placed(value.span(), answer));
+                let notify = if self.boolean(value)? { Notify::Bell } else { Notify::Off };
+                self.settings.agent.notify = Some(self.placed(value.span(), notify));
+            }
+            "notify" => {
+                let notify = match self.string(value)?.as_str() {
+                    "off" => Notify::Off,
+                    "bell" => Notify::Bell,
+                    "desktop" => Notify::Desktop,
+                    _ => return Err(self.wrong_value(value, "`off`, `bell` or `desktop`")),
+                };
+                self.settings.agent.notify = Some(self.placed(value.span(), notify));
             }
             _ => return Err(self.unknown(key, "agent")),
         }
@@ -323,6 +353,12 @@ impl Reader<'_> {
         let number = number.filter(|number| (1..=max).contains(number));
         number.ok_or_else(|| self.wrong_value(value, expected))
     }
+}
+
+/// Whether `name` can be that of a variable in a shell.
+pub(crate) fn is_variable(name: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    !name.is_empty() && name.chars().all(is_part)
 }
 
 /// `source` with `value` blotted out, for a message that shows its line.

@@ -3,14 +3,16 @@
 use std::ffi::OsStr;
 
 use stockade_policy::{
-    AddressRange, HostEntry, HostRule, Mode, Network, Ports, Published, UpstreamText, parse_port,
-    preset, preset_names,
+    AddressRange, HostEntry, HostError, HostRule, Mode, Network, Ports, Published, UpstreamText,
+    parse_port, preset, preset_names,
 };
 use toml::de::DeValue;
 
 use crate::diagnose::{ConfigError, nearest};
 use crate::env::Env;
 use crate::load::Request;
+use crate::logins::logins;
+use crate::requests::check_credentials;
 use crate::schema::{Entry, Placed, Reader, Settings, Value};
 
 /// One entry of `allow` or `deny`.
@@ -91,17 +93,28 @@ impl Reader<'_> {
                     self.settings.network_upstream = Some(self.placed(value.span(), text));
                 }
             }
-            "rules" => {
-                if !self.is_ignored(value, "settle the network") {
-                    return Err(self.not_yet(key, "this part of the network"));
-                }
-            }
+            "rules" => self.settings.network_requests = self.request_rules(value)?,
+            "ssh" => self.settings.network_logins = self.logins(value)?,
             _ => return Err(self.unknown(key, "network")),
         }
         Ok(())
     }
 
-    fn opened(&self, value: &Value<'_>) -> Result<Vec<Placed<Opened>>, ConfigError> {
+    /// What `parse` reads of a host's name; `hint` is how one is written.
+    pub(crate) fn host<T>(
+        &self,
+        value: &Value<'_>,
+        parse: impl FnOnce(&str) -> Result<T, HostError>,
+        hint: &str,
+    ) -> Result<T, ConfigError> {
+        let text = self.string(value)?;
+        parse(&text).map_err(|error| {
+            let message = format!("`{text}`: {error}");
+            self.source.wrong(value.span(), message, "not a host", Some(hint.to_owned()))
+        })
+    }
+
+    pub(crate) fn opened(&self, value: &Value<'_>) -> Result<Vec<Placed<Opened>>, ConfigError> {
         self.items(value)?
             .map(|item| {
                 let opened = Opened::read(&self.string(item)?).map_err(|wrong| {
@@ -159,32 +172,14 @@ pub(crate) fn network(
     let mut network = Network {
         open: settings.network_open.as_ref().filter(|open| open.value).map(|o| o.place.clone()),
         upstream: upstream(env, settings),
+        requests: settings.network_requests.clone(),
         private: settings.network_private.iter().map(|range| range.value).collect(),
         ..Network::default()
     };
-    for entry in &settings.network_allow {
-        allow(&mut network, &entry.value, &entry.place);
-    }
-    for text in &request.allow_hosts {
-        let opened = Opened::read(text).map_err(|wrong| {
-            let what = format!("--allow-host: {}", wrong.why);
-            ConfigError::Refused { what, hint: wrong.hint }
-        })?;
-        allow(&mut network, &opened, "--allow-host");
-    }
-    for entry in &settings.network_deny {
-        match &entry.value.what {
-            What::Port(port) => network.host_ports.retain(|open| open != port),
-            What::Hosts(hosts) => network.deny.extend(hosts.iter().map(|host| {
-                let ports = match host.ports {
-                    Ports::Web => Ports::All,
-                    ports @ (Ports::One(_) | Ports::All) => ports,
-                };
-                let entry_of_all = HostEntry { pattern: host.pattern.clone(), ports };
-                HostRule { entry: entry_of_all, place: entry.place.clone() }
-            })),
-        }
-    }
+    network.logins = logins(env, settings)?;
+    check_credentials(&network.requests)?;
+    allow_all(&mut network, &settings.network_allow, request)?;
+    settings.network_deny.iter().for_each(|entry| deny(&mut network, entry));
     let mode = settings.mode.as_ref().map(|mode| mode.value);
     if mode == Some(Mode::DangerFullAccess) && !request.publish.is_empty() {
         return Err(ConfigError::refused(
@@ -234,6 +229,69 @@ fn upstream(env: &Env, settings: &Settings) -> Option<UpstreamText> {
             let except = variable(&["NO_PROXY", "no_proxy"]).unwrap_or_default();
             Some(UpstreamText { url, except })
         }
+    }
+}
+
+/// The network of a cloud thread's set-up: its own list, and what is denied everywhere. Where
+/// requests are to be judged one by one there is nobody to do it, so that those hosts are denied.
+pub(crate) fn of_set_up(
+    env: &Env,
+    request: &Request,
+    settings: &Settings,
+) -> Result<Network, ConfigError> {
+    let mut network = Network {
+        upstream: upstream(env, settings),
+        private: settings.network_private.iter().map(|range| range.value).collect(),
+        ..Network::default()
+    };
+    allow_all(&mut network, &settings.cloud.setup_network, request)?;
+    if let Some(port) = network.host_ports.first() {
+        return Err(ConfigError::refused(
+            format!("not yet: `localhost:{port}` in a cloud thread"),
+            "`localhost` in a machine is the machine's; name the host by its own name",
+        ));
+    }
+    settings.network_deny.iter().for_each(|entry| deny(&mut network, entry));
+    network.deny.extend(settings.network_requests.iter().map(|rule| HostRule {
+        entry: rule.entry.clone(),
+        place: format!("{}: requests cannot be judged in a set-up yet", rule.place),
+    }));
+    Ok(network)
+}
+
+/// Opens what the layers list and what flags name.
+fn allow_all(
+    network: &mut Network,
+    listed: &[Placed<Opened>],
+    request: &Request,
+) -> Result<(), ConfigError> {
+    for entry in listed {
+        allow(network, &entry.value, &entry.place);
+    }
+    for text in &request.allow_hosts {
+        allow(network, &flag(text)?, "--allow-host");
+    }
+    Ok(())
+}
+
+fn flag(text: &str) -> Result<Opened, ConfigError> {
+    Opened::read(text).map_err(|wrong| {
+        let what = format!("--allow-host: {}", wrong.why);
+        ConfigError::Refused { what, hint: wrong.hint }
+    })
+}
+
+fn deny(network: &mut Network, entry: &Placed<Opened>) {
+    match &entry.value.what {
+        What::Port(port) => network.host_ports.retain(|open| open != port),
+        What::Hosts(hosts) => network.deny.extend(hosts.iter().map(|host| {
+            let ports = match host.ports {
+                Ports::Web => Ports::All,
+                ports @ (Ports::One(_) | Ports::All) => ports,
+            };
+            let entry_of_all = HostEntry { pattern: host.pattern.clone(), ports };
+            HostRule { entry: entry_of_all, place: entry.place.clone() }
+        })),
     }
 }
 

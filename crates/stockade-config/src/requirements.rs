@@ -6,12 +6,13 @@
 
 use std::path::Path;
 
-use stockade_policy::{ApprovalPolicy, Mode, Verdict};
+use stockade_policy::{ApprovalPolicy, Mode, RuleOwner, Verdict};
 use toml::de::DeValue;
 
 use crate::diagnose::{ConfigError, Layer, Source};
 use crate::layer::read_source;
-use crate::network::Opened;
+use crate::network::{Opened, network_widenings};
+use crate::requests::owned_by;
 use crate::schema::{Placed, Reader, Settings, Value, parsed};
 use crate::stack::BUILT_IN;
 
@@ -27,11 +28,12 @@ pub(crate) struct Requirements {
 }
 
 /// The names of the file, for who has written another one.
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 11] = [
     "allowed_sandbox_modes",
     "allowed_approval_policies",
     "allowed_unprotected",
     "allowed_hosts",
+    "network",
     "hidden",
     "read",
     "caches",
@@ -69,7 +71,7 @@ fn requirements(source: &Source) -> Result<Requirements, ConfigError> {
             "allowed_approval_policies" => found.approvals = Some(reader.words(value)?),
             "allowed_unprotected" => found.unprotected = Some(reader.whole_list(value)?),
             "allowed_hosts" => found.hosts = Some(reader.whole_list(value)?),
-            "hidden" | "read" | "caches" | "limits" | "rules" | "log" => {
+            "hidden" | "read" | "caches" | "limits" | "rules" | "log" | "network" => {
                 reader.top((key, value))?;
             }
             name => {
@@ -89,8 +91,24 @@ fn requirements(source: &Source) -> Result<Requirements, ConfigError> {
             "requirements ask and deny; what may run unasked stands in a layer",
         ));
     }
+    only_closes(&reader.settings)?;
     found.settings = reader.settings;
     Ok(found)
+}
+
+/// Refuses what would open the network: requirements deny hosts and limit what they may be asked.
+fn only_closes(settings: &Settings) -> Result<(), ConfigError> {
+    let opened = network_widenings(&settings.network_allow, &settings.network_private);
+    let upstream = settings.network_upstream.iter().map(|upstream| &upstream.place);
+    let credentials = settings.network_requests.iter().filter(|rule| rule.credential.is_some());
+    let logins = settings.network_logins.iter().map(|login| &login.place);
+    let places = opened.chain(upstream).chain(credentials.map(|rule| &rule.place)).chain(logins);
+    places.take(1).try_for_each(|place| {
+        Err(ConfigError::refused(
+            format!("{place}: a requirement opens no host and gives no credential"),
+            "`network.deny` and `[[network.rules]]` with `methods` or `paths` can stand here",
+        ))
+    })
 }
 
 impl Reader<'_> {
@@ -148,6 +166,9 @@ impl Requirements {
         firmly(&mut settings.reads_workspace, most.reads_workspace.as_ref(), "read")?;
         settings.required_hidden.clone_from(&most.hidden);
         settings.rules.extend(most.rules.iter().cloned());
+        settings.network_deny.extend(most.network_deny.iter().cloned());
+        let requests = owned_by(RuleOwner::Machine, most.network_requests.clone());
+        settings.network_requests.extend(requests);
         Ok(settings)
     }
 
@@ -186,6 +207,8 @@ impl Requirements {
             most.hidden.first().map(|it| &it.place),
             most.reads_workspace.as_ref().filter(|it| it.value).map(|it| &it.place),
             self.hosts.as_ref().map(|it| &it.place),
+            most.network_deny.first().map(|it| &it.place),
+            most.network_requests.first().map(|it| &it.place),
             most.tmp_bytes.as_ref().map(|it| &it.place),
             most.memory_bytes.as_ref().map(|it| &it.place),
             most.processes.as_ref().map(|it| &it.place),
@@ -217,7 +240,7 @@ impl Requirements {
 
     fn bound_lists(&self, settings: &Settings, flags: &[String]) -> Result<(), ConfigError> {
         if let Some(allowed) = &self.hosts {
-            let configured = settings.network_allow.iter();
+            let configured = settings.network_allow.iter().chain(&settings.cloud.setup_network);
             let configured = configured.map(|it| (it.value.text.clone(), it.place.as_str()));
             // What is no host is refused as such later.
             let flags = flags.iter().filter_map(|host| Opened::canonical(host));

@@ -4,13 +4,14 @@ use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use stockade_policy::names::{Lift, PROTECTED, lift};
-use stockade_policy::{AddressRange, ApprovalPolicy, Mode, parse_size, parse_time};
+use stockade_policy::{AddressRange, ApprovalPolicy, Mode, RequestRule, parse_size, parse_time};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::codex::ShellEnvironment;
 use crate::diagnose::{ConfigError, Layer, Source, nearest};
 use crate::keys::{advice, names_in};
+use crate::logins::LoginText;
 use crate::machine::CloudSettings;
 use crate::model::{AgentSettings, ModelSettings};
 use crate::network::Opened;
@@ -44,6 +45,9 @@ pub(crate) struct Settings {
     pub(crate) codex_env: ShellEnvironment,
     pub(crate) network_allow: Vec<Placed<Opened>>,
     pub(crate) network_deny: Vec<Placed<Opened>>,
+    pub(crate) network_requests: Vec<RequestRule>,
+    /// Paths of keys as they are written.
+    pub(crate) network_logins: Vec<Placed<LoginText>>,
     pub(crate) network_private: Vec<Placed<AddressRange>>,
     pub(crate) network_open: Option<Placed<bool>>,
     pub(crate) network_upstream: Option<Placed<String>>,
@@ -462,12 +466,6 @@ impl Reader<'_> {
         let name = key.get_ref();
         let help = Some(advice(table, name));
         self.source.wrong(key.span(), format!("unknown key `{name}`"), "not known", help)
-    }
-
-    pub(crate) fn not_yet(&self, key: &Key<'_>, what: &str) -> ConfigError {
-        let message = format!("not yet: {what}");
-        let help = Some("take this line out until then".to_owned());
-        self.source.wrong(key.span(), message, "cannot be enforced by this version", help)
     }
 }
 

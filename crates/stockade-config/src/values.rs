@@ -3,14 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use stockade_policy::{ApprovalPolicy, Mode, Verdict, names};
+use stockade_policy::{ApprovalPolicy, KeySource, Mode, Verdict, names};
 
 use crate::codex::Inherit;
 use crate::env::Env;
 use crate::hidden;
 use crate::load::{EnvFlag, Loaded, Request};
 use crate::locate::canonical;
-use crate::model::{KeySource, ModelApi};
+use crate::model::ModelApi;
 use crate::schema::{Placed, Settings};
 use crate::stack::BUILT_IN;
 
@@ -229,12 +229,20 @@ impl Loaded {
         list.texts("shell_environment_policy.exclude", &codex.exclude);
         let only = codex.include_only.as_deref().unwrap_or_default();
         list.texts("shell_environment_policy.include_only", only);
-        for (key, entries) in
-            [("network.allow", &settings.network_allow), ("network.deny", &settings.network_deny)]
-        {
+        for (key, entries) in [
+            ("network.allow", &settings.network_allow),
+            ("network.deny", &settings.network_deny),
+            ("cloud.setup_network", &settings.cloud.setup_network),
+        ] {
             for entry in entries {
                 list.text(key, &entry.value.text, &entry.place);
             }
+        }
+        for rule in &settings.network_requests {
+            list.add("network.rules", crate::requests::shown(rule), &rule.place);
+        }
+        for login in &settings.network_logins {
+            list.add("network.ssh", crate::logins::shown(&login.value), &login.place);
         }
         for range in &settings.network_private {
             list.text("network.private", &range.value.to_string(), &range.place);
@@ -286,11 +294,13 @@ impl Loaded {
         });
         list.one("model.base_url", model.base_url.as_ref(), |url| quoted(url));
         list.one("model.name", model.name.as_ref(), |name| quoted(name));
-        list.one("model.key", model.key.as_ref(), |key| match key {
-            KeySource::Variable(name) => serde_json::json!({ "env": name }).to_string(),
-            KeySource::Program(words) => {
-                format!("{{\"command\":{}}}", self::list(words.iter().cloned()))
+        list.one("model.key", model.key.as_ref(), |key| {
+            match key {
+                KeySource::Variable(name) => serde_json::json!({ "env": name }),
+                KeySource::Program(words) => serde_json::json!({ "command": words }),
+                KeySource::Keyring(words) => serde_json::json!({ "keyring": words }),
             }
+            .to_string()
         });
         list.one("model.context_tokens", model.context_tokens.as_ref(), u64::to_string);
         let time = |time: &std::time::Duration| quoted(&self::time(*time));
@@ -298,7 +308,7 @@ impl Loaded {
         list.one("agent.max_turns", agent.max_turns.as_ref(), u32::to_string);
         list.one("agent.max_tokens", agent.max_tokens.as_ref(), u64::to_string);
         list.one("agent.question_timeout", agent.question_timeout.as_ref(), time);
-        list.one("agent.bell", agent.bell.as_ref(), bool::to_string);
+        list.one("agent.notify", agent.notify.as_ref(), |notify| quoted(notify.as_str()));
         list.one("cloud.memory", cloud.memory.as_ref(), |bytes| quoted(&size(*bytes)));
         list.one("cloud.cpus", cloud.cpus.as_ref(), u32::to_string);
         list.one("cloud.disk", cloud.disk.as_ref(), |bytes| quoted(&size(*bytes)));

@@ -5,26 +5,30 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use stockade_policy::caches::{Instead, MOVED, Usual};
 use stockade_policy::environment::{
-    CACHES, DIRECT, DIRECT_VARIABLES, PROXY, PROXY_VARIABLES, WITHOUT_NETWORK, carries_login, glob,
-    is_guarded, passes,
+    DIRECT, DIRECT_VARIABLES, FOR_ROOT, PROXY, PROXY_VARIABLES, WITHOUT_HOME, WITHOUT_NETWORK,
+    carries_login, glob, is_guarded, passes,
 };
 use stockade_policy::{Mode, Policy};
 
 use crate::codex::{CORE, Inherit, ShellEnvironment, is_listed};
+use crate::diagnose::ConfigError;
 use crate::env::Env;
 use crate::load::{EnvFlag, Request};
+use crate::requests::{trust, withhold};
 use crate::roots::PRIVATE;
 use crate::schema::Settings;
+use crate::signing;
 
 /// Builds it: the user's variables that pass, what the recipe and configuration set, flags,
-/// and what tells tools where they are.
+/// and what tells tools where they are. What the user should know of it is a warning.
 pub(crate) fn environment(
     env: &Env,
     request: &Request,
     settings: &Settings,
-    policy: &Policy,
-) -> Vec<(OsString, OsString)> {
+    (policy, warnings): (&mut Policy, &mut Vec<String>),
+) -> Result<Vec<(OsString, OsString)>, ConfigError> {
     let mut result = env.vars.clone();
     if policy.mode != Mode::DangerFullAccess {
         let pass = names_to_pass(request, settings);
@@ -40,9 +44,16 @@ pub(crate) fn environment(
                 result.entry(name.into()).or_insert_with(|| value.into());
             }
         }
+        let for_root = FOR_ROOT.iter().filter(|_| env.uid == 0);
+        for (name, value) in WITHOUT_HOME.iter().chain(for_root) {
+            result.entry(name.into()).or_insert_with(|| value.into());
+        }
         move_caches(&mut result, env, policy, &pass);
     }
     set(&mut result, request, settings);
+    if policy.mode != Mode::DangerFullAccess {
+        warnings.extend(signing::leave_out(&mut result, env, policy));
+    }
     result.insert("PWD".into(), policy.workspace.as_os_str().to_owned());
     result.insert("STOCKADE".into(), "1".into());
     result.insert("STOCKADE_MODE".into(), policy.mode.as_str().into());
@@ -52,10 +63,17 @@ pub(crate) fn environment(
     };
     result.insert("STOCKADE_NETWORK".into(), network.into());
     result.remove(OsStr::new("OLDPWD"));
-    result.into_iter().collect()
+    if policy.mode == Mode::DangerFullAccess {
+        // Nobody would judge requests, nor know what a placeholder stands for.
+        policy.network.requests.clear();
+    }
+    withhold(policy, &env.vars, &mut result);
+    trust(policy, &mut result)?;
+    Ok(result.into_iter().collect())
 }
 
-/// Gives each cache that cannot be written, and that its tool does not do without, another place.
+/// Gives each cache that its tool could not use another place: in the layer over the user's
+/// caches where there is one, in the private temporary folder otherwise.
 /// A variable that the user passes by its name stays as it is.
 fn move_caches(
     result: &mut BTreeMap<OsString, OsString>,
@@ -64,20 +82,46 @@ fn move_caches(
     pass: &[String],
 ) {
     let is_named = |name: &str| pass.iter().any(|entry| entry == name);
-    for cache in CACHES {
-        let place = match result.get(OsStr::new(cache.variable)) {
-            Some(value) => Some(PathBuf::from(value)),
-            None => env.caches().map(|folder| folder.join(cache.folder)),
-        };
+    let layer =
+        env.caches().filter(|caches| policy.caches.iter().any(|path| path.as_path() == caches));
+    let base = layer.unwrap_or_else(|| PathBuf::from("/tmp"));
+    for cache in MOVED {
+        let set = cache.variable.and_then(|name| result.get(OsStr::new(name)));
+        let place = set.map(PathBuf::from).or_else(|| match cache.usual {
+            Usual::Caches(folder) => Some(env.caches()?.join(folder)),
+            Usual::Home(folder) => Some(env.home.as_ref()?.join(folder)),
+        });
         // A word such as `off` is no place.
-        let is_writable = place.is_some_and(|place| !place.is_absolute() || writes(policy, &place));
-        if is_writable || is_named(cache.variable) {
+        let is_usable = place.is_some_and(|place| {
+            !place.is_absolute()
+                || writes(policy, &place)
+                || (cache.only_missing && place.symlink_metadata().is_ok())
+        });
+        if is_usable || cache.variable.is_some_and(is_named) {
             continue;
         }
-        for (name, value) in cache.instead.iter().filter(|(name, _)| !is_named(name)) {
-            result.insert(name.into(), value.into());
+        for instead in cache.instead {
+            move_one(result, *instead, &base, &is_named);
         }
     }
+}
+
+fn move_one(
+    result: &mut BTreeMap<OsString, OsString>,
+    instead: Instead,
+    base: &Path,
+    is_named: &dyn Fn(&str) -> bool,
+) {
+    let name = instead.name();
+    if is_named(name) {
+        return;
+    }
+    let mut value = instead.led(base);
+    if let (Instead::Front(..), Some(users)) = (instead, result.get(OsStr::new(name))) {
+        value.push(" ");
+        value.push(users);
+    }
+    result.insert(name.into(), value);
 }
 
 /// Whether a file at `place` could be made inside.

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use stockade_policy::{Host, Network};
+use stockade_policy::{Host, Network, Request};
+
+use crate::credentials::{Credentials, Lent};
+use crate::head::Head;
 
 /// The far end of one connection.
 #[derive(Debug, Clone)]
@@ -10,11 +13,17 @@ pub(crate) struct Dialled {
     host: Host,
     port: u16,
     network: Arc<Network>,
+    credentials: Option<Credentials>,
 }
 
 impl Dialled {
-    pub(crate) fn new(host: Host, port: u16, network: Arc<Network>) -> Self {
-        Self { host, port, network }
+    pub(crate) fn new(
+        host: Host,
+        port: u16,
+        network: Arc<Network>,
+        credentials: Option<Credentials>,
+    ) -> Self {
+        Self { host, port, network, credentials }
     }
 
     pub(crate) fn host(&self) -> &Host {
@@ -26,17 +35,40 @@ impl Dialled {
     }
 
     /// Whether a program may speak to it as `said`. Who was dialled by name has this name only; an
-    /// address that is allowed may serve any name but those that are denied.
+    /// address that is allowed may serve any name but those that are denied, or whose requests are
+    /// judged: by an address nobody would judge them.
     pub(crate) fn is(&self, said: &Host) -> bool {
         match self.host {
             Host::Name(_) => *said == self.host,
-            Host::Address(_) => self.network.denied(said, self.port).is_none(),
+            Host::Address(_) => {
+                *said == self.host
+                    || self.network.denied(said, self.port).is_none()
+                        && !self.network.limits_requests(said, self.port)
+            }
         }
+    }
+
+    /// Whether its requests are judged one by one.
+    pub(crate) fn is_judged(&self) -> bool {
+        self.network.limits_requests(&self.host, self.port)
+    }
+
+    /// Whether it may be asked this; why not, otherwise.
+    pub(crate) fn judge(&self, request: &Request<'_>) -> Result<(), String> {
+        let judged = self.network.judge_request(&self.host, self.port, request);
+        judged.map_err(|refusal| refusal.to_string())
+    }
+
+    /// Puts the secrets of `request` into its `head`, which was judged.
+    pub(crate) fn lend(&self, request: &Request<'_>, head: &mut Head) -> Result<Vec<Lent>, String> {
+        let Some(credentials) = &self.credentials else { return Ok(Vec::new()) };
+        let given = self.network.credentials_for((&self.host, self.port), request);
+        credentials.lend(given, head)
     }
 
     #[cfg(test)]
     pub(crate) fn only(text: &str) -> Self {
         let (host, port) = text.rsplit_once(':').unwrap();
-        Self::new(Host::new(host).unwrap(), port.parse().unwrap(), Arc::default())
+        Self::new(Host::new(host).unwrap(), port.parse().unwrap(), Arc::default(), None)
     }
 }

@@ -27,6 +27,17 @@ pub enum Event {
         /// Why it came to nothing, if it did.
         failure: Option<String>,
     },
+    /// A log-in by ssh was signed.
+    Login {
+        /// Where.
+        host: String,
+        /// As whom.
+        user: String,
+        /// What ssh shows of the key.
+        fingerprint: String,
+        /// What allowed it.
+        rule: String,
+    },
     /// Something was refused.
     Refused {
         /// The host as the program asked for it.

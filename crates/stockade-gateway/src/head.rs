@@ -126,6 +126,36 @@ impl Head {
         })
     }
 
+    /// The values of headers whose names `is_meant` takes.
+    pub(crate) fn values(
+        &mut self,
+        is_meant: impl Fn(&str) -> bool,
+    ) -> impl Iterator<Item = &mut Vec<u8>> {
+        let meant = self.headers.iter_mut().filter(move |(name, _)| is_meant(name));
+        meant.map(|(_, value)| value)
+    }
+
+    /// Asks for answers that are not compressed (RFC 9110, 12.5.3).
+    pub(crate) fn ask_for_plain_answers(&mut self) {
+        let is_wish = |name: &str| name.eq_ignore_ascii_case("accept-encoding");
+        self.headers.retain(|(name, _)| !is_wish(name));
+        self.headers.push(("Accept-Encoding".to_owned(), b"identity".to_vec()));
+    }
+
+    /// A header by which some servers take a request for one of another method or path.
+    pub(crate) fn overriding(&self) -> Option<&str> {
+        const OVERRIDING: [&str; 6] = [
+            "x-http-method-override",
+            "x-http-method",
+            "x-method-override",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-original-uri",
+        ];
+        let is_one = |name: &&str| OVERRIDING.iter().any(|other| name.eq_ignore_ascii_case(other));
+        self.headers.iter().map(|(name, _)| name.as_str()).find(is_one)
+    }
+
     /// Writes the head for the server, with `*` or a path for a target. `closes` asks for the end
     /// of the connection after the answer, and leaves out what was meant for a proxy.
     pub(crate) fn write(&self, out: &mut Vec<u8>, closes: bool) {

@@ -14,27 +14,42 @@
 //! - nothing is forwarded before it is understood, where a server could read it as TLS or HTTP;
 //! - no name of a host that is not allowed leaves this process.
 
+mod authority;
+mod base64;
+mod credentials;
 mod dial;
 mod dialled;
 mod dns;
 mod event;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod grants;
 mod head;
 mod hello;
+mod login;
 mod names;
 mod proxy;
 mod pump;
 mod requests;
+mod senders;
 mod service;
+mod terminate;
 mod upstream;
 mod watch;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use stockade_policy::Network;
 
+pub use authority::{Authority, AuthorityError};
+pub use credentials::Credentials;
 pub use event::{Blocked, Event};
+pub use grants::{AskHost, Given};
+pub use login::{Broker, Keys, KnownHosts, Login, PublicKey, UserAgent, fingerprint};
 use service::Service;
 pub use upstream::Upstream;
 
@@ -43,10 +58,25 @@ pub use upstream::Upstream;
 pub enum Judgement {
     /// It may.
     Allowed,
+    /// Somebody is asked: this is to be judged again in a moment.
+    Asked,
     /// No: nothing listens there.
     Refused,
     /// No: no way leads there.
     Unreachable,
+}
+
+/// What a gateway works with, beside what it decides by.
+#[derive(Debug, Default)]
+pub struct Means {
+    /// The user's own proxy, if this machine reaches others by one.
+    pub upstream: Option<Upstream>,
+    /// Who vouches for hosts whose requests are judged, if there are any.
+    pub authority: Option<Authority>,
+    /// Secrets that requests are given, if there are any.
+    pub credentials: Option<Credentials>,
+    /// Who signs log-ins by ssh, if anybody does.
+    pub logins: Option<Broker>,
 }
 
 /// The gateway of one run. Clones are handles on the same.
@@ -57,18 +87,27 @@ impl Gateway {
     /// A gateway for `network`, which tells `sink` what happens. `sink` must not block for long.
     pub fn new(
         network: Network,
-        upstream: Option<Upstream>,
+        Means { upstream, authority, credentials, logins }: Means,
         sink: impl Fn(&Event) + Send + Sync + 'static,
     ) -> Self {
         raise_descriptor_limit();
         Self(Arc::new(Service {
             network: Arc::new(network),
             upstream,
+            authority,
+            credentials,
+            logins,
             names: names::Names::default(),
+            grants: grants::Grants::default(),
             inside: std::sync::OnceLock::new(),
             log: event::Log::new(Box::new(sink)),
             open: std::sync::atomic::AtomicUsize::new(0),
         }))
+    }
+
+    /// From now on `asker` is asked about hosts that no entry allows, and none denies.
+    pub fn ask_by(&self, asker: Arc<dyn AskHost>) {
+        self.0.grants.ask_by(asker);
     }
 
     /// Answers questions for names that come by these.
@@ -77,7 +116,7 @@ impl Gateway {
     ///
     /// When a thread cannot be had.
     pub fn serve_names(&self, datagrams: UdpSocket, streams: TcpListener) -> io::Result<()> {
-        service::serve_names(&self.0, datagrams)?;
+        service::serve_names(&self.0, datagrams, |_anybody| true)?;
         service::serve_names_by_stream(&self.0, streams)
     }
 
@@ -90,14 +129,54 @@ impl Gateway {
         service::serve_proxy(&self.0, listener)
     }
 
+    /// Serves programs that ask for their ssh agent.
+    ///
+    /// # Errors
+    ///
+    /// When a thread cannot be had.
+    pub fn serve_ssh_agent(&self, listener: UnixListener) -> io::Result<()> {
+        login::serve_agent(&self.0, listener)
+    }
+
+    /// Serves one program that wants a proxy, at the other end of `stream`.
+    pub fn serve_program(&self, stream: UnixStream) {
+        service::serve_program(&self.0, stream);
+    }
+
+    /// Waits until no connection is served any more, `patience` at most.
+    pub fn settle(&self, patience: Duration) {
+        service::settle(&self.0, patience);
+    }
+
     /// Whether a process may connect to `to`, an address inside. Does not block.
     pub fn judge(&self, to: SocketAddr, process: u32) -> Judgement {
         self.0.judge(to, process)
     }
 
-    /// Serves a connection whose local address is the one that a process asked for.
-    pub fn serve_connection(&self, stream: TcpStream, process: u32) {
-        service::serve_connection(&self.0, stream, process);
+    /// The same for datagrams on the loopback of this machine, where others can send them:
+    /// answers this user's own only.
+    ///
+    /// # Errors
+    ///
+    /// When a thread cannot be had.
+    pub fn serve_shared_names(&self, datagrams: UdpSocket) -> io::Result<()> {
+        let user = rustix::process::geteuid().as_raw();
+        service::serve_names(&self.0, datagrams, move |from| senders::is_of(from, user))
+    }
+
+    /// Answers questions for names on one connection.
+    pub fn serve_resolving(&self, stream: TcpStream) {
+        service::serve_resolving(&self.0, stream);
+    }
+
+    /// Serves one connection of a program that wants a proxy.
+    pub fn serve_proxying(&self, stream: TcpStream) {
+        service::serve_proxying(&self.0, stream);
+    }
+
+    /// Serves the connection of a process that asked for `to`, an address inside.
+    pub fn serve_connection(&self, stream: TcpStream, to: SocketAddr, process: u32) {
+        service::serve_connection(&self.0, stream, (to, process));
     }
 
     /// From now on `connect` leads to ports of the loopback inside.

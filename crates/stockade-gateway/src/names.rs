@@ -41,6 +41,12 @@ impl Names {
         Some(synthetic(number))
     }
 
+    /// The names that got addresses last, `most` of them.
+    pub(crate) fn latest(&self, most: usize) -> Vec<HostName> {
+        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.names.iter().rev().take(most).cloned().collect()
+    }
+
     /// The name that has `address`.
     pub(crate) fn name(&self, address: IpAddr) -> Option<HostName> {
         let [v4, v6] = SYNTHETIC;

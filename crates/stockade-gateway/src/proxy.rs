@@ -157,3 +157,64 @@ fn socks_host(mut stream: &TcpStream, kind: u8) -> io::Result<Option<Host>> {
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixStream;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use stockade_policy::{HostRule, Network};
+
+    use super::*;
+    use crate::{Event, Gateway, Means, Upstream};
+
+    /// What a server is sent after `CONNECT`, up to the end of a head; it answers, and hangs up.
+    fn server(listener: &TcpListener) -> usize {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = || {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") {
+                stream.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
+            stream.write_all(answer).unwrap();
+            head.len()
+        };
+        head();
+        head()
+    }
+
+    #[test]
+    fn a_request_that_came_with_its_host_is_counted_as_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let upstream = format!("http://{}", listener.local_addr().unwrap());
+        let far = std::thread::spawn(move || server(&listener));
+        let allow = HostRule { entry: "example.org".parse().unwrap(), place: "t".into() };
+        let network = Network { allow: vec![allow], ..Network::default() };
+        let means = Means { upstream: Upstream::new(&upstream, ""), ..Means::default() };
+        let told = Arc::<Mutex<Vec<Event>>>::default();
+        let log = Arc::clone(&told);
+        let gateway =
+            Gateway::new(network, means, move |event| log.lock().unwrap().push(event.clone()));
+        let (mut program, theirs) = UnixStream::pair().unwrap();
+        gateway.serve_program(theirs);
+        program
+            .write_all(b"GET http://example.org/x HTTP/1.1\r\nHost: example.org\r\n\r\n")
+            .unwrap();
+        let mut answer = Vec::new();
+        program.read_to_end(&mut answer).unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK"));
+        drop(program);
+        let arrived = far.join().unwrap() as u64;
+        gateway.settle(Duration::from_mins(1));
+        let told = told.lock().unwrap();
+        let [Event::Connection { sent, received, .. }] = told.as_slice() else {
+            panic!("{told:?}")
+        };
+        assert_eq!((*sent, *received), (arrived, answer.len() as u64));
+    }
+}

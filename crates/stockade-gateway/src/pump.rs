@@ -141,7 +141,10 @@ fn carry(
         };
         let (of_inside, of_outside) = (wants(up, watch.waits(), down), wants(down, false, up));
         let timeout = (up.is_ended || down.is_ended).then_some(&HALF_CLOSED);
-        let (of_inside, of_outside) = wait((inside, of_inside), (outside, of_outside), timeout)?;
+        // Who has said everything may still be listening; who is gone is not.
+        let is_asked = !of_inside.is_empty() || up.is_closed;
+        let inside_or_gone = is_asked.then_some((inside, of_inside));
+        let (of_inside, of_outside) = wait(inside_or_gone, (outside, of_outside), timeout)?;
         if of_outside.contains(PollFlags::OUT) {
             up.flush(outside)?;
         }
@@ -182,19 +185,18 @@ fn carry(
     Ok(())
 }
 
-/// Waits for either; an end of which nothing is wanted is not asked, since it would answer that it
-/// is hung up, again and again.
+/// Waits for either. An end that is not asked about, or of which nothing is wanted, is left out:
+/// it would answer that it is hung up, again and again. The first may be asked for that alone,
+/// which then ends the connection.
 fn wait(
-    (inside, of_inside): (&TcpStream, PollFlags),
+    inside: Option<(&TcpStream, PollFlags)>,
     (outside, of_outside): (&TcpStream, PollFlags),
     timeout: Option<&Timespec>,
 ) -> io::Result<(PollFlags, PollFlags)> {
-    let ends = [(inside, of_inside), (outside, of_outside)];
-    let mut fds: Vec<PollFd<'_>> = ends
-        .iter()
-        .filter(|(_, wanted)| !wanted.is_empty())
-        .map(|(end, wanted)| PollFd::new(end, *wanted))
-        .collect();
+    let of_inside = inside.map(|(_, wanted)| wanted);
+    let outside = Some((outside, of_outside)).filter(|(_, wanted)| !wanted.is_empty());
+    let ends = inside.into_iter().chain(outside);
+    let mut fds: Vec<PollFd<'_>> = ends.map(|(end, wanted)| PollFd::new(end, wanted)).collect();
     match poll(&mut fds, timeout) {
         Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
         Ok(_) => {}
@@ -203,15 +205,16 @@ fn wait(
     }
     let mut found = fds.iter().map(PollFd::revents);
     let mut of = |wanted: PollFlags| {
-        if wanted.is_empty() {
-            return PollFlags::empty();
-        }
         let flags = found.next().unwrap_or(PollFlags::empty());
-        let is_over = flags.intersects(PollFlags::HUP | PollFlags::ERR);
+        if !flags.intersects(PollFlags::HUP | PollFlags::ERR) {
+            return Ok(flags);
+        }
         // Reading or writing tells what it is.
-        if is_over { wanted } else { flags }
+        if wanted.is_empty() { Err(io::ErrorKind::ConnectionReset) } else { Ok(wanted) }
     };
-    Ok((of(of_inside), of(of_outside)))
+    let of_inside = of_inside.map_or(Ok(PollFlags::empty()), &mut of)?;
+    let of_outside = if of_outside.is_empty() { of_outside } else { of(of_outside)? };
+    Ok((of_inside, of_outside))
 }
 
 /// `None` when there is nothing now.
@@ -318,6 +321,24 @@ mod tests {
         drop(program);
         carrying.join().unwrap();
         drop(server);
+    }
+
+    #[test]
+    fn a_program_that_said_everything_and_is_gone_ends_a_connection_that_the_server_keeps() {
+        use std::os::fd::OwnedFd;
+        use std::os::unix::net::UnixStream;
+
+        let (mut program, inside) = UnixStream::pair().unwrap();
+        let inside = TcpStream::from(OwnedFd::from(inside));
+        let (outside, mut server) = pair();
+        let mut watch = Watch::new(Dialled::only("a.org:9000"));
+        let carrying = std::thread::spawn(move || pump(&inside, &outside, &mut watch));
+        program.write_all(b"all of it").unwrap();
+        drop(program);
+        let mut heard = String::new();
+        server.read_to_string(&mut heard).unwrap();
+        assert_eq!(heard, "all of it");
+        assert_eq!(carrying.join().unwrap().0, Carried { sent: 9, received: 0 });
     }
 
     #[test]

@@ -1,5 +1,10 @@
 //! A stream of HTTP/1 requests, each of which has to be to the host that was dialled.
 
+use std::borrow::Cow;
+
+use stockade_policy::Request;
+
+use crate::credentials::Lent;
 use crate::dialled::Dialled;
 use crate::head::{Authority, Body, Head, Read, Target, Upgrade};
 
@@ -35,12 +40,16 @@ pub(crate) struct Requests {
     dialled: Dialled,
     /// Whether the program believes to speak to a proxy.
     is_proxied: bool,
+    /// Whether it came by TLS, and goes on by TLS.
+    is_encrypted: bool,
     state: State,
     count: u64,
     /// What is not understood yet.
     buffer: Vec<u8>,
     answer: Vec<u8>,
     wants_upgrade: bool,
+    /// What requests were given since somebody asked.
+    lent: Vec<Lent>,
 }
 
 impl Requests {
@@ -48,12 +57,24 @@ impl Requests {
         Self {
             dialled,
             is_proxied,
+            is_encrypted: false,
             state: State::Head,
             count: 0,
             buffer: Vec::new(),
             answer: Vec::new(),
             wants_upgrade: false,
+            lent: Vec::new(),
         }
+    }
+
+    /// The same for what came by TLS.
+    pub(crate) fn of_decrypted(dialled: Dialled) -> Self {
+        Self { is_encrypted: true, ..Self::new(dialled, false) }
+    }
+
+    /// What requests were given since the last call.
+    pub(crate) fn lent(&mut self) -> Vec<Lent> {
+        std::mem::take(&mut self.lent)
     }
 
     /// Whether nothing should be read from the program before the server has spoken.
@@ -67,14 +88,22 @@ impl Requests {
     }
 
     /// Takes `bytes` of the program's and appends to `out` what the server gets.
-    pub(crate) fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
+    pub(crate) fn take(
+        &mut self,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Cow<'static, str>> {
         self.buffer.extend(bytes);
         while self.step(out)? {}
         Ok(())
     }
 
     /// Takes what the server sent, for as long as that decides something.
-    pub(crate) fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
+    pub(crate) fn hear(
+        &mut self,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Cow<'static, str>> {
         const STATUS: &[u8] = b"HTTP/1.1 101 ";
         if self.state != State::Undecided && !self.wants_upgrade {
             return Ok(());
@@ -94,7 +123,7 @@ impl Requests {
     }
 
     /// Takes the next thing out of the buffer; `false` when it is not all there.
-    fn step(&mut self, out: &mut Vec<u8>) -> Result<bool, &'static str> {
+    fn step(&mut self, out: &mut Vec<u8>) -> Result<bool, Cow<'static, str>> {
         match self.state {
             State::Head => self.head(out),
             State::Body(left) => Ok(self.copy(left, State::Body, State::Head, out)),
@@ -107,7 +136,7 @@ impl Requests {
                     self.state = State::ChunkLine;
                     Ok(true)
                 }
-                Some(_) => Err("a chunk does not end where it says"),
+                Some(_) => Err("a chunk does not end where it says".into()),
             },
             // Nothing in a trailer is needed, and some servers read it as headers.
             State::Trailer => match self.line()? {
@@ -131,17 +160,20 @@ impl Requests {
         }
     }
 
-    fn head(&mut self, out: &mut Vec<u8>) -> Result<bool, &'static str> {
+    fn head(&mut self, out: &mut Vec<u8>) -> Result<bool, Cow<'static, str>> {
         if self.buffer.is_empty() {
             return Ok(false);
         }
-        let (head, length) = match Head::read(&self.buffer) {
+        let (mut head, length) = match Head::read(&self.buffer) {
             Read::Partial => return Ok(false),
-            Read::Broken(why) => return Err(why),
+            Read::Broken(why) => return Err(why.into()),
             Read::Whole(head, length) => (head, length),
         };
         self.buffer.drain(..length);
         self.check(&head)?;
+        if self.is_encrypted {
+            self.lend(&mut head)?;
+        }
         head.write(out, self.is_proxied);
         self.count += 1;
         self.wants_upgrade = self.count == 1 && head.upgrade == Upgrade::Other && !self.is_proxied;
@@ -156,20 +188,42 @@ impl Requests {
         Ok(true)
     }
 
-    fn check(&self, head: &Head) -> Result<(), &'static str> {
+    fn check(&self, head: &Head) -> Result<(), Cow<'static, str>> {
+        // Of a Host that names none.
+        let default = if self.is_encrypted { 443 } else { 80 };
         let is_dialled = |(host, port): &Authority| {
-            self.dialled.is(host) && port.unwrap_or(80) == self.dialled.port()
+            self.dialled.is(host) && port.unwrap_or(default) == self.dialled.port()
         };
         match &head.target {
-            Target::Authority(..) => return Err("it asks a server to connect"),
+            Target::Authority(..) => return Err("it asks a server to connect".into()),
             Target::Absolute(authority, _) if !is_dialled(authority) => {
-                return Err("its target is another host than the one that was dialled");
+                return Err("its target is another host than the one that was dialled".into());
             }
             Target::Path(_) | Target::Absolute(..) => {}
         }
         if head.host.as_ref().is_some_and(|host| !is_dialled(host)) {
-            return Err("its Host is another than the one that was dialled");
+            return Err("its Host is another than the one that was dialled".into());
         }
+        if self.dialled.is_judged() {
+            self.judge(head)?;
+        }
+        Ok(())
+    }
+
+    fn judge(&self, head: &Head) -> Result<(), Cow<'static, str>> {
+        if let Some(name) = head.overriding() {
+            return Err(format!("its `{name}` could make it another request").into());
+        }
+        let path = path(head)?;
+        let request = Request { method: &head.method, path, upgrades: upgrades(head) };
+        self.dialled.judge(&request).map_err(Cow::from)
+    }
+
+    /// Gives a request that was checked the secrets whose placeholders it holds.
+    fn lend(&mut self, head: &mut Head) -> Result<(), Cow<'static, str>> {
+        let (method, path) = (head.method.clone(), path(head)?.to_owned());
+        let request = Request { method: &method, path: &path, upgrades: upgrades(head) };
+        self.lent.extend(self.dialled.lend(&request, head)?);
         Ok(())
     }
 
@@ -201,7 +255,7 @@ impl Requests {
         }
     }
 
-    fn chunk_line(&mut self, out: &mut Vec<u8>) -> Result<bool, &'static str> {
+    fn chunk_line(&mut self, out: &mut Vec<u8>) -> Result<bool, Cow<'static, str>> {
         let Some(line) = self.line()? else { return Ok(false) };
         // What follows a `;` says nothing that matters, and has been read in two ways.
         let size = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii_end();
@@ -215,17 +269,31 @@ impl Requests {
     }
 
     /// Takes one line without its end, which must be CR LF.
-    fn line(&mut self) -> Result<Option<Vec<u8>>, &'static str> {
+    fn line(&mut self) -> Result<Option<Vec<u8>>, Cow<'static, str>> {
         let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') else {
             let is_long = self.buffer.len() > LINE_MAX;
-            return if is_long { Err("a line is too long") } else { Ok(None) };
+            return if is_long { Err("a line is too long".into()) } else { Ok(None) };
         };
         let mut line: Vec<u8> = self.buffer.drain(..=end).collect();
         line.pop();
         if line.pop() != Some(b'\r') || line.contains(&b'\r') || line.len() > LINE_MAX {
-            return Err("a line does not end as it should");
+            return Err("a line does not end as it should".into());
         }
         Ok(Some(line))
+    }
+}
+
+fn path(head: &Head) -> Result<&str, Cow<'static, str>> {
+    match &head.target {
+        Target::Path(path) | Target::Absolute(_, path) => Ok(path),
+        Target::Authority(..) => Err("it asks a server to connect".into()),
+    }
+}
+
+fn upgrades(head: &Head) -> bool {
+    match head.upgrade {
+        Upgrade::Other => true,
+        Upgrade::No | Upgrade::Http2 => false,
     }
 }
 

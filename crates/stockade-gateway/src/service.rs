@@ -2,22 +2,29 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, poll};
-use stockade_policy::{Host, HostName, Network};
+use stockade_policy::{Host, HostName, Network, SSH_PORT};
 
+use crate::authority::Authority;
+use crate::credentials::Credentials;
 use crate::dial::{self, DialError};
 use crate::dialled::Dialled;
 use crate::dns::{self, Known};
 use crate::event::{Event, Log};
+use crate::grants::{Grants, Standing};
+use crate::login::Broker;
 use crate::names::{self, Names};
+use crate::terminate::Ending;
 use crate::upstream::Upstream;
 use crate::watch::{Watch, forbidden};
-use crate::{Judgement, proxy, pump};
+use crate::{Judgement, hello, proxy, pump, terminate};
 
 /// Connections at one time; more are refused, as a full server would.
 const CONNECTIONS_MAX: usize = 512;
@@ -44,7 +51,14 @@ impl std::fmt::Debug for Inside {
 pub(crate) struct Service {
     pub(crate) network: Arc<Network>,
     pub(crate) upstream: Option<Upstream>,
+    /// Who vouches for hosts whose requests are judged, if there are any.
+    pub(crate) authority: Option<Authority>,
+    /// Secrets that requests are given, if there are any.
+    pub(crate) credentials: Option<Credentials>,
+    /// Who signs log-ins by ssh, if anybody does.
+    pub(crate) logins: Option<Broker>,
     pub(crate) names: Names,
+    pub(crate) grants: Grants,
     /// How a port of the loopback inside is reached.
     pub(crate) inside: OnceLock<Inside>,
     pub(crate) log: Log,
@@ -65,6 +79,15 @@ impl Service {
     pub(crate) fn judge(&self, to: SocketAddr, process: u32) -> Judgement {
         // An address of a name is one that nobody was given when there is none.
         let Some(host) = self.host(to.ip()) else { return Judgement::Unreachable };
+        let decision = self.network.decide(&host, to.port());
+        let is_name = matches!(host, Host::Name(_));
+        if !decision.is_allowed()
+            && is_name
+            && self.grants.standing(&decision, (&host, to.port()), Some(process), true)
+                == Standing::Asked
+        {
+            return Judgement::Asked;
+        }
         if !self.is_decided_for(&host, to.port(), Some(process)) {
             // As if nobody listened there, or as if there were no way.
             return match host {
@@ -89,10 +112,21 @@ impl Service {
     /// Decides, and tells when it is no.
     fn is_decided_for(&self, host: &Host, port: u16, process: Option<u32>) -> bool {
         let decision = self.network.decide(host, port);
-        if !decision.is_allowed() {
-            self.refused(host, Some(port), process, decision.to_string());
+        if decision.is_allowed() {
+            return true;
         }
-        decision.is_allowed()
+        // Who connected by an address has been asked about; who speaks to the proxy waits here.
+        let standing = match process {
+            Some(_) => self.grants.standing(&decision, (host, port), process, false),
+            None => self.grants.settled(&decision, (host, port), None),
+        };
+        let why = match standing {
+            Standing::Allowed => return true,
+            Standing::Refused(Some(why)) => why,
+            Standing::Asked | Standing::Refused(None) => decision.to_string(),
+        };
+        self.refused(host, Some(port), process, why);
+        false
     }
 
     fn refused(&self, host: &Host, port: Option<u16>, process: Option<u32>, why: String) {
@@ -148,15 +182,18 @@ impl Service {
                 Err(Refused::Decided(rule))
             }
             Err(error) => {
-                self.ended(
-                    &self.dialled(host.clone(), port),
-                    process,
-                    pump::Carried::default(),
-                    Some(error.why()),
-                );
+                let ending = Ending::failed(error.why());
+                self.ended(&self.dialled(host.clone(), port), process, ending);
                 Err(Refused::Failed(error))
             }
         }
+    }
+
+    /// Whether a program may log in to `host`: it can reach it where ssh servers are.
+    pub(crate) fn may_log_in(&self, host: &Host) -> bool {
+        let decision = self.network.decide(host, SSH_PORT);
+        decision.is_allowed()
+            || self.grants.standing(&decision, (host, SSH_PORT), None, false) == Standing::Allowed
     }
 
     fn connect_inside(&self, port: u16) -> io::Result<TcpStream> {
@@ -169,14 +206,12 @@ impl Service {
     }
 
     pub(crate) fn dialled(&self, host: Host, port: u16) -> Dialled {
-        Dialled::new(host, port, Arc::clone(&self.network))
+        Dialled::new(host, port, Arc::clone(&self.network), self.credentials.clone())
     }
 
     /// Serves one connection that a program made to a host's address inside.
-    fn connection(&self, stream: &TcpStream, process: u32) -> io::Result<()> {
-        // The address that the program asked for is the local one here.
-        let to = stream.local_addr()?;
-        let Some(host) = self.host(to.ip()) else { return Ok(()) };
+    fn connection(&self, stream: &TcpStream, (to, process): (SocketAddr, u32)) {
+        let Some(host) = self.host(to.ip()) else { return };
         let server = match self.reach(&host, to.port(), Some(process)) {
             Ok(server) => server,
             Err(refused) => {
@@ -188,7 +223,7 @@ impl Service {
                     }
                     _ => pump::reset(stream),
                 }
-                return Ok(());
+                return;
             }
         };
         self.carry_for(
@@ -197,7 +232,6 @@ impl Service {
             Watch::new(self.dialled(host, to.port())),
             (&[], Some(process)),
         );
-        Ok(())
     }
 
     /// Carries a connection to its end, `said` being what the program said already.
@@ -213,26 +247,43 @@ impl Service {
         (said, process): (&[u8], Option<u32>),
     ) {
         let dialled = watch.dialled().clone();
+        if dialled.is_judged()
+            && begins_tls(program, said)
+            && let Some(authority) = &self.authority
+        {
+            let ending = terminate::carry((program, server), authority, &dialled, said);
+            return self.over(&dialled, process, ending);
+        }
         let mut passed = Vec::new();
         let taken = if said.is_empty() { Ok(()) } else { watch.take(said, &mut passed) };
         let (carried, refusal) = match taken {
             Err(refusal) => (pump::Carried::default(), Some(refusal)),
             Ok(()) => match { server }.write_all(&passed) {
-                Ok(()) => pump::pump(program, server, &mut watch),
+                Ok(()) => {
+                    let (mut carried, refusal) = pump::pump(program, server, &mut watch);
+                    // What was said before it was dialled has gone there too.
+                    carried.sent += passed.len() as u64;
+                    (carried, refusal)
+                }
                 Err(_) => (pump::Carried::default(), None),
             },
         };
-        let is_nothing = refusal.is_some() && carried == pump::Carried::default();
-        let failure = refusal.map(|refusal| {
+        let refusal = refusal.map(|refusal| {
             pump::refuse(program, &refusal.reply);
-            let (host, port) = (dialled.host().to_string(), Some(dialled.port()));
-            let why = refusal.why.clone();
-            self.log.tell(&Event::Refused { host, port, process, why, remedy: None });
             refusal.why
         });
+        self.over(&dialled, process, Ending { carried, refusal, ..Ending::default() });
+    }
+
+    /// Tells of a connection that is over.
+    fn over(&self, dialled: &Dialled, process: Option<u32>, ending: Ending) {
+        if let Some(why) = ending.refusal.clone() {
+            let (host, port) = (dialled.host().to_string(), Some(dialled.port()));
+            self.log.tell(&Event::Refused { host, port, process, why, remedy: None });
+        }
         // What was refused before anything passed is told as that alone.
-        if !is_nothing {
-            self.ended(&dialled, process, carried, failure);
+        if ending.refusal.is_none() || ending.carried != pump::Carried::default() {
+            self.ended(dialled, process, ending);
         }
     }
 
@@ -240,13 +291,22 @@ impl Service {
         &self,
         dialled: &Dialled,
         process: Option<u32>,
-        carried: pump::Carried,
-        failure: Option<String>,
+        Ending { carried, refusal, failure, lent }: Ending,
     ) {
         let (host, port) = (dialled.host(), dialled.port());
-        let rule = self.network.decide(host, port).to_string();
+        let decision = self.network.decide(host, port);
+        let rule = if decision.is_allowed() {
+            decision.to_string()
+        } else {
+            "allowed by an answer".to_owned()
+        };
+        let lent: Vec<_> = lent.iter().map(|variable| format!("`{variable}`")).collect();
+        let rule = match lent.as_slice() {
+            [] => rule,
+            lent => format!("{rule}, with what {} stands for", lent.join(", ")),
+        };
         let pump::Carried { sent, received } = carried;
-        let host = host.to_string();
+        let (host, failure) = (host.to_string(), refusal.or(failure));
         self.log.tell(&Event::Connection { host, port, process, rule, sent, received, failure });
     }
 
@@ -255,7 +315,7 @@ impl Service {
             return Known::At(Ipv4Addr::LOCALHOST, std::net::Ipv6Addr::LOCALHOST);
         }
         let host = Host::Name(name.clone());
-        if !self.network.knows(&host) {
+        if !self.network.knows(&host) && !self.grants.may_know(&self.network, name) {
             let why = "not allowed".to_owned();
             self.refused(&host, None, None, why);
             return Known::No;
@@ -265,6 +325,15 @@ impl Service {
             None => Known::Full,
         }
     }
+}
+
+/// Whether a program begins with TLS; waits until it begins.
+fn begins_tls(program: &TcpStream, said: &[u8]) -> bool {
+    if !said.is_empty() {
+        return hello::is_tls(&said[..1]);
+    }
+    let mut first = [0];
+    matches!(program.peek(&mut first), Ok(1)) && hello::is_tls(&first)
 }
 
 /// An answer to a request whose host cannot be reached.
@@ -282,8 +351,12 @@ fn is_loopback(host: &Host) -> bool {
     }
 }
 
-/// Answers questions for names, one datagram at a time.
-pub(crate) fn serve_names(service: &Arc<Service>, socket: UdpSocket) -> io::Result<()> {
+/// Answers questions for names, one datagram at a time, to whom `answers` says.
+pub(crate) fn serve_names(
+    service: &Arc<Service>,
+    socket: UdpSocket,
+    answers: impl Fn(SocketAddr) -> bool + Send + 'static,
+) -> io::Result<()> {
     let service = Arc::clone(service);
     spawn("names", move || {
         let mut packet = [0; QUESTION_MAX];
@@ -292,6 +365,9 @@ pub(crate) fn serve_names(service: &Arc<Service>, socket: UdpSocket) -> io::Resu
                 // The kernel's word that an answer found nobody.
                 continue;
             };
+            if !answers(from) {
+                continue;
+            }
             let asked = packet.get(..length).unwrap_or_default();
             if let Some(answer) = dns::answer(asked, |name| service.known(name)) {
                 // A program that is gone needs no answer.
@@ -338,14 +414,48 @@ pub(crate) fn serve_proxy(service: &Arc<Service>, listener: TcpListener) -> io::
     accept("proxy", service, listener, move |stream| proxy::serve(&served, stream))
 }
 
+/// Serves one program that speaks to the proxy.
+pub(crate) fn serve_program(service: &Arc<Service>, stream: UnixStream) {
+    // All that is done with it is the same for every stream socket (unix(7)); it has no address,
+    // which who speaks to the proxy is not asked for.
+    let stream = TcpStream::from(OwnedFd::from(stream));
+    let served = Arc::clone(service);
+    with_slot(service, stream, move |stream| proxy::serve(&served, stream));
+}
+
+/// Waits until no connection is served.
+pub(crate) fn settle(service: &Service, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    while service.open.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
+        poll(&mut [], Some(&MOMENT)).ok();
+    }
+}
+
 /// Serves one connection, in a thread of its own.
-pub(crate) fn serve_connection(service: &Arc<Service>, stream: TcpStream, process: u32) {
+pub(crate) fn serve_connection(
+    service: &Arc<Service>,
+    stream: TcpStream,
+    asked: (SocketAddr, u32),
+) {
     dial::tune(&stream);
     let served = Arc::clone(service);
+    with_slot(service, stream, move |stream| served.connection(stream, asked));
+}
+
+/// The same of one that asks for names.
+pub(crate) fn serve_resolving(service: &Arc<Service>, stream: TcpStream) {
+    let served = Arc::clone(service);
     with_slot(service, stream, move |stream| {
-        // An end that is gone already.
-        served.connection(stream, process).ok();
+        // A program that breaks off has nobody to be told.
+        names_by_stream(&served, stream).ok();
     });
+}
+
+/// The same of one that speaks to the proxy.
+pub(crate) fn serve_proxying(service: &Arc<Service>, stream: TcpStream) {
+    dial::tune(&stream);
+    let served = Arc::clone(service);
+    with_slot(service, stream, move |stream| proxy::serve(&served, stream));
 }
 
 /// Leads connections to `listener` to `port` of the loopback inside.
@@ -377,19 +487,23 @@ fn accept(
                     dial::tune(&stream);
                     with_slot(&service, stream, move |stream| serve(stream));
                 }
-                // Out of descriptors, most likely: a moment later some are free.
-                Err(_) => drop(poll(&mut [], Some(&MOMENT))),
+                Err(_) => pause(),
             }
         }
     })
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+/// After an `accept` that failed: out of descriptors, most likely, and a moment later some are free.
+pub(crate) fn pause() {
+    poll(&mut [], Some(&MOMENT)).ok();
+}
+
+pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(run).map(drop)
 }
 
 /// Runs `serve` in a thread when there is room for a further connection; closes it otherwise.
-fn with_slot(
+pub(crate) fn with_slot(
     service: &Arc<Service>,
     stream: TcpStream,
     serve: impl FnOnce(&TcpStream) + Send + 'static,

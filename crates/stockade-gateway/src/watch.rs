@@ -4,6 +4,7 @@
 //! Whatever a server could read as one of these is held back until it is understood; every other
 //! protocol passes, and a server that speaks first is never kept waiting.
 
+use crate::credentials::Lent;
 use crate::dialled::Dialled;
 use crate::hello::{self, Hello};
 use crate::requests::Requests;
@@ -14,7 +15,7 @@ const HTTP: u16 = 80;
 /// How much of what follows a hello is kept until the server has answered it; in bytes.
 const HELD_MAX: usize = 64 * 1024;
 /// `unrecognized_name`, fatal (RFC 8446, 6).
-const ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
+pub(crate) const ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
 
 /// Why a connection is ended, and what the program is told in its own protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,11 @@ impl Watch {
         Self { state: State::Requests(Requests::new(dialled.clone(), true)), dialled }
     }
 
+    /// For what came by TLS that ended here.
+    pub(crate) fn of_decrypted(dialled: Dialled) -> Self {
+        Self { state: State::Requests(Requests::of_decrypted(dialled.clone())), dialled }
+    }
+
     /// For a connection of which nothing needs to be looked at.
     pub(crate) fn over(dialled: Dialled) -> Self {
         Self { dialled, state: State::Pass }
@@ -61,6 +67,14 @@ impl Watch {
 
     pub(crate) fn dialled(&self) -> &Dialled {
         &self.dialled
+    }
+
+    /// What requests were given since the last call.
+    pub(crate) fn lent(&mut self) -> Vec<Lent> {
+        match &mut self.state {
+            State::Requests(requests) => requests.lent(),
+            State::First | State::Hello { .. } | State::Answer { .. } | State::Pass => Vec::new(),
+        }
     }
 
     /// Whether neither side's bytes need to be looked at any more.
@@ -80,7 +94,10 @@ impl Watch {
     /// Takes `bytes` of the program's, not none, and appends to `out` what the server gets.
     pub(crate) fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
         if matches!(self.state, State::First) {
-            self.state = if hello::is_tls(bytes) {
+            self.state = if self.dialled.is_judged() {
+                // TLS ends elsewhere (`terminate`); what is neither is refused as no request.
+                State::Requests(Requests::new(self.dialled.clone(), false))
+            } else if hello::is_tls(bytes) {
                 State::Hello { held: Vec::new(), is_second: false }
             } else if self.dialled.port() == HTTP {
                 State::Requests(Requests::new(self.dialled.clone(), false))
@@ -96,7 +113,7 @@ impl Watch {
                 return self.hello(out);
             }
             State::Requests(requests) => {
-                requests.take(bytes, out).map_err(|why| self.refused_request(why))?;
+                requests.take(bytes, out).map_err(|why| self.refused_request(&why))?;
                 self.settle();
             }
         }
@@ -108,7 +125,7 @@ impl Watch {
         match &mut self.state {
             State::First | State::Hello { .. } | State::Pass => Ok(()),
             State::Requests(requests) => {
-                requests.hear(bytes, out).map_err(|why| self.refused_request(why))?;
+                requests.hear(bytes, out).map_err(|why| self.refused_request(&why))?;
                 self.settle();
                 Ok(())
             }

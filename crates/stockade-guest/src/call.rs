@@ -13,7 +13,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use crate::frame::Malformed;
 use crate::lock;
-use crate::message::{CHUNK, CREDIT_STEP, Finish, Message, Stream, WINDOW};
+use crate::message::{CHUNK, CREDIT_STEP, Finish, Message, Stream, WINDOW, WindowSize};
 
 /// The way out of the place; frames are written whole.
 pub(crate) struct Output(Mutex<Box<dyn Write + Send>>);
@@ -46,6 +46,8 @@ struct State {
     /// Bytes of the input that were taken and not credited yet.
     taken: usize,
     is_input_ended: bool,
+    /// The terminal's size, until it was taken.
+    size: Option<WindowSize>,
     is_stopped: bool,
 }
 
@@ -71,6 +73,7 @@ impl Call {
             unread: 0,
             taken: 0,
             is_input_ended: false,
+            size: None,
             is_stopped: false,
         };
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -109,6 +112,16 @@ impl Call {
         self.ring();
     }
 
+    pub(crate) fn resize(&self, size: WindowSize) {
+        lock(&self.state).size = Some(size);
+        self.ring();
+    }
+
+    /// The size that the terminal has from now on, when that has changed.
+    pub(crate) fn new_size(&self) -> Option<WindowSize> {
+        lock(&self.state).size.take()
+    }
+
     pub(crate) fn stop(&self) {
         lock(&self.state).is_stopped = true;
         self.ring();
@@ -134,7 +147,7 @@ impl Call {
         rustix::io::read(&self.bell, &mut count).ok();
     }
 
-    fn wait(&self) {
+    pub(crate) fn wait(&self) {
         let mut waited = [PollFd::new(&self.bell, PollFlags::IN)];
         // Woken for nothing is no harm: every caller looks at the state in a loop.
         poll(&mut waited, None).ok();
@@ -211,6 +224,16 @@ impl Call {
             }
         }
         Ok(())
+    }
+
+    /// Tells that a program has connected.
+    pub(crate) fn opened(&self) {
+        self.send(&Message::Opened);
+    }
+
+    /// Tells that no output follows.
+    pub(crate) fn end_output(&self) {
+        self.send(&Message::OutputEnd);
     }
 
     pub(crate) fn finish(&self, finish: Finish) {

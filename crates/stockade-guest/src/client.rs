@@ -3,13 +3,17 @@
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::codec::Decoder;
 use crate::frame::Malformed;
-use crate::link::{Call, Channel, GRACE};
-use crate::message::{Decoder, Finish, Request, Stream};
+use crate::link::{Call, Channel, GRACE, Input};
+use crate::message::{Finish, Request, Screen, Stream, WindowSize};
+use crate::outlet::Outlet;
+use crate::typing::Typing;
 use crate::version::Generation;
 
 /// How long [`Client::connect`] waits for the greeting of the other side.
@@ -34,6 +38,19 @@ pub struct Exec {
     pub stdin: Vec<u8>,
     /// After this long the command and its group are killed.
     pub timeout: Option<Duration>,
+    /// A terminal that is all three of its standard streams; what it reads is typed, not `stdin`.
+    pub terminal: Option<Terminal>,
+}
+
+/// A terminal for a command.
+#[derive(Debug, Clone)]
+pub struct Terminal {
+    /// What kind of terminal it is, as the command's `TERM`.
+    pub name: OsString,
+    /// Its size at the start.
+    pub size: WindowSize,
+    /// What is done at it from then on.
+    pub typing: Arc<Typing>,
 }
 
 /// How a command ended.
@@ -185,14 +202,18 @@ impl Client {
         stop: &dyn Fn() -> bool,
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<ExecOutcome, CallError> {
+        let terminal = exec.terminal.as_ref();
         let request = Request::Exec {
             argv: exec.argv.clone(),
             folder: exec.folder.clone(),
             environment: exec.environment.clone(),
             timeout: exec.timeout,
+            screen: terminal.map(|it| Screen { name: it.name.clone(), size: it.size }),
         };
+        let input =
+            terminal.map_or(Input::Whole(&exec.stdin), |terminal| Input::Typed(&terminal.typing));
         let patience = exec.timeout.map(|timeout| timeout.saturating_add(GRACE));
-        let call = Call { input: &exec.stdin, patience, is_renewed: false, stop };
+        let call = Call { input, patience, is_renewed: false, stop };
         let end = match self.0.call(request, &call, output)? {
             Finish::Exited(status) => End::Exited(status),
             Finish::Killed(signal) => End::Killed(signal),
@@ -234,28 +255,7 @@ impl Client {
     /// [`CallError::Refused`].
     pub fn list(&self, path: &Path) -> Result<Vec<Entry>, CallError> {
         let answer = self.answer(Request::List { path: path.to_owned() }, &[], ANSWER_MAX)?;
-        let mut input = Decoder(&answer);
-        let mut entries = Vec::new();
-        while !input.0.is_empty() {
-            let kind = match input.u8()? {
-                0 => EntryKind::File,
-                1 => EntryKind::Folder,
-                2 => EntryKind::Link,
-                3 => EntryKind::Other,
-                _ => return Err(Malformed::Unexpected("an entry of no kind").into()),
-            };
-            let bytes = input.u64()?;
-            let name = input.text()?;
-            if name.is_empty()
-                || name == b"."
-                || name == b".."
-                || name.iter().any(|byte| matches!(byte, b'/' | 0))
-            {
-                return Err(Malformed::Unexpected("a name that cannot be").into());
-            }
-            entries.push(Entry { name: os_string(name), kind, bytes });
-        }
-        Ok(entries)
+        Ok(entries(&answer)?)
     }
 
     /// Lines that match a regular expression in the files at or below `path`, at most `max` of
@@ -271,12 +271,7 @@ impl Client {
             max: u32::try_from(max).unwrap_or(u32::MAX),
         };
         let answer = self.answer(request, &[], ANSWER_MAX)?;
-        let mut input = Decoder(&answer);
-        let mut found = Vec::new();
-        while !input.0.is_empty() {
-            let path = PathBuf::from(input.os_string()?);
-            found.push(Found { path, line: input.u64()?, text: input.text()?.to_vec() });
-        }
+        let found = found(&answer)?;
         if found.len() > max {
             return Err(Malformed::Unexpected("more lines than were asked for").into());
         }
@@ -292,6 +287,19 @@ impl Client {
         self.answer(Request::Ping, &[], 0).map(drop)
     }
 
+    /// Lets programs of the place out: each that connects to [`Outlet::port`] of its loopback talks
+    /// to a socket that `connect` makes, until the outlet is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Refused`] when the place cannot listen, or does so already.
+    pub fn outlet(
+        &self,
+        connect: impl Fn() -> std::io::Result<UnixStream> + Send + Sync + 'static,
+    ) -> Result<Outlet, CallError> {
+        Outlet::open(self.0.link(), Box::new(connect))
+    }
+
     /// Closes the channel, also for the clones of this client: what runs in the place is ended, and
     /// every call fails from now on.
     pub fn close(&self) {
@@ -303,6 +311,7 @@ impl Client {
         let mut answer = Vec::new();
         let is_too_long = Cell::new(false);
         let stop = || is_too_long.get();
+        let input = Input::Whole(input);
         let call = Call { input, patience: Some(PATIENCE), is_renewed: true, stop: &stop };
         let finish = self.0.call(request, &call, &mut |_, data| {
             if answer.len() + data.len() > max {
@@ -322,6 +331,43 @@ impl Client {
             }
         }
     }
+}
+
+/// What a place says is in a folder.
+pub(crate) fn entries(answer: &[u8]) -> Result<Vec<Entry>, Malformed> {
+    let mut input = Decoder(answer);
+    let mut entries = Vec::new();
+    while !input.0.is_empty() {
+        let kind = match input.u8()? {
+            0 => EntryKind::File,
+            1 => EntryKind::Folder,
+            2 => EntryKind::Link,
+            3 => EntryKind::Other,
+            _ => return Err(Malformed::Unexpected("an entry of no kind")),
+        };
+        let bytes = input.u64()?;
+        let name = input.text()?;
+        if name.is_empty()
+            || name == b"."
+            || name == b".."
+            || name.iter().any(|byte| matches!(byte, b'/' | 0))
+        {
+            return Err(Malformed::Unexpected("a name that cannot be"));
+        }
+        entries.push(Entry { name: os_string(name), kind, bytes });
+    }
+    Ok(entries)
+}
+
+/// What a place says that a search found.
+pub(crate) fn found(answer: &[u8]) -> Result<Vec<Found>, Malformed> {
+    let mut input = Decoder(answer);
+    let mut found = Vec::new();
+    while !input.0.is_empty() {
+        let path = PathBuf::from(input.os_string()?);
+        found.push(Found { path, line: input.u64()?, text: input.text()?.to_vec() });
+    }
+    Ok(found)
 }
 
 fn os_string(bytes: &[u8]) -> OsString {

@@ -1,4 +1,4 @@
-//! Runs one command: its pipes, its time, its end.
+//! Runs one command: its pipes or its terminal, its time, its end.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{self, Child, ChildStdin, Stdio};
+use std::process::{self, Child, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -14,9 +14,10 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::call::{Call, Ended, timespec};
-use crate::message::{CHUNK, Finish, Stream};
+use crate::message::{CHUNK, Finish, Screen, Stream};
 use crate::serve::Refusal;
 use crate::sys::session_unsafe;
+use crate::terminal;
 
 /// How long what a command has started may hold its output open after its own end.
 const DRAIN: Duration = Duration::from_millis(200);
@@ -28,12 +29,13 @@ pub(crate) struct Command {
     pub(crate) folder: PathBuf,
     pub(crate) environment: Option<Vec<(OsString, OsString)>>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) screen: Option<Screen>,
 }
 
 impl Command {
     pub(crate) fn run(self, call: &Call) -> Result<Finish, Refusal> {
-        let mut child = self.start()?;
-        let running = Running::new(&mut child, self.timeout).map_err(|error| {
+        let (mut child, screen) = self.start()?;
+        let running = Running::new(&mut child, screen, self.timeout).map_err(|error| {
             // It has a pipe and an end all the same, but nobody could wait for them.
             kill_group(&child);
             Refusal::at("watch", "the command".as_ref(), &error)
@@ -61,7 +63,8 @@ impl Command {
         }
     }
 
-    fn start(&self) -> Result<Child, Refusal> {
+    /// Starts it; the second value is the channel's side of its terminal, if it has one.
+    fn start(&self) -> Result<(Child, Option<OwnedFd>), Refusal> {
         let [program, arguments @ ..] = self.argv.as_slice() else {
             return Err(Refusal::new(libc::EINVAL, "there is no command"));
         };
@@ -75,18 +78,31 @@ impl Command {
             Err(error) => return Err(Refusal::at("work in", &self.folder, &error)),
         }
         let mut command = process::Command::new(program);
-        command
-            .args(arguments)
-            .current_dir(&self.folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.args(arguments).current_dir(&self.folder);
         if let Some(environment) = &self.environment {
             command.env_clear();
             command.envs(environment.iter().map(|(name, value)| (name, value)));
         }
-        session_unsafe::in_new_session(&mut command);
-        command.spawn().map_err(|error| Refusal::at("run", program.as_ref(), &error))
+        let screen = self.connect(&mut command)?;
+        session_unsafe::in_new_session(&mut command, screen.is_some());
+        let child = command.spawn();
+        Ok((child.map_err(|error| Refusal::at("run", program.as_ref(), &error))?, screen))
+    }
+
+    /// Gives `command` its three streams.
+    fn connect(&self, command: &mut process::Command) -> Result<Option<OwnedFd>, Refusal> {
+        let Some(Screen { name, size }) = &self.screen else {
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            return Ok(None);
+        };
+        let opened = terminal::open(*size).and_then(|(channels, commands)| {
+            command.stdin(commands.try_clone()?).stdout(commands.try_clone()?).stderr(commands);
+            Ok(channels)
+        });
+        if !name.is_empty() {
+            command.env("TERM", name);
+        }
+        opened.map(Some).map_err(|error| Refusal::at("open", "a terminal".as_ref(), &error))
     }
 }
 
@@ -160,27 +176,39 @@ struct Running {
     stdin: Option<File>,
     /// Input taken from the call and not written yet.
     unwritten: Vec<u8>,
-    pipes: [Pipe; 2],
+    /// Its outputs; one when it has a terminal.
+    pipes: Vec<Pipe>,
+    /// The channel's side of its terminal.
+    screen: Option<OwnedFd>,
     deadline: Option<Instant>,
     ended: Option<Instant>,
 }
 
 impl Running {
-    fn new(child: &mut Child, timeout: Option<Duration>) -> io::Result<Self> {
+    fn new(
+        child: &mut Child,
+        screen: Option<OwnedFd>,
+        timeout: Option<Duration>,
+    ) -> io::Result<Self> {
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or(io::ErrorKind::InvalidData)?;
-        let stdin = child.stdin.take().map(|stdin: ChildStdin| File::from(OwnedFd::from(stdin)));
+        let (stdin, pipes) = if let Some(screen) = &screen {
+            let pipe = Pipe::new(Stream::Stdout, Some(screen.try_clone()?))?;
+            (Some(screen.try_clone()?), vec![pipe])
+        } else {
+            let stdout = Pipe::new(Stream::Stdout, child.stdout.take().map(OwnedFd::from))?;
+            let stderr = Pipe::new(Stream::Stderr, child.stderr.take().map(OwnedFd::from))?;
+            (child.stdin.take().map(OwnedFd::from), vec![stdout, stderr])
+        };
         if let Some(stdin) = &stdin {
             rustix::io::ioctl_fionbio(stdin, true)?;
         }
         Ok(Self {
             pidfd: pidfd_open(pid, PidfdFlags::empty())?,
-            stdin,
+            stdin: stdin.map(File::from),
             unwritten: Vec::new(),
-            pipes: [
-                Pipe::new(Stream::Stdout, child.stdout.take().map(OwnedFd::from))?,
-                Pipe::new(Stream::Stderr, child.stderr.take().map(OwnedFd::from))?,
-            ],
+            pipes,
+            screen,
             deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             ended: None,
         })
@@ -192,6 +220,7 @@ impl Running {
         loop {
             self.wait(call)?;
             call.answer_bell();
+            self.resize(call);
             self.feed(call);
             for pipe in &mut self.pipes {
                 pipe.forward(call, &mut buffer);
@@ -208,6 +237,14 @@ impl Running {
             // At most once: what it has written until now is still forwarded.
             kill_group(child);
             self.deadline = None;
+        }
+    }
+
+    /// Gives its terminal the size that the user's has now.
+    fn resize(&self, call: &Call) {
+        if let (Some(screen), Some(size)) = (&self.screen, call.new_size()) {
+            // A terminal that is gone has no size.
+            terminal::resize(screen, size).ok();
         }
     }
 

@@ -7,7 +7,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use crate::call::{Call, Ended};
-use crate::message::{CHUNK, Encoder, Finish};
+use crate::codec::Encoder;
+use crate::message::{CHUNK, Finish};
 use crate::serve::Refusal;
 
 /// The largest file that may be written, and the longest list of a folder, in bytes: they are

@@ -23,9 +23,13 @@ pub(crate) enum Broken {
 #[derive(Debug)]
 pub(crate) enum Arrival {
     Output(Stream, Vec<u8>),
+    /// A program has connected.
+    Opened,
+    /// No output follows.
+    OutputEnd,
     Finish(Finish),
     Broken(Broken),
-    /// Nothing came in the time.
+    /// Nothing came in the time, or the caller has something to send.
     Nothing,
 }
 
@@ -35,8 +39,40 @@ struct Content {
     unread: usize,
     /// Bytes of input that the place takes at present.
     credit: usize,
+    opened: Sign,
+    output_end: Sign,
     finish: Option<Finish>,
     broken: Option<Broken>,
+    /// Whether the caller is to look at what it has to send.
+    is_woken: bool,
+}
+
+/// Something that comes once, and is told once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Sign {
+    #[default]
+    Awaited,
+    Come,
+    Told,
+}
+
+impl Sign {
+    fn come(&mut self) -> Result<(), Malformed> {
+        if *self != Self::Awaited {
+            return Err(Malformed::Unexpected("what comes once, a second time"));
+        }
+        *self = Self::Come;
+        Ok(())
+    }
+
+    /// Whether it is to be told now.
+    fn take(&mut self) -> bool {
+        let has_come = *self == Self::Come;
+        if has_come {
+            *self = Self::Told;
+        }
+        has_come
+    }
 }
 
 /// What has come for one call.
@@ -54,7 +90,8 @@ impl Inbox {
 
     pub(crate) fn output(&self, stream: Stream, mut data: Vec<u8>) -> Result<(), Malformed> {
         let mut content = lock(&self.content);
-        if content.finish.is_some() || data.is_empty() {
+        let is_over = content.finish.is_some() || content.output_end != Sign::Awaited;
+        if is_over || data.is_empty() {
             return Err(Malformed::Unexpected("output that cannot be"));
         }
         content.unread += data.len();
@@ -81,6 +118,20 @@ impl Inbox {
         Ok(())
     }
 
+    pub(crate) fn opened(&self) -> Result<(), Malformed> {
+        let mut content = lock(&self.content);
+        content.opened.come()?;
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    pub(crate) fn output_end(&self) -> Result<(), Malformed> {
+        let mut content = lock(&self.content);
+        content.output_end.come()?;
+        self.changed.notify_all();
+        Ok(())
+    }
+
     pub(crate) fn finish(&self, finish: Finish) -> Result<(), Malformed> {
         let mut content = lock(&self.content);
         if content.finish.is_some() {
@@ -96,9 +147,31 @@ impl Inbox {
         self.changed.notify_all();
     }
 
+    /// Ends the wait of the caller.
+    pub(crate) fn wake(&self) {
+        lock(&self.content).is_woken = true;
+        self.changed.notify_all();
+    }
+
     /// Takes up to `wanted` bytes of the credit for input.
     pub(crate) fn take_credit(&self, wanted: usize) -> usize {
         let mut content = lock(&self.content);
+        let taken = content.credit.min(wanted);
+        content.credit -= taken;
+        taken
+    }
+
+    /// Waits until up to `wanted` bytes of input may be sent, and takes them off the credit; 0 when
+    /// the call is over.
+    pub(crate) fn await_credit(&self, wanted: usize) -> usize {
+        let is_idle = |content: &mut Content| {
+            content.credit == 0 && content.finish.is_none() && content.broken.is_none()
+        };
+        let waited = self.changed.wait_while(lock(&self.content), is_idle);
+        let mut content = waited.unwrap_or_else(PoisonError::into_inner);
+        if content.finish.is_some() || content.broken.is_some() {
+            return 0;
+        }
         let taken = content.credit.min(wanted);
         content.credit -= taken;
         taken
@@ -109,16 +182,26 @@ impl Inbox {
     pub(crate) fn next(&self, wants_credit: bool, patience: Duration) -> Arrival {
         let is_idle = |content: &mut Content| {
             content.output.is_empty()
+                && content.opened != Sign::Come
+                && content.output_end != Sign::Come
                 && content.finish.is_none()
                 && content.broken.is_none()
+                && !content.is_woken
                 && !(wants_credit && content.credit > 0)
         };
         let guard = lock(&self.content);
         let waited = self.changed.wait_timeout_while(guard, patience, is_idle);
         let (mut content, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        content.is_woken = false;
+        if content.opened.take() {
+            return Arrival::Opened;
+        }
         if let Some((stream, data)) = content.output.pop_front() {
             content.unread -= data.len();
             return Arrival::Output(stream, data);
+        }
+        if content.output_end.take() {
+            return Arrival::OutputEnd;
         }
         if let Some(finish) = content.finish.clone() {
             return Arrival::Finish(finish);

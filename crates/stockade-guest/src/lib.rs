@@ -11,36 +11,47 @@
 //!   is not what this protocol says; no call waits for ever on a place that has gone silent,
 //!   except on a command without a time limit that nobody stops;
 //! - a stalled reader of one call stalls that call only: data moves by credits;
+//! - a place cannot open anything by itself: what its programs connect to leads nowhere unless the
+//!   host waits for a connection ([`Outlet`]);
 //! - when the channel ends, every command started through it is killed with its group.
 
 mod call;
 mod client;
+mod codec;
 mod command;
 #[cfg(target_arch = "x86_64")]
 mod counter;
 mod files;
 mod frame;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod inbox;
 mod link;
 mod message;
+mod outlet;
 mod parameters;
+mod relay;
 mod search;
 mod serve;
 mod sys;
+mod terminal;
+mod typing;
 mod version;
 
 pub use client::{
-    CallError, ChannelError, Client, End, Entry, EntryKind, Exec, ExecOutcome, Found,
+    CallError, ChannelError, Client, End, Entry, EntryKind, Exec, ExecOutcome, Found, Terminal,
 };
 #[cfg(target_arch = "x86_64")]
 pub use counter::counter_khz;
 pub use frame::Malformed;
-pub use message::Stream;
+pub use message::{Stream, WindowSize};
+pub use outlet::Outlet;
 pub use parameters::{
-    MODULES_FOLDER, PORT_NAME, Parameters, REPOSITORY_DISK, SYSTEM_DISK, TRIAL, TRIAL_PASSED,
-    USER_NAME,
+    MODULES_FOLDER, PORT_NAME, Parameters, REPOSITORY_DISK, SETUP_ARCHIVE, SETUP_DISK, SYSTEM_DISK,
+    TRIAL, TRIAL_PASSED, USER_NAME,
 };
 pub use serve::{ServeOptions, serve};
+pub use typing::Typing;
 pub use version::Generation;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -12,6 +12,7 @@ use crate::frame::{self, Malformed, ReadError};
 use crate::inbox::{Arrival, Broken, Inbox, Outbox};
 use crate::lock;
 use crate::message::{CHUNK, CREDIT_STEP, Finish, Message, Request, Stream};
+use crate::typing::Typing;
 use crate::version::Generation;
 
 /// How often a waiting call asks whether it is to stop.
@@ -32,8 +33,8 @@ impl Drop for Channel {
     }
 }
 
-#[derive(Debug)]
-struct Link {
+#[derive(Debug, Default)]
+pub(crate) struct Link {
     calls: Mutex<Calls>,
     outbox: Outbox,
 }
@@ -46,7 +47,7 @@ struct Calls {
 }
 
 impl Link {
-    fn open(&self) -> Result<(u32, Arc<Inbox>), CallError> {
+    pub(crate) fn open(&self) -> Result<(u32, Arc<Inbox>), CallError> {
         let mut calls = lock(&self.calls);
         if let Some(broken) = calls.broken.clone() {
             return Err(broken.into());
@@ -58,7 +59,31 @@ impl Link {
         Ok((number, inbox))
     }
 
-    fn break_off(&self, why: &Broken) {
+    /// Opens a call that takes longer than its answer.
+    pub(crate) fn start(&self, request: Request) -> Result<(u32, Arc<Inbox>), CallError> {
+        let (number, inbox) = self.open()?;
+        self.send(number, &Message::Request(request))?;
+        Ok((number, inbox))
+    }
+
+    /// The call is over.
+    pub(crate) fn forget(&self, number: u32) {
+        lock(&self.calls).open.remove(&number);
+    }
+
+    pub(crate) fn send(&self, number: u32, message: &Message) -> Result<(), CallError> {
+        self.send_raw(&message.encode(number).unwrap_or_default())
+    }
+
+    fn send_raw(&self, frame: &[u8]) -> Result<(), CallError> {
+        if self.outbox.put(frame) {
+            return Ok(());
+        }
+        self.break_off(&Broken::Lost);
+        Err(lock(&self.calls).broken.clone().unwrap_or(Broken::Lost).into())
+    }
+
+    pub(crate) fn break_off(&self, why: &Broken) {
         let mut calls = lock(&self.calls);
         calls.broken.get_or_insert(why.clone());
         calls.open.values().for_each(|inbox| inbox.break_off(why.clone()));
@@ -67,7 +92,7 @@ impl Link {
 
     /// Hands a frame to the call that it is for. One for a call that has ended is late, and
     /// dropped; one for a call that never was ends the channel.
-    fn dispatch(&self, frame: frame::Frame) -> Result<(), Malformed> {
+    pub(crate) fn dispatch(&self, frame: frame::Frame) -> Result<(), Malformed> {
         let stream = frame.stream;
         let inbox = {
             let calls = lock(&self.calls);
@@ -81,12 +106,15 @@ impl Link {
         match message {
             Message::Output(stream, data) => inbox.output(stream, data),
             Message::Credit(bytes) => inbox.credit(bytes),
+            Message::Opened => inbox.opened(),
+            Message::OutputEnd => inbox.output_end(),
             Message::Finish(finish) => inbox.finish(finish),
             Message::Hello(_)
             | Message::Close
             | Message::Request(_)
             | Message::Input(_)
             | Message::InputEnd
+            | Message::Resize(_)
             | Message::Stop => Err(Malformed::Unexpected("a message for the other side")),
         }
     }
@@ -149,9 +177,47 @@ fn send(mut writer: impl Write, link: &Link) {
     }
 }
 
+/// What goes to a call in the place.
+#[derive(Clone, Copy)]
+pub(crate) enum Input<'a> {
+    /// The rest of what was there from the start.
+    Whole(&'a [u8]),
+    /// What a user types meanwhile.
+    Typed(&'a Typing),
+}
+
+impl Input<'_> {
+    /// How many bytes wait.
+    fn waiting(self) -> usize {
+        match self {
+            Self::Whole(rest) => rest.len(),
+            Self::Typed(typing) => typing.waiting(),
+        }
+    }
+
+    /// Takes the next `count` bytes.
+    fn take(&mut self, count: usize) -> Vec<u8> {
+        match self {
+            Self::Whole(whole) => {
+                let (now, later) = whole.split_at(count.min(whole.len()));
+                *whole = later;
+                now.to_vec()
+            }
+            Self::Typed(typing) => typing.take_keys(count),
+        }
+    }
+
+    fn is_over(self) -> bool {
+        match self {
+            Self::Whole(rest) => rest.is_empty(),
+            Self::Typed(typing) => typing.is_over(),
+        }
+    }
+}
+
 /// What a call needs besides its request.
 pub(crate) struct Call<'a> {
-    pub(crate) input: &'a [u8],
+    pub(crate) input: Input<'a>,
     /// After this long the call is stopped, and the place lost if it does not even do that.
     pub(crate) patience: Option<Duration>,
     /// Whether the patience begins anew with each piece of output.
@@ -160,6 +226,10 @@ pub(crate) struct Call<'a> {
 }
 
 impl Channel {
+    pub(crate) fn link(&self) -> Arc<Link> {
+        Arc::clone(&self.0)
+    }
+
     /// Tells the other side, and lets nothing more in or out.
     pub(crate) fn close(&self) {
         if let Some(close) = Message::Close.encode(0) {
@@ -174,7 +244,7 @@ impl Channel {
         writer: impl Write + Send + 'static,
         patience: Duration,
     ) -> Result<Self, ChannelError> {
-        let link = Arc::new(Link { calls: Mutex::default(), outbox: Outbox::default() });
+        let link = Arc::<Link>::default();
         let channel = Self(Arc::clone(&link));
         let hello = Message::Hello(Generation::CURRENT).encode(0).unwrap_or_default();
         link.outbox.put(&hello);
@@ -209,8 +279,15 @@ impl Channel {
         let (number, inbox) = link.open()?;
         let speaking = Speaking { link, number, inbox };
         speaking.send_raw(frame)?;
+        let wake = |inbox| {
+            if let Input::Typed(typing) = call.input {
+                typing.wake(inbox);
+            }
+        };
+        wake(Some(Arc::clone(&speaking.inbox)));
         let finish = speaking.converse(call, output);
-        lock(&link.calls).open.remove(&number);
+        wake(None);
+        link.forget(number);
         finish
     }
 }
@@ -228,19 +305,11 @@ impl Speaking<'_> {
         if let Some(stream) = frame.get_mut(4..8) {
             stream.copy_from_slice(&self.number.to_le_bytes());
         }
-        if self.link.outbox.put(&frame) {
-            return Ok(());
-        }
-        self.link.break_off(&Broken::Lost);
-        Err(self.why())
+        self.link.send_raw(&frame)
     }
 
     fn send(&self, message: &Message) -> Result<(), CallError> {
-        self.send_raw(message.encode(self.number).unwrap_or_default())
-    }
-
-    fn why(&self) -> CallError {
-        lock(&self.link.calls).broken.clone().unwrap_or(Broken::Lost).into()
+        self.link.send(self.number, message)
     }
 
     fn converse(
@@ -255,7 +324,8 @@ impl Speaking<'_> {
         let mut is_stopped = false;
         loop {
             input = self.feed(input)?;
-            match self.inbox.next(input.is_some(), STOP_POLL) {
+            let wants_credit = input.is_some_and(|input| input.waiting() > 0);
+            match self.inbox.next(wants_credit, STOP_POLL) {
                 Arrival::Output(stream, data) => {
                     output(stream, &data);
                     taken += data.len();
@@ -266,6 +336,11 @@ impl Speaking<'_> {
                     if call.is_renewed && !is_stopped {
                         deadline = call.patience.and_then(after);
                     }
+                }
+                Arrival::Opened | Arrival::OutputEnd => {
+                    let malformed = Malformed::Unexpected("a connection that nobody waits for");
+                    self.link.break_off(&Broken::Malformed(malformed.clone()));
+                    return Err(malformed.into());
                 }
                 Arrival::Finish(finish) => return Ok(finish),
                 Arrival::Broken(broken) => return Err(broken.into()),
@@ -286,15 +361,19 @@ impl Speaking<'_> {
     }
 
     /// Sends as much of the input as the place takes at present; `None` when that was all.
-    fn feed<'a>(&self, input: Option<&'a [u8]>) -> Result<Option<&'a [u8]>, CallError> {
-        let Some(mut rest) = input else { return Ok(None) };
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(self.inbox.take_credit(rest.len().min(CHUNK)));
+    fn feed<'a>(&self, input: Option<Input<'a>>) -> Result<Option<Input<'a>>, CallError> {
+        let Some(mut input) = input else { return Ok(None) };
+        if let Input::Typed(typing) = input
+            && let Some(size) = typing.take_size()
+        {
+            self.send(&Message::Resize(size))?;
+        }
+        while !input.is_over() {
+            let now = input.take(self.inbox.take_credit(input.waiting().min(CHUNK)));
             if now.is_empty() {
-                return Ok(Some(rest));
+                return Ok(Some(input));
             }
-            self.send(&Message::Input(now.to_vec()))?;
-            rest = later;
+            self.send(&Message::Input(now))?;
         }
         self.send(&Message::InputEnd)?;
         Ok(None)

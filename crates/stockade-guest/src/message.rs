@@ -5,10 +5,11 @@
 //! and now is for the receiver.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::codec::{Decoder, Encoder};
 use crate::frame::{Frame, HEADER, Malformed, PAYLOAD_MAX};
 use crate::version::Generation;
 
@@ -36,6 +37,23 @@ pub enum Stream {
     Stderr,
 }
 
+/// How large a window is, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in each of them.
+    pub columns: u16,
+}
+
+/// The terminal that a command gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Screen {
+    /// What kind of terminal it is, as in `TERM`.
+    pub(crate) name: OsString,
+    pub(crate) size: WindowSize,
+}
+
 /// What is to be done in the place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
@@ -44,6 +62,8 @@ pub(crate) enum Request {
         folder: Option<PathBuf>,
         environment: Option<Vec<(OsString, OsString)>>,
         timeout: Option<Duration>,
+        /// With one, all of its output comes as [`Stream::Stdout`].
+        screen: Option<Screen>,
     },
     Read {
         path: PathBuf,
@@ -63,6 +83,11 @@ pub(crate) enum Request {
         max: u32,
     },
     Ping,
+    /// Answers with a port of the place's loopback, two bytes, and listens there until it is
+    /// stopped.
+    Listen,
+    /// Waits for a program that connects to that port, and carries what it says and hears.
+    Accept,
 }
 
 /// How a call ended, seen from the place.
@@ -95,12 +120,18 @@ pub(crate) enum Message {
     Input(Vec<u8>),
     /// Host: that was all of the input.
     InputEnd,
+    /// Host: the window of the command's terminal has this size now.
+    Resize(WindowSize),
     /// Host: end this call.
     Stop,
     /// Either: so many bytes of the data you sent were taken.
     Credit(u32),
     /// Place: a piece of output.
     Output(Stream, Vec<u8>),
+    /// Place: a program has connected.
+    Opened,
+    /// Place: nothing more will come from the program.
+    OutputEnd,
     /// Place: the last message of a stream.
     Finish(Finish),
 }
@@ -121,6 +152,11 @@ mod kind {
     pub(super) const STDOUT: u8 = 13;
     pub(super) const STDERR: u8 = 14;
     pub(super) const FINISH: u8 = 15;
+    pub(super) const RESIZE: u8 = 16;
+    pub(super) const LISTEN: u8 = 17;
+    pub(super) const ACCEPT: u8 = 18;
+    pub(super) const OPENED: u8 = 19;
+    pub(super) const OUTPUT_END: u8 = 20;
 }
 
 impl Message {
@@ -140,6 +176,10 @@ impl Message {
                 kind::INPUT
             }
             Self::InputEnd => kind::INPUT_END,
+            Self::Resize(size) => {
+                out.size(*size);
+                kind::RESIZE
+            }
             Self::Stop => kind::STOP,
             Self::Credit(bytes) => {
                 out.u32(*bytes);
@@ -153,6 +193,8 @@ impl Message {
                 out.0.extend(data);
                 kind::STDERR
             }
+            Self::Opened => kind::OPENED,
+            Self::OutputEnd => kind::OUTPUT_END,
             Self::Finish(finish) => {
                 out.finish(finish);
                 kind::FINISH
@@ -185,14 +227,19 @@ impl Message {
                 Self::Hello(Generation(input.u32()?))
             }
             kind::CLOSE => Self::Close,
-            kind::EXEC..=kind::PING => Self::Request(input.request(frame.kind)?),
+            kind::EXEC..=kind::PING | kind::LISTEN | kind::ACCEPT => {
+                Self::Request(input.request(frame.kind)?)
+            }
             kind::INPUT => return Ok(Self::Input(frame.payload)),
             kind::INPUT_END => Self::InputEnd,
             kind::STOP => Self::Stop,
             kind::CREDIT => Self::Credit(input.u32()?),
             kind::STDOUT => return Ok(Self::Output(Stream::Stdout, frame.payload)),
             kind::STDERR => return Ok(Self::Output(Stream::Stderr, frame.payload)),
+            kind::OPENED => Self::Opened,
+            kind::OUTPUT_END => Self::OutputEnd,
             kind::FINISH => Self::Finish(input.finish()?),
+            kind::RESIZE => Self::Resize(input.size()?),
             unknown => return Err(Malformed::UnknownKind(unknown)),
         };
         input.end()?;
@@ -200,43 +247,15 @@ impl Message {
     }
 }
 
-/// Writes values one after the other; texts with their length in front.
-pub(crate) struct Encoder(pub(crate) Vec<u8>);
-
 impl Encoder {
-    pub(crate) fn u8(&mut self, value: u8) {
-        self.0.push(value);
-    }
-
-    pub(crate) fn u32(&mut self, value: u32) {
-        self.0.extend(value.to_le_bytes());
-    }
-
-    pub(crate) fn u64(&mut self, value: u64) {
-        self.0.extend(value.to_le_bytes());
-    }
-
-    /// A text too long for its length field makes the frame too long as well, which `encode`
-    /// finds.
-    pub(crate) fn text(&mut self, text: &[u8]) {
-        self.u32(u32::try_from(text.len()).unwrap_or(u32::MAX));
-        self.0.extend(text);
-    }
-
-    fn count(&mut self, count: usize) {
-        self.u32(u32::try_from(count).unwrap_or(u32::MAX));
-    }
-
-    fn optional<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
-        self.u8(u8::from(value.is_some()));
-        if let Some(value) = value {
-            write(self, value);
-        }
+    fn size(&mut self, size: WindowSize) {
+        self.u16(size.rows);
+        self.u16(size.columns);
     }
 
     fn request(&mut self, request: &Request) -> u8 {
         match request {
-            Request::Exec { argv, folder, environment, timeout } => {
+            Request::Exec { argv, folder, environment, timeout, screen } => {
                 self.count(argv.len());
                 for word in argv {
                     self.text(word.as_bytes());
@@ -253,6 +272,10 @@ impl Encoder {
                 });
                 self.optional(*timeout, |out, timeout| {
                     out.u64(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+                });
+                self.optional(screen.as_ref(), |out, screen| {
+                    out.text(screen.name.as_bytes());
+                    out.size(screen.size);
                 });
                 kind::EXEC
             }
@@ -277,6 +300,8 @@ impl Encoder {
                 kind::SEARCH
             }
             Request::Ping => kind::PING,
+            Request::Listen => kind::LISTEN,
+            Request::Accept => kind::ACCEPT,
         }
     }
 
@@ -302,72 +327,9 @@ impl Encoder {
     }
 }
 
-/// Reads what [`Encoder`] wrote, believing nothing.
-pub(crate) struct Decoder<'a>(pub(crate) &'a [u8]);
-
-impl<'a> Decoder<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(Malformed::Truncated)?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        self.take(N)?.try_into().ok().ok_or(Malformed::Truncated)
-    }
-
-    pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
-        self.array::<1>().map(|[value]| value)
-    }
-
-    pub(crate) fn u32(&mut self) -> Result<u32, Malformed> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    pub(crate) fn u64(&mut self) -> Result<u64, Malformed> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    pub(crate) fn text(&mut self) -> Result<&'a [u8], Malformed> {
-        let length = self.u32()?;
-        self.take(usize::try_from(length).ok().ok_or(Malformed::Truncated)?)
-    }
-
-    pub(crate) fn os_string(&mut self) -> Result<OsString, Malformed> {
-        self.text().map(|text| OsString::from_vec(text.to_vec()))
-    }
-
-    fn path(&mut self) -> Result<PathBuf, Malformed> {
-        self.os_string().map(PathBuf::from)
-    }
-
-    fn string(&mut self) -> Result<String, Malformed> {
-        let text = String::from_utf8(self.text()?.to_vec());
-        text.ok().ok_or(Malformed::Unexpected("a text that is not UTF-8"))
-    }
-
-    /// As many values as a count in front says. Each takes a byte at least, so that the count
-    /// cannot ask for more room than the payload has.
-    fn list<T>(
-        &mut self,
-        mut read: impl FnMut(&mut Self) -> Result<T, Malformed>,
-    ) -> Result<Vec<T>, Malformed> {
-        let count = self.u32()?;
-        if usize::try_from(count).is_ok_and(|count| count > self.0.len()) {
-            return Err(Malformed::Truncated);
-        }
-        (0..count).map(|_| read(self)).collect()
-    }
-
-    fn optional<T>(
-        &mut self,
-        read: impl FnOnce(&mut Self) -> Result<T, Malformed>,
-    ) -> Result<Option<T>, Malformed> {
-        match self.u8()? {
-            0 => Ok(None),
-            1 => read(self).map(Some),
-            _ => Err(Malformed::Unexpected("a choice that there is not")),
-        }
+impl Decoder<'_> {
+    fn size(&mut self) -> Result<WindowSize, Malformed> {
+        Ok(WindowSize { rows: self.u16()?, columns: self.u16()? })
     }
 
     fn request(&mut self, kind: u8) -> Result<Request, Malformed> {
@@ -379,6 +341,9 @@ impl<'a> Decoder<'a> {
                     input.list(|input| Ok((input.os_string()?, input.os_string()?)))
                 })?,
                 timeout: self.optional(Self::u64)?.map(Duration::from_millis),
+                screen: self.optional(|input| {
+                    Ok(Screen { name: input.os_string()?, size: input.size()? })
+                })?,
             },
             kind::READ => Request::Read { path: self.path()?, max_bytes: self.u64()? },
             kind::WRITE => Request::Write { path: self.path()?, length: self.optional(Self::u64)? },
@@ -387,6 +352,8 @@ impl<'a> Decoder<'a> {
                 Request::Search { pattern: self.string()?, path: self.path()?, max: self.u32()? }
             }
             kind::PING => Request::Ping,
+            kind::LISTEN => Request::Listen,
+            kind::ACCEPT => Request::Accept,
             unknown => return Err(Malformed::UnknownKind(unknown)),
         })
     }
@@ -415,11 +382,17 @@ impl<'a> Decoder<'a> {
 mod tests {
     use proptest::prelude::*;
 
+    use std::os::unix::ffi::OsStringExt as _;
+
     use super::*;
     use crate::frame;
 
     fn any_os() -> impl Strategy<Value = OsString> {
         proptest::collection::vec(1..=255_u8, 0..6).prop_map(OsString::from_vec)
+    }
+
+    fn any_size() -> impl Strategy<Value = WindowSize> {
+        any::<(u16, u16)>().prop_map(|(rows, columns)| WindowSize { rows, columns })
     }
 
     fn any_request() -> impl Strategy<Value = Request> {
@@ -430,13 +403,15 @@ mod tests {
             proptest::option::of(path()),
             proptest::option::of(environment),
             proptest::option::of(any::<u64>()),
+            proptest::option::of((any_os(), any_size())),
         );
         prop_oneof![
-            exec.prop_map(|(argv, folder, environment, timeout)| Request::Exec {
+            exec.prop_map(|(argv, folder, environment, timeout, screen)| Request::Exec {
                 argv,
                 folder,
                 environment,
                 timeout: timeout.map(Duration::from_millis),
+                screen: screen.map(|(name, size)| Screen { name, size }),
             }),
             (path(), any::<u64>()).prop_map(|(path, max_bytes)| Request::Read { path, max_bytes }),
             (path(), proptest::option::of(any::<u64>()))
@@ -448,6 +423,8 @@ mod tests {
                 max
             }),
             Just(Request::Ping),
+            Just(Request::Listen),
+            Just(Request::Accept),
         ]
     }
 
@@ -470,10 +447,13 @@ mod tests {
             any_request().prop_map(Message::Request),
             data().prop_map(Message::Input),
             Just(Message::InputEnd),
+            any_size().prop_map(Message::Resize),
             Just(Message::Stop),
             any::<u32>().prop_map(Message::Credit),
             data().prop_map(|data| Message::Output(Stream::Stdout, data)),
             data().prop_map(|data| Message::Output(Stream::Stderr, data)),
+            Just(Message::Opened),
+            Just(Message::OutputEnd),
             any_finish().prop_map(Message::Finish),
         ]
     }
@@ -490,7 +470,7 @@ mod tests {
         }
 
         #[test]
-        fn no_payload_makes_decoding_panic(kind in 0..20_u8, payload: Vec<u8>) {
+        fn no_payload_makes_decoding_panic(kind in 0..30_u8, payload: Vec<u8>) {
             let again = Message::decode(Frame { stream: 1, kind, payload: payload.clone() });
             // What is accepted has exactly one form.
             if let Ok(message) = again {
@@ -522,8 +502,13 @@ mod tests {
     #[test]
     fn a_request_that_fits_no_frame_is_not_written() {
         let line = OsString::from("x".repeat(PAYLOAD_MAX));
-        let request =
-            Request::Exec { argv: vec![line], folder: None, environment: None, timeout: None };
+        let request = Request::Exec {
+            argv: vec![line],
+            folder: None,
+            environment: None,
+            timeout: None,
+            screen: None,
+        };
         assert_eq!(Message::Request(request).encode(1), None);
     }
 }

@@ -14,6 +14,12 @@ pub const SYSTEM_DISK: &str = "system";
 /// Serial number of the disk with the repository.
 pub const REPOSITORY_DISK: &str = "repository";
 
+/// Serial number of the disk with what a set-up has left, an archive.
+pub const SETUP_DISK: &str = "setup";
+
+/// Where the guest's user reads it.
+pub const SETUP_ARCHIVE: &str = "/dev/stockade-setup";
+
 /// Folder of the initial file system with the kernel's modules, in the order of their names.
 pub const MODULES_FOLDER: &str = "modules";
 
@@ -35,6 +41,8 @@ pub struct Parameters {
     pub gid: u32,
     /// Where the repository's disk is mounted, and where relative paths start.
     pub folder: PathBuf,
+    /// Whether there is a disk with what a set-up has left.
+    pub has_setup: bool,
     /// The time since the epoch when the machine was started: it has no clock of its own.
     pub clock: Duration,
 }
@@ -50,9 +58,11 @@ impl Parameters {
             );
         }
         format!(
-            "stockade.uid={} stockade.gid={} stockade.folder={folder} stockade.clock={}",
+            "stockade.uid={} stockade.gid={} stockade.folder={folder} stockade.setup={} \
+             stockade.clock={}",
             self.uid,
             self.gid,
+            u8::from(self.has_setup),
             self.clock.as_millis(),
         )
     }
@@ -75,6 +85,7 @@ impl Parameters {
             uid: number("stockade.uid")?,
             gid: number("stockade.gid")?,
             folder: PathBuf::from(from_hex(&value(folder)?).ok_or(folder)?),
+            has_setup: number("stockade.setup")? != 0,
             clock: value(clock)?.parse().ok().map(Duration::from_millis).ok_or(clock)?,
         })
     }
@@ -99,6 +110,7 @@ mod tests {
             uid: 1000,
             gid: 100,
             folder: OsString::from_vec(b"/a b/\xff=\"".to_vec()).into(),
+            has_setup: true,
             clock: Duration::from_millis(1_795_000_000_123),
         };
         let line = format!("quiet {} panic=-1", parameters.to_words());
@@ -107,12 +119,14 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_wrong_is_named() {
-        let whole = "stockade.uid=1 stockade.gid=2 stockade.folder=2f61 stockade.clock=5";
+        let whole = "stockade.uid=1 stockade.gid=2 stockade.folder=2f61 stockade.setup=0 \
+                     stockade.clock=5";
         assert!(Parameters::from_words(whole).is_ok());
         for (wrong, name) in [
             (whole.replace("uid=1", "uid=x"), "stockade.uid"),
             (whole.replace("stockade.gid=2", ""), "stockade.gid"),
             (whole.replace("2f61", "2f6"), "stockade.folder"),
+            (whole.replace("setup=0", "setup=y"), "stockade.setup"),
             (whole.replace("2f61", "2fxy"), "stockade.folder"),
             (whole.replace("clock=5", "clock=-5"), "stockade.clock"),
         ] {

@@ -9,7 +9,8 @@ use ignore::WalkBuilder;
 use regex::bytes::Regex;
 
 use crate::call::{Call, Ended};
-use crate::message::{Encoder, Finish};
+use crate::codec::Encoder;
+use crate::message::Finish;
 use crate::serve::Refusal;
 
 /// A line is shown up to this many bytes.

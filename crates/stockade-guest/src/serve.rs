@@ -12,7 +12,7 @@ use crate::frame::{self, Malformed, ReadError};
 use crate::lock;
 use crate::message::{Finish, Message, Request};
 use crate::version::Generation;
-use crate::{command, files, search};
+use crate::{command, files, relay, search};
 
 /// Calls at a time. Each has a thread and may hold a window of input.
 const CALLS_MAX: usize = 64;
@@ -28,10 +28,12 @@ pub struct ServeOptions {
 }
 
 #[derive(Debug)]
-struct Place {
+pub(crate) struct Place {
     options: ServeOptions,
     output: Arc<Output>,
     calls: Mutex<HashMap<u32, Arc<Call>>>,
+    /// Where programs reach the host, while it wants that.
+    outlet: relay::Listening,
     /// Told when a call has ended.
     ended: Condvar,
 }
@@ -48,10 +50,9 @@ pub fn serve(
     writer: impl Write + Send + 'static,
     options: ServeOptions,
 ) -> io::Result<()> {
-    let output = Arc::new(Output::new(writer));
-    let place =
-        Arc::new(Place { options, output, calls: Mutex::default(), ended: Condvar::default() });
-    let result = greet(&mut reader, &place).and_then(|()| listen(&mut reader, &place));
+    let place = Arc::new(Place::new(writer, options));
+    let open = |number, request| place.open(number, request);
+    let result = greet(&mut reader, &place).and_then(|()| place.listen(&mut reader, &open));
     place.end();
     result.map_err(|error| match error {
         ReadError::Io(error) => error,
@@ -69,39 +70,85 @@ fn greet(reader: &mut impl Read, place: &Place) -> Result<(), ReadError> {
     Err(Malformed::Unexpected("the greeting of another generation").into())
 }
 
-fn listen(reader: &mut impl Read, place: &Arc<Place>) -> Result<(), ReadError> {
-    while let Some(frame) = frame::read(reader)? {
-        let number = frame.stream;
-        let message = Message::decode(frame)?;
-        if number == 0 {
-            let is_close = message == Message::Close;
-            let wrong = Malformed::Unexpected("a call without a number");
-            return if is_close { Ok(()) } else { Err(wrong.into()) };
-        }
-        place.receive(number, message)?;
-    }
-    Ok(())
-}
-
 impl Place {
-    fn receive(self: &Arc<Self>, number: u32, message: Message) -> Result<(), ReadError> {
+    pub(crate) fn new(writer: impl Write + Send + 'static, options: ServeOptions) -> Self {
+        let output = Arc::new(Output::new(writer));
+        Self {
+            options,
+            output,
+            calls: Mutex::default(),
+            outlet: relay::Listening::default(),
+            ended: Condvar::default(),
+        }
+    }
+
+    /// Takes what the host says until it closes the channel; `open` begins a call.
+    pub(crate) fn listen(
+        &self,
+        reader: &mut impl Read,
+        open: &dyn Fn(u32, Request) -> io::Result<()>,
+    ) -> Result<(), ReadError> {
+        while let Some(frame) = frame::read(reader)? {
+            let number = frame.stream;
+            let message = Message::decode(frame)?;
+            if number == 0 {
+                let is_close = message == Message::Close;
+                let wrong = Malformed::Unexpected("a call without a number");
+                return if is_close { Ok(()) } else { Err(wrong.into()) };
+            }
+            if let Some(request) = self.receive(number, message)? {
+                open(number, request)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a message to the call that it is for. A request is for none yet, and comes back.
+    fn receive(&self, number: u32, message: Message) -> Result<Option<Request>, ReadError> {
         let call = lock(&self.calls).get(&number).cloned();
         match (message, call) {
-            (Message::Request(request), None) => self.open(number, request)?,
+            (Message::Request(request), None) => return Ok(Some(request)),
             (Message::Request(_), Some(_)) => {
                 return Err(Malformed::Unexpected("a number that is in use").into());
             }
             (Message::Input(data), Some(call)) => call.add_input(data)?,
             (Message::InputEnd, Some(call)) => call.end_input(),
+            (Message::Resize(size), Some(call)) => call.resize(size),
             (Message::Stop, Some(call)) => call.stop(),
             (Message::Credit(bytes), Some(call)) => call.add_credit(bytes)?,
             // For a call that has just ended: sent before its end was known.
-            (Message::Input(_) | Message::InputEnd | Message::Stop | Message::Credit(_), None) => {}
-            (Message::Hello(_) | Message::Close | Message::Output(..) | Message::Finish(_), _) => {
+            (
+                Message::Input(_)
+                | Message::InputEnd
+                | Message::Resize(_)
+                | Message::Stop
+                | Message::Credit(_),
+                None,
+            ) => {}
+            (
+                Message::Hello(_)
+                | Message::Close
+                | Message::Output(..)
+                | Message::Opened
+                | Message::OutputEnd
+                | Message::Finish(_),
+                _,
+            ) => {
                 return Err(Malformed::Unexpected("a message for the other side").into());
             }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// Takes another call in, if there is room for one.
+    pub(crate) fn enter(&self, number: u32) -> io::Result<Arc<Call>> {
+        let mut calls = lock(&self.calls);
+        if calls.len() >= CALLS_MAX {
+            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+        }
+        let call = Arc::new(Call::new(number, Arc::clone(&self.output))?);
+        calls.insert(number, Arc::clone(&call));
+        Ok(call)
     }
 
     fn open(self: &Arc<Self>, number: u32, request: Request) -> io::Result<()> {
@@ -113,14 +160,10 @@ impl Place {
             let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
             self.output.send(number, &Message::Finish(Finish::Refused { errno, text }))
         };
-        if lock(&self.calls).len() >= CALLS_MAX {
-            return refuse(&io::Error::from_raw_os_error(libc::EAGAIN));
-        }
-        let call = match Call::new(number, Arc::clone(&self.output)) {
-            Ok(call) => Arc::new(call),
+        let call = match self.enter(number) {
+            Ok(call) => call,
             Err(error) => return refuse(&error),
         };
-        lock(&self.calls).insert(number, Arc::clone(&call));
         let place = Arc::clone(self);
         let started = thread::Builder::new().name(format!("call-{number}")).spawn(move || {
             let _leaving = Leaving { place: &place, number };
@@ -137,9 +180,9 @@ impl Place {
     fn perform(&self, call: &Call, request: Request) -> Finish {
         let folder = &self.options.folder;
         let done = match request {
-            Request::Exec { argv, folder: at, environment, timeout } => {
+            Request::Exec { argv, folder: at, environment, timeout, screen } => {
                 let at = at.map_or_else(|| folder.clone(), |at| folder.join(at));
-                command::Command { argv, folder: at, environment, timeout }.run(call)
+                command::Command { argv, folder: at, environment, timeout, screen }.run(call)
             }
             Request::Read { path, max_bytes } => files::read(call, &folder.join(path), max_bytes),
             Request::Write { path, length: Some(length) } => {
@@ -151,6 +194,8 @@ impl Place {
                 search::Search { pattern, folder: folder.clone(), path, max }.run(call)
             }
             Request::Ping => Ok(Finish::Done),
+            Request::Listen => self.outlet.listen(call),
+            Request::Accept => self.outlet.accept(call),
         };
         done.unwrap_or_else(|refusal| Finish::Refused { errno: refusal.errno, text: refusal.text })
     }

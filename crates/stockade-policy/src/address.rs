@@ -64,6 +64,11 @@ impl AddressRange {
             && number(address) & mask(self.first, self.bits) == number(self.first)
     }
 
+    /// Whether it is one address.
+    pub fn is_one(self) -> bool {
+        self.bits == if self.first.is_ipv4() { 32 } else { 128 }
+    }
+
     fn overlaps(self, other: Self) -> bool {
         self.contains(other.first) || other.contains(self.first)
     }

@@ -23,11 +23,13 @@ pub enum Operation {
     Execute,
     /// A call of a process whose memory cannot be read.
     Unreadable,
+    /// Change to a folder.
+    Enter,
 }
 
 impl Operation {
     /// Every one, in an order that does not change within a release.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Write,
         Self::Create,
         Self::Rename,
@@ -37,10 +39,11 @@ impl Operation {
         Self::Connect,
         Self::Execute,
         Self::Unreadable,
+        Self::Enter,
     ];
 
     /// The word in the record.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Write => "write",
             Self::Create => "create",
@@ -51,6 +54,7 @@ impl Operation {
             Self::Connect => "connect",
             Self::Execute => "execute",
             Self::Unreadable => "unreadable",
+            Self::Enter => "enter",
         }
     }
 }

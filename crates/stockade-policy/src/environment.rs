@@ -179,6 +179,13 @@ pub const WITHOUT_NETWORK: &[(&str, &str)] = &[
     ("npm_config_fetch_retries", "0"),
 ];
 
+/// What tells tools not to keep at home, at their end, what nobody asked them to keep.
+pub const WITHOUT_HOME: &[(&str, &str)] = &[("LESSHISTFILE", "-")];
+
+/// What tells uid 0 that it is like any other user: without capabilities a file has no other owner,
+/// and tar would take an archive of somebody else's files for a failure.
+pub const FOR_ROOT: &[(&str, &str)] = &[("TAR_OPTIONS", "--no-same-owner")];
+
 /// Where programs find the proxy, as a URL: at [`crate::PROXY_PORT`].
 pub const PROXY: &str = "http://198.18.0.1:3128";
 
@@ -192,26 +199,31 @@ pub const DIRECT_VARIABLES: &[&str] = &["NO_PROXY", "no_proxy"];
 /// The sandbox's own loopback, in the spellings that programs compare with.
 pub const DIRECT: &str = "localhost,127.0.0.1,::1,0.0.0.0,.localhost,127.0.0.0/8";
 
-/// A cache whose tool fails when it cannot write it; tools that go on without are not here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cache {
-    /// The variable that moves it.
-    pub variable: &'static str,
-    /// Its folder in the user's cache folder when the variable is not set.
-    pub folder: &'static str,
-    /// What is set where the cache is read-only: places that are private to the run.
-    pub instead: &'static [(&'static str, &'static str)],
-}
+/// Files in which the systems that we know keep the certificates they trust, one after the other.
+pub const BUNDLES: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
 
-/// The caches that are moved into the private `/tmp` unless they lie in a writable root.
-pub const CACHES: &[Cache] = &[
-    Cache { variable: "GOCACHE", folder: "go-build", instead: &[("GOCACHE", "/tmp/go-build")] },
-    Cache { variable: "UV_CACHE_DIR", folder: "uv", instead: &[("UV_CACHE_DIR", "/tmp/uv")] },
-    Cache {
-        variable: "CCACHE_DIR",
-        folder: "ccache",
-        instead: &[("CCACHE_READONLY", "1"), ("CCACHE_TEMPDIR", "/tmp")],
-    },
+/// The same for Java virtual machines of the system, in the format of theirs.
+pub const JAVA_STORES: &[&str] = &[
+    "/etc/ssl/certs/java/cacerts",
+    "/etc/pki/ca-trust/extracted/java/cacerts",
+    "/var/lib/ca-certificates/java-cacerts",
+];
+
+/// Variables that lead programs to such a file.
+pub const BUNDLE_VARIABLES: &[&str] = &[
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+    "PIP_CERT",
 ];
 
 /// Beginnings of names that pass.

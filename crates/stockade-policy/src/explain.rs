@@ -225,7 +225,14 @@ fn by_hosts(network: &Network, text: &str) -> (bool, Decider) {
         (None, NetworkReason::Open(place)) => Some(place.to_owned()),
         (None, _) => None,
     };
-    (decision.is_allowed(), Decider::Host { why: format!("port {port} is {decision}"), place })
+    let mut why = format!("port {port} is {decision}");
+    if let Some(limits) = network.limits(&host, port).filter(|_| decision.is_allowed()) {
+        why = format!("{why}; it may be asked {limits}");
+    }
+    if let Some(logins) = network.logins_at(&host, port).filter(|_| decision.is_allowed()) {
+        why = format!("{why}; {logins}");
+    }
+    (decision.is_allowed(), Decider::Host { why, place })
 }
 
 fn read(policy: &Policy, target: &Path, end: &End) -> (bool, Decider) {
@@ -282,7 +289,8 @@ fn write(policy: &Policy, target: &Path, end: &End, disk: &dyn Disk) -> (bool, D
     };
     let is_folder = matches!(end, End::Thing(thing) if thing.is_folder);
     if let Some(guard) = Guard::of(policy).filter(|_| !is_folder)
-        && let Judgement::Denied(denied) = guard.judge(disk, target, &Act::Write)
+        && let Judgement::Denied(denied) | Judgement::Control(denied) =
+            guard.judge(disk, target, &Act::Write)
     {
         return (false, Decider::Guarded { name: denied.name, why: denied.why });
     }

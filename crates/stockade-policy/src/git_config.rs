@@ -7,10 +7,16 @@
 //! must not pass. Source: git-config(1), "CONFIGURATION FILE".
 
 mod parse;
+mod switches;
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 pub use parse::{Entry, parse};
+
+use crate::guard::lead;
 
 /// Why a text may not become a repository's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +53,10 @@ pub const TEXT_MAX: usize = 256 << 10;
 enum Family {
     /// Anybody may set it, to a value of its form.
     Free,
+    /// The same, of a closed form: it says how git does something.
+    Switch,
+    /// Where the work tree of a submodule is.
+    Worktree,
     /// A remote's address or what is fetched from it.
     Remote,
     /// What a repository is made with: free in one that the run made.
@@ -55,49 +65,39 @@ enum Family {
     Fixed,
 }
 
-/// Keys of `[remote "x"]` that say where and what.
-const REMOTE_KEYS: [&str; 8] =
-    ["url", "pushurl", "fetch", "push", "tagopt", "prune", "promisor", "partialclonefilter"];
+/// Keys of `[remote "x"]` that say where, what and how much.
+const REMOTE_KEYS: [&str; 13] = [
+    "url",
+    "pushurl",
+    "fetch",
+    "push",
+    "tagopt",
+    "prune",
+    "prunetags",
+    "promisor",
+    "partialclonefilter",
+    "mirror",
+    "skipdefaultupdate",
+    "skipfetchall",
+    "followremotehead",
+];
 const BRANCH_KEYS: [&str; 5] = ["remote", "merge", "rebase", "pushremote", "description"];
 const USER_KEYS: [&str; 3] = ["name", "email", "useconfigonly"];
 
-/// `section.key` of what `git init` and `git clone` write, and of switches that tests set in
-/// repositories of their own: none names a program or a file that is run or read.
-const MADE_KEYS: [&str; 34] = [
+/// `section.key` of what `git init` and `git clone` write, and of what tests set in repositories
+/// of their own: none names a program or a file that is run or read.
+const MADE_KEYS: [&str; 11] = [
     "core.repositoryformatversion",
-    "core.filemode",
     "core.bare",
-    "core.logallrefupdates",
-    "core.ignorecase",
-    "core.precomposeunicode",
-    "core.symlinks",
-    "core.autocrlf",
-    "core.eol",
-    "core.safecrlf",
     "core.sharedrepository",
-    "core.quotepath",
-    "core.sparsecheckout",
-    "core.sparsecheckoutcone",
-    "core.worktree",
-    "core.abbrev",
-    "core.compression",
     "extensions.objectformat",
     "extensions.refstorage",
     "extensions.partialclone",
-    "extensions.worktreeconfig",
     "extensions.relativeworktrees",
     "commit.gpgsign",
     "tag.gpgsign",
     "init.defaultbranch",
-    "gc.auto",
-    "gc.autodetach",
-    "maintenance.auto",
-    "pull.rebase",
-    "pull.ff",
-    "push.default",
     "receive.denycurrentbranch",
-    "merge.conflictstyle",
-    "rerere.enabled",
 ];
 
 fn family(entry: &Entry) -> Family {
@@ -108,18 +108,20 @@ fn family(entry: &Entry) -> Family {
         ("remote", Some(_)) if REMOTE_KEYS.contains(&key) => Family::Remote,
         ("submodule", Some(_)) if matches!(key, "url" | "active" | "branch") => Family::Remote,
         ("submodule", None) if key == "active" => Family::Made,
+        ("core", None) if key == "worktree" => Family::Worktree,
+        (section, None) if switches::is_switch(section, key) => Family::Switch,
         (section, None) if MADE_KEYS.contains(&format!("{section}.{key}").as_str()) => Family::Made,
         _ => Family::Fixed,
     }
 }
 
-/// Whether `text` may be the configuration of a repository that the run itself made.
+/// Whether `text` may be the configuration of `folder`, a repository that the run itself made.
 ///
 /// # Errors
 ///
 /// The first key that may not.
-pub fn check_new(text: &[u8]) -> Result<(), Refusal> {
-    check_change(&Change { before: b"", current: b"", new: text, is_new: true })
+pub fn check_new(text: &[u8], folder: &Path) -> Result<(), Refusal> {
+    check_change(&Change { before: b"", current: b"", new: text, is_new: true, folder })
 }
 
 /// A change of one configuration.
@@ -133,6 +135,8 @@ pub struct Change<'a> {
     pub new: &'a [u8],
     /// Whether the run made the repository.
     pub is_new: bool,
+    /// The git directory that it is, or will be, the configuration of.
+    pub folder: &'a Path,
 }
 
 /// Whether a configuration may be changed so.
@@ -155,7 +159,8 @@ pub fn check_change(change: &Change<'_>) -> Result<(), Refusal> {
         })
     };
     let may_change = |entry: &Entry| match family(entry) {
-        Family::Free => true,
+        Family::Free | Family::Switch => true,
+        Family::Worktree => is_new || around_module(change.folder).is_some(),
         Family::Remote => is_new || !is_remote_of_old(entry),
         Family::Made => is_new,
         Family::Fixed => false,
@@ -174,20 +179,29 @@ pub fn check_change(change: &Change<'_>) -> Result<(), Refusal> {
         let Some(entry) = entry else { return Err(Refusal::Unreadable(0)) };
         return Err(match family(entry) {
             Family::Remote => Refusal::Url(entry.name()),
-            Family::Free | Family::Made | Family::Fixed => Refusal::Key(entry.name()),
+            Family::Free | Family::Switch | Family::Worktree | Family::Made | Family::Fixed => {
+                Refusal::Key(entry.name())
+            }
         });
     }
     let is_there = |entry: &Entry| old.contains(entry) || current.contains(entry);
     let changed = new.iter().filter(|entry| may_change(entry) && !is_there(entry));
     for entry in changed {
-        if !has_harmless_value(entry, &known) {
+        // A plain `git push` of the user's goes where it went before, or to a place it names.
+        let is_followed = |known: &Entry| {
+            known.section == "branch"
+                && known.subsection == entry.subsection
+                && known.key == "remote"
+        };
+        let remotes = if old.iter().any(is_followed) { &old } else { &known };
+        if !has_harmless_value(entry, remotes, change.folder) {
             return Err(Refusal::Value(entry.name()));
         }
     }
     Ok(())
 }
 
-fn has_harmless_value(entry: &Entry, all: &[Entry]) -> bool {
+fn has_harmless_value(entry: &Entry, all: &[Entry], folder: &Path) -> bool {
     let value = entry.value.as_deref();
     match (entry.section.as_str(), entry.key.as_str()) {
         ("remote" | "submodule", "url" | "pushurl") => value.is_some_and(is_harmless_address),
@@ -197,10 +211,33 @@ fn has_harmless_value(entry: &Entry, all: &[Entry]) -> bool {
                     other.section == "remote" && other.subsection.as_deref() == Some(value)
                 })
         }),
-        // Where the work tree of a submodule is; never an absolute path.
-        ("core", "worktree") => value.is_some_and(|value| value.starts_with(b"../")),
-        _ => true,
+        ("core", "worktree") => value.is_some_and(|value| leads_to_submodule(folder, value)),
+        (section, key) => {
+            family(entry) != Family::Switch || switches::has_its_form(section, key, value)
+        }
     }
+}
+
+/// The work tree around a submodule's git directory, which lies in `.git/modules` there.
+fn around_module(folder: &Path) -> Option<PathBuf> {
+    let parts: Vec<&OsStr> = folder.iter().collect();
+    let is_outer = |pair: &[&OsStr]| pair == [OsStr::new(".git"), OsStr::new("modules")];
+    let outer = parts.windows(2).position(is_outer).filter(|at| at + 2 < parts.len())?;
+    Some(parts.iter().take(outer).collect())
+}
+
+/// Whether the work tree that a submodule names is a folder of the repository around it, as git
+/// writes it. A `git checkout` of the user's writes there: anywhere else that would be a way out.
+fn leads_to_submodule(folder: &Path, value: &[u8]) -> bool {
+    let Some(top) = around_module(folder).filter(|_| value.starts_with(b"../")) else {
+        return false;
+    };
+    let leads = lead(folder, value, b"");
+    let inner = leads.as_deref().and_then(|leads| leads.strip_prefix(&top).ok());
+    inner.is_some_and(|inner| {
+        !inner.as_os_str().is_empty()
+            && !inner.iter().any(|part| part.as_bytes().eq_ignore_ascii_case(b".git"))
+    })
 }
 
 /// An address of a repository by https, ssh or as a path. Everything else, such as `ext::` and
@@ -232,7 +269,8 @@ mod tests {
 
     fn change(before: &str, new: &str) -> Result<(), Refusal> {
         let (before, new) = (before.as_bytes(), new.as_bytes());
-        check_change(&Change { before, current: before, new, is_new: false })
+        let folder = Path::new("/w/.git");
+        check_change(&Change { before, current: before, new, is_new: false, folder })
     }
 
     #[test]
@@ -245,6 +283,9 @@ mod tests {
             "[branch \"x\"]\n\tremote = origin\n\tmerge = refs/heads/x\n",
             "[branch \"x\"]\n\tremote = .\n\tmerge = refs/heads/main\n\trebase = true\n",
             "# a note\n\n[user] name = x ; end\n",
+            "[pull]\n\trebase = true\n[push]\n\tdefault = current\n\tautoSetupRemote\n",
+            "[core]\n\tautocrlf = input\n\tuntrackedCache = true\n[merge]\n\tconflictStyle = zdiff3\n",
+            "[core]\n\tsparseCheckout = true\n\tsparseCheckoutCone = true\n[index]\n\tsparse = false\n[extensions]\n\tworktreeConfig = true\n",
         ];
         for text in CASES {
             assert_eq!(add(text), Ok(()), "{text}");
@@ -273,9 +314,18 @@ mod tests {
             ("[remote \"origin\"]\n\tpushurl = https://evil\n",    "remote.origin.pushurl"),
             ("[url \"https://evil/\"]\n\tinsteadOf = https://\n",  "url.https://evil/.insteadof"),
             ("[branch \"x\"]\n\tremote = https://evil.example\n",  "branch.x.remote"),
+            ("[remote \"up\"]\n\turl = ../a\n[branch \"main\"]\n\tremote = up\n", "branch.main.remote"),
+            ("[remote \"up\"]\n\turl = ../a\n[branch \"main\"]\n\tpushRemote = up\n", "branch.main.pushremote"),
             ("[branch \"x\"]\n\tmergeOptions = x\n",               "branch.x.mergeoptions"),
             ("[user]\n\tsigningKey = x\n",                         "user.signingkey"),
-            ("[core]\n\tautocrlf = true\n",                        "core.autocrlf"),
+            ("[core]\n\teditor = touch x\n",                       "core.editor"),
+            ("[core]\n\tautocrlf = !touch x\n",                    "core.autocrlf"),
+            ("[core]\n\tbare = true\n",                            "core.bare"),
+            ("[core]\n\tprotectNTFS = false\n",                    "core.protectntfs"),
+            ("[commit]\n\tgpgSign = false\n",                      "commit.gpgsign"),
+            ("[init]\n\tdefaultBranch = main\n",                   "init.defaultbranch"),
+            ("[status]\n\tshowUntrackedFiles = no\n",              "status.showuntrackedfiles"),
+            ("[rebase]\n\tinstructionFormat = x\n",                "rebase.instructionformat"),
             ("[core]\n\tworktree = /home\n",                       "core.worktree"),
             ("[credential]\n\thelper = !x\n",                      "credential.helper"),
         ];
@@ -302,10 +352,41 @@ mod tests {
     #[test]
     fn a_new_repository_may_say_what_git_writes_and_nothing_that_runs() {
         let made = "[core]\n\trepositoryformatversion = 1\n\tfilemode = true\n\tbare = true\n[extensions]\n\tobjectFormat = sha256\n[commit]\n\tgpgSign = false\n[submodule]\n\tactive = .\n[submodule \"a\"]\n\turl = ../a\n\tactive = true\n";
+        let check_new = |text: &[u8]| check_new(text, Path::new("/w/a/.git"));
         assert_eq!(check_new(made.as_bytes()), Ok(()));
         assert!(check_new(b"[core]\n\tfsmonitor = x\n").is_err());
         assert!(check_new(b"[submodule \"a\"]\n\tupdate = !x\n").is_err());
-        assert!(check_new(b"[core]\n\tworktree = ../../../sub\n").is_ok());
         assert!(check_new(b"[core]\n\tgitProxy = x\n").is_err());
+    }
+
+    #[test]
+    fn a_work_tree_is_a_submodules_own_and_nobody_elses() {
+        #[rustfmt::skip]
+        const CASES: &[(&str, &str, bool)] = &[
+            ("/w/.git/modules/sub",             "../../../sub",       true),
+            ("/w/.git/modules/deps/in",         "../../../../deps/in", true),
+            ("/w/.git/modules/a/modules/b",     "../../../../../a/b", true),
+            ("/w/.git/modules/sub",             "../../..",           false),
+            ("/w/.git/modules/sub",             "../../../.git/x",    false),
+            ("/w/.git/modules/sub",             "../../../../x",      false),
+            ("/w/.git/modules/sub",             "/w/sub",             false),
+            ("/w/.git/modules",                 "../../sub",          false),
+            ("/w/a/.git",                       "../../b",            false),
+            ("/w/a/.git",                       "../../../home",      false),
+            ("/w/a.git",                        "../x",               false),
+        ];
+        for &(folder, value, expected) in CASES {
+            let text = format!("[core]\n\tworktree = {value}\n");
+            let is_fine = |is_new| {
+                let (new, folder) = (text.as_bytes(), Path::new(folder));
+                check_change(&Change { before: b"", current: b"", new, is_new, folder }).is_ok()
+            };
+            assert_eq!(is_fine(true), expected, "{folder} {value}");
+            assert_eq!(is_fine(false), expected, "{folder} {value}, there before");
+        }
+        let (before, folder) = (b"[core]\n\tworktree = ../../../sub\n", "/w/.git/modules/sub");
+        let gone =
+            Change { before, current: before, new: b"", is_new: false, folder: Path::new(folder) };
+        assert_eq!(check_change(&gone), Ok(()), "deinit");
     }
 }

@@ -12,6 +12,7 @@
 
 mod address;
 pub mod caches;
+mod credential;
 mod denial;
 mod endpoint;
 pub mod environment;
@@ -21,6 +22,7 @@ mod grant;
 pub mod guard;
 mod host;
 mod limits;
+mod login;
 mod mode;
 pub mod names;
 mod network;
@@ -29,16 +31,19 @@ mod policy;
 mod presets;
 mod quantity;
 pub mod reading;
+mod request;
 mod review;
 pub mod secrets;
 
 pub use address::{AddressClass, AddressRange, SYNTHETIC, address_class};
+pub use credential::{Credential, KeySource};
 pub use denial::{Denial, Operation};
 pub use endpoint::{EndpointError, check_endpoint, is_encrypted_endpoint, is_loopback_endpoint};
 pub use explain::{Decider, Disk, Explanation, Found, Thing, Wish, explain, explain_connect};
 pub use grant::Grant;
 pub use host::{Host, HostEntry, HostError, HostName, HostPattern, Ports, parse_port};
 pub use limits::Limits;
+pub use login::{LoginRule, Logins, SSH_PORT};
 pub use mode::{ApprovalPolicy, Mode, UnknownWord};
 pub use network::{
     Decision, HostRule, Network, NetworkReason, PROXY_PORT, Published, UpstreamText,
@@ -47,4 +52,5 @@ pub use path::{AbsPath, PathError};
 pub use policy::Policy;
 pub use presets::{preset, preset_names};
 pub use quantity::{QuantityError, parse_size, parse_time};
+pub use request::{PathPattern, Request, RequestRefusal, RequestRule, RuleOwner};
 pub use review::{Approved, Pending, Reason, Review, Verdict, review};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::{AddressClass, AddressRange, Host, HostEntry, address_class};
+use crate::{AddressClass, AddressRange, Host, HostEntry, Logins, RequestRule, address_class};
 
 /// The network of one thread. Without any entry there is the sandbox's own loopback only.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,12 +17,22 @@ pub struct Network {
     pub allow: Vec<HostRule>,
     /// What may not, whatever `allow` and `is_open` say. An entry without a port is about all.
     pub deny: Vec<HostRule>,
+    /// What hosts of these may be asked, where requests are judged.
+    pub requests: Vec<RequestRule>,
+    /// Certificates (PEM) that programs inside trust beside the system's, when requests are judged.
+    pub authorities: String,
     /// Private ranges that an allowed name may lead to.
     pub private: Vec<AddressRange>,
     /// Where it says that every public host is allowed.
     pub open: Option<String>,
     /// The proxy by which this machine reaches others.
     pub upstream: Option<UpstreamText>,
+    /// What log-ins by ssh are made with.
+    pub logins: Logins,
+    /// Whether a person is asked about hosts of no entry, so that a way to them has to be there.
+    pub asks: bool,
+    /// The keys of hosts that ssh inside knows, as a file of such, when programs can log in.
+    pub known_hosts: Option<String>,
 }
 
 /// A proxy as the user has it in the environment or in a file.
@@ -144,6 +154,11 @@ impl Network {
     /// Whether anything beyond this machine can be reached.
     pub fn has_hosts(&self) -> bool {
         self.open.is_some() || !self.allow.is_empty()
+    }
+
+    /// Whether there is to be a way out: to hosts that are allowed, or may come to be.
+    pub fn leads_out(&self) -> bool {
+        self.has_hosts() || self.asks
     }
 
     /// Decides whether a program may connect to `host` at `port`. Denying wins.

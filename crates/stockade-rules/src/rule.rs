@@ -64,6 +64,14 @@ pub struct RuleRef {
     pub grant: Grant,
 }
 
+impl RuleRef {
+    /// The rule as the record of a refusal has it.
+    pub fn decided(&self) -> String {
+        let reason = self.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        format!("rule \"{}\" ({}){reason}", self.prefix, self.source)
+    }
+}
+
 impl Rule {
     /// A rule about commands that begin with `prefix`, one list of alternatives for each word.
     ///
@@ -126,7 +134,7 @@ impl Rule {
     }
 
     /// One list of alternatives for each word.
-    pub(crate) fn prefix(&self) -> &[Vec<String>] {
+    pub fn prefix(&self) -> &[Vec<String>] {
         &self.prefix
     }
 

@@ -25,7 +25,22 @@ pub struct Stub {
     pub text: String,
 }
 
-type Judge = dyn Fn(&ExecRequest<'_>) -> Option<String> + Send + Sync;
+/// Why a program is not executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecRefusal {
+    /// What the caller reads on its standard error, a line.
+    pub line: String,
+    /// What of the rules decided, for the record.
+    pub decided_by: String,
+    /// Whether somebody may be asked instead.
+    pub asks: bool,
+}
+
+type Judge = dyn Fn(&ExecRequest<'_>) -> Option<ExecRefusal> + Send + Sync;
+
+/// Makes a judge anew, in the process that a [`spawn`](crate::spawn) starts, from what
+/// [`Execs::handed`] was given. `None`: it cannot be read, and nothing is run.
+pub type Revive = fn(&[u8], Vec<Stub>) -> Option<Execs>;
 
 /// Judges each program that anything inside executes.
 ///
@@ -35,23 +50,35 @@ type Judge = dyn Fn(&ExecRequest<'_>) -> Option<String> + Send + Sync;
 pub struct Execs {
     judge: Arc<Judge>,
     stubs: Vec<Stub>,
+    text: Option<Vec<u8>>,
 }
 
 impl Execs {
-    /// `judge` gives the line to refuse with, or nothing; `stubs` stand in the view.
+    /// `judge` gives the refusal, or nothing; `stubs` stand in the view.
     pub fn new(
-        judge: impl Fn(&ExecRequest<'_>) -> Option<String> + Send + Sync + 'static,
+        judge: impl Fn(&ExecRequest<'_>) -> Option<ExecRefusal> + Send + Sync + 'static,
         stubs: Vec<Stub>,
     ) -> Self {
-        Self { judge: Arc::new(judge), stubs }
+        Self { judge: Arc::new(judge), stubs, text: None }
     }
 
-    pub(crate) fn refusal(&self, request: &ExecRequest<'_>) -> Option<String> {
+    /// The same, and what another process can make the judge anew from.
+    #[must_use]
+    pub fn handed(self, text: Vec<u8>) -> Self {
+        Self { text: Some(text), ..self }
+    }
+
+    pub(crate) fn refusal(&self, request: &ExecRequest<'_>) -> Option<ExecRefusal> {
         (self.judge)(request)
     }
 
     pub(crate) fn stubs(&self) -> &[Stub] {
         &self.stubs
+    }
+
+    /// What was [`handed`](Self::handed), if it was.
+    pub(crate) fn text(&self) -> Option<&[u8]> {
+        self.text.as_deref()
     }
 }
 

@@ -23,11 +23,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 use stockade_policy::Approved;
 
-use crate::launch::{OWN_PROGRAM, Ties, Told, WayOut, hang_on};
-use crate::linux::handover::{self, News};
+use crate::launch::{Asked, OWN_PROGRAM, Ties, Told, WayOut, hang_on};
+use crate::linux::handover::{self, Ends, News};
 use crate::linux::leash::Leash;
-use crate::linux::{Doors, duplicate_stdio, install_stdio, needs_way_out};
-use crate::{Launch, Outcome, SetupError, Stdio};
+use crate::linux::{Asks, Doors, duplicate_stdio, install_stdio, needs_way_out};
+use crate::{Launch, Outcome, Revive, SetupError, Stdio};
 
 /// The one argument of the new process. No verb begins so.
 const MARK: &str = "#sandbox";
@@ -35,10 +35,14 @@ const MARK: &str = "#sandbox";
 /// How long the new process may take to end its sandbox before it is killed itself.
 const GRACE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
+/// Answers what is asked from inside, in threads of its own.
+pub type Answering<'a> = Box<dyn FnOnce(Asks) -> io::Result<()> + 'a>;
+
 /// Starts the command from a process that may have threads.
 ///
 /// The binary's `main` must begin with [`enter_if_helper`]. When the policy has hosts or published
-/// ports, `serve` gets the way out; it returns at once.
+/// ports, `serve` gets the way out; `ask` gets what is asked from inside. Both return at once.
+/// Without `ask` nobody is asked.
 ///
 /// # Errors
 ///
@@ -47,10 +51,11 @@ pub fn spawn(
     launch: Approved<Launch>,
     stdio: Stdio,
     serve: impl FnOnce(Doors) -> io::Result<()>,
+    ask: Option<Answering<'_>>,
 ) -> Result<Running, SetupError> {
     let host = |step: &'static str| move |error| SetupError::Host(step.into(), error);
     let launch = launch.into_action();
-    if launch.execs.is_some() {
+    if launch.execs.as_ref().is_some_and(|execs| execs.text().is_none()) {
         // The other process has other memory, and so no such judge.
         let step = "hold rules about what is executed in a command that is spawned";
         return Err(SetupError::Host(step.into(), io::ErrorKind::Unsupported.into()));
@@ -72,15 +77,19 @@ pub fn spawn(
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
         .map_err(|errno| host("watch the parent of the sandbox")(errno.into()))?;
     let mut running = Running { channel, pidfd, is_reaped: false, notes: Vec::new() };
-    let inside = if needs_way_out(&launch.policy) {
+    let mut ends = Ends::default();
+    if needs_way_out(&launch.policy) {
         let (doors, inside) = Doors::pair().map_err(host("make a socket pair"))?;
         serve(doors).map_err(host("serve the network"))?;
-        Some(inside)
-    } else {
-        None
-    };
-    let handed = handover::send_launch(&running.channel, &launch, &stdio, inside.as_ref());
-    drop(inside);
+        ends.way_out = Some(inside);
+    }
+    if let Some(ask) = ask {
+        let (asks, inside) = Asks::pair().map_err(host("make a socket pair"))?;
+        ask(asks).map_err(host("serve questions"))?;
+        ends.asks = Some(inside);
+    }
+    let handed = handover::send_launch(&running.channel, &launch, &stdio, &ends);
+    drop(ends);
     // The command's output ends only when nobody here holds a copy.
     drop(stdio);
     // What is said there is worth more than that it could not be written to.
@@ -192,8 +201,9 @@ impl Drop for Running {
 }
 
 /// The first thing that `main` does, while there is neither thread nor logger: when this process
-/// was started by [`spawn`], does its work and returns the status to end with.
-pub fn enter_if_helper() -> Option<ExitCode> {
+/// was started by [`spawn`], does its work and returns the status to end with. `revive` makes anew
+/// the judge that the launch has, if it has one.
+pub fn enter_if_helper(revive: Revive) -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().as_deref() != Some(OsStr::new(MARK)) || arguments.next().is_some() {
         return None;
@@ -204,12 +214,12 @@ pub fn enter_if_helper() -> Option<ExitCode> {
     if Some(maker) != rustix::process::getppid() {
         return None;
     }
-    Some(serve(channel))
+    Some(serve(channel, revive))
 }
 
-fn serve(channel: UnixStream) -> ExitCode {
+fn serve(channel: UnixStream, revive: Revive) -> ExitCode {
     // What cannot be told on the channel can be told nowhere: the other end sees the exit.
-    let Ok((launch, stdio, way_out)) = handover::receive_launch(&channel) else {
+    let Ok((launch, stdio, ends)) = handover::receive_launch(&channel, revive) else {
         return ExitCode::FAILURE;
     };
     let installed =
@@ -224,8 +234,9 @@ fn serve(channel: UnixStream) -> ExitCode {
                 // that `$STOCKADE_DENIALS` names.
                 Told::Denied(_) | Told::DeniedMore(_) => {}
             };
-            let way_out = WayOut::Elsewhere(way_out);
-            hang_on(&launch, &leash, Ties { tell: &mut tell, way_out })
+            let way_out = WayOut::Elsewhere(ends.way_out);
+            let ask = ends.asks.map_or(Asked::Nobody, Asked::Elsewhere);
+            hang_on(&launch, &leash, &mut Ties { tell: &mut tell, way_out, ask, meanwhile: None })
         }
         Err(error) => Err(SetupError::Host("install a descriptor".into(), error)),
     };

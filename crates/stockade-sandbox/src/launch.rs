@@ -11,8 +11,8 @@ use stockade_policy::{AbsPath, Approved, Denial, Mode, Policy};
 
 use crate::SetupError;
 use crate::execs::Execs;
-use crate::linux::Doors;
 use crate::linux::leash::Leash;
+use crate::linux::{Asks, Doors, Pauser};
 
 /// The program of a [`Command`] that is this very binary: a handle on the file and no path, so
 /// that it may lie where nothing can be seen inside.
@@ -40,12 +40,27 @@ pub struct Launch {
     pub policy: Policy,
     /// Folders whose own content is not written to. Without a boundary there can be none.
     pub layers: Vec<Layer>,
-    /// Over home: of it the policy's `caches` are shown, which are read-only without.
+    /// Over home: of it the policy's `caches` are shown, which are read-only without. Where no overlay
+    /// can be had, the folder that its `upper` lies in takes what tools write to caches.
     pub caches: Option<Layer>,
-    /// Who judges what is executed inside, where anybody does. Without a boundary nobody can.
+    /// Who judges what is executed, where anybody does. Without a boundary there are no stubs.
     pub execs: Option<Execs>,
+    /// A file for what is to be looked at when the run is over ([`Notes`](crate::Notes)): it is
+    /// there, and empty or from an earlier run of the same thread.
+    pub notes: Option<PathBuf>,
+    /// Where what it replaces is kept, if it is. Whatever has no supervisor keeps nothing.
+    pub keeping: Option<Keeping>,
     /// Whether the user lets go what nothing holds where there are no user namespaces.
     pub may_degrade: bool,
+}
+
+/// What is kept of files before they are changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keeping {
+    /// An empty folder for it, in one that the policy hides.
+    pub store: AbsPath,
+    /// Where changes are kept: writable roots, that of the workspace first.
+    pub roots: Vec<AbsPath>,
 }
 
 /// A folder that looks like the host's own and is written to elsewhere: an overlay.
@@ -115,29 +130,65 @@ pub(crate) type Tell<'a> = &'a mut dyn FnMut(Told<'_>);
 /// callers with more use [`spawn`](crate::spawn).
 ///
 /// When the policy has hosts or published ports, `serve` gets the way out as soon as threads may
-/// be started, and returns at once; its error ends the run.
+/// be started, and returns at once; its error ends the run. `ask` gets what is asked from inside
+/// with the first question; without it, and after its error, nobody is asked. `meanwhile` is done
+/// while the walls are put up by another process, and this one would wait.
 pub fn launch(
     launch: Approved<Launch>,
     tell: &mut dyn FnMut(Told<'_>),
     serve: impl FnOnce(Doors) -> io::Result<()>,
+    ask: Option<Ask<'_>>,
+    meanwhile: impl FnOnce(),
 ) -> Result<Outcome, SetupError> {
     // Left to the end of the process: to free it page by page in a process that was forked copies
     // each page first.
     let launch = ManuallyDrop::new(launch.into_action());
-    let way_out = WayOut::Served(Box::new(serve));
-    hang_on(&launch, &Leash::NONE, Ties { tell, way_out })
+    let way_out = WayOut::Served(Some(Box::new(serve)));
+    let ask = ask.map_or(Asked::Nobody, Asked::Served);
+    let meanwhile: Option<Box<dyn FnOnce()>> = Some(Box::new(meanwhile));
+    hang_on(&launch, &Leash::NONE, &mut Ties { tell, way_out, ask, meanwhile })
+}
+
+/// Who answers what is asked from inside.
+pub struct Ask<'a> {
+    /// Answers in threads of its own, and returns at once.
+    pub serve: Box<dyn FnOnce(Asks) -> io::Result<()> + 'a>,
+    /// By whom the terminal may be asked for.
+    pub pauser: Option<Pauser>,
+}
+
+impl std::fmt::Debug for Ask<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ask").field("pauser", &self.pauser).finish_non_exhaustive()
+    }
 }
 
 /// What a run has to do with the process that asked for it.
 pub(crate) struct Ties<'a> {
     pub(crate) tell: Tell<'a>,
     pub(crate) way_out: WayOut<'a>,
+    pub(crate) ask: Asked<'a>,
+    /// Done once, while PID 1 puts up the walls.
+    pub(crate) meanwhile: Option<Box<dyn FnOnce() + 'a>>,
 }
+
+/// Who holds the outer end of what is asked from inside.
+pub(crate) enum Asked<'a> {
+    /// Nobody does, and nobody is asked.
+    Nobody,
+    /// This process, by this.
+    Served(Ask<'a>),
+    /// Another one; this is the sandbox's end.
+    Elsewhere(OwnedFd),
+}
+
+/// Serves the way out in threads.
+pub(crate) type Serve<'a> = Box<dyn FnOnce(Doors) -> io::Result<()> + 'a>;
 
 /// Who holds the outer end of the way out.
 pub(crate) enum WayOut<'a> {
-    /// This process, by this.
-    Served(Box<dyn FnOnce(Doors) -> io::Result<()> + 'a>),
+    /// This process, by this, as long as it does not.
+    Served(Option<Serve<'a>>),
     /// Another one; this is the sandbox's end, if the policy needs any.
     Elsewhere(Option<OwnedFd>),
 }
@@ -146,7 +197,7 @@ pub(crate) enum WayOut<'a> {
 pub(crate) fn hang_on(
     launch: &Launch,
     leash: &Leash,
-    ties: Ties<'_>,
+    ties: &mut Ties<'_>,
 ) -> Result<Outcome, SetupError> {
     match launch.policy.mode {
         Mode::ReadOnly | Mode::WorkspaceWrite => crate::linux::launch(launch, leash, ties),
@@ -154,10 +205,6 @@ pub(crate) fn hang_on(
             "lay a draft over files without a boundary".into(),
             io::ErrorKind::Unsupported.into(),
         )),
-        Mode::DangerFullAccess if launch.execs.is_some() => Err(SetupError::Host(
-            "hold rules about what is executed without a boundary".into(),
-            io::ErrorKind::Unsupported.into(),
-        )),
-        Mode::DangerFullAccess => crate::linux::unconfined::launch(launch, leash),
+        Mode::DangerFullAccess => crate::linux::unconfined::launch(launch, leash, ties.tell),
     }
 }

@@ -13,15 +13,24 @@ mod error;
 mod execs;
 mod helper;
 mod interrupts;
+pub mod keep;
 mod launch;
 mod linux;
+mod notes;
+mod objects;
 mod stdio;
 
 pub use error::SetupError;
-pub use execs::{ExecRequest, Execs, Stub};
-pub use helper::{Running, enter_if_helper, spawn};
+pub use execs::{ExecRefusal, ExecRequest, Execs, Revive, Stub};
+pub use helper::{Answering, Running, enter_if_helper, spawn};
 pub use interrupts::Interrupts;
-pub use launch::{Command, Exceeded, Launch, Layer, OWN_PROGRAM, Outcome, Told, launch};
+pub use launch::{
+    Ask, Command, Exceeded, Keeping, Launch, Layer, OWN_PROGRAM, Outcome, Told, launch,
+};
+pub use linux::disk;
 pub use linux::{Answer, Doors, Knock, SocketMaker};
+pub use linux::{Asks, Change, Question, Reply, Wanted};
+pub use linux::{Held, Modes, Pauser};
 pub use linux::{Owner, Probe, become_user, owner_of, probe};
+pub use notes::Notes;
 pub use stdio::Stdio;

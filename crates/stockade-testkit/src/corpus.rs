@@ -50,6 +50,9 @@ pub struct Case {
     /// Whether an internet of its own is beside the laboratory (`corpus/internet.sh`).
     #[serde(default)]
     pub internet: bool,
+    /// Whether it needs the machine to itself: what fills processors or memory makes others late.
+    #[serde(default)]
+    pub alone: bool,
     /// Further options of `stockade run`.
     #[serde(default)]
     pub options: String,

@@ -1,9 +1,11 @@
 //! Running one case in a laboratory of its own (`corpus/lab.sh`).
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use crate::corpus::Case;
 
@@ -60,19 +62,22 @@ pub struct Seen {
 }
 
 /// Makes laboratories.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Lab {
     stockade: PathBuf,
     is_root: bool,
     /// Where root's Rust toolchain lies, which nobody else may be able to read.
     toolchain: Option<PathBuf>,
+    /// With which options, as whom and in which mode the names of a case were seen inside.
+    checked: Mutex<HashSet<(String, &'static str, &'static str)>>,
 }
 
 impl Lab {
     /// For this binary.
     pub fn new(stockade: impl Into<PathBuf>) -> Self {
         let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
-        Self { stockade: stockade.into(), is_root, toolchain: toolchain().filter(|_| is_root) }
+        let toolchain = toolchain().filter(|_| is_root);
+        Self { stockade: stockade.into(), is_root, toolchain, checked: Mutex::default() }
     }
 
     /// Whether cells of this user can be run by whoever runs the tests.
@@ -113,6 +118,8 @@ impl Lab {
     }
 
     fn run_once(&self, case: &Case, user: User, mode: Mode) -> Seen {
+        let key = (case.options.clone(), user.as_str(), mode.as_str());
+        let is_checked = self.checked.lock().is_ok_and(|checked| checked.contains(&key));
         let folder = tempfile::tempdir().expect("a temporary folder");
         case.write_to(folder.path()).expect("the case's scripts");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../corpus/lab.sh");
@@ -135,6 +142,8 @@ impl Lab {
             .env("LAB_STOCKADE", &self.stockade)
             .env("LAB_OPTIONS", &case.options)
             .env("LAB_BACKEND", if is_second_backend() { "second" } else { "" })
+            .env("LAB_ATTACK", if case.claim.is_empty() { "" } else { "1" })
+            .env("LAB_CHECK", if is_checked { "" } else { "1" })
             .env("LAB_PATH", self.path())
             .envs(self.toolchain.iter().map(|folder| ("LAB_TOOLCHAIN", folder)))
             .stdin(Stdio::null());
@@ -142,7 +151,11 @@ impl Lab {
         let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
         text.push_str(&String::from_utf8_lossy(&output.stderr));
         let code = output.status.code();
-        Seen { effect: code == Some(0), broken: code == Some(99) || code.is_none(), output: text }
+        let broken = code == Some(99) || code.is_none();
+        if let (false, Ok(mut checked)) = (broken, self.checked.lock()) {
+            checked.insert(key);
+        }
+        Seen { effect: code == Some(0), broken, output: text }
     }
 }
 

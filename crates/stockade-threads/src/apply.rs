@@ -11,6 +11,7 @@
 
 mod beneath;
 mod kept;
+mod modes;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,6 +24,7 @@ use crate::changes::{Change, ChangeSet, Side};
 use crate::flags::{FlagKind, Weight, found};
 use crate::git::{GitError, Objects};
 use crate::patch::{FileMode, TreePath};
+use crate::record::ModeChange;
 use crate::store::Thread;
 use beneath::{Content, Present, Root};
 use kept::Kept;
@@ -129,8 +131,12 @@ pub fn apply(
     options: &ApplyOptions,
 ) -> Result<Vec<FileOutcome>, ApplyError> {
     let wanted = changes.files(&options.paths)?;
+    let mut modes = changes.modes(&options.paths);
+    modes.sort_by_key(|change| bytes(change));
     for path in &options.paths {
-        if !wanted.iter().any(|file| file.path().starts_with(path)) {
+        if !wanted.iter().any(|file| file.path().starts_with(path))
+            && !modes.iter().any(|change| modes::is_below(change, path))
+        {
             return Err(ApplyError::NoChange(path.clone()));
         }
     }
@@ -149,11 +155,31 @@ pub fn apply(
     // What goes makes room for what comes: a folder for a file, a file for a folder.
     let (gone, present): (Vec<&Change>, Vec<&Change>) =
         wanted.iter().partition(|file| file.after.is_none());
-    for file in gone.into_iter().chain(present) {
+    for file in gone {
         outcomes.insert(file.path.clone(), work.file(file)?);
+    }
+    let (gone, set): (Vec<&ModeChange>, Vec<&ModeChange>) =
+        modes.into_iter().partition(|change| change.after.is_none());
+    let new = work.absent(&set)?;
+    // What comes instead has its own outcome.
+    let empty = gone.iter().map(|change| Ok((bytes(change), work.mode(change, None)?)));
+    outcomes.extend(empty.collect::<Result<Vec<_>, ApplyError>>()?);
+    for file in present {
+        outcomes.insert(file.path.clone(), work.file(file)?);
+    }
+    // A folder after what is in it: by then nothing has to be made there.
+    for change in set.into_iter().rev() {
+        let path = bytes(change);
+        let is_new = new.contains(&path).then_some(Outcome::Applied);
+        let outcome = work.mode(change, outcomes.get(&path).or(is_new.as_ref()))?;
+        outcomes.insert(path, outcome);
     }
     let outcome = |(path, outcome)| FileOutcome { path, outcome };
     Ok(outcomes.into_iter().map(outcome).collect())
+}
+
+fn bytes(change: &ModeChange) -> Vec<u8> {
+    change.path.to_path().into_os_string().into_encoded_bytes()
 }
 
 #[derive(Debug)]

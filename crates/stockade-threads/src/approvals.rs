@@ -8,6 +8,7 @@
 //! - the first answer counts.
 
 mod desk;
+mod grants;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -21,15 +22,17 @@ use stockade_policy::Verdict;
 use stockade_rules::{Judgement, PartKind, Rule, RuleSet};
 
 pub use desk::{
-    AnswerError, Client, GivenAnswer, Granted, OpenQuestion, QuestionState, answer, find_question,
-    granted, open_questions, set_granted,
+    AnswerError, Client, GivenAnswer, OpenQuestion, QuestionState, answer, find_question,
+    open_questions,
 };
+pub use grants::{Granted, OpenGrant, RevokeError, granted, open_grants, revoke_grant};
 
 use crate::ThreadId;
 use crate::question::{Ask, Asked, Reply};
 use crate::store::now;
 use crate::widen::Openings;
 use desk::Desk;
+pub(crate) use desk::of_run;
 
 /// How long a question waits unless the user says otherwise.
 pub const QUESTION_TIMEOUT: Duration = Duration::from_mins(5);
@@ -118,6 +121,16 @@ impl<'a> Approvals<'a> {
         }
     }
 
+    /// Where questions and what was granted are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether a person has allowed anything for the rest of the thread.
+    pub(crate) fn has_granted(&self) -> bool {
+        granted(&self.folder) != Granted::default()
+    }
+
     /// A number for the next question.
     pub(crate) fn next(&self) -> String {
         format!("q{}", self.count.fetch_add(1, Ordering::Relaxed) + 1)
@@ -138,8 +151,28 @@ impl<'a> Approvals<'a> {
             || judged.is_some_and(|judged| judged.is_covered(&granted.prefixes))
     }
 
+    /// Whether somebody waits for questions elsewhere.
+    pub(crate) fn has_client(&self) -> bool {
+        Client::is_there(&self.root)
+    }
+
+    /// Whether somebody is there who could answer.
+    pub(crate) fn is_anybody_there(&self) -> bool {
+        self.ask.is_present() || Client::is_there(&self.root)
+    }
+
     /// Puts a question and waits for its answer.
     pub(crate) fn put(&self, number: &str, asked: &Asked) -> Put {
+        self.put_while(number, asked, &|| true)
+    }
+
+    /// The same as long as somebody wants to know; [`Reply::Stop`] when nobody does any more.
+    pub(crate) fn put_while(
+        &self,
+        number: &str,
+        asked: &Asked,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Put {
         if let Some(put) = self.flood(asked) {
             return put;
         }
@@ -157,7 +190,8 @@ impl<'a> Approvals<'a> {
         let end = Instant::now() + self.limit;
         let elsewhere = || {
             let given = desk.answer(number).map(GivenAnswer::reply);
-            let stopped = || self.stop.is_requested().then_some(Reply::Stop);
+            let is_over = || self.stop.is_requested() || !is_wanted();
+            let stopped = || is_over().then_some(Reply::Stop);
             let late = || (Instant::now() >= end).then_some(Reply::Late);
             given.or_else(stopped).or_else(late)
         };
@@ -240,16 +274,17 @@ impl<'a> Approvals<'a> {
             let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
             *denied.entry(asked.action.clone()).or_default() += 1;
         }
-        let mut granted = granted(&self.folder);
-        match reply {
+        let add = |granted: &mut Granted| match reply {
             Reply::Thread(None) => granted.actions.push(asked.action.clone()),
             Reply::Thread(Some(prefix)) | Reply::Project(prefix) => {
                 granted.prefixes.push(prefix.clone());
             }
-            Reply::Once | Reply::Deny(_) | Reply::Nobody | Reply::Late | Reply::Stop => return,
+            Reply::Once | Reply::Deny(_) | Reply::Nobody | Reply::Late | Reply::Stop => {}
+        };
+        if matches!(reply, Reply::Thread(_) | Reply::Project(_)) {
+            // Asked again next time, if it could not be kept.
+            grants::change(&self.folder, add).ok();
         }
-        // Asked again next time, if it could not be kept.
-        set_granted(&self.folder, &granted).ok();
     }
 
     fn question(&self, number: &str, asked: &Asked) -> OpenQuestion {

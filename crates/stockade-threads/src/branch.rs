@@ -276,6 +276,7 @@ mod tests {
             left_out: Vec::new(),
             clone: None,
             ignored: 0,
+            modes: Vec::new(),
             commits: Vec::new(),
         };
         let name = |title: &str| {

@@ -13,7 +13,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags};
@@ -21,6 +21,8 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 use stockade_policy::{AbsPath, Policy};
 use stockade_sandbox::Layer;
+
+use crate::folder::{self, make_private, make_top};
 
 /// Below Stockade's cache folder.
 const LAYERS: &str = "layers";
@@ -64,9 +66,13 @@ pub fn take(folder: &Path, policy: &mut Policy, agent: &str) -> io::Result<Optio
     let Some(home) = policy.home.clone().filter(|_| !policy.caches.is_empty()) else {
         return Ok(None);
     };
-    let own = folder.join(LAYERS).join(name_of(policy.workspace.as_path(), agent));
-    make(&own)?;
-    let folder = AbsPath::new(folder.canonicalize()?).map_err(io::Error::other)?;
+    let layers = folder.join(LAYERS);
+    let own = layers.join(name_of(policy.workspace.as_path(), agent));
+    if !own.is_dir() {
+        make_top(&layers)?;
+        make_private(&own)?;
+    }
+    let folder = canonical(folder)?;
     if !policy.hidden.contains(&folder) {
         policy.hidden.push(folder);
     }
@@ -81,10 +87,10 @@ pub fn take(folder: &Path, policy: &mut Policy, agent: &str) -> io::Result<Optio
     }
     for number in 0..BESIDE_MAX {
         let beside = own.join(format!("beside-{number}"));
-        make(&beside)?;
+        make_private(&beside)?;
         // Gone between the two calls: its owner ended. The next number is as good.
         let Some(lock) = lock(&beside).ok().flatten() else { continue };
-        for name in ["upper", "work"] {
+        for name in ["upper", "work", "apart"] {
             remove(&beside.join(name))?;
         }
         let layer = layer(&home, &beside)?;
@@ -106,12 +112,8 @@ fn name_of(workspace: &Path, agent: &str) -> String {
     name
 }
 
-fn make(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
-}
-
 fn canonical(path: &Path) -> io::Result<AbsPath> {
-    AbsPath::new(path.canonicalize()?).map_err(io::Error::other)
+    AbsPath::new(folder::canonical(path)?).map_err(io::Error::other)
 }
 
 /// Its lock, unless another has it.
@@ -128,8 +130,8 @@ fn lock(folder: &Path) -> io::Result<Option<File>> {
 
 fn layer(home: &AbsPath, folder: &Path) -> io::Result<Layer> {
     let [upper, work] = ["upper", "work"].map(|name| folder.join(name));
-    make(&upper)?;
-    make(&work)?;
+    make_private(&upper)?;
+    make_private(&work)?;
     Ok(Layer { at: home.clone(), upper: canonical(&upper)?, work: canonical(&work)? })
 }
 

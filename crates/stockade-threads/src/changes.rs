@@ -7,11 +7,13 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::git::trees::CHANGES;
 use crate::git::{Git, GitError, ObjectId, Objects, fields};
 use crate::patch::FileMode;
-use crate::record::Changes;
+use crate::record::{Changes, ModeChange};
+use crate::undo::Passing;
 
 /// A patch is streamed; this is where nobody reads it any more, in bytes.
 const PATCH_MAX: u64 = 4 << 30;
@@ -23,6 +25,9 @@ pub struct ChangeSet {
     base: ObjectId,
     result: ObjectId,
     root: PathBuf,
+    modes: Vec<ModeChange>,
+    /// Where it lies, if that goes with it.
+    _passing: Option<Arc<Passing>>,
 }
 
 /// What became of one file.
@@ -68,7 +73,14 @@ impl ChangeSet {
             base: tree(&changes.base)?,
             result: tree(&changes.result)?,
             root: changes.root.to_path(),
+            modes: changes.modes.clone(),
+            _passing: None,
         })
+    }
+
+    /// The same, in a folder that goes with the last copy of it.
+    pub(crate) fn in_passing(self, folder: Passing) -> Self {
+        Self { _passing: Some(Arc::new(folder)), ..self }
     }
 
     /// The folder that paths are relative to.
@@ -92,6 +104,16 @@ impl ChangeSet {
             changes.push(change.ok_or_else(|| GitError::answer("diff-tree"))?);
         }
         Ok(changes)
+    }
+
+    /// What no patch has: folders and permissions, by path.
+    pub fn modes(&self, paths: &[PathBuf]) -> Vec<&ModeChange> {
+        let is_asked = |change: &&ModeChange| {
+            let path = change.path.to_path();
+            let is_in = |asked: &PathBuf| asked == Path::new(".") || path.starts_with(asked);
+            paths.is_empty() || paths.iter().any(is_in)
+        };
+        self.modes.iter().filter(is_asked).collect()
     }
 
     /// Hands on a patch that `git apply --binary` takes, part by part.

@@ -4,6 +4,7 @@
 //! so that both are the same with `--dry-run`. What holds work that nobody has taken in (a thread
 //! with changes) is never among it.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -11,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::ThreadId;
-use crate::caches;
 use crate::record::State;
 use crate::store::{Store, StoreError};
+use crate::{caches, held, undo};
 
 const DAY: Duration = Duration::from_hours(24);
 const MIB: u64 = 1 << 20;
@@ -29,8 +30,14 @@ struct Bounds {
 const RUNS: Bounds = Bounds { age: DAY.saturating_mul(30), bytes: 64 * MIB };
 /// Threads that changed nothing, or whose changes were discarded.
 const THREADS: Bounds = Bounds { age: DAY.saturating_mul(90), bytes: 1024 * MIB };
+/// What runs left behind that may not stay, until somebody wants it.
+const HELD: Bounds = Bounds { age: DAY.saturating_mul(90), bytes: 256 * MIB };
 /// The files that machines boot from can be made again.
 const IMAGES: Bounds = Bounds { age: DAY.saturating_mul(30), bytes: 20 * 1024 * MIB };
+/// What set-ups of machines have left: made again by the script.
+const SETUPS: Bounds = Bounds { age: DAY.saturating_mul(30), bytes: 10 * 1024 * MIB };
+/// What threads replaced: a file that was removed takes its room until then.
+const UNDO: Bounds = Bounds { age: DAY.saturating_mul(30), bytes: 4096 * MIB };
 /// What runs have written to caches, for each workspace.
 const LAYERS: Bounds = Bounds { age: DAY.saturating_mul(30), bytes: 20 * 1024 * MIB };
 
@@ -52,10 +59,13 @@ pub struct Item {
 #[derive(Debug)]
 enum Way {
     Thread(Store, ThreadId),
+    /// What undo has of a thread.
+    Undo(Store, ThreadId),
     /// A folder of a thread that nobody works on.
     Machine(Store, ThreadId),
     File,
     Layer(caches::Kept),
+    Held,
 }
 
 impl Item {
@@ -71,6 +81,7 @@ impl Item {
                 Err(StoreError::Busy(_)) => Ok(false),
                 Err(error) => Err(io::Error::other(error)),
             },
+            Way::Undo(store, id) => undo::remove(store.root(), id),
             Way::Machine(store, id) => match store.resume(id) {
                 // Held meanwhile, so that nobody goes on with the thread.
                 Ok(_thread) => fs::remove_dir_all(&self.path).map(|()| true),
@@ -79,6 +90,7 @@ impl Item {
             },
             Way::File => fs::remove_file(&self.path).map(|()| true),
             Way::Layer(layer) => layer.remove(),
+            Way::Held => crate::draft::remove_tree(&self.path).map(|()| true),
         }
     }
 }
@@ -105,10 +117,14 @@ pub fn find(state: &Path, cache: Option<&Path>, now: SystemTime) -> Result<Vec<I
         let (runs, threads) = threads(&store)?;
         items.extend(bounded("records of runs", runs, RUNS, now));
         items.extend(bounded("threads without changes", threads, THREADS, now));
+        items.extend(bounded("quarantine", quarantine(state), HELD, now));
+        items.extend(bounded("what undo has", undos(&store)?, UNDO, now));
         items.extend(bounded("disks of lost machines", machines(&store)?, THREADS, now));
     }
     if let Some(cache) = cache {
-        items.extend(bounded("images of machines", images(cache), IMAGES, now));
+        let (setups, images) = images(cache);
+        items.extend(bounded("images of machines", images, IMAGES, now));
+        items.extend(bounded("results of set-ups", setups, SETUPS, now));
         items.extend(bounded("layers of caches", layers(cache), LAYERS, now));
     }
     Ok(items)
@@ -152,6 +168,27 @@ fn threads(store: &Store) -> Result<(Vec<Seen>, Vec<Seen>), StoreError> {
     Ok((runs, others))
 }
 
+/// What undo has of threads that have ended, and of such as are gone.
+fn undos(store: &Store) -> Result<Vec<Seen>, StoreError> {
+    let mut alive: HashMap<String, bool> = HashMap::new();
+    for summary in store.list(None)? {
+        alive.insert(summary.id, !summary.state.is_final());
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(store.root().join(undo::UNDO)).into_iter().flatten().flatten() {
+        let Ok(id) = entry.file_name().to_string_lossy().parse::<ThreadId>() else { continue };
+        let path = entry.path();
+        let why = match alive.get(id.as_str()) {
+            Some(true) => continue,
+            Some(false) => None,
+            None => Some("its thread is gone"),
+        };
+        let (bytes, used) = (size(&path, 64), modified(&path));
+        found.push(Seen { path, bytes, used, why, way: Way::Undo(store.clone(), id) });
+    }
+    Ok(found)
+}
+
 /// What a machine leaves whose Stockade was killed. To go on, a thread makes another.
 fn machines(store: &Store) -> Result<Vec<Seen>, StoreError> {
     let mut found = Vec::new();
@@ -167,19 +204,31 @@ fn machines(store: &Store) -> Result<Vec<Seen>, StoreError> {
     Ok(found)
 }
 
-fn images(cache: &Path) -> Vec<Seen> {
-    let mut found = Vec::new();
+fn quarantine(state: &Path) -> Vec<Seen> {
+    let seen = |path: PathBuf| {
+        let (bytes, used) = (size(&path, 64), modified(&path));
+        Seen { path, bytes, used, why: None, way: Way::Held }
+    };
+    held::all(state).into_iter().map(seen).collect()
+}
+
+/// What set-ups have left, and the rest that machines are made of.
+fn images(cache: &Path) -> (Vec<Seen>, Vec<Seen>) {
+    let (mut setups, mut images) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
-        let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        let name = entry.file_name();
+        let is_hidden = name.as_encoded_bytes().starts_with(b".");
         // One that is being built has a name that starts with a dot.
         if is_hidden || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
             continue;
         }
         let path = entry.path();
         let (bytes, used) = (size(&path, 0), modified(&path));
+        let is_setup = name.as_encoded_bytes().starts_with(b"setup-");
+        let found = if is_setup { &mut setups } else { &mut images };
         found.push(Seen { bytes, used, why: None, way: Way::File, path });
     }
-    found
+    (setups, images)
 }
 
 fn layers(cache: &Path) -> Vec<Seen> {

@@ -5,9 +5,13 @@
 //! everything is allowed that no rule denies. The user's repository is a store of objects to read
 //! from, and nothing else.
 
+pub mod check;
 mod clone;
 mod harvest;
 mod phases;
+mod prepared;
+mod setup;
+mod user;
 mod work;
 
 use std::ffi::OsString;
@@ -17,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stockade_agents::{AgentError, Builtin, Model, Stop};
+use stockade_agents::{AgentError, Builtin, Model};
 use stockade_policy::Mode;
 use stockade_vm::{Accelerator, BootError, VmSpec};
 
@@ -32,7 +36,6 @@ use crate::journal::{Journal, Live, Watch};
 use crate::judge::Judge;
 use crate::local::Budget;
 use crate::place::{Boundary, Place as _, Vm};
-use crate::question::Ask;
 use crate::record::{Changes, Event, Kind, PhaseState, State, ThreadResumed};
 use crate::session::{Parts, Session};
 use crate::store::{Cancel, NewThread, Slot, Store, StoreError, Thread};
@@ -40,6 +43,9 @@ use crate::surroundings;
 use clone::{Earlier, Source};
 use harvest::{HarvestError, Inside};
 use phases::Phases;
+pub use setup::SetUp;
+pub(crate) use setup::allowing;
+pub use user::{User, Wishes};
 use work::WorkEnd;
 
 /// Where a machine has the repository. The user's own path would tell who they are.
@@ -60,8 +66,8 @@ pub struct CloudTask {
     pub wall_time: Option<Duration>,
     /// Whether work that is not committed is cloned too: all but what lies below these paths.
     pub with_changes: Option<Vec<PathBuf>>,
-    /// A script that prepares the machine.
-    pub setup: Option<String>,
+    /// What prepares the machine.
+    pub setup: Option<SetUp>,
     /// Command lines that are run when the work is done.
     pub checks: Vec<String>,
     /// How many machines there may be at once.
@@ -99,15 +105,6 @@ pub struct Machine {
     pub disk_bytes: u64,
     /// The user's home, which QEMU sees nothing of.
     pub home: Option<PathBuf>,
-}
-
-/// The user's wishes, made while a thread is at work.
-#[derive(Debug, Clone, Default)]
-pub struct Wishes {
-    /// That the work ends; its result is still taken out.
-    pub stop: Stop,
-    /// That not even the result is waited for.
-    pub abandon: Stop,
 }
 
 /// What came of a thread that began.
@@ -201,8 +198,7 @@ pub fn run(
     task: &CloudTask,
     store: &Store,
     watch: &mut dyn Watch,
-    ask: &dyn Ask,
-    wishes: &Wishes,
+    user: User<'_>,
 ) -> Result<Outcome, CloudError> {
     let top = top(&task.workspace)?;
     let agent = agent(task)?;
@@ -211,7 +207,7 @@ pub fn run(
     let source = task.with_changes.clone().map_or(Source::Head, Source::WithChanges);
     let inner = task.workspace.strip_prefix(&top).unwrap_or(Path::new("")).to_owned();
     let (thread, journal, before) = (&thread, &journal, None);
-    Running { task, agent, store, thread, journal, ask, wishes, inner, source, before }.finish()
+    Running { task, agent, store, thread, journal, user, inner, source, before }.finish()
 }
 
 /// Goes on with a thread that has ended, or lost its process: a new machine, with what the last one
@@ -225,7 +221,7 @@ pub fn resume(
     store: &Store,
     id: &ThreadId,
     watch: &mut dyn Watch,
-    (ask, wishes): (&dyn Ask, &Wishes),
+    user: User<'_>,
 ) -> Result<Outcome, CloudError> {
     let agent = agent(task)?;
     let thread = store.resume(id)?;
@@ -253,7 +249,7 @@ pub fn resume(
     let journal = Journal::new(&thread, watch);
     journal.record(&Event::ThreadResumed(ThreadResumed { from }))?;
     let (thread, journal, before) = (&thread, &journal, Some(before));
-    Running { task, agent, store, thread, journal, ask, wishes, inner, source, before }.finish()
+    Running { task, agent, store, thread, journal, user, inner, source, before }.finish()
 }
 
 fn agent(task: &CloudTask) -> Result<Option<Builtin>, CloudError> {
@@ -305,6 +301,7 @@ fn new_thread(task: &CloudTask) -> NewThread {
                 ("cpus", machine.cpus.into()),
                 ("disk_bytes", machine.disk_bytes),
             ],
+            task.setup.as_ref().map(|set_up| &set_up.network),
         ),
     }
 }
@@ -316,8 +313,7 @@ struct Running<'a> {
     store: &'a Store,
     thread: &'a Thread,
     journal: &'a Journal<'a>,
-    ask: &'a dyn Ask,
-    wishes: &'a Wishes,
+    user: User<'a>,
     /// From the top of the repository to where the user stands.
     inner: PathBuf,
     source: Source,
@@ -327,10 +323,10 @@ struct Running<'a> {
 
 impl Running<'_> {
     fn finish(self) -> Result<Outcome, CloudError> {
-        let cancel = Cancel::watch(self.thread.folder(), &self.wishes.stop);
+        let cancel = Cancel::watch(self.thread.folder(), &self.user.wishes.stop);
         let mut phases = Phases::new(self.journal);
         let slot = self.queue(&mut phases);
-        let deadline = Deadline::set(self.task.wall_time, &self.wishes.stop);
+        let deadline = Deadline::set(self.task.wall_time, &self.user.wishes.stop);
         let outcome = slot.and_then(|_slot| self.run(&mut phases));
         // The disk and the clone go in any case.
         fs::remove_dir_all(self.folder()).ok();
@@ -355,7 +351,7 @@ impl Running<'_> {
 
     /// Waits for a place among those that may have a machine. Without a wait there is no phase.
     fn queue(&self, phases: &mut Phases<'_>) -> Result<Slot, CloudError> {
-        let stop = || self.wishes.stop.is_requested();
+        let stop = || self.user.wishes.stop.is_requested();
         let began = Instant::now();
         let mut waits = false;
         let slot = self.store.slot(self.task.parallel, &stop, &mut || {
@@ -373,9 +369,9 @@ impl Running<'_> {
     fn run(&self, phases: &mut Phases<'_>) -> Result<(Ended, Option<Changes>), CloudError> {
         let cloned = phases.during("clone", || self.clone_repository())?;
         let vm = self.boot(phases)?;
-        let asking = Asking::of(self.ask);
+        let asking = Asking::of(self.user.ask);
         let thread = (self.thread.id(), self.thread.folder());
-        let approvals = Approvals::new(thread, &asking, &self.wishes.stop);
+        let approvals = Approvals::new(thread, &asking, &self.user.wishes.stop);
         let session = Session::new(Parts {
             place: &vm,
             judge: Judge { mode: Mode::DangerFullAccess, ..self.task.judge.clone() },
@@ -383,11 +379,12 @@ impl Running<'_> {
             approvals: &approvals,
             widen: None,
             journal: self.journal,
-            stop: &self.wishes.stop,
+            stop: &self.user.wishes.stop,
             hits: self.thread.folder().ancestors().nth(2).map(Hits::of),
+            in_place: None,
         });
-        if let Some(script) = &self.task.setup {
-            phases.during("setup", || self.set_up(&session, script))?;
+        if let Some(set_up) = &self.task.setup {
+            self.prepare((&session, &vm), set_up, phases)?;
         }
         let ended = phases.during("agent", || {
             let ended = self.work(&session)?;
@@ -400,7 +397,7 @@ impl Running<'_> {
         };
         drop(session);
         let client = vm.client();
-        let stop = || self.wishes.abandon.is_requested();
+        let stop = || self.user.wishes.abandon.is_requested();
         let inside =
             Inside { client, folder: FOLDER.as_ref(), thread: self.thread.folder(), stop: &stop };
         let harvest = phases.during("diff", || inside.harvest(&cloned));
@@ -417,7 +414,7 @@ impl Running<'_> {
         session: &Session<'_>,
         phases: &mut Phases<'_>,
     ) -> Result<Ended, CloudError> {
-        let was_broken_off = self.wishes.stop.is_requested();
+        let was_broken_off = self.user.wishes.stop.is_requested();
         if self.task.checks.is_empty() || was_broken_off {
             return Ok(ended);
         }
@@ -466,10 +463,11 @@ impl Running<'_> {
             memory_bytes: machine.memory_bytes,
             cpus: machine.cpus,
             disk_bytes: machine.disk_bytes,
+            setup: self.prepared_by()?,
             accelerator: None,
             walls: Some(Arc::new(Boundary { hidden: self.hidden() })),
         };
-        let stop = || self.wishes.stop.is_requested();
+        let stop = || self.user.wishes.stop.is_requested();
         let booted = Vm::boot(&spec, &stop, &mut |progress| phases.boot(progress));
         if booted.is_err() {
             phases.boot_failed();
@@ -525,6 +523,8 @@ impl Running<'_> {
 
     fn note(&self, text: &str) {
         self.journal.show(&Live::Note(text));
+        // A record that cannot be kept is seen by whatever comes next.
+        self.journal.record(&Event::Note { text: text.to_owned() }).ok();
     }
 }
 

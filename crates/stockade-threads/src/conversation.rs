@@ -47,8 +47,10 @@ impl Conversation {
             | Event::Phase(_)
             | Event::Question(_)
             | Event::Answer(_)
+            | Event::Held(_)
             | Event::Connection(_)
             | Event::Usage(_)
+            | Event::Note { .. }
             | Event::Check(_)
             | Event::Cloned(_)
             | Event::Changes(_)

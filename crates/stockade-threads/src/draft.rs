@@ -31,6 +31,7 @@ use stockade_sandbox::Layer;
 
 use crate::git::{GitError, SnapshotError};
 use crate::record::PathText;
+pub(crate) use keep::Earlier;
 pub use keep::Look;
 pub(crate) use remove::remove_tree;
 

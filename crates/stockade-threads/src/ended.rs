@@ -77,6 +77,10 @@ impl Ended {
 
     /// Makes it the last record of the thread.
     pub(crate) fn record(mut self, thread: &Thread, journal: &Journal<'_>) -> Self {
+        for text in self.notes.iter().cloned() {
+            // An end that cannot be recorded either says so.
+            journal.record(&Event::Note { text }).ok();
+        }
         let (state, exit, summary) = (self.state, self.exit, self.summary.clone());
         match thread.finish(state, exit, &summary) {
             Ok(line) => {
@@ -133,7 +137,11 @@ pub fn not_in_diff(changes: &Changes) -> Vec<String> {
         format!("not in the diff: {} files that git ignores (`--ignored`)", changes.ignored)
     });
     let left_out = changes.left_out.iter().map(|left| not_taken("not in the diff", left));
-    left_out.chain(ignored).collect()
+    let modes = changes.modes.iter().map(|change| {
+        let path = quoted(change.path.to_path().as_os_str().as_encoded_bytes());
+        format!("in no patch: `{path}`, {}", change.words())
+    });
+    left_out.chain(modes).chain(ignored).collect()
 }
 
 /// What was left out, and of what.
@@ -159,5 +167,57 @@ pub(crate) fn title(text: &str) -> String {
     match line.char_indices().nth(TITLE_MAX) {
         Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
         None => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::journal::Watch;
+    use crate::record::Kind;
+    use crate::store::{NewThread, Store};
+
+    #[derive(Debug, Default)]
+    struct Seen(Vec<Event>);
+
+    impl Watch for Seen {
+        fn see(&mut self, live: &Live<'_>) {
+            if let Live::Event(event, _) = live {
+                self.0.push((*event).clone());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_a_result_is_in_its_record_before_the_end() {
+        let lab = tempfile::tempdir().unwrap();
+        let store = Store::open(lab.path()).unwrap();
+        let new = NewThread {
+            kind: Kind::Local,
+            workspace: Path::new("/w").to_owned(),
+            title: "a task".to_owned(),
+            mode: "workspace-write".to_owned(),
+            approvals: "never".to_owned(),
+            enforcement: Vec::new(),
+            policy: String::new(),
+        };
+        let thread = store.create(&new).unwrap();
+        let mut seen = Seen::default();
+        let journal = Journal::new(&thread, &mut seen);
+        let finished = Finished { text: "done".to_owned() };
+        let ended = Ended::of_agent(&thread, Ok(finished));
+        let ended = Ended { notes: vec!["not kept: `big`, too large".to_owned()], ..ended };
+        let ended = ended.record(&thread, &journal);
+        assert_eq!(ended.notes.len(), 1, "they are for the terminal, too");
+        drop(journal);
+        let recorded: Vec<Event> =
+            store.records(thread.id()).unwrap().map(|record| record.unwrap().event).collect();
+        let [_, note, Event::ThreadFinished(_)] = recorded.as_slice() else {
+            panic!("{recorded:?}")
+        };
+        assert_eq!(*note, Event::Note { text: "not kept: `big`, too large".to_owned() });
+        assert_eq!(seen.0, recorded.get(1..).unwrap());
     }
 }

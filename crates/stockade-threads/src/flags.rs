@@ -63,6 +63,8 @@ pub enum FlagKind {
     SymlinkOut,
     /// Another repository.
     Submodule,
+    /// What a run left behind that may not stay.
+    HeldBack,
     /// A file that becomes executable.
     Executable,
     /// Content that is no text.
@@ -82,6 +84,7 @@ impl FlagKind {
             Self::PackageHook => "package-hook",
             Self::SymlinkOut => "symlink-out",
             Self::Submodule => "submodule",
+            Self::HeldBack => "held-back",
             Self::Executable => "executable",
             Self::Binary => "binary",
             Self::Large => "large",
@@ -96,7 +99,8 @@ impl FlagKind {
             | Self::CiFile
             | Self::PackageHook
             | Self::SymlinkOut
-            | Self::Submodule => Weight::Hold,
+            | Self::Submodule
+            | Self::HeldBack => Weight::Hold,
             Self::Executable | Self::Binary | Self::Large | Self::Symlink => Weight::Note,
         }
     }
@@ -116,6 +120,12 @@ pub fn flags(changes: &ChangeSet) -> Result<Vec<Flag>, GitError> {
     };
     let all = found.iter().flat_map(|(path, kinds)| kinds.iter().map(|kind| flag(path, *kind)));
     Ok(all.collect())
+}
+
+/// The flags of what is held back of a thread, by its path from the root.
+pub fn of_held(held: Vec<crate::record::Held>) -> impl Iterator<Item = Flag> {
+    let kind = FlagKind::HeldBack;
+    held.into_iter().map(move |it| Flag { path: it.path, flag: kind, weight: kind.weight() })
 }
 
 /// The same by the bytes of the path.

@@ -22,13 +22,15 @@ use std::str::FromStr;
 pub(crate) use branch::{Identity, Pushed, give_commits, identity};
 pub(crate) use clone::clone_commit;
 pub use clone::{CloneError, Cloned, clone_head};
-pub(crate) use ignored::ignored;
+pub(crate) use ignored::{copy_ignores, ignored};
 pub(crate) use objects::Objects;
 pub use repository::Repository;
 pub(crate) use snapshot::{COUNT_MAX, FILE_MAX, TOTAL_MAX};
 pub use snapshot::{LocalChanges, SnapshotError};
 
 use serde::{Deserialize, Serialize};
+
+use crate::programs;
 
 /// What an answer may be long, in bytes, unless the caller streams it.
 const OUTPUT_MAX: u64 = 256 << 20;
@@ -238,7 +240,7 @@ impl Git {
     fn command(&self, arguments: &[&OsStr]) -> Command {
         let mut command = Command::new("git");
         command.env_clear();
-        command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        command.envs(programs::path().map(|path| ("PATH", path)));
         if !self.is_users {
             command.envs(ENVIRONMENT);
             command.args(SETTINGS.iter().flat_map(|setting| ["-c", setting]));
@@ -354,6 +356,19 @@ impl Git {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The repository of a thread's changes in the folder `thread`, made if it is not there: with names as
+/// the user's has them.
+pub(crate) fn of_changes(
+    thread: &Path,
+    repository: Option<&Repository>,
+) -> Result<PathBuf, GitError> {
+    let directory = thread.join(trees::CHANGES);
+    if !directory.exists() {
+        init_bare(&directory, repository.map_or("sha1", |repository| &repository.format))?;
+    }
+    Ok(directory)
 }
 
 /// Makes a bare repository with nothing in it but what git needs.

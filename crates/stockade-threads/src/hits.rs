@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
-use stockade_rules::{RuleRef, Ruling};
+use stockade_policy::Operation;
+use stockade_rules::{Rule, RuleRef, RuleSet, Ruling};
 
+use crate::record::Denial;
 use crate::store::now;
 
 /// The table's name in the folder of the state.
@@ -53,8 +55,33 @@ impl Hits {
 
     /// Counts each rule that decided about a part of a command once.
     pub fn count(&self, ruling: &Ruling) {
-        let mut keys: Vec<String> =
-            ruling.parts.iter().filter_map(|part| part.rule.as_ref()).map(key).collect();
+        self.count_keys(
+            ruling.parts.iter().filter_map(|part| part.rule.as_ref()).map(key).collect(),
+        );
+    }
+
+    /// Counts each of `rules` by which something inside was not executed, once for the programs of
+    /// `denials`: the record has each program once.
+    pub fn count_denials<'d>(
+        &self,
+        rules: &RuleSet,
+        denials: impl IntoIterator<Item = &'d Denial>,
+    ) {
+        let execute = Operation::Execute.as_str();
+        let by: Vec<_> = denials
+            .into_iter()
+            .filter(|denial| denial.op == execute)
+            .map(|denial| denial.decided_by.as_str())
+            .collect();
+        if by.is_empty() {
+            return;
+        }
+        let named = rules.rules().iter().map(Rule::named);
+        let deciding = named.filter(|rule| by.contains(&rule.decided().as_str()));
+        self.count_keys(deciding.map(|rule| key(&rule)).collect());
+    }
+
+    fn count_keys(&self, mut keys: Vec<String>) {
         keys.sort();
         keys.dedup();
         if !keys.is_empty() {
@@ -97,7 +124,7 @@ fn key(rule: &RuleRef) -> String {
 #[cfg(test)]
 mod tests {
     use stockade_policy::{ApprovalPolicy, Mode, Verdict};
-    use stockade_rules::{Rule, RuleSet, judge};
+    use stockade_rules::judge;
 
     use super::*;
 

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use stockade_agents::Stop;
+
 use crate::record::Event;
 use crate::store::{Store, StoreError, Thread};
 
@@ -34,8 +36,13 @@ pub enum Live<'a> {
     Output(&'a [u8]),
     /// A piece of what a command printed that is the whole task: its answer, hostile bytes.
     Answer(&'a [u8]),
+    /// A piece of what a command writes to the user's terminal, which it was lent: as it came. The
+    /// first one is empty, and says that it is lent.
+    Screen(&'a [u8]),
     /// Something that a person should know.
     Note(&'a str),
+    /// What the agent means to do, a step a line.
+    Plan(&'a str),
     /// What an edit changed; `None` for a file that was not, or is no longer there.
     Change {
         /// Relative to the workspace.
@@ -110,6 +117,16 @@ impl<'a> Journal<'a> {
             watch.see(&Live::Event(&record.event, &record.line));
         }
         Ok(Self::new(thread, watch))
+    }
+
+    /// Records what is told by somebody who can do nothing about an error.
+    pub(crate) fn noting<'s>(&'s self, stop: &'s Stop) -> impl Fn(&Event) + Send + Sync + 's {
+        move |event| {
+            if self.record(event).is_err() {
+                // The next call meets the same error, and ends the thread with it.
+                stop.request();
+            }
+        }
     }
 
     /// Records `event`, and then shows it.

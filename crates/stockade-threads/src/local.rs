@@ -4,10 +4,12 @@ mod history;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use stockade_agents::{AgentError, Builtin, Conversation, Model, Stop, Task};
 use stockade_policy::Policy;
+use stockade_sandbox::Execs;
 
 use crate::ThreadId;
 use crate::approvals::{Approvals, Asking};
@@ -17,15 +19,19 @@ use crate::draft::{Draft, DraftError, Look};
 pub use crate::ended::Ended;
 use crate::ended::{Deadline, not_in_diff, title, with_causes};
 use crate::git::{LocalChanges, SnapshotError};
+use crate::held::{Settled, Watched};
 use crate::hits::Hits;
+use crate::in_place::{Counter, InPlace, InPlaceOf, counter};
 use crate::journal::{Journal, Watch};
 use crate::judge::Judge;
-use crate::place::{Local, Place as _, PlaceError, walls};
+use crate::place::{Kept, Local, PlaceError, walls};
 use crate::record::{Changes, Event, Kind, Message, Phase, PhaseState, Role, State, ThreadResumed};
 use crate::session::{Parts, Session};
 use crate::store::{Cancel, NewThread, Store, StoreError, Thread};
 use crate::surroundings;
+use crate::undo::{self, Segment};
 use crate::widen::{LocalWiden, Widen};
+use crate::wrote;
 
 /// What a local thread is to do, and within what.
 #[derive(Debug)]
@@ -42,6 +48,8 @@ pub struct LocalTask {
     pub environment: Vec<(OsString, OsString)>,
     /// Where what they write to caches lands.
     pub caches: Option<Held>,
+    /// Who judges what they start.
+    pub execs: Option<Execs>,
     /// How long it may take.
     pub budget: Budget,
     /// Whether what it writes waits beside the files, to be applied. One that goes on is what it
@@ -121,14 +129,23 @@ pub fn run(task: LocalTask, store: &Store, company: Company<'_>) -> Result<Ended
     let Company { watch, asking, stop, next } = company;
     let agent = Builtin::new(task.model.clone())?;
     let mut policy = task.bounds.policy().clone();
+    policy.network.asks = task.judge.approval.asks_to_cross();
     // The limit is the thread's, which also waits for the model.
     let deadline = Deadline::set(policy.limits.wall_time.take(), stop);
+    let wide = policy.clone();
+    let (asks, coming) = counter();
+    let asks = asks_in_place(&task.judge).then_some(asks);
+    let begun = Begun::new(&task, policy, (store, asks.as_ref()))?;
+    let Begun { thread, place, mut looked, undo, from, watched } = begun;
     let wider = asking.openings.filter(|_| !task.is_draft).map(|openings| LocalWiden {
-        policy: policy.clone(),
+        policy: wide,
         environment: task.environment.clone(),
+        execs: task.execs.clone(),
+        thread: (store.root().to_owned(), thread.id().clone()),
         openings,
+        notes: watched.as_ref().map(Watched::path),
+        asks: asks.clone(),
     });
-    let Begun { thread, place, mut looked, from } = Begun::new(&task, policy, store)?;
     let cancel = Cancel::watch(thread.folder(), stop);
     let mut conversation = Conversation::new();
     let journal = match from {
@@ -142,6 +159,8 @@ pub fn run(task: LocalTask, store: &Store, company: Company<'_>) -> Result<Ended
         }
     };
     let approvals = Approvals::new((thread.id(), thread.folder()), asking, stop);
+    let of = in_place_of((&task, asking), looked.laid_over(), Box::new(journal.noting(stop)));
+    let questions = InPlace::new(&approvals, of);
     let session = Session::new(Parts {
         place: &place,
         judge: task.judge.clone(),
@@ -151,37 +170,111 @@ pub fn run(task: LocalTask, store: &Store, company: Company<'_>) -> Result<Ended
         journal: &journal,
         stop,
         hits: Some(Hits::of(store.root())),
+        in_place: Some(&questions),
     });
-    let instructions = surroundings::instructions(&session);
-    let mut work = Task {
-        prompt: task.prompt,
+    let turns = Turns {
+        agent: &agent,
+        session: &session,
+        record: (&thread, &journal),
+        ends: (&deadline, &cancel, stop),
+    };
+    let work = work(task, &session);
+    let mut ended = thread::scope(|scope| {
+        let _attended = coming.attend(scope, &questions).map_err(PlaceError::from)?;
+        turns.all((&mut conversation, work), &mut looked, next)
+    })?;
+    drop(session);
+    // The boundary comes down before the end is recorded: nothing happens after it.
+    drop((place, wider));
+    let held = settled(watched, &journal)?;
+    ended.notes = record_changes(looked.after(), &journal)
+        .unwrap_or_else(|error| vec![format!("its changes could not be recorded: {error}")]);
+    ended.notes.extend(held.line(thread.id()));
+    ended.notes.extend(undo.notes());
+    Ok(ended.record(&thread, &journal))
+}
+
+/// One turn after the other, as long as somebody says what else is to be done.
+struct Turns<'a> {
+    agent: &'a Builtin,
+    session: &'a Session<'a>,
+    record: (&'a Thread, &'a Journal<'a>),
+    ends: (&'a Deadline, &'a Cancel, &'a Stop),
+}
+
+impl Turns<'_> {
+    fn all(
+        &self,
+        (conversation, mut work): (&mut Conversation, Task),
+        looked: &mut Looked,
+        next: &mut dyn FnMut(&Ended) -> Option<String>,
+    ) -> Result<Ended, LocalError> {
+        let Self { agent, session, record: (thread, journal), ends: (deadline, cancel, stop) } =
+            *self;
+        loop {
+            let said = Message { role: Role::User, text: work.prompt.clone() };
+            journal.record(&Event::Message(said))?;
+            let heard = &mut |event| session.heard(event);
+            let result = agent.go_on((conversation, &work), session, heard, stop);
+            let ended = Ended::of_agent(thread, result).within(deadline).cancelled_by(cancel);
+            let Some(prompt) = next(&ended).filter(|_| !ended.is_at_a_limit()) else {
+                return Ok(ended);
+            };
+            // So that somebody who looks meanwhile, or after a kill, sees what there is.
+            looked.so_far().map(|changes| journal.record(&Event::Changes(changes))).transpose()?;
+            stop.withdraw();
+            if deadline.has_passed() || cancel.was_wished() {
+                stop.request();
+            }
+            work.prompt = prompt;
+        }
+    }
+}
+
+/// The agent's task.
+fn work(task: LocalTask, session: &Session<'_>) -> Task {
+    let instructions = surroundings::instructions(session);
+    Task {
         system: surroundings::describe(&task.judge, &task.bounds, &instructions),
+        prompt: task.prompt,
         max_turns: task.budget.max_turns,
         max_tokens: task.budget.max_tokens,
         context_tokens: task.budget.context_tokens,
         command_timeout: task.budget.command_timeout,
-    };
-    let mut ended = loop {
-        let said = Message { role: Role::User, text: work.prompt.clone() };
-        journal.record(&Event::Message(said))?;
-        let heard = &mut |event| session.heard(event);
-        let result = agent.go_on((&mut conversation, &work), &session, heard, stop);
-        let ended = Ended::of_agent(&thread, result).within(&deadline).cancelled_by(&cancel);
-        let Some(prompt) = next(&ended).filter(|_| !ended.is_at_a_limit()) else { break ended };
-        // So that somebody who looks meanwhile, or after a kill, sees what there is.
-        looked.so_far().map(|changes| journal.record(&Event::Changes(changes))).transpose()?;
-        stop.withdraw();
-        if deadline.has_passed() || cancel.was_wished() {
-            stop.request();
-        }
-        work.prompt = prompt;
-    };
-    drop(session);
-    // The boundary comes down before the end is recorded: nothing happens after it.
-    drop(place);
-    ended.notes = record_changes(looked.after(), &journal)
-        .unwrap_or_else(|error| vec![format!("its changes could not be recorded: {error}")]);
-    Ok(ended.record(&thread, &journal))
+    }
+}
+
+/// What the questions of the commands are judged by.
+fn in_place_of<'a>(
+    (task, asking): (&LocalTask, &Asking<'a>),
+    drafts: Vec<PathBuf>,
+    note: Box<dyn Fn(&Event) + Send + Sync + 'a>,
+) -> InPlaceOf<'a> {
+    InPlaceOf {
+        bounds: task.bounds.clone(),
+        openings: asking.openings,
+        rules: task.judge.rules.clone(),
+        approval: task.judge.approval,
+        note,
+        drafts,
+    }
+}
+
+/// Whether anybody may be asked what the commands wait for.
+fn asks_in_place(judge: &Judge) -> bool {
+    judge.approval.asks_to_cross() || judge.approval.asks_by_rule()
+}
+
+/// Looks at what the thread left behind, and records what was held back of it.
+fn settled(watched: Option<Watched>, journal: &Journal<'_>) -> Result<Settled, StoreError> {
+    let settled = watched.map(Watched::settle).unwrap_or_default();
+    settled.events().try_for_each(|event| journal.record(&event))?;
+    Ok(settled)
+}
+
+/// Begins the list of what is looked at when the thread is over. A thread is not begun without.
+pub(crate) fn watched(store: &Store, id: &ThreadId) -> Result<Watched, StoreError> {
+    Watched::begin(store.root(), id).map_err(StoreError::io("keep a list in", store.root()))
 }
 
 /// A thread whose boundary is up.
@@ -189,8 +282,45 @@ struct Begun {
     thread: Thread,
     place: Local,
     looked: Looked,
+    undo: Undo,
     /// Where it stood, when it goes on.
     from: Option<State>,
+    /// What is looked at when it is over; of a draft nothing, which is not on the files.
+    watched: Option<Watched>,
+}
+
+/// A boundary, how what happens in it is found, and what it keeps.
+type Around = (Local, Looked, Undo, Option<Watched>);
+
+/// What the boundary keeps of the files that it changes.
+#[derive(Debug, Default)]
+pub(crate) struct Undo {
+    pub(crate) segment: Option<Segment>,
+    /// Why there is nothing.
+    failure: Option<String>,
+}
+
+impl Undo {
+    fn begin(store: &Store, id: &ThreadId, policy: &Policy) -> Self {
+        Self::beside(store, id, (policy, &[]))
+    }
+
+    /// `direct` are writable roots that are no part of the work.
+    pub(crate) fn beside(
+        store: &Store,
+        id: &ThreadId,
+        (policy, direct): (&Policy, &[PathBuf]),
+    ) -> Self {
+        match Segment::of_policy(store.root(), id, (policy, direct)) {
+            Ok(segment) => Self { segment, failure: None },
+            Err(why) => Self { segment: None, failure: Some(why) },
+        }
+    }
+
+    /// What the user should know of it. The boundary is down.
+    pub(crate) fn notes(self) -> Vec<String> {
+        self.failure.into_iter().chain(self.segment.as_ref().and_then(undo::missing)).collect()
+    }
 }
 
 /// How what a thread changes is found.
@@ -198,6 +328,8 @@ struct Begun {
 pub(crate) enum Looked {
     /// By looking at the files before and after.
     Before(Box<Result<LocalChanges, SnapshotError>>),
+    /// By what the boundary keeps of what it replaces.
+    Kept(Box<WroteOf>),
     /// By looking at what the draft holds.
     Draft {
         draft: Draft,
@@ -206,14 +338,56 @@ pub(crate) enum Looked {
     },
 }
 
+/// A thread whose changes are told by what is kept.
+#[derive(Debug)]
+pub(crate) struct WroteOf {
+    store: PathBuf,
+    id: ThreadId,
+    folder: PathBuf,
+    workspace: PathBuf,
+    hidden: Vec<PathBuf>,
+    /// What was recorded of it before this process.
+    earlier: Option<Changes>,
+}
+
+impl WroteOf {
+    fn changes(&self) -> Result<Changes, String> {
+        let look = wrote::Look {
+            workspace: &self.workspace,
+            hidden: &self.hidden,
+            with_ignored: false,
+            earlier: self.earlier.as_ref(),
+        };
+        let told = wrote::of_thread((&self.store, &self.id), &self.folder, look);
+        let told = told.map_err(|error| with_causes(&error))?;
+        let nothing = || match &self.earlier {
+            Some(earlier) => Ok(earlier.clone()),
+            // What changes nothing leaves no journal.
+            None => wrote::nothing(&self.folder, look).map_err(|error| with_causes(&error)),
+        };
+        told.map_or_else(nothing, |(changes, _)| Ok(changes))
+    }
+}
+
 impl Begun {
-    fn new(task: &LocalTask, mut policy: Policy, store: &Store) -> Result<Self, LocalError> {
+    fn new(
+        task: &LocalTask,
+        mut policy: Policy,
+        (store, asks): (&Store, Option<&Counter>),
+    ) -> Result<Self, LocalError> {
         store.hide(&mut policy);
         if let Some(id) = &task.goes_on {
-            return Self::again(task, &policy, store, id);
+            return Self::again(task, &policy, (store, asks), id);
         }
         let environment = task.environment.clone();
-        let caches = task.caches.as_ref().map(Held::layer);
+        let kept = Kept {
+            layers: Vec::new(),
+            caches: task.caches.as_ref().map(Held::layer),
+            execs: task.execs.clone(),
+            notes: None,
+            undo: None,
+            asks: asks.cloned(),
+        };
         let create = |walls: &[&str]| {
             store.create(&NewThread {
                 kind: Kind::Local,
@@ -225,22 +399,24 @@ impl Begun {
                 policy: surroundings::pinned(&task.judge, &task.bounds),
             })
         };
-        if !task.is_draft {
-            let place = Local::start(policy.clone(), environment, (Vec::new(), caches))?;
-            let thread = create(place.enforcement())?;
-            let looked = Looked::first(&policy, &thread, None);
-            return Ok(Self { thread, place, looked, from: None });
-        }
         let thread = create(walls(policy.mode))?;
-        let begin = || -> Result<(Draft, Local), LocalError> {
-            let draft = Draft::begin(thread.folder(), &policy, &[])?;
-            let place = Local::start(policy, environment, (draft.layers(), caches))?;
-            Ok((draft, place))
+        let begin = || -> Result<Around, LocalError> {
+            if task.is_draft {
+                let draft = Draft::begin(thread.folder(), &policy, &[])?;
+                let kept = Kept { layers: draft.layers(), ..kept };
+                let place = Local::start(policy.clone(), environment, kept)?;
+                return Ok((place, Looked::Draft { draft, earlier: None }, Undo::default(), None));
+            }
+            let undo = Undo::begin(store, thread.id(), &policy);
+            let watched = watched(store, thread.id())?;
+            let kept = Kept { notes: Some(watched.path()), undo: undo.segment.clone(), ..kept };
+            let place = Local::start(policy.clone(), environment, kept)?;
+            let looked = Looked::at_first(&policy, (store, &thread), &undo, None);
+            Ok((place, looked, undo, Some(watched)))
         };
         match begin() {
-            Ok((draft, place)) => {
-                let looked = Looked::Draft { draft, earlier: None };
-                Ok(Self { thread, place, looked, from: None })
+            Ok((place, looked, undo, watched)) => {
+                Ok(Self { thread, place, looked, undo, from: None, watched })
             }
             Err(error) => {
                 // Nothing has run: there is nothing to tell of it. The error is the one above.
@@ -254,7 +430,7 @@ impl Begun {
     fn again(
         task: &LocalTask,
         policy: &Policy,
-        store: &Store,
+        (store, asks): (&Store, Option<&Counter>),
         id: &ThreadId,
     ) -> Result<Self, LocalError> {
         let thread = store.resume(id)?;
@@ -263,21 +439,51 @@ impl Begun {
         let draft = Draft::open(thread.folder())?;
         let layers = draft.as_ref().map(Draft::layers).unwrap_or_default();
         let caches = task.caches.as_ref().map(Held::layer);
+        let (execs, asks) = (task.execs.clone(), asks.cloned());
+        let kept = Kept { layers, caches, execs, asks, ..Kept::default() };
         let environment = task.environment.clone();
-        let place = Local::start(policy.clone(), environment, (layers, caches))?;
+        let undo =
+            if draft.is_none() { Undo::begin(store, thread.id(), policy) } else { Undo::default() };
+        let watched = draft.is_none().then(|| watched(store, thread.id())).transpose()?;
+        let notes = watched.as_ref().map(Watched::path);
+        let kept = Kept { notes, undo: undo.segment.clone(), ..kept };
+        let place = Local::start(policy.clone(), environment, kept)?;
         let looked = match draft {
             Some(draft) => Looked::Draft { draft, earlier: detail.changes.map(Box::new) },
-            None => Looked::first(policy, &thread, detail.changes.as_ref()),
+            None => Looked::at_first(policy, (store, &thread), &undo, detail.changes),
         };
-        Ok(Self { thread, place, looked, from })
+        Ok(Self { thread, place, looked, undo, from, watched })
     }
 }
 
+fn hidden(policy: &Policy) -> Vec<PathBuf> {
+    policy.hidden.iter().map(|path| path.as_path().to_owned()).collect()
+}
+
 impl Looked {
+    /// The same, where that is not needed: the boundary, which is up, keeps what it replaces.
+    fn at_first(
+        policy: &Policy,
+        (store, thread): (&Store, &Thread),
+        undo: &Undo,
+        earlier: Option<Changes>,
+    ) -> Self {
+        if !undo.segment.as_ref().is_some_and(Segment::is_kept) {
+            return Self::first(policy, thread, earlier.as_ref());
+        }
+        Self::Kept(Box::new(WroteOf {
+            store: store.root().to_owned(),
+            id: thread.id().clone(),
+            folder: thread.folder().to_owned(),
+            workspace: policy.workspace.as_path().to_owned(),
+            hidden: hidden(policy),
+            earlier,
+        }))
+    }
+
     /// Looks at the files before the agent begins.
     pub(crate) fn first(policy: &Policy, thread: &Thread, earlier: Option<&Changes>) -> Self {
-        let hidden: Vec<PathBuf> =
-            policy.hidden.iter().map(|path| path.as_path().to_owned()).collect();
+        let hidden = hidden(policy);
         let looked = LocalChanges::begin(policy.workspace.as_path(), thread.folder(), &hidden);
         let looked = looked.and_then(|mut looked| {
             earlier.map(|earlier| looked.after(earlier)).transpose()?;
@@ -286,10 +492,21 @@ impl Looked {
         Self::Before(Box::new(looked))
     }
 
+    /// The folders over which a draft lies.
+    pub(crate) fn laid_over(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Before(_) | Self::Kept(_) => Vec::new(),
+            Self::Draft { draft, .. } => {
+                draft.layers().into_iter().map(|layer| layer.at.as_path().to_owned()).collect()
+            }
+        }
+    }
+
     /// What the thread has changed until now, if that can be said.
     fn so_far(&mut self) -> Option<Changes> {
         match self {
             Self::Before(looked) => looked.as_mut().as_mut().ok()?.look_again().ok(),
+            Self::Kept(thread) => thread.changes().ok(),
             Self::Draft { draft, earlier } => {
                 let look = Look { earlier: earlier.as_deref(), ..Look::default() };
                 draft.changes(look).ok()
@@ -303,6 +520,7 @@ impl Looked {
             Self::Before(looked) => {
                 looked.and_then(LocalChanges::finish).map_err(|error| with_causes(&error))
             }
+            Self::Kept(thread) => thread.changes(),
             Self::Draft { draft, earlier } => {
                 let look = Look { earlier: earlier.as_deref(), ..Look::default() };
                 draft.changes(look).map_err(|error| with_causes(&error))

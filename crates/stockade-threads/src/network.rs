@@ -1,16 +1,20 @@
 //! The gateway put together with the sandbox whose only way out it is.
 
+use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use stockade_gateway::{Gateway, Judgement};
-use stockade_policy::{Network, UpstreamText};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use stockade_agents::Secret;
+use stockade_gateway::{Authority, Broker, Credentials, Gateway, Judgement, Means};
+use stockade_policy::{Host, KeySource, Network, SSH_PORT, UpstreamText};
 use stockade_sandbox::{Answer, Doors, Knock, SocketMaker};
 
-pub use stockade_gateway::{Blocked, Event, Upstream};
+pub use stockade_gateway::{AskHost, Blocked, Event, Upstream};
 
 use crate::record::{Connection, Decision};
+use crate::ssh_keys::{self, UserKeys};
 
 /// The network cannot be served as it was asked for; nothing has run.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +31,12 @@ pub enum NetworkError {
     /// The user's proxy is of another kind than those that can be dialled by.
     #[error("not yet: the proxy of this machine is not an `http://` one")]
     Upstream,
+    /// Requests are to be judged, and TLS cannot end here.
+    #[error(transparent)]
+    Authority(#[from] stockade_gateway::AuthorityError),
+    /// There is no placeholder for a credential.
+    #[error("cannot make placeholders for credentials")]
+    Credentials(#[source] io::Error),
 }
 
 impl NetworkError {
@@ -34,6 +44,9 @@ impl NetworkError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Publish { .. } => "`--publish HOSTPORT:PORT` chooses another port",
+            Self::Authority(_) | Self::Credentials(_) => {
+                "leave `[[network.rules]]` out, and deny their hosts"
+            }
             Self::Upstream => {
                 "`-c network.upstream=none` dials without it, `-c network.upstream=http://HOST:PORT` \
                  by another"
@@ -48,10 +61,14 @@ type Sink = Box<dyn Fn(&Event) + Send + Sync>;
 pub struct NetworkService {
     network: Network,
     upstream: Option<Upstream>,
+    authority: Option<Authority>,
+    credentials: Option<Credentials>,
+    logins: Option<Broker>,
     /// Listeners outside, with the ports inside that they lead to.
     published: Mutex<Vec<(TcpListener, u16)>>,
     sink: Mutex<Option<Sink>>,
     gateway: OnceLock<Gateway>,
+    asker: Mutex<Option<Arc<dyn AskHost>>>,
 }
 
 impl std::fmt::Debug for NetworkService {
@@ -78,19 +95,55 @@ impl NetworkService {
                 .map_err(|source| NetworkError::Publish { port, source })
         };
         let upstream = match &network.upstream {
-            Some(UpstreamText { url, except }) if network.has_hosts() => {
+            Some(UpstreamText { url, except }) if network.leads_out() => {
                 Some(Upstream::new(url, except).ok_or(NetworkError::Upstream)?)
             }
             Some(_) | None => None,
         };
+        let is_judged = !network.requests.is_empty();
+        let authority = is_judged.then(Authority::new).transpose().map_err(NetworkError::from)?;
+        let has_credentials = network.credentials().next().is_some();
+        let credentials = has_credentials.then(|| Credentials::new(network, read_secret));
+        let credentials = credentials.transpose().map_err(NetworkError::Credentials)?;
         let published = network.published.iter().map(bind).collect::<Result<_, _>>()?;
         Ok(Self {
             network: network.clone(),
             upstream,
+            authority,
+            credentials,
+            logins: network.reaches_ssh().then(|| broker(network)),
             published: Mutex::new(published),
             sink: Mutex::new(Some(Box::new(sink))),
             gateway: OnceLock::new(),
+            asker: Mutex::default(),
         })
+    }
+
+    /// Has `asker` asked about hosts that no entry allows; to be called before it is served.
+    pub fn ask_by(&self, asker: Arc<dyn AskHost>) {
+        *self.asker.lock().unwrap_or_else(PoisonError::into_inner) = Some(asker);
+    }
+
+    /// Lets programs inside trust whom the gateway lets vouch for hosts whose requests it judges,
+    /// and gives them the placeholders of credentials, in their environment.
+    pub fn introduce(&self, network: &mut Network, environment: &mut Vec<(OsString, OsString)>) {
+        if let Some(authority) = &self.authority {
+            network.authorities.push_str(authority.certificate());
+        }
+        if let Some(Broker { known, .. }) = &self.logins {
+            let mut hosts = network.ssh_hosts();
+            let is_allowed = |host: &Host| network.decide(host, SSH_PORT).is_allowed();
+            // Of every public host, only those that somebody named.
+            if network.open.is_none() {
+                hosts.extend(known.names().map(Host::Name).filter(is_allowed));
+            }
+            network.known_hosts = Some(known.only(&hosts));
+        }
+        let placeholders = self.credentials.iter().flat_map(Credentials::placeholders);
+        for (variable, placeholder) in placeholders {
+            environment.retain(|(name, _)| name != variable);
+            environment.push((variable.into(), placeholder.into()));
+        }
     }
 
     /// Serves `doors` in threads; to be called once, when threads may be started.
@@ -101,8 +154,21 @@ impl NetworkService {
     pub fn serve(&self, doors: Doors) -> io::Result<()> {
         let sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner).take();
         let sink = sink.unwrap_or_else(|| Box::new(|_event| ()));
-        let gateway = Gateway::new(self.network.clone(), self.upstream.clone(), sink);
+        if self.credentials.is_some() {
+            // Before any is read; not before the sandbox is up, whose start has to look into itself.
+            close_memory()?;
+        }
+        let means = Means {
+            upstream: self.upstream.clone(),
+            authority: self.authority.clone(),
+            credentials: self.credentials.clone(),
+            logins: self.logins.clone(),
+        };
+        let gateway = Gateway::new(self.network.clone(), means, sink);
         let gateway = self.gateway.get_or_init(|| gateway).clone();
+        if let Some(asker) = self.asker.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            gateway.ask_by(asker);
+        }
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
         let mut published = std::mem::take(&mut *published);
         let run = move || {
@@ -125,6 +191,36 @@ impl NetworkService {
     pub fn blocked(&self) -> Vec<Blocked> {
         self.gateway.get().map(Gateway::blocked).unwrap_or_default()
     }
+}
+
+/// Who judges log-ins by ssh, with the user's keys.
+fn broker(network: &Network) -> Broker {
+    let known = Arc::new(ssh_keys::known_hosts(&network.logins.known_hosts));
+    Broker { keys: Arc::new(UserKeys::new(network.logins.clone())), known }
+}
+
+/// Reads what a placeholder stands for.
+fn read_secret(source: &KeySource) -> Result<String, String> {
+    let secret = match source {
+        KeySource::Variable(name) => match std::env::var(name) {
+            Ok(text) => return Ok(text),
+            Err(_) => return Err(format!("the variable `{name}` is not set outside, or no text")),
+        },
+        KeySource::Program(words) => Secret::from_command(words),
+        KeySource::Keyring(attributes) => Secret::from_keyring(attributes),
+    };
+    match secret {
+        Ok(secret) => Ok(secret.expose().to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// No other process of the user's may look into this one from now on, and no core of it is written
+/// (`PR_SET_DUMPABLE(2const)`).
+fn close_memory() -> io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(())
 }
 
 /// Connections for a record: as many as one holds, the first ones.
@@ -163,6 +259,15 @@ fn recorded(event: &Event) -> Option<Connection> {
                 received: *received,
             })
         }
+        Event::Login { host, user, fingerprint, rule } => Some(Connection {
+            host: host.clone(),
+            port: Some(SSH_PORT),
+            process: None,
+            decision: Decision::Allow,
+            rule: Some(format!("log-in as `{user}` by {fingerprint}: {rule}")),
+            sent: 0,
+            received: 0,
+        }),
         Event::Refused { host, port, process, why, .. } => Some(Connection {
             host: host.clone(),
             port: *port,
@@ -185,13 +290,31 @@ fn admit(
     match knock {
         Knock::Names(datagrams, streams) => gateway.serve_names(datagrams, streams),
         Knock::Proxy(listener) => gateway.serve_proxy(listener),
+        Knock::SshAgent(listener) => gateway.serve_ssh_agent(listener),
+        Knock::Shared => {
+            // What listens there inside is on the host's loopback already.
+            published.retain(|(listener, port)| {
+                !listener.local_addr().is_ok_and(|address| address.port() == *port)
+            });
+            doors.answer(Answer::Come)
+        }
+        Knock::SharedNames(datagrams) => gateway.serve_shared_names(datagrams),
+        Knock::Resolving(stream) => {
+            gateway.serve_resolving(stream);
+            Ok(())
+        }
+        Knock::Proxying(stream) => {
+            gateway.serve_proxying(stream);
+            Ok(())
+        }
         Knock::Question(to, process) => doors.answer(match gateway.judge(to, process) {
             Judgement::Allowed => Answer::Come,
+            Judgement::Asked => Answer::Wait,
             Judgement::Refused => Answer::Refused,
             Judgement::Unreachable => Answer::Unreachable,
         }),
-        Knock::Connection(stream, process) => {
-            gateway.serve_connection(stream, process);
+        Knock::Connection(stream, to, process) => {
+            gateway.serve_connection(stream, to, process);
             Ok(())
         }
         Knock::Sockets(maker) => {

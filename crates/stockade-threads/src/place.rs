@@ -13,7 +13,7 @@ use stockade_guest::Client;
 
 use crate::record::{Connection, Denial};
 
-pub use local::{Local, PlaceError, enter_if_hands, walls};
+pub use local::{Kept, Local, PlaceError, enter_if_hands, walls};
 pub use vm::Vm;
 pub(crate) use walls::Boundary;
 

@@ -2,21 +2,25 @@
 //! writes wait beside the files. What it prints is its own, and is not kept.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use stockade_sandbox::Layer;
+use stockade_sandbox::{Keeping, Layer};
 
+use crate::ThreadId;
 use crate::bounds::Bounds;
 use crate::draft::Draft;
 use crate::ended::{Ended, not_in_diff, title, with_causes};
+use crate::held::Watched;
 use crate::judge::Judge;
-use crate::local::{LocalError, Looked};
+use crate::local::{LocalError, Looked, Undo, watched};
 use crate::place::walls;
 use crate::record::{
     CommandFinished, CommandStarted, Decision, Denial, Event, Kind, Message, Role, State,
 };
 use crate::store::{NewThread, Store, StoreError, Thread};
 use crate::surroundings;
+use crate::undo::Segment;
 
 /// The only command of such a thread.
 const COMMAND: &str = "c1";
@@ -39,8 +43,13 @@ pub struct Program<'a> {
 /// A program that is about to start, or has ended.
 #[derive(Debug)]
 pub struct Programmed {
-    thread: Thread,
+    id: ThreadId,
+    folder: PathBuf,
+    /// Nothing once it has ended, for those who note what happens meanwhile.
+    thread: Arc<Mutex<Option<Thread>>>,
     looked: Looked,
+    watched: Option<Watched>,
+    kept: Undo,
 }
 
 impl Programmed {
@@ -66,7 +75,7 @@ impl Programmed {
             enforcement: walls(policy.mode).iter().map(|&wall| wall.to_owned()).collect(),
             policy: surroundings::pinned(judge, bounds),
         })?;
-        let begin = || -> Result<Looked, LocalError> {
+        let begin = || -> Result<(Looked, Option<Watched>), LocalError> {
             let looked = if program.is_draft {
                 let draft = Draft::begin(thread.folder(), policy, program.direct)?;
                 Looked::Draft { draft, earlier: None }
@@ -84,10 +93,20 @@ impl Programmed {
                 decision: Decision::Allow,
                 rule: None,
             }))?;
-            Ok(looked)
+            let watched = (!program.is_draft).then(|| watched(store, thread.id())).transpose()?;
+            Ok((looked, watched))
         };
         match begin() {
-            Ok(looked) => Ok(Self { thread, looked }),
+            Ok((looked, watched)) => {
+                let kept = if program.is_draft {
+                    Undo::default()
+                } else {
+                    Undo::beside(store, thread.id(), (policy, program.direct))
+                };
+                let (id, folder) = (thread.id().clone(), thread.folder().to_owned());
+                let thread = Arc::new(Mutex::new(Some(thread)));
+                Ok(Self { id, folder, thread, looked, watched, kept })
+            }
             Err(error) => {
                 // The error that is told is the one above.
                 store.forget(thread).ok();
@@ -96,23 +115,63 @@ impl Programmed {
         }
     }
 
+    /// The thread's name.
+    pub fn id(&self) -> &ThreadId {
+        &self.id
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Takes down what happens while it runs.
+    pub fn notes(&self) -> impl Fn(&Event) + Send + Sync + use<> {
+        let thread = Arc::clone(&self.thread);
+        move |event| {
+            let thread = thread.lock().unwrap_or_else(PoisonError::into_inner);
+            // What cannot be written now cannot be at the end either, which is told.
+            thread.as_ref().map(|thread| thread.record(event));
+        }
+    }
+
+    /// The folders over which a draft lies.
+    pub fn drafts(&self) -> Vec<PathBuf> {
+        self.looked.laid_over()
+    }
+
     /// What the sandbox is to lay over the files.
     pub fn layers(&self) -> Vec<Layer> {
         match &self.looked {
             Looked::Draft { draft, .. } => draft.layers(),
-            Looked::Before(_) => Vec::new(),
+            Looked::Before(_) | Looked::Kept(_) => Vec::new(),
         }
+    }
+
+    /// Where it is noted what is looked at when it is over.
+    pub fn list(&self) -> Option<PathBuf> {
+        self.watched.as_ref().map(Watched::path)
+    }
+
+    /// Where what it replaces is kept.
+    pub fn keeping(&self) -> Option<Keeping> {
+        self.kept.segment.as_ref().map(Segment::keeping)
     }
 
     /// It did not start: there is nothing to be told of it.
     pub fn forget(self, store: &Store) {
-        // The error that is told is why it did not start.
-        store.forget(self.thread).ok();
+        self.watched.map(Watched::settle);
+        if let Some(thread) = taken(&self.thread) {
+            // The error that is told is why it did not start.
+            store.forget(thread).ok();
+        }
     }
 
-    /// It has ended, with `exit` for a shell; `denials` were refused to it.
-    pub fn finish(self, state: State, exit: u8, denials: Vec<Denial>) -> Ended {
-        let Self { thread, looked } = self;
+    /// It has ended, with `exit` for a shell; `denials` were refused to it. The text is to be told
+    /// in any case: what was held back.
+    pub fn finish(self, state: State, exit: u8, denials: Vec<Denial>) -> (Ended, Option<String>) {
+        let Self { id, folder: _, thread, looked, watched, kept } = self;
+        let held = watched.map(Watched::settle).unwrap_or_default();
         let finished = Event::CommandFinished(CommandFinished {
             id: COMMAND.to_owned(),
             exit,
@@ -121,25 +180,37 @@ impl Programmed {
             truncated: true,
             denials,
         });
+        let thread = taken(&thread);
         let record = || -> Result<(u64, Vec<String>), String> {
             let words = |error: StoreError| with_causes(&error);
+            let thread = thread.as_ref().ok_or("it has ended before")?;
             thread.record(&finished).map_err(words)?;
+            for event in held.events() {
+                thread.record(&event).map_err(words)?;
+            }
             let changes = looked.after()?;
             let (files, notes) = (changes.files, not_in_diff(&changes));
             thread.record(&Event::Changes(changes)).map_err(words)?;
             Ok((files, notes))
         };
-        let (summary, notes) = match record() {
+        let (summary, mut notes) = match record() {
             Ok((1, notes)) => ("1 file changed".to_owned(), notes),
             Ok((files, notes)) => (format!("{files} files changed"), notes),
             Err(why) => ("it ended".to_owned(), vec![format!("no diff of it: {why}")]),
         };
-        let ended = thread.finish(state, exit, &summary);
+        notes.extend(kept.notes());
+        let ended = thread.map(|thread| thread.finish(state, exit, &summary)).transpose();
         let summary = match ended {
             Ok(_) => summary,
             Err(error) => format!("{summary}; its end could not be recorded: {error}"),
         };
-        let id = thread.id().to_string();
-        Ended { thread: id, state, exit, summary, hint: None, notes }
+        let held = held.line(&id);
+        let ended = Ended { thread: id.to_string(), state, exit, summary, hint: None, notes };
+        (ended, held)
     }
+}
+
+/// The thread, which from now on is nobody else's.
+fn taken(thread: &Mutex<Option<Thread>>) -> Option<Thread> {
+    thread.lock().unwrap_or_else(PoisonError::into_inner).take()
 }

@@ -5,12 +5,18 @@
 //! keys that it does not know ([`Event::Unknown`]); a key that is gone, or means something
 //! else, is a new [`SCHEMA`].
 
+mod denial;
+mod held;
+mod mode;
 mod question;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
+pub use denial::Denial;
+pub use held::Held;
+pub use mode::{ModeChange, Permissions};
 pub use question::{Answer, Question};
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +63,9 @@ pub enum Event {
     /// Something was refused.
     #[serde(rename = "denial")]
     Denial(Denial),
+    /// Something was held back at the end.
+    #[serde(rename = "held")]
+    Held(Held),
     /// A connection was made, or refused.
     #[serde(rename = "connection")]
     Connection(Connection),
@@ -84,6 +93,12 @@ pub enum Event {
     /// The user dropped the changes.
     #[serde(rename = "discarded")]
     Discarded(Discarded),
+    /// What a person was told of the result, or of what it began with.
+    #[serde(rename = "note")]
+    Note {
+        /// In a sentence.
+        text: String,
+    },
     /// A torn end of the record was cut off and kept aside.
     #[serde(rename = "record.recovered")]
     Recovered(Recovered),
@@ -382,45 +397,6 @@ pub enum EditKind {
     Deleted,
 }
 
-/// A refusal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Denial {
-    /// `write`, `read`, `connect`, `exec`, `resolve`, `question`.
-    pub op: String,
-    /// The path, host or command.
-    pub target: String,
-    /// Its bytes, when they are not UTF-8.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target_b64: Option<String>,
-    /// The line of policy or the rule.
-    pub decided_by: String,
-    /// What would be possible instead.
-    #[serde(default)]
-    pub alternatives: Vec<String>,
-}
-
-impl Denial {
-    /// A refusal of `target`, which need not be UTF-8.
-    pub fn new(op: &str, target: &OsStr, decided_by: &str) -> Self {
-        let PathText { path, path_b64 } = PathText::from(Path::new(target));
-        Self {
-            op: op.to_owned(),
-            target: path,
-            target_b64: path_b64,
-            decided_by: decided_by.to_owned(),
-            alternatives: Vec::new(),
-        }
-    }
-}
-
-impl From<&stockade_policy::Denial> for Denial {
-    fn from(denial: &stockade_policy::Denial) -> Self {
-        let target = denial.target.as_os_str();
-        let alternatives = denial.alternatives.clone();
-        Self { alternatives, ..Self::new(denial.op.as_str(), target, &denial.decided_by) }
-    }
-}
-
 /// A connection through the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
@@ -499,6 +475,9 @@ pub struct Changes {
     /// Files of a draft that differ, and are in no tree because git ignores them.
     #[serde(default, skip_serializing_if = "is_none")]
     pub ignored: u64,
+    /// What of a draft no tree has: folders and permissions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modes: Vec<ModeChange>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
@@ -598,6 +577,8 @@ pub struct ThreadFinished {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
     #[test]

@@ -5,9 +5,9 @@
 //! when somebody looks. The same lines go to the file of `--json-file`.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, FlockOperation};
@@ -15,11 +15,13 @@ use stockade_policy::{AbsPath, ApprovalPolicy, Policy};
 
 use crate::ThreadId;
 use crate::ended::title;
+use crate::folder::{make_private, make_top};
 use crate::record::{
-    CommandFinished, CommandStarted, Connection, Decision, Denial, Event, Kind, LimitsText,
+    CommandFinished, CommandStarted, Connection, Decision, Denial, Event, Held, Kind, LimitsText,
     PathText, PolicyText, State, ThreadFinished, ThreadStarted,
 };
 use crate::store::{Lines, RUNS_END, StoreError, append};
+use crate::undo::Segment;
 
 /// Room that a record gets beforehand where it must not fail later, in bytes.
 const RESERVED: u64 = 256 * 1024;
@@ -50,6 +52,8 @@ pub struct RunEnd {
     pub has_run: bool,
     /// What was refused to it.
     pub denials: Vec<Denial>,
+    /// What was held back at the end.
+    pub held: Vec<Held>,
     /// What was connected, or was not.
     pub connections: Vec<Connection>,
     /// Where each value of the policy comes from that is not built in.
@@ -85,6 +89,8 @@ pub struct RunRecord {
     /// That of the store first, if there is one.
     sinks: Vec<Sink>,
     is_firm: bool,
+    /// What became of the policy's line, once it was written.
+    policy: Option<Result<(), StoreError>>,
 }
 
 /// The record's place in the folder `root` of the store, made if need be.
@@ -98,8 +104,8 @@ fn open_record(root: &Path, id: &ThreadId, is_firm: bool) -> Result<Sink, StoreE
     let open = || OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path);
     let file = match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-            made.map_err(StoreError::io("make", &folder))?;
+            make_top(root).map_err(StoreError::io("make", root))?;
+            make_private(&folder).map_err(StoreError::io("make", &folder))?;
             open()
         }
         opened => opened,
@@ -130,7 +136,8 @@ impl RunRecord {
         is_firm: bool,
     ) -> Result<Self, StoreError> {
         let id = ThreadId::generate();
-        let mut record = Self { id, lines: Lines::of_run(), sinks: Vec::new(), is_firm };
+        let mut record =
+            Self { id, lines: Lines::of_run(), sinks: Vec::new(), is_firm, policy: None };
         if let Some(root) = root {
             record.sinks.push(open_record(root, &record.id, is_firm)?);
         }
@@ -147,6 +154,37 @@ impl RunRecord {
     /// The run's name.
     pub fn id(&self) -> &ThreadId {
         &self.id
+    }
+
+    /// Takes down what happens before the end. What cannot be written is told at the end: the rest
+    /// does not follow it.
+    pub fn note(&mut self, event: &Event) {
+        self.write(event).ok();
+    }
+
+    /// Takes down the policy, if that was not done: hundreds of paths, for which there is time while
+    /// the walls are put up. [`end`](Self::end) tells of an error.
+    pub fn tell_policy(&mut self, policy: &Policy, sources: Vec<(String, String)>) {
+        if self.policy.is_none() {
+            self.policy = Some(self.write(&Event::Policy(policy_text(policy, sources))));
+        }
+    }
+
+    /// Where what the run replaces is kept, in the store at `root`; `direct` are writable and no part
+    /// of the work. `None` where nothing is: no record, nothing to write to.
+    ///
+    /// # Errors
+    ///
+    /// Words for the user when the disk refuses.
+    pub fn keeps(
+        &self,
+        root: Option<&Path>,
+        policy: &Policy,
+        direct: &[PathBuf],
+    ) -> Result<Option<Segment>, String> {
+        let kept =
+            root.filter(|root| self.sinks.first().is_some_and(|sink| sink.path.starts_with(root)));
+        kept.map_or(Ok(None), |root| Segment::of_policy(root, &self.id, (policy, direct)))
     }
 
     fn start(&mut self, new: &NewRun<'_>) -> Result<(), StoreError> {
@@ -174,13 +212,14 @@ impl RunRecord {
         }))
     }
 
-    /// Writes the end.
+    /// Writes the end, and the policy if it is not told yet.
     ///
     /// # Errors
     ///
     /// When some of it could not be written.
     pub fn end(mut self, policy: &Policy, end: RunEnd) -> Result<(), StoreError> {
-        let mut result = self.write(&Event::Policy(policy_text(policy, end.sources)));
+        self.tell_policy(policy, end.sources);
+        let mut result = self.policy.take().unwrap_or(Ok(()));
         let mut write = |event: Event| {
             let written = self.write(&event);
             if result.is_ok() {
@@ -189,6 +228,9 @@ impl RunRecord {
         };
         for denial in end.denials {
             write(Event::Denial(denial));
+        }
+        for held in end.held {
+            write(Event::Held(held));
         }
         for connection in end.connections {
             write(Event::Connection(connection));

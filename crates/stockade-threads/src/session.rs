@@ -27,6 +27,7 @@ use stockade_policy::{Approved, Grant, Review};
 use crate::approvals::{Approvals, Judged, Put};
 use crate::bounds::{Bounds, Refusal};
 use crate::hits::Hits;
+use crate::in_place::InPlace;
 use crate::journal::{Journal, Live};
 use crate::judge::{Judge, refused};
 use crate::place::Place;
@@ -59,6 +60,8 @@ pub struct Parts<'a> {
     pub stop: &'a Stop,
     /// Where it is counted which rules decide.
     pub hits: Option<Hits>,
+    /// Who answers what the commands wait for.
+    pub in_place: Option<&'a InPlace<'a>>,
 }
 
 /// One thread at work in its place.
@@ -103,8 +106,17 @@ impl<'a> Session<'a> {
                 );
                 return self.parts.journal.show(&Live::Note(&text));
             }
+            AgentEvent::Slip { why } => {
+                let text = format!("a call of the model's was not carried out: {why}");
+                return self.parts.journal.show(&Live::Note(&text));
+            }
             // Shown as it came, by `shell`.
             AgentEvent::Output(_) => return,
+            AgentEvent::Plan { text } => {
+                self.parts.journal.show(&Live::Plan(&text));
+                let text = format!("Plan:\n{text}");
+                Event::Message(Message { role: Role::Assistant, text })
+            }
             AgentEvent::Message { text } => Event::Message(Message { role: Role::Assistant, text }),
             AgentEvent::Usage { input_tokens, output_tokens } => {
                 Event::Usage(Usage { input_tokens, output_tokens })
@@ -213,7 +225,7 @@ impl<'a> Session<'a> {
 }
 
 /// An answer as it is recorded.
-fn answered(id: String, Put { reply, by }: &Put) -> Answer {
+pub(crate) fn answered(id: String, Put { reply, by }: &Put) -> Answer {
     let (answer, prefix, word) = match reply {
         Reply::Once => ("once", None, None),
         Reply::Thread(prefix) => ("thread", prefix.clone(), None),

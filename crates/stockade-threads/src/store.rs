@@ -9,6 +9,7 @@
 //!     lock                     held by the process that works on the thread
 //!     changes.git/             what changed: trees before and after, objects of its own
 //!     kept/                    what `apply` replaced
+//! ROOT/undo/ID/                what the thread replaced in the user's files
 //! ROOT/threads/ID.jsonl        the record of one `stockade run`, which is nothing else
 //!     cancel                   somebody wishes that it ends
 //! ```
@@ -27,8 +28,8 @@ mod thread;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub(crate) use cancel::{CANCELLED, Cancel};
 pub use chain::{Fault, Record, Records, Verified};
@@ -41,8 +42,11 @@ pub use thread::Thread;
 
 use crate::ThreadId;
 use crate::draft::{DRAFT, remove_tree};
+use crate::folder::make_private;
 use crate::git::trees::CHANGES;
+use crate::held;
 use crate::record::{Discarded, Event, Kind, State, ThreadStarted};
+use crate::undo;
 use index::Index;
 use stockade_policy::{AbsPath, Policy};
 use thread::{is_alive, take_lock};
@@ -224,6 +228,22 @@ impl Store {
         Ok(detail)
     }
 
+    /// The same, once nobody works on it any more; as it is when that takes longer than a second.
+    /// What a Stockade that was killed had started holds its lock until it ends, a moment later.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`].
+    pub fn detail_at_rest(&self, id: &ThreadId) -> Result<Detail, StoreError> {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let detail = self.detail(id)?;
+        if detail.summary.state.is_final() {
+            return Ok(detail);
+        }
+        thread::rests_within(&self.existing(id)?, PATIENCE);
+        self.detail(id)
+    }
+
     /// Where the record of a thread says that it stands; without an end it has lost its process,
     /// when the caller has its lock.
     pub(crate) fn state_of(&self, id: &ThreadId) -> Result<State, StoreError> {
@@ -258,20 +278,38 @@ impl Store {
     /// [`StoreError::Busy`] while a process works on it.
     pub fn remove(&self, id: &ThreadId) -> Result<(), StoreError> {
         let folder = self.existing(id)?;
+        let forget = || held::forget(&self.root, id).map_err(StoreError::io("remove", &folder));
         if chain::is_run(&folder) {
+            if !is_alive(&folder) {
+                forget()?;
+            }
             return if is_alive(&folder) {
                 Err(StoreError::Busy(id.to_string()))
             } else {
+                // What it asked, if it was killed.
+                fs::remove_dir_all(crate::approvals::of_run(&self.root, id)).ok();
+                self.remove_kept(id)?;
                 fs::remove_file(&folder).map_err(StoreError::io("remove", &folder))
             };
         }
         let lock = take_lock(&folder, id)?;
+        self.remove_kept(id)?;
         // Out of sight first, so that half of a thread is never a thread.
         let unfinished = self.threads().join(format!("{UNFINISHED}{id}"));
         fs::rename(&folder, &unfinished).map_err(StoreError::io("remove", &folder))?;
         remove_tree(&unfinished).map_err(StoreError::io("remove", &unfinished))?;
+        forget()?;
         drop(lock);
         Ok(())
+    }
+
+    /// What undo has of it.
+    fn remove_kept(&self, id: &ThreadId) -> Result<(), StoreError> {
+        match undo::remove(&self.root, id) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StoreError::Busy(id.to_string())),
+            Err(error) => Err(StoreError::io("remove", &self.root.join(undo::UNDO))(error)),
+        }
     }
 
     /// Removes a thread of this process of which nothing is to be told.
@@ -378,8 +416,7 @@ fn is_abandoned(folder: &Path) -> bool {
 }
 
 fn private_folder(path: &Path) -> Result<(), StoreError> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(StoreError::io("make", path))
+    make_private(path).map_err(StoreError::io("make", path))
 }
 
 fn write_new(path: &Path, content: &[u8]) -> Result<(), StoreError> {

@@ -159,6 +159,9 @@ pub(crate) fn pinned(judge: &Judge, bounds: &Bounds) -> String {
         let entries = rules.iter().map(|rule| quoted(&rule.entry.to_string()));
         line(key, format!("[{}]", entries.collect::<Vec<_>>().join(", ")));
     }
+    let rules =
+        policy.network.requests.iter().map(|rule| quoted(&format!("{}: {rule}", rule.entry)));
+    line("requests", format!("[{}]", rules.collect::<Vec<_>>().join(", ")));
     line("open_network", policy.network.open.is_some().to_string());
     line("processes", policy.limits.processes.to_string());
     line("tmp_bytes", policy.limits.tmp_bytes.to_string());
@@ -170,7 +173,12 @@ pub(crate) fn pinned(judge: &Judge, bounds: &Bounds) -> String {
 }
 
 /// The same for a thread in a machine of its own.
-pub(crate) fn pinned_machine(judge: &Judge, workspace: &Path, machine: &[(&str, u64)]) -> String {
+pub(crate) fn pinned_machine(
+    judge: &Judge,
+    workspace: &Path,
+    machine: &[(&str, u64)],
+    set_up: Option<&Network>,
+) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut text = String::new();
     writeln!(text, "approval_policy = {}", quoted(judge.approval.as_str())).ok();
@@ -178,6 +186,13 @@ pub(crate) fn pinned_machine(judge: &Judge, workspace: &Path, machine: &[(&str, 
     writeln!(text, "\n[machine]").ok();
     for (key, value) in machine {
         writeln!(text, "{key} = {value}").ok();
+    }
+    if let Some(network) = set_up {
+        for (key, rules) in [("setup_hosts", &network.allow), ("denied_hosts", &network.deny)] {
+            let entries = rules.iter().map(|rule| quoted(&rule.entry.to_string()));
+            let entries = entries.collect::<Vec<_>>().join(", ");
+            writeln!(text, "{key} = [{entries}]").ok();
+        }
     }
     text.push_str(&pinned_rules(judge));
     text

@@ -8,11 +8,15 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use stockade_policy::{Grant, Policy};
+use stockade_sandbox::Execs;
 
-use crate::place::{Local, Place, PlaceError};
+use crate::ThreadId;
+use crate::in_place::Counter;
+use crate::place::{Kept, Local, Place, PlaceError};
+use crate::undo::Segment;
 
 /// Says what opening a path comes to.
 pub trait Openings: Send + Sync {
@@ -45,7 +49,14 @@ pub trait Widen: Send + Sync {
 pub(crate) struct LocalWiden<'a> {
     pub(crate) policy: Policy,
     pub(crate) environment: Vec<(OsString, OsString)>,
+    pub(crate) execs: Option<Execs>,
+    /// The store and the thread for which what is changed is kept.
+    pub(crate) thread: (PathBuf, ThreadId),
     pub(crate) openings: &'a dyn Openings,
+    /// Where it is noted what is looked at when the thread is over.
+    pub(crate) notes: Option<PathBuf>,
+    /// Who answers what waits in them.
+    pub(crate) asks: Option<Counter>,
 }
 
 impl Widen for LocalWiden<'_> {
@@ -62,7 +73,11 @@ impl Widen for LocalWiden<'_> {
         for (_, value) in environment.iter_mut().filter(|(name, _)| name == "STOCKADE_NETWORK") {
             *value = policy.network.word().into();
         }
-        Ok(Box::new(Local::start(policy, environment, (Vec::new(), None))?))
+        let (root, id) = &self.thread;
+        let undo = Segment::of_policy(root, id, (&policy, &[])).map_err(io::Error::other)?;
+        let (execs, notes, asks) = (self.execs.clone(), self.notes.clone(), self.asks.clone());
+        let kept = Kept { execs, notes, undo, asks, ..Kept::default() };
+        Ok(Box::new(Local::start(policy, environment, kept)?))
     }
 }
 

@@ -87,6 +87,7 @@ impl Bench {
             memory_bytes: 1 << 30,
             cpus: 1,
             disk_bytes: 1 << 30,
+            setup: None,
             accelerator: Some(self.accelerator),
             walls: None,
         };

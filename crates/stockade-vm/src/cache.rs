@@ -11,11 +11,16 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use rustix::event::{Timespec, poll};
 use rustix::fs::{FlockOperation, flock, statvfs};
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 /// Free space that is left alone, in bytes: a full disk hurts more than a refused thread.
 pub(crate) const SPACE_LEFT: u64 = 256 * 1024 * 1024;
+
+/// How often it is looked whether somebody else has built something.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// A name for content, made of everything that it depends on.
 #[derive(Debug, Default)]
@@ -45,6 +50,21 @@ impl Key {
     }
 }
 
+/// What is kept of a kind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bound {
+    /// So many files at most.
+    pub(crate) files: usize,
+    /// What they may take together.
+    pub(crate) bytes: u64,
+}
+
+impl From<usize> for Bound {
+    fn from(files: usize) -> Self {
+        Self { files, bytes: u64::MAX }
+    }
+}
+
 /// The folder.
 #[derive(Debug, Clone)]
 pub(crate) struct Cache(PathBuf);
@@ -61,49 +81,92 @@ impl Cache {
     }
 
     /// The file `STEM-KEY.END`. When it is not there `build` makes it, in a file that is then
-    /// renamed, and all but the `kept` latest files of that stem and end go.
+    /// renamed, and of that stem and end all go that are not within `kept`.
     pub(crate) fn file<E: From<io::Error>>(
         &self,
-        (stem, end): (&str, &str),
-        (key, kept): (&str, usize),
+        names: (&str, &str),
+        (key, kept): (&str, impl Into<Bound>),
         build: impl FnOnce(&mut File) -> Result<(), E>,
     ) -> Result<PathBuf, E> {
+        let made = self.file_unless(names, (key, kept), &|| false, build)?;
+        made.ok_or_else(|| io::Error::from(io::ErrorKind::Interrupted).into())
+    }
+
+    /// The same; `None` when `stop` says so while somebody else builds.
+    pub(crate) fn file_unless<E: From<io::Error>>(
+        &self,
+        (stem, end): (&str, &str),
+        (key, kept): (&str, impl Into<Bound>),
+        stop: &dyn Fn() -> bool,
+        build: impl FnOnce(&mut File) -> Result<(), E>,
+    ) -> Result<Option<PathBuf>, E> {
         let path = self.0.join(format!("{stem}-{key}.{end}"));
         if touch(&path) {
-            return Ok(path);
+            return Ok(Some(path));
         }
-        let _lock = self.lock(stem)?;
+        let Some(_lock) = self.lock(stem, stop)? else { return Ok(None) };
         // Somebody else may have built it while this waited.
         if touch(&path) {
-            return Ok(path);
+            return Ok(Some(path));
         }
         let mut file = tempfile::Builder::new().prefix(".building-").tempfile_in(&self.0)?;
         build(file.as_file_mut())?;
         file.persist(&path).map_err(|error| error.error)?;
-        self.remove_old(stem, end, kept)?;
-        Ok(path)
+        self.remove_old(stem, end, kept.into())?;
+        Ok(Some(path))
     }
 
-    /// Held until it is dropped.
-    fn lock(&self, name: &str) -> io::Result<File> {
+    /// The file `STEM-KEY.END`, if it is there.
+    pub(crate) fn find(&self, (stem, end): (&str, &str), key: &str) -> Option<PathBuf> {
+        Some(self.0.join(format!("{stem}-{key}.{end}"))).filter(|path| touch(path))
+    }
+
+    /// Has the file built anew when it is asked for next.
+    pub(crate) fn forget(&self, (stem, end): (&str, &str), key: &str) -> io::Result<()> {
+        match fs::remove_file(self.0.join(format!("{stem}-{key}.{end}"))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Held until it is dropped; `None` when `stop` says so before it is free.
+    fn lock(&self, name: &str, stop: &dyn Fn() -> bool) -> io::Result<Option<File>> {
         let file = File::create(self.0.join(format!(".{name}.lock")))?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        Ok(file)
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Some(file)),
+                Err(Errno::WOULDBLOCK | Errno::INTR) if stop() => return Ok(None),
+                Err(Errno::WOULDBLOCK | Errno::INTR) => {
+                    poll(&mut [], Some(&LOOK)).ok();
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
-    fn remove_old(&self, stem: &str, end: &str, kept: usize) -> io::Result<()> {
+    /// Removes what is older than the latest that fit; the latest stays in any case.
+    fn remove_old(&self, stem: &str, end: &str, kept: Bound) -> io::Result<()> {
         let (start, end) = (format!("{stem}-"), format!(".{end}"));
-        let mut files: Vec<(SystemTime, PathBuf)> = fs::read_dir(&self.0)?
+        let mut files: Vec<(SystemTime, u64, PathBuf)> = fs::read_dir(&self.0)?
             .flatten()
             .filter(|entry| {
                 let name = entry.file_name();
                 name.to_str().is_some_and(|name| name.starts_with(&start) && name.ends_with(&end))
             })
-            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+            .filter_map(|entry| {
+                let metadata = entry.metadata().ok()?;
+                // What it takes: an archive may have holes.
+                let bytes = metadata.blocks().saturating_mul(512);
+                Some((metadata.modified().ok()?, bytes, entry.path()))
+            })
             .collect();
         files.sort();
-        for (_, path) in files.iter().rev().skip(kept) {
-            fs::remove_file(path)?;
+        let mut taken: u64 = 0;
+        for (at, (_, bytes, path)) in files.iter().rev().enumerate() {
+            taken = taken.saturating_add(*bytes);
+            if at >= kept.files || (at > 0 && taken > kept.bytes) {
+                fs::remove_file(path)?;
+            }
         }
         Ok(())
     }
@@ -159,6 +222,39 @@ mod tests {
         }
         let is_there = |name: &str| folder.path().join(name).exists();
         assert!(is_there("a-1.x") && is_there("a-3.x") && !is_there("a-2.x"));
+    }
+
+    #[test]
+    fn the_latest_are_kept_that_fit_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        let bytes = 64 * 1024_usize;
+        let make = |key: &str| {
+            let bound = Bound { files: 9, bytes: 2 * bytes as u64 + 4096 };
+            let write = |file: &mut File| file.write_all(&vec![1; bytes]);
+            cache.file::<io::Error>(("a", "x"), (key, bound), write).unwrap();
+        };
+        ["1", "2", "3"].into_iter().for_each(make);
+        let is_there = |name: &str| folder.path().join(name).exists();
+        assert!(is_there("a-2.x") && is_there("a-3.x") && !is_there("a-1.x"));
+        let none = Bound { files: 9, bytes: 1 };
+        let write = |file: &mut File| file.write_all(b"whole");
+        cache.file::<io::Error>(("a", "x"), ("4", none), write).unwrap();
+        assert!(is_there("a-4.x") && !is_there("a-3.x"), "the latest stays, and alone");
+    }
+
+    #[test]
+    fn who_waits_for_another_builder_can_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        let looked = std::cell::Cell::new(0);
+        let stop = || looked.replace(looked.get() + 1) >= 2;
+        let build = |_: &mut File| Ok::<_, io::Error>(());
+        let held = cache.lock("a", &|| true).unwrap().unwrap();
+        assert!(cache.file_unless(("a", "x"), ("1", 2), &stop, build).unwrap().is_none());
+        assert_eq!(looked.get(), 3, "it waits");
+        drop(held);
+        assert!(cache.file_unless(("a", "x"), ("1", 2), &|| true, build).unwrap().is_some());
     }
 
     #[test]

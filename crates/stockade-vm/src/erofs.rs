@@ -228,6 +228,23 @@ struct Placed {
     names: Vec<u8>,
 }
 
+/// The image is not whole.
+#[derive(Debug)]
+pub(crate) enum WriteError {
+    /// As was wished.
+    Stopped,
+    /// The host's file could not be read.
+    Read(PathBuf, io::Error),
+    /// The image itself could not be written.
+    Write(io::Error),
+}
+
+impl From<io::Error> for WriteError {
+    fn from(error: io::Error) -> Self {
+        Self::Write(error)
+    }
+}
+
 /// A tree with a place for everything.
 #[derive(Debug)]
 pub(crate) struct Layout {
@@ -245,25 +262,34 @@ impl Layout {
     /// Writes the image. A file that has become shorter since it was looked at ends in zeros, and
     /// one that has become longer is cut: the caller looks again whether something has changed.
     ///
+    /// `goes_on` is asked before each file whether to, and told how many bytes there are.
+    ///
     /// # Errors
     ///
-    /// The host's file that could not be read, or `None` for the image itself.
-    pub(crate) fn write(&self, image: &mut File) -> Result<(), (Option<PathBuf>, io::Error)> {
-        let own = |error| (None, error);
-        image.set_len(self.bytes()).map_err(own)?;
-        self.write_tables(image).map_err(own)?;
+    /// [`WriteError`]: what was written is no image.
+    pub(crate) fn write(
+        &self,
+        image: &mut File,
+        goes_on: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<(), WriteError> {
+        image.set_len(self.bytes())?;
+        self.write_tables(image)?;
         for (inode, placed) in self.inodes.iter().zip(&self.placed) {
+            if !goes_on(placed.block * BLOCK) {
+                return Err(WriteError::Stopped);
+            }
             if placed.bytes == 0 {
                 continue;
             }
-            image.seek(SeekFrom::Start(placed.block * BLOCK)).map_err(own)?;
+            image.seek(SeekFrom::Start(placed.block * BLOCK))?;
             match &inode.kind {
-                Kind::Folder { .. } => image.write_all(&placed.names).map_err(own)?,
+                Kind::Folder { .. } => image.write_all(&placed.names)?,
                 Kind::File(Content::Bytes(bytes)) | Kind::Link(bytes) => {
-                    image.write_all(bytes).map_err(own)?;
+                    image.write_all(bytes)?;
                 }
                 Kind::File(Content::Host(path, bytes)) => {
-                    copy(path, *bytes, image).map_err(|error| (Some(path.clone()), error))?;
+                    copy(path, *bytes, image)
+                        .map_err(|error| WriteError::Read(path.clone(), error))?;
                 }
             }
         }
@@ -335,7 +361,7 @@ mod tests {
 
     fn image_of(tree: Tree) -> tempfile::NamedTempFile {
         let mut image = tempfile::NamedTempFile::new().unwrap();
-        tree.laid_out().write(image.as_file_mut()).unwrap();
+        tree.laid_out().write(image.as_file_mut(), &mut |_| true).unwrap();
         image
     }
 
@@ -393,7 +419,13 @@ mod tests {
         // Superblock, inodes, names of the root, two of the file.
         assert_eq!(layout.bytes(), 5 * BLOCK);
         let mut image = tempfile::tempfile().unwrap();
-        layout.write(&mut image).unwrap();
+        let mut told = Vec::new();
+        let mut goes_on = |at| {
+            told.push(at);
+            true
+        };
+        layout.write(&mut image, &mut goes_on).unwrap();
+        assert!(told.is_sorted() && told.last().is_some_and(|at| *at < layout.bytes()), "{told:?}");
         assert_eq!(image.metadata().unwrap().len(), layout.bytes());
     }
 
@@ -402,7 +434,7 @@ mod tests {
         let mut tree = Tree::new();
         let gone = PathBuf::from("/nowhere/at/all");
         tree.file(Node::ROOT, b"f", PLAIN, Content::Host(gone.clone(), 5));
-        let error = tree.laid_out().write(&mut tempfile::tempfile().unwrap()).unwrap_err();
-        assert_eq!(error.0, Some(gone));
+        let error = tree.laid_out().write(&mut tempfile::tempfile().unwrap(), &mut |_| true);
+        assert!(matches!(error, Err(WriteError::Read(path, _)) if path == gone));
     }
 }

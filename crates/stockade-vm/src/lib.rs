@@ -10,10 +10,12 @@
 //! - nothing of it needs privileges.
 
 mod cache;
+pub mod check;
 mod cpio;
 mod erofs;
 mod guest;
 mod initramfs;
+mod kept;
 mod kernel;
 mod modules;
 mod qemu;
@@ -25,6 +27,7 @@ mod view;
 mod vm;
 mod walls;
 
+pub use kept::Kept;
 pub use kernel::KernelError;
 pub use qemu::args::Accelerator;
 pub use repository::DiskError;

@@ -75,6 +75,9 @@ impl DiskError {
 /// used again after a crash.
 const FEATURES: &str = "^has_journal,^metadata_csum,^resize_inode";
 
+/// What makes it.
+pub(crate) const TOOL: &str = "mke2fs";
+
 /// Makes the disk at `path` from what is in `folder`, which is given to the guest's user when
 /// this process may do so.
 pub(crate) fn make(
@@ -113,7 +116,7 @@ pub(crate) fn make(
         ]);
         command.arg(folder).arg(path);
     };
-    Ok(tool::run("mke2fs", arguments, (Stdio::null(), Stdio::null()))?)
+    Ok(tool::run(TOOL, arguments, (Stdio::null(), Stdio::null()))?)
 }
 
 /// Counts what `folder` has, in whole blocks, and gives it to the guest's user.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::cache::Cache;
+use crate::erofs::{Layout, WriteError};
 use crate::view::{NoToolchain, Planted, View};
 
 /// Images that are kept: of the present system, and of what it was a moment ago or is for other
@@ -30,6 +31,9 @@ pub enum ImageError {
     /// Packages were changed while the image was built, several times over.
     #[error("the system changes while its image is built")]
     Unsteady,
+    /// It was not to be made any more.
+    #[error("interrupted")]
+    Stopped,
     /// A file of the host could not be read.
     #[error("cannot read `{}`", path.display())]
     Read {
@@ -54,7 +58,7 @@ impl ImageError {
                 Some(format!("free some space on the disk of `{}`", folder.display()))
             }
             Self::Unsteady => Some("wait until packages have been installed".to_owned()),
-            Self::Read { .. } | Self::Write(_) => None,
+            Self::Stopped | Self::Read { .. } | Self::Write(_) => None,
         }
     }
 }
@@ -85,22 +89,27 @@ impl Owner {
     }
 }
 
+/// Its file in the cache.
+const NAME: (&str, &str) = ("system", "erofs");
+
 /// How often a build is tried again because something was installed meanwhile.
 const TRIES: u32 = 3;
 
-/// The image for the host as it is now. `say` is told when one has to be built.
+/// The image for the host as it is now. `say` is told when one has to be built, and how far it is;
+/// `stop` is asked often.
 pub(crate) fn image(
     cache: &Cache,
     toolchains: &[PathBuf],
     owner: Owner,
-    say: &mut dyn FnMut(String),
+    (stop, say): (&dyn Fn() -> bool, &mut dyn FnMut(String)),
 ) -> Result<PathBuf, ImageError> {
     let view = View::new(toolchains, owner.uid, owner.gid)?;
     for _ in 0..TRIES {
         let key = view.key()?;
-        let built = cache.file(("system", "erofs"), (&key, KEPT), |file| {
+        let built = cache.file_unless(NAME, (&key, KEPT), stop, |file| {
             let planted = view.tree()?;
-            build(cache, planted, file, say)?;
+            let layout = planned(cache, planted, say)?;
+            write(&layout, file, stop, say)?;
             // A file that was replaced between the plan and its copy would be torn.
             if view.key()? == key { Ok(()) } else { Err(ImageError::Unsteady) }
         });
@@ -108,30 +117,97 @@ pub(crate) fn image(
             Err(ImageError::Unsteady) => {}
             // What was planned has gone: something is being installed.
             Err(ImageError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            result => return result,
+            result => return result?.ok_or(ImageError::Stopped),
         }
     }
     Err(ImageError::Unsteady)
 }
 
-fn build(
-    cache: &Cache,
-    planted: Planted,
-    file: &mut std::fs::File,
-    say: &mut dyn FnMut(String),
-) -> Result<(), ImageError> {
-    let unreadable = planted.unreadable;
-    let layout = planted.tree.laid_out();
-    let (bytes, free) = (layout.bytes(), cache.space()?);
+/// What the image that a machine of now would have is going to take, in bytes; `None` when it is
+/// there.
+pub(crate) fn wanted(cache: &Cache, owner: Owner) -> Result<Option<u64>, ImageError> {
+    let view = View::new(&[], owner.uid, owner.gid)?;
+    if cache.find(NAME, &view.key()?).is_some() {
+        return Ok(None);
+    }
+    fits(cache, view.tree()?.tree.laid_out().bytes()).map(Some)
+}
+
+/// `bytes`, when there is room for them.
+fn fits(cache: &Cache, bytes: u64) -> Result<u64, ImageError> {
+    let free = cache.space()?;
     if bytes > free {
         return Err(ImageError::NoSpace { folder: cache.folder().to_owned(), bytes, free });
     }
+    Ok(bytes)
+}
+
+fn planned(
+    cache: &Cache,
+    planted: Planted,
+    say: &mut dyn FnMut(String),
+) -> Result<Layout, ImageError> {
+    let unreadable = planted.unreadable;
+    let layout = planted.tree.laid_out();
+    let bytes = fits(cache, layout.bytes())?;
     say(format!("building the image of this system, once: {} MiB", bytes >> 20));
     if unreadable > 0 {
         say(format!("{unreadable} files of the system are not readable for you, and left out"));
     }
-    layout.write(file).map_err(|(path, source)| match path {
-        Some(path) => ImageError::Read { path, source },
-        None => ImageError::Write(source),
+    Ok(layout)
+}
+
+/// Parts of an image after each of which is said that it is there.
+const PARTS: u64 = 4;
+
+fn write(
+    layout: &Layout,
+    file: &mut std::fs::File,
+    stop: &dyn Fn() -> bool,
+    say: &mut dyn FnMut(String),
+) -> Result<(), ImageError> {
+    let (bytes, mut told) = (layout.bytes().max(1), 0);
+    let mut goes_on = |at: u64| {
+        let part = at.saturating_mul(PARTS) / bytes;
+        if part > told {
+            told = part;
+            say(format!("the image of this system: {} %", part * 100 / PARTS));
+        }
+        !stop()
+    };
+    layout.write(file, &mut goes_on).map_err(|error| match error {
+        WriteError::Stopped => ImageError::Stopped,
+        WriteError::Read(path, source) => ImageError::Read { path, source },
+        WriteError::Write(error) => ImageError::Write(error),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::erofs::{Attributes, Content, Node, Tree};
+
+    #[test]
+    fn an_image_is_written_with_its_progress_and_stops_when_it_is_to() {
+        let mut tree = Tree::new();
+        let plain = Attributes { mode: 0o644, mtime: (0, 0) };
+        for name in 0..100_u8 {
+            tree.file(Node::ROOT, &[name + 32], plain, Content::Bytes(vec![1; 4096]));
+        }
+        let layout = tree.laid_out();
+        let written = |stop: &dyn Fn() -> bool| {
+            let mut said = Vec::new();
+            let mut file = tempfile::tempfile().unwrap();
+            (write(&layout, &mut file, stop, &mut |text| said.push(text)), said)
+        };
+        let (whole, said) = written(&|| false);
+        whole.unwrap();
+        let parts = ["25 %", "50 %", "75 %"];
+        assert_eq!(said.len(), parts.len(), "{said:?}");
+        assert!(said.iter().zip(parts).all(|(said, part)| said.ends_with(part)), "{said:?}");
+        let asked = std::cell::Cell::new(0);
+        let (stopped, said) = written(&|| asked.replace(asked.get() + 1) >= 40);
+        assert!(matches!(stopped, Err(ImageError::Stopped)) && asked.get() == 41);
+        assert_eq!(said.len(), 1, "{said:?}");
+    }
 }

@@ -14,12 +14,16 @@ use stockade_guest::TRIAL_PASSED;
 
 use crate::cache::{Cache, Key};
 use crate::qemu::args::{self, Accelerator, Machine};
-use crate::qemu::process::{Process, Start};
+use crate::qemu::process::{Enclosure, Process, Start};
+use crate::vm::{self, BOOT_MAX};
 
 /// A boot under KVM takes a tenth of this.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 const WORKS: &str = "it works";
+
+/// The file in the cache with what came of it.
+const KEPT: (&str, &str) = ("accelerator", "txt");
 
 /// What a machine will run with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,9 +56,12 @@ impl Trial<'_> {
             };
             return Ok(emulated(why));
         }
-        let kept = cache.file(("accelerator", "txt"), (&self.key()?, 4), |file| {
+        let kept = cache.file(KEPT, (&self.key()?, 4), |file| {
             say("trying KVM with a boot, once".to_owned());
-            file.write_all(self.run(cache)?.as_bytes())
+            // Nothing hostile is in it, and the device of KVM behind no walls.
+            let folder = cache.folder();
+            let failure = self.run(Accelerator::Kvm, folder, (PATIENCE, None))?;
+            file.write_all(failure.as_deref().unwrap_or(WORKS).as_bytes())
         })?;
         let outcome = fs::read_to_string(kept)?;
         if outcome == WORKS {
@@ -72,36 +79,60 @@ impl Trial<'_> {
         Ok(key.name())
     }
 
-    /// Boots once; what is to be said of it.
-    fn run(&self, cache: &Cache) -> io::Result<String> {
+    /// The same, whatever came of it before.
+    pub(crate) fn anew(&self, cache: &Cache) -> io::Result<Chosen> {
+        cache.forget(KEPT, &self.key()?)?;
+        self.choose(cache, &mut |_| {})
+    }
+
+    /// Boots an emulated machine that is as slow as any may be; why it did not start, if it did
+    /// not.
+    pub(crate) fn emulated(
+        &self,
+        folder: &Path,
+        enclosure: Option<Enclosure<'_>>,
+    ) -> io::Result<Option<String>> {
+        self.run(Accelerator::Emulation, folder, (BOOT_MAX, enclosure))
+    }
+
+    /// Boots once; why that failed, if it did.
+    fn run(
+        &self,
+        accelerator: Accelerator,
+        folder: &Path,
+        (patience, enclosure): (Duration, Option<Enclosure<'_>>),
+    ) -> io::Result<Option<String>> {
         let machine = Machine {
             kernel: self.kernel.to_owned(),
             initramfs: self.initramfs.to_owned(),
             disks: None,
             memory_mib: 256,
             cpus: 1,
-            accelerator: Accelerator::Kvm,
+            accelerator,
             parameters: None,
-            counter_khz: None,
+            counter_khz: vm::counter_khz(accelerator),
         };
         let start = Start {
             holder: self.holder,
             qemu: self.qemu,
             arguments: args::of(&machine),
-            folder: cache.folder(),
-            // Nothing hostile is in it, and the device of KVM behind no walls.
-            enclosure: None,
+            folder,
+            enclosure,
         };
         let (_host, guest) = UnixStream::pair()?;
         let process = Process::start(&start, guest)?;
-        let Some(ended) = process.wait(PATIENCE) else {
-            let seconds = PATIENCE.as_secs();
-            return Ok(format!("a machine under KVM did not start within {seconds} s"));
+        let name = match accelerator {
+            Accelerator::Kvm => "a machine under KVM",
+            Accelerator::Emulation => "an emulated machine",
+        };
+        let Some(ended) = process.wait(patience) else {
+            let seconds = patience.as_secs();
+            return Ok(Some(format!("{name} did not start within {seconds} s")));
         };
         let said = process.last_words();
         if ended? && said.contains(TRIAL_PASSED) {
-            return Ok(WORKS.to_owned());
+            return Ok(None);
         }
-        Ok(format!("a machine under KVM ended early ({said})"))
+        Ok(Some(format!("{name} ended early ({said})")))
     }
 }

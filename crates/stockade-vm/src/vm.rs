@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use stockade_guest::{ChannelError, Client, Parameters};
 
 use crate::cache::Cache;
+use crate::kept::Kept;
 use crate::kernel::{Kernel, KernelError};
 use crate::qemu::args::{self, Accelerator, Disks, Machine};
 use crate::qemu::process::{Enclosure, Process, Start};
@@ -22,14 +23,14 @@ use crate::walls::Walls;
 use crate::{guest, initramfs, tool};
 
 /// How long a machine may take until its agent greets: emulated ones on a busy host are slow.
-const BOOT_MAX: Duration = Duration::from_secs(90);
+pub(crate) const BOOT_MAX: Duration = Duration::from_secs(90);
 
 /// How long a machine may take to switch itself off.
 const END_MAX: Duration = Duration::from_secs(5);
 
 /// What QEMU uses beside the guest's memory, at most: its translations of the guest's code take
 /// up to a gibibyte, as it comes.
-const OWN_MEMORY: u64 = 2 << 30;
+pub(crate) const OWN_MEMORY: u64 = 2 << 30;
 
 /// How often a boot asks whether it is to stop.
 const STOP_POLL: Duration = Duration::from_millis(50);
@@ -53,6 +54,8 @@ pub struct VmSpec {
     pub cpus: u32,
     /// How large the repository's disk may grow.
     pub disk_bytes: u64,
+    /// What the machine is to be set up for, if what that leaves is kept: see [`Vm::kept`].
+    pub setup: Option<String>,
     /// `None` tries which one works.
     pub accelerator: Option<Accelerator>,
     /// Walls around QEMU itself. Under KVM there are none: its device is not behind them, said.
@@ -165,6 +168,7 @@ pub struct Vm {
     process: Process,
     chosen: Chosen,
     disk: PathBuf,
+    kept: Option<Kept>,
 }
 
 impl Vm {
@@ -183,7 +187,8 @@ impl Vm {
         let owner = Owner::of_this_process();
         let cache = Cache::open(&spec.cache).map_err(|e| BootError::Host("open the cache", e))?;
         let system = in_phase(Phase::Image, progress, |progress| {
-            Prepared::new(&cache, spec, owner, &mut |note| progress(Progress::Note(note)))
+            let say = &mut |note| progress(Progress::Note(note));
+            Prepared::new(&cache, spec, owner, (stop, say))
         })?;
         check(stop)?;
         let disk = std::path::absolute(spec.state.join("repository.ext4"))
@@ -192,6 +197,9 @@ impl Vm {
             Ok(repository::make(&spec.repository, &disk, spec.disk_bytes, owner)?)
         })?;
         check(stop)?;
+        let setup = spec.setup.as_ref();
+        let kept = setup.map(|setup| Kept::new(&cache, setup, &system.image));
+        let archive = kept.as_ref().and_then(Kept::file).map(Path::to_owned);
         let chosen = system.choose(&qemu, &cache, spec.accelerator, &mut |note| {
             progress(Progress::Note(note));
         })?;
@@ -202,16 +210,15 @@ impl Vm {
         let machine = Machine {
             kernel: system.kernel.clone(),
             initramfs: system.initramfs.clone(),
-            disks: Some(Disks { system: system.image.clone(), repository: disk.clone() }),
+            disks: Some(Disks {
+                system: system.image.clone(),
+                repository: disk.clone(),
+                setup: archive.clone(),
+            }),
             memory_mib,
             cpus: spec.cpus,
             accelerator: chosen.accelerator,
-            parameters: Some(Parameters {
-                uid: owner.uid,
-                gid: owner.gid,
-                folder: spec.folder.clone(),
-                clock: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default(),
-            }),
+            parameters: Some(parameters(spec, owner, archive.is_some())),
             counter_khz: counter_khz(chosen.accelerator),
         };
         let is_emulated = chosen.accelerator == Accelerator::Emulation;
@@ -227,19 +234,28 @@ impl Vm {
             folder: &spec.state,
             enclosure: walls.map(|walls| Enclosure {
                 walls,
-                readable: vec![machine.kernel, machine.initramfs, system.image.clone()],
+                readable: [machine.kernel, machine.initramfs, system.image.clone()]
+                    .into_iter()
+                    .chain(archive)
+                    .collect(),
                 writable: vec![disk.clone()],
                 // QEMU's own, and what it has translated.
                 memory_bytes: spec.memory_bytes + OWN_MEMORY,
             }),
         };
         let (process, client) = in_phase(Phase::Boot, progress, |_| start_machine(&start, stop))?;
-        Ok(Self { client, process, chosen, disk })
+        Ok(Self { client, process, chosen, disk, kept })
     }
 
     /// The channel into it.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Where what its set-up leaves is kept. When there is some already the guest's user reads it,
+    /// an archive, at [`stockade_guest::SETUP_ARCHIVE`].
+    pub fn kept(&self) -> Option<&Kept> {
+        self.kept.as_ref()
     }
 
     /// What carries out its instructions, and why.
@@ -280,7 +296,7 @@ impl Prepared {
         cache: &Cache,
         spec: &VmSpec,
         owner: Owner,
-        say: &mut dyn FnMut(String),
+        (stop, say): (&dyn Fn() -> bool, &mut dyn FnMut(String)),
     ) -> Result<Self, BootError> {
         if guest::PROGRAM.is_empty() {
             return Err(BootError::NoGuest);
@@ -291,7 +307,12 @@ impl Prepared {
             holder: guest::file(cache).map_err(host)?,
             kernel: kernel.unpacked(cache)?,
             initramfs: initramfs::of(&kernel, cache)?,
-            image: system::image(cache, &spec.toolchains, owner, say)?,
+            image: system::image(cache, &spec.toolchains, owner, (stop, say)).map_err(|error| {
+                if matches!(error, ImageError::Stopped) {
+                    return BootError::Stopped;
+                }
+                error.into()
+            })?,
         })
     }
 
@@ -311,14 +332,24 @@ impl Prepared {
     }
 }
 
-fn qemu() -> Result<PathBuf, BootError> {
+pub(crate) fn qemu() -> Result<PathBuf, BootError> {
     if !cfg!(target_arch = "x86_64") {
         return Err(BootError::Architecture);
     }
     tool::find(&["qemu-system-x86_64", "qemu-kvm"]).ok_or(BootError::NoQemu)
 }
 
-fn counter_khz(accelerator: Accelerator) -> Option<u64> {
+fn parameters(spec: &VmSpec, owner: Owner, has_setup: bool) -> Parameters {
+    Parameters {
+        uid: owner.uid,
+        gid: owner.gid,
+        folder: spec.folder.clone(),
+        has_setup,
+        clock: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default(),
+    }
+}
+
+pub(crate) fn counter_khz(accelerator: Accelerator) -> Option<u64> {
     match accelerator {
         Accelerator::Kvm => None,
         #[cfg(target_arch = "x86_64")]
@@ -329,7 +360,7 @@ fn counter_khz(accelerator: Accelerator) -> Option<u64> {
 }
 
 /// Mebibytes for QEMU, when the host has them to spare.
-fn memory(bytes: u64) -> Result<u64, BootError> {
+pub(crate) fn memory(bytes: u64) -> Result<u64, BootError> {
     let wanted_mib = bytes >> 20;
     let text = fs::read_to_string("/proc/meminfo")
         .map_err(|error| BootError::Host("see how much memory is free", error))?;

@@ -13,10 +13,10 @@ const KEY_BYTES: u64 = 64 << 10;
 #[non_exhaustive]
 pub enum KeyError {
     /// There is no word of a command.
-    #[error("the command for the model's key is empty")]
+    #[error("the command for a key is empty")]
     Empty,
     /// It could not be started or read.
-    #[error("cannot run `{program}` for the model's key")]
+    #[error("cannot run `{program}` for a key")]
     Run {
         /// The program.
         program: String,
@@ -24,7 +24,7 @@ pub enum KeyError {
         source: io::Error,
     },
     /// It failed.
-    #[error("`{program}` gave no key for the model ({status})")]
+    #[error("`{program}` gave no key ({status})")]
     Failed {
         /// The program.
         program: String,
@@ -32,7 +32,7 @@ pub enum KeyError {
         status: ExitStatus,
     },
     /// It printed nothing, or no text.
-    #[error("`{program}` printed no key for the model")]
+    #[error("`{program}` printed no key")]
     Nothing {
         /// The program.
         program: String,
@@ -40,6 +40,17 @@ pub enum KeyError {
 }
 
 impl Secret {
+    /// Asks the user's keyring (freedesktop.org's Secret Service) by `secret-tool lookup`;
+    /// `attributes` are names and values in turn (secret-tool(1)).
+    ///
+    /// # Errors
+    ///
+    /// When there is no such program, or no such entry.
+    pub fn from_keyring(attributes: &[String]) -> Result<Self, KeyError> {
+        let lookup = ["secret-tool", "lookup"].map(str::to_owned);
+        Self::from_command(&[&lookup, attributes].concat())
+    }
+
     /// Runs `argv`, without a shell, and takes the first line that it prints. It may talk to the
     /// user on standard error and on its terminal; it gets no standard input.
     ///
@@ -94,11 +105,11 @@ mod tests {
     #[test]
     fn a_program_without_a_key_is_named_and_what_it_printed_is_not() {
         let said = key(&["sh", "-c", "echo sk-secret; exit 3"]).unwrap_err();
-        assert_eq!(said, "`sh` gave no key for the model (exit status: 3)");
-        assert_eq!(key(&["true"]).unwrap_err(), "`true` printed no key for the model");
-        assert_eq!(key(&[]).unwrap_err(), "the command for the model's key is empty");
+        assert_eq!(said, "`sh` gave no key (exit status: 3)");
+        assert_eq!(key(&["true"]).unwrap_err(), "`true` printed no key");
+        assert_eq!(key(&[]).unwrap_err(), "the command for a key is empty");
         let said = key(&["/nonexistent/pass"]).unwrap_err();
-        assert_eq!(said, "cannot run `/nonexistent/pass` for the model's key");
+        assert_eq!(said, "cannot run `/nonexistent/pass` for a key");
         assert!(key(&["yes", "sk-1"]).is_err(), "it is ended by the pipe");
     }
 }

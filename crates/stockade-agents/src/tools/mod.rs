@@ -7,6 +7,7 @@ mod edit;
 mod files;
 mod output;
 mod patch;
+mod plan;
 mod shell;
 
 use std::time::Duration;
@@ -107,6 +108,7 @@ pub(crate) fn tools() -> Vec<Tool> {
                 }),
             ),
         },
+        plan::tool(),
     ]
 }
 
@@ -130,10 +132,17 @@ impl Bench<'_> {
             "search" => arguments(call).and_then(|arguments| self.search(arguments)),
             "edit" => arguments(call).and_then(|arguments| self.edit(&arguments)),
             "write" => arguments(call).and_then(|arguments| self.write(&arguments)),
+            "plan" => arguments(call).and_then(|arguments| self.plan(&arguments)),
             name => Err(ToolError::Slip(format!(
-                "there is no tool `{name}`; there are shell, read, list, search, edit, write"
+                "there is no tool `{name}`; there are shell, read, list, search, edit, write, \
+                 plan"
             ))),
         };
+        if let Err(ToolError::Slip(why)) = &result {
+            (self.events)(AgentEvent::Slip {
+                why: harmless(why.lines().next().unwrap_or_default()),
+            });
+        }
         let (text, is_error) = match result {
             Ok(text) => (text, false),
             Err(ToolError::Slip(why) | ToolError::Hands(HandsError::Failed(why))) => {

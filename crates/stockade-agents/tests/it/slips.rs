@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use stockade_agents::{Exit, HandsError, ShellOutcome};
+use stockade_agents::{AgentEvent, Exit, HandsError, ShellOutcome};
 use stockade_testkit::model::Step;
 
 use crate::memory::{APIS, Memory, Run, task};
@@ -50,6 +50,8 @@ fn a_call_that_is_not_the_schemas_is_answered_as_an_error() {
             assert!(told.starts_with(start), "{api:?}: {told:?} and not {start:?}");
             assert!(told.len() < 1000, "{}", told.len());
         }
+        let is_slip = |event: &&AgentEvent| matches!(event, AgentEvent::Slip { .. });
+        assert_eq!(run.events.iter().filter(is_slip).count(), 12, "who watches is told too");
         assert!(place.lines_run().is_empty() && place.files.lock().unwrap().is_empty());
         assert_eq!(run.retries(), 0);
     }

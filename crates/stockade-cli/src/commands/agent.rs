@@ -25,6 +25,7 @@ pub(super) fn model(loaded: &Loaded, env: &Env) -> Result<Model, Failure> {
         None => None,
         Some(KeySource::Variable(name)) => Some(Secret::new(&env.key(&name)?)),
         Some(KeySource::Program(words)) => Some(Secret::from_command(&words)?),
+        Some(KeySource::Keyring(attributes)) => Some(Secret::from_keyring(&attributes)?),
     };
     let api = match text.api {
         ModelApi::Responses => Api::Responses,

@@ -169,8 +169,13 @@ fn probe(arguments: &ProbeArgs, recipes: &Recipes) -> Result<u8, Failure> {
     if !ready.is_known {
         return Err(run::not_the_users(&program));
     }
-    let outcome =
-        run::typed(ready.launch, &flags, &env, (&Arc::default(), &mut Refused::default()))?;
+    let seen = run::Seen {
+        connections: &Arc::default(),
+        refused: &mut Refused::default(),
+        asked: None,
+        meanwhile: &mut || {},
+    };
+    let outcome = run::typed(ready.launch, &flags, &env, seen)?;
     let name = recipe.name();
     match outcome {
         Outcome::Exited(0) => {

@@ -18,6 +18,8 @@ const MISUSED: u8 = 2;
 
 /// How often somebody who waits looks again, in nanoseconds.
 const TURN: i64 = 100_000_000;
+/// How often in a row it may not be able to look.
+const FAILED_TURNS: u32 = 100;
 
 /// Flags of `stockade approvals`.
 #[derive(Debug, Args)]
@@ -102,8 +104,19 @@ fn wait(store: &Store, json: bool) -> Result<u8, Failure> {
     let _client = Client::register(store).map_err(of_store)?;
     let mut seen: Vec<String> = Vec::new();
     let turn = rustix::event::Timespec { tv_sec: 0, tv_nsec: TURN };
+    let mut failed = 0;
     loop {
-        let open = open_questions(store).map_err(of_store)?;
+        let open = match open_questions(store) {
+            Ok(open) => open,
+            // What cannot be read now may be in the making, and somebody waits for an answer.
+            Err(_) if failed < FAILED_TURNS => {
+                failed += 1;
+                rustix::event::poll(&mut [], Some(&turn)).ok();
+                continue;
+            }
+            Err(error) => return Err(of_store(error)),
+        };
+        failed = 0;
         for question in open.iter().filter(|question| !seen.contains(&question.id)) {
             if json {
                 printed(ui::json(question))?;

@@ -1,24 +1,50 @@
 //! Several attempts at the same task, each a thread of its own.
 
+use std::fs::File;
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use stockade_agents::Stop;
-use stockade_threads::cloud::{self, CloudError, CloudTask, Outcome, Wishes};
+use stockade_threads::cloud::{self, CloudError, CloudTask, Outcome, User};
 use stockade_threads::record::{Decision, Event, PhaseState, Role, State};
 use stockade_threads::store::Store;
-use stockade_threads::{Ask, Live, Watch};
+use stockade_threads::{Live, Watch};
 
+use super::attached::Begun;
 use crate::failure::Failure;
 use crate::ui;
 
 /// More would be a mistake in a script.
 pub(super) const ATTEMPTS_MAX: u32 = 32;
 
-/// How it is shown: as JSON, or not at all.
-#[derive(Debug, Clone, Copy)]
+/// How it is shown: as JSON, or not at all; and who is told which threads there are.
+#[derive(Debug, Clone)]
 pub(super) struct Shown {
     pub(super) is_json: bool,
     pub(super) is_quiet: bool,
+    pub(super) begun: Begun,
+    /// Where the lines of all records go as well.
+    pub(super) file: Copies,
+}
+
+/// The file of `--json-file`; none after a write that failed, which was said.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Copies(Arc<Mutex<Option<File>>>);
+
+impl Copies {
+    pub(super) fn to(file: File) -> Self {
+        Self(Arc::new(Mutex::new(Some(file))))
+    }
+
+    fn line(&self, line: &str) {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // In one piece, and with the lock: attempts write at the same time.
+        if let Some(Err(error)) = file.as_mut().map(|file| file.write_all(line.as_bytes())) {
+            ui::say("warning", &format!("--json-file: nothing more is written: {error}"));
+            *file = None;
+        }
+    }
 }
 
 /// Runs all of them; the value is the exit status: 0 when one has completed.
@@ -26,13 +52,13 @@ pub(super) fn run(
     task: &CloudTask,
     of: u32,
     store: &Store,
-    (ask, wishes): (&(dyn Ask + Sync), &Wishes),
-    shown: Shown,
+    user: User<'_>,
+    shown: &Shown,
 ) -> Result<u8, Failure> {
     let attempt = |number: u32| {
         let task = CloudTask { attempt: Some((number, of)), ..task.clone() };
-        let mut watch = Tagged { number, shown, stop: wishes.stop.clone() };
-        cloud::run(&task, store, &mut watch, ask, wishes)
+        let mut watch = Tagged { number, shown: shown.clone(), stop: user.wishes.stop.clone() };
+        cloud::run(&task, store, &mut watch, user)
     };
     let attempt = &attempt;
     let outcomes: Vec<Result<Outcome, CloudError>> = thread::scope(|scope| {
@@ -90,13 +116,17 @@ struct Tagged {
 impl Watch for Tagged {
     fn see(&mut self, live: &Live<'_>) {
         let number = self.number;
-        if self.shown.is_json {
-            if let Live::Event(_, line) = live
-                && let Some(rest) = line.strip_prefix('{')
-                && ui::json_line(&format!("{{\"attempt\":{number},{rest}")).is_err()
-            {
+        self.shown.begun.see(live);
+        if let Live::Event(_, line) = live
+            && let Some(rest) = line.strip_prefix('{')
+        {
+            let line = format!("{{\"attempt\":{number},{rest}");
+            if self.shown.is_json && ui::json_line(&line).is_err() {
                 self.stop.request();
             }
+            self.shown.file.line(&(line + "\n"));
+        }
+        if self.shown.is_json {
             return;
         }
         let line = match live {
@@ -105,9 +135,11 @@ impl Watch for Tagged {
             Live::Text(_)
             | Live::Output(_)
             | Live::Answer(_)
+            | Live::Screen(_)
             | Live::Change { .. }
             | Live::Refused(_)
             | Live::Asking { .. }
+            | Live::Plan(_)
             | Live::Retrying { .. } => None,
         };
         if let Some(line) = line.filter(|_| !self.shown.is_quiet) {

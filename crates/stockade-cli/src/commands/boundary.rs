@@ -165,7 +165,10 @@ pub(super) fn announce(
     }
     let policy = &loaded.policy;
     if policy.mode == Mode::DangerFullAccess && !is_disposable(env) {
-        ui::say("warning", "danger-full-access: no boundary; the command can do what you can");
+        ui::say(
+            "warning",
+            "danger-full-access: no boundary and no undo; the command can do what you can",
+        );
     }
     if !arguments.verbose {
         return;

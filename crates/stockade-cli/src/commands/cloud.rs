@@ -1,26 +1,30 @@
 //! `stockade cloud`: an agent, or one command, at work on a clone in a machine of its own.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use clap::Args;
+use stockade_agents::Stop;
 use stockade_config::{Env, Loaded, Request};
 use stockade_policy::Mode;
-use stockade_sandbox::Interrupts;
 use stockade_threads::changes::ChangeSet;
-use stockade_threads::cloud::{self, CloudTask, Machine, Outcome, Wishes, Work};
+use stockade_threads::cloud::{self, CloudTask, Machine, Outcome, SetUp, User, Wishes, Work};
 use stockade_threads::flags::{Weight, flags};
 use stockade_threads::record::Changes;
+use stockade_threads::screen::Screen;
 use stockade_threads::store::Store;
-use stockade_threads::{Judge, ThreadId, quoted};
+use stockade_threads::{Judge, ThreadId, Watch, quoted};
 
-use super::attempts::{self, ATTEMPTS_MAX, Shown};
+use super::attached::{self, Begun, Front, Noted, Person};
+use super::attempts::{self, ATTEMPTS_MAX, Copies, Shown};
 use super::{agent, boundary, local};
 use crate::cli::BoundaryArgs;
 use crate::failure::Failure;
 use crate::ui;
 use crate::ui::prompt::Prompt;
+use crate::ui::screen::OwnTerminal;
+use crate::ui::status::Status;
 
 /// The machine, when the configuration says nothing: half of the host's memory at most.
 const MEMORY: u64 = 2 << 30;
@@ -53,11 +57,13 @@ pub(crate) struct CloudArgs {
 }
 
 /// Runs the thread to its end; the value is the exit status.
-pub(crate) fn run(arguments: &CloudArgs) -> Result<u8, Failure> {
+pub(crate) fn run(arguments: &CloudArgs, front: Option<Front>) -> Result<u8, Failure> {
     refuse(arguments)?;
+    if front.is_none() && attached::is_wanted(arguments.json) {
+        return attached::in_front();
+    }
     // Before the first thread, so that all of them hold the signals back.
-    let interrupts = Interrupts::hold()
-        .map_err(|error| Failure::new(format!("cannot hold signals: {error}"), ""))?;
+    let interrupts = local::hold()?;
     let env = boundary::surroundings(&arguments.boundary)?;
     // No wall of this machine has anything to do with it.
     let mode = Some(Mode::DangerFullAccess);
@@ -70,36 +76,40 @@ pub(crate) fn run(arguments: &CloudArgs) -> Result<u8, Failure> {
     let task = task(arguments, &loaded, &request, &env)?;
     let store = local::store(&env)?;
     let wishes = Wishes::default();
-    on_interrupt(interrupts, &wishes);
     let ask = Prompt::new(wishes.stop.clone());
+    let terminal = OwnTerminal::of_user(&env, ask.turns()).filter(|_| !arguments.json);
+    let screen = terminal.as_ref().map(|terminal| terminal as &dyn Screen);
+    let user = User { ask: &ask, wishes: &wishes, screen };
+    let (watch, status) = watch((arguments.json, is_quiet), &env, &wishes.stop);
+    let begun = Begun::default();
+    let (turns, wishes) = (ask.turns(), wishes.clone());
+    attached::heed(interrupts, front, Person { wishes, turns, status, begun: begun.clone() });
     if let Some(attempts) = arguments.attempts {
-        let shown = Shown { is_json: arguments.json, is_quiet };
-        return attempts::run(&task, attempts, &store, (&ask, &wishes), shown);
+        let file = boundary::json_file(&arguments.boundary, &loaded.policy)?;
+        let file = file.map(|(file, _)| Copies::to(file)).unwrap_or_default();
+        let shown = Shown { is_json: arguments.json, is_quiet, begun, file };
+        return attempts::run(&task, attempts, &store, user, &shown);
     }
-    let watch = local::watch((arguments.json, is_quiet), &env, &wishes.stop);
-    let mut watch = boundary::watched(&arguments.boundary, &loaded.policy, watch)?;
-    let outcome = cloud::run(&task, &store, watch.as_mut(), &ask, &wishes)?;
+    let watch = boundary::watched(&arguments.boundary, &loaded.policy, watch)?;
+    let outcome = cloud::run(&task, &store, &mut Noted { watch, begun }, user)?;
     if !is_quiet {
         report(&outcome, &store);
     }
     Ok(outcome.ended.exit)
 }
 
-/// Signals that come closer together are one wish: timeout(1) and others pass on to their child
-/// what its group, and so the child, was sent as well.
-const SAME_WISH: Duration = Duration::from_millis(500);
-
-/// The first signal ends the work, and the second does without the result.
-pub(super) fn on_interrupt(interrupts: Interrupts, wishes: &Wishes) {
-    let wish = wishes.clone();
-    let mut first: Option<Instant> = None;
-    local::on_interrupt(interrupts, move || {
-        if first.get_or_insert_with(Instant::now).elapsed() > SAME_WISH {
-            wish.abandon.request();
-        } else {
-            wish.stop.request();
-        }
-    });
+/// Who watches, and what is waited for when it is a person.
+pub(super) fn watch(
+    (is_json, is_quiet): (bool, bool),
+    env: &Env,
+    stop: &Stop,
+) -> (Box<dyn Watch>, Option<Arc<Status>>) {
+    if is_json {
+        return (local::watch((true, is_quiet), env, stop), None);
+    }
+    let text = local::text(is_quiet, env);
+    let status = text.status();
+    (Box::new(text), Some(status))
 }
 
 /// Refuses what a cloud thread cannot do, or not yet.
@@ -113,10 +123,6 @@ fn refuse(arguments: &CloudArgs) -> Result<(), Failure> {
         if !arguments.command.is_empty() {
             let hint = "a command does the same each time; leave the flag out";
             return Err(Failure::new("`--attempts` is for a task", hint));
-        }
-        if arguments.boundary.json_file.is_some() {
-            let hint = "`--json` has all of them, and each thread its record";
-            return Err(Failure::new("not yet: `--json-file` with `--attempts`", hint));
         }
     }
     if arguments.with_changes && !arguments.boundary.hide.is_empty() {
@@ -140,11 +146,7 @@ struct BoundaryWalls {
 
 impl BoundaryWalls {
     fn of(flags: &BoundaryArgs) -> Self {
-        let not_yet = [
-            (!flags.env.is_empty(), "--env"),
-            (!flags.allow_host.is_empty(), "--allow-host"),
-            (!flags.publish.is_empty(), "--publish"),
-        ];
+        let not_yet = [(!flags.env.is_empty(), "--env"), (!flags.publish.is_empty(), "--publish")];
         Self {
             not_yet: not_yet.into_iter().find(|(used, _)| *used).map(|(_, flag)| flag),
             has_sandbox: flags.sandbox.is_some(),
@@ -204,14 +206,8 @@ pub(super) fn task_of(
     env: &Env,
 ) -> Result<CloudTask, Failure> {
     let config = &loaded.cloud;
-    if let Some(place) = &config.not_yet {
-        return Err(Failure::new(format!("not yet: {place}"), "nothing was run; take the key out"));
-    }
-    let cache = env.cache_folder().ok_or_else(|| {
-        Failure::new("no place for the machine's system: no home is known", "set `HOME`")
-    })?;
+    let machine = built_in(env)?;
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let few = |number: usize| u32::try_from(number).unwrap_or(1).max(1);
     let at_most = &config.at_most;
     Ok(CloudTask {
         work,
@@ -222,23 +218,54 @@ pub(super) fn task_of(
         },
         workspace: loaded.policy.workspace.as_path().to_owned(),
         machine: Machine {
-            cache,
-            memory_bytes: or(config.memory, MEMORY.min(env.memory_bytes / 2), at_most.memory),
-            cpus: or(config.cpus, few(cores.min(CPUS)), at_most.cpus),
-            disk_bytes: or(config.disk, DISK, at_most.disk),
-            home: env.home.clone(),
+            memory_bytes: or(config.memory, machine.memory_bytes, at_most.memory),
+            cpus: or(config.cpus, machine.cpus, at_most.cpus),
+            disk_bytes: or(config.disk, machine.disk_bytes, at_most.disk),
+            ..machine
         },
         wall_time: match request.timeout {
             Some(timeout) => Some(timeout),
             None => config.wall_time.or(loaded.policy.limits.wall_time),
         },
         with_changes: None,
-        setup: config.setup.clone(),
+        setup: set_up(loaded, request, env)?,
         checks: config.checks.clone(),
         // Half of the processors' worth, so that the machine stays the user's.
         parallel: or(config.parallel, few(cores / 2), at_most.parallel),
         attempt: None,
     })
+}
+
+/// The set-up that is configured. Hosts for none would be said to be reachable, and are not.
+fn set_up(loaded: &Loaded, request: &Request, env: &Env) -> Result<Option<SetUp>, Failure> {
+    let network = loaded.setup_network(env, request)?;
+    match (&loaded.cloud.setup, request.allow_hosts.is_empty()) {
+        (Some(script), _) => Ok(Some(SetUp { script: script.clone(), network })),
+        (None, true) => Ok(None),
+        (None, false) => Err(Failure::new(
+            "`--allow-host` of a cloud thread is for its set-up, and there is none",
+            "`[cloud] setup` is the script; the work itself has no network",
+        )),
+    }
+}
+
+/// The machine, when the configuration says nothing.
+pub(super) fn built_in(env: &Env) -> Result<Machine, Failure> {
+    let cache = env.cache_folder().ok_or_else(|| {
+        Failure::new("no place for the machine's system: no home is known", "set `HOME`")
+    })?;
+    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Ok(Machine {
+        cache,
+        memory_bytes: MEMORY.min(env.memory_bytes / 2),
+        cpus: few(cores.min(CPUS)),
+        disk_bytes: DISK,
+        home: env.home.clone(),
+    })
+}
+
+fn few(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(1).max(1)
 }
 
 /// What is configured, or the built-in value, of which a project's file may want less.

@@ -1,10 +1,11 @@
 //! `stockade doctor`: tries each mechanism for real, and says what is lost without it.
 
-use std::path::Path;
-
 use clap::Args;
+use stockade_config::Env;
 use stockade_sandbox::Probe;
+use stockade_threads::cloud::check::{self, Check};
 
+use super::cloud;
 use crate::failure::Failure;
 use crate::ui;
 
@@ -14,59 +15,83 @@ pub(crate) struct DoctorArgs {
     /// Print one JSON array
     #[arg(long)]
     json: bool,
+    /// Boot a machine too, as `stockade cloud` does: some seconds
+    #[arg(long)]
+    vm: bool,
+}
+
+/// One mechanism, or a part of one.
+#[derive(Debug)]
+struct Row {
+    name: &'static str,
+    result: Result<String, String>,
+    lost: &'static str,
+    remedy: String,
+    /// Nothing is lost without it that is promised.
+    is_optional: bool,
+}
+
+impl From<Probe> for Row {
+    fn from(Probe { name, result, lost, remedy, is_optional }: Probe) -> Self {
+        Self { name, result, lost, remedy: remedy.to_owned(), is_optional }
+    }
+}
+
+impl From<Check> for Row {
+    fn from(Check { name, result, remedy }: Check) -> Self {
+        let lost = match name {
+            "kvm" => "speed of `stockade cloud`, whose machines are emulated",
+            _ => "`stockade cloud`",
+        };
+        Self { name, result, lost, remedy, is_optional: false }
+    }
 }
 
 /// Tries them; 1 when something is lost.
 pub(crate) fn run(arguments: &DoctorArgs) -> Result<u8, Failure> {
-    let mut probes = stockade_sandbox::probe().map_err(|error| {
+    let probes = stockade_sandbox::probe().map_err(|error| {
         Failure::new(format!("cannot try anything here: {error}"), "").with_status(1)
     })?;
-    probes.push(qemu());
-    probes.push(kvm());
+    let env = Env::snapshot().map_err(|error| {
+        Failure::new(format!("cannot find the current folder: {error}"), "").with_status(1)
+    })?;
+    let machine = cloud::built_in(&env).ok();
+    let looked = machine.as_ref().map_or_else(|| vec![no_home()], check::look);
+    let looked = looked.into_iter().map(Row::from);
+    let mut rows: Vec<Row> = probes.into_iter().map(Row::from).chain(looked).collect();
+    // Shown before what takes a while.
+    let shown = if arguments.json { Ok(()) } else { rows.iter().try_for_each(show) };
+    shown.map_err(|error| unprinted(&error))?;
+    if let Some(machine) = machine.filter(|_| arguments.vm) {
+        let booted: Vec<Row> = check::boot(&machine).into_iter().map(Row::from).collect();
+        let shown = if arguments.json { Ok(()) } else { booted.iter().try_for_each(show) };
+        shown.map_err(|error| unprinted(&error))?;
+        rows.extend(booted);
+    }
     if arguments.json {
-        let list: Vec<_> = probes.iter().map(object).collect();
+        let list: Vec<_> = rows.iter().map(object).collect();
         ui::json(&list).map_err(|error| unprinted(&error))?;
-    } else {
-        probes.iter().try_for_each(show).map_err(|error| unprinted(&error))?;
     }
-    Ok(u8::from(probes.iter().any(|probe| probe.result.is_err())))
+    Ok(u8::from(rows.iter().any(|row| row.result.is_err() && !row.is_optional)))
 }
 
-fn qemu() -> Probe {
-    let name = format!("qemu-system-{}", std::env::consts::ARCH);
-    let folders = ["/usr/bin", "/usr/local/bin", "/usr/libexec"];
-    let found = folders.iter().map(|folder| Path::new(folder).join(&name)).find(|it| it.exists());
-    Probe {
-        name: "qemu",
-        result: found
-            .map(|path| path.display().to_string())
-            .ok_or_else(|| format!("`{name}` is not installed")),
-        lost: "`stockade cloud`",
-        remedy: "install QEMU's system emulator (`apt install qemu-system-x86`)",
-    }
-}
-
-/// Whether it starts a machine, `stockade cloud` finds out by a boot.
-fn kvm() -> Probe {
-    let opened = std::fs::File::options().read(true).write(true).open("/dev/kvm");
-    Probe {
-        name: "kvm",
-        result: opened
-            .map(|_| "can be opened; a boot will tell".to_owned())
-            .map_err(|error| format!("`/dev/kvm`: {error}")),
-        lost: "speed of `stockade cloud`, whose machines are emulated",
-        remedy: "`sudo adduser $USER kvm`, or switch on virtualisation in the firmware",
-    }
+/// Without one nothing can be kept for machines.
+fn no_home() -> Check {
+    let result = Err("no home is known, where their system would lie".to_owned());
+    Check { name: "machine", result, remedy: "set `HOME`".to_owned() }
 }
 
 fn unprinted(error: &std::io::Error) -> Failure {
     Failure::new(format!("cannot print: {error}"), "").with_status(1)
 }
 
-fn show(probe: &Probe) -> std::io::Result<()> {
+fn show(probe: &Row) -> std::io::Result<()> {
     let text = match &probe.result {
         Ok(detail) if detail.is_empty() => format!("ok    {}", probe.name),
         Ok(detail) => format!("ok    {} ({detail})", probe.name),
+        Err(error) if probe.is_optional => {
+            format!("none  {}: {error}\n      without it: {}", probe.name, probe.lost)
+        }
         Err(error) => format!(
             "LOST  {}: {error}\n      without it: {}\n      remedy: {}",
             probe.name, probe.lost, probe.remedy
@@ -75,7 +100,7 @@ fn show(probe: &Probe) -> std::io::Result<()> {
     ui::line(&text)
 }
 
-fn object(probe: &Probe) -> serde_json::Value {
+fn object(probe: &Row) -> serde_json::Value {
     let (works, detail) = match &probe.result {
         Ok(detail) => (true, detail),
         Err(error) => (false, error),
@@ -86,5 +111,6 @@ fn object(probe: &Probe) -> serde_json::Value {
         "detail": detail,
         "lost": probe.lost,
         "remedy": probe.remedy,
+        "optional": probe.is_optional,
     })
 }

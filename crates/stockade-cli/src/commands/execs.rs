@@ -4,46 +4,91 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::{Deserialize, Serialize};
 use stockade_config::Loaded;
 use stockade_policy::{AbsPath, Mode, Verdict};
-use stockade_rules::{Exec, RuleRef, RuleSet};
-use stockade_sandbox::{ExecRequest, Execs, Stub};
+use stockade_rules::{Exec, Rule, RuleRef, RuleSet};
+use stockade_sandbox::{ExecRefusal, ExecRequest, Execs, OWN_PROGRAM, Stub};
 
 use super::found;
-use crate::failure::Failure;
 
 /// Where programs are looked for beside the command's own `PATH`, which a script may set anew.
 const USUAL: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// What the rules have to say, if any of them asks or denies.
-///
-/// # Errors
-///
-/// In `danger-full-access`, where nothing holds them.
-pub(super) fn held(loaded: &Loaded) -> Result<Option<Execs>, Failure> {
+pub(super) fn held(loaded: &Loaded) -> Option<Execs> {
     let rules = loaded.rule_set();
     if !rules.holds_execs() {
-        return Ok(None);
-    }
-    if loaded.policy.mode == Mode::DangerFullAccess {
-        let strict = rules.rules().iter().find(|rule| rule.verdict() != Verdict::Allow);
-        let place = strict.map(|rule| rule.named().source).unwrap_or_default();
-        return Err(Failure::new(
-            format!(
-                "not yet: {place}: nothing holds a rule that asks or denies without a boundary"
-            ),
-            "take it out, or run with `--sandbox workspace-write`",
-        ));
+        return None;
     }
     let stubs = stubs(&rules, loaded);
+    Some(Execs::new(judge(rules), stubs))
+}
+
+/// The same for a thread whose boundary stays up, in a process of its own.
+pub(super) fn held_in_thread(loaded: &Loaded) -> Option<Execs> {
+    let rules = loaded.rule_set();
+    // Without a boundary nobody can be asked but before a line begins.
+    let asks = loaded.policy.mode != Mode::DangerFullAccess;
+    let holds = |rule: &&Rule| match rule.verdict() {
+        Verdict::Deny => true,
+        Verdict::Ask => asks,
+        Verdict::Allow => false,
+    };
+    let holding: Vec<Handed> = rules.rules().iter().filter(holds).map(Handed::of).collect();
+    if holding.is_empty() {
+        return None;
+    }
+    let text = serde_json::to_vec(&holding).expect("invariant: texts in lists are JSON");
+    // What the other process will judge by, not what would be the same.
+    revive(&text, stubs(&rules, loaded))
+}
+
+/// One rule on its way to the process that holds a boundary; its examples were checked here.
+#[derive(Debug, Serialize, Deserialize)]
+struct Handed {
+    prefix: Vec<Vec<String>>,
+    asks: bool,
+    reason: Option<String>,
+    source: String,
+}
+
+impl Handed {
+    fn of(rule: &Rule) -> Self {
+        let RuleRef { reason, source, .. } = rule.named();
+        let asks = rule.verdict() == Verdict::Ask;
+        Self { prefix: rule.prefix().to_vec(), asks, reason, source }
+    }
+}
+
+/// The judge by rules that were handed over.
+pub(crate) fn revive(text: &[u8], stubs: Vec<Stub>) -> Option<Execs> {
+    let handed: Vec<Handed> = serde_json::from_slice(text).ok()?;
+    let rules = handed.into_iter().map(|Handed { prefix, asks, reason, source }| {
+        let verdict = if asks { Verdict::Ask } else { Verdict::Deny };
+        Some(Rule::new(prefix, verdict, source).ok()?.with_reason(reason))
+    });
+    let rules = RuleSet::new(rules.collect::<Option<_>>()?).ok()?;
+    let judge = judge(rules);
+    let has_begun = AtomicBool::new(false);
+    // The first program is the hands: what a rule says of Stockade itself is not meant for them.
     let judge = move |request: &ExecRequest<'_>| {
+        let is_first = !has_begun.swap(true, Ordering::Relaxed);
+        if is_first && request.asked == OWN_PROGRAM { None } else { judge(request) }
+    };
+    Some(Execs::new(judge, stubs).handed(text.to_vec()))
+}
+
+fn judge(rules: RuleSet) -> impl Fn(&ExecRequest<'_>) -> Option<ExecRefusal> + Send + Sync {
+    move |request: &ExecRequest<'_>| {
         let ExecRequest { asked, file, argv } = *request;
         let (verdict, rule) = rules.judge_exec(Exec { asked, file, argv })?;
-        Some(line(verdict, &rule))
-    };
-    Ok(Some(Execs::new(judge, stubs)))
+        let asks = verdict == Verdict::Ask;
+        Some(ExecRefusal { line: line(verdict, &rule), decided_by: rule.decided(), asks })
+    }
 }
 
 /// What the program that was refused, and its user, are told.

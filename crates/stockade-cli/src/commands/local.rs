@@ -18,7 +18,7 @@ use stockade_threads::record::State;
 use stockade_threads::store::Store;
 use stockade_threads::{Bounds, Judge, Watch};
 
-use super::{agent, boundary};
+use super::{agent, boundary, execs, held};
 use crate::cli::{BoundaryArgs, LocalArgs};
 use crate::failure::Failure;
 use crate::ui;
@@ -44,6 +44,7 @@ pub(crate) fn run(arguments: &LocalArgs) -> Result<u8, Failure> {
     }
     let interrupts = hold()?;
     let env = boundary::surroundings(&arguments.boundary)?;
+    held::settle_lost(&env);
     let request = boundary::request(&arguments.boundary)?;
     let mut loaded = stockade_config::load(&env, &request)?;
     boundary::announce(&arguments.boundary, &loaded, None, &env);
@@ -83,7 +84,7 @@ impl Start<'_> {
     pub(super) fn run(mut self, interrupts: Interrupts) -> Result<u8, Failure> {
         let Self { flags, loaded, env, .. } = self;
         let stop = Stop::default();
-        let ask = Prompt::new(stop.clone()).ringing(loaded.agent.bell);
+        let ask = Prompt::new(stop.clone()).calling(loaded.agent.notify);
         let (openings, keep) = (Opening(Openings::of(env, loaded)), keep(env, loaded));
         let asking = &Asking {
             ask: &ask,
@@ -92,21 +93,27 @@ impl Start<'_> {
             openings: Some(&openings),
         };
         let is_draft = self.task.is_draft;
+        let (tokens, time) = (self.task.budget.max_tokens, loaded.policy.limits.wall_time);
         let ended = if let Some(prompt) = self.prompt {
             self.task.prompt = prompt;
             let wish = stop.clone();
             on_interrupt(interrupts, move || wish.request());
-            let watch = watch((self.is_json, flags.quiet), env, &stop);
+            let watch: Box<dyn Watch> = if self.is_json {
+                Box::new(Json::new(stop.clone()))
+            } else {
+                Box::new(text(flags.quiet, env).within(tokens, time))
+            };
             let mut watch = boundary::watched(flags, &loaded.policy, watch)?;
             let (watch, next) = (watch.as_mut(), &mut |_: &Ended| None);
             let company = Company { watch, asking, stop: &stop, next };
             local::run(self.task, &self.store, company)?
         } else {
-            let talk = Talk::begin(interrupts, &stop)?;
+            let talk = Talk::begin(interrupts, &stop, ask.turns())?;
             Talk::greet(&self.task);
             let Some(prompt) = talk.ask() else { return Ok(0) };
             self.task.prompt = prompt;
-            let text = text(false, env);
+            // The time is the thread's, and what is shown that of a turn.
+            let text = text(false, env).within(tokens, None);
             let status = text.status();
             let mut watch = boundary::watched(flags, &loaded.policy, Box::new(text))?;
             let (watch, next) = (watch.as_mut(), &mut |ended: &Ended| talk.next(ended, &status));
@@ -177,6 +184,7 @@ pub(super) fn task(loaded: &Loaded, env: &Env) -> Result<LocalTask, Failure> {
         bounds: Bounds::new(policy, loaded.unprotected.clone()),
         environment: loaded.environment.clone(),
         caches: None,
+        execs: execs::held_in_thread(loaded),
         budget: agent::budget(loaded),
         is_draft: false,
         goes_on: None,
@@ -193,13 +201,18 @@ pub(super) fn store(env: &Env) -> Result<Store, Failure> {
 
 /// Calls `wish` for each signal by which the user, or a session manager, asks to end.
 pub(super) fn on_interrupt(interrupts: Interrupts, mut wish: impl FnMut() + Send + 'static) {
+    on_signal(interrupts, move |_| wish());
+}
+
+/// The same with the signal's number.
+pub(super) fn on_signal(interrupts: Interrupts, mut wish: impl FnMut(i32) + Send + 'static) {
     // Without a thread for it the signals would only be held back; the process can still be
     // killed, and the place goes with it.
     thread::Builder::new()
         .name("interrupts".to_owned())
         .spawn(move || {
-            while interrupts.next().is_ok() {
-                wish();
+            while let Ok(signal) = interrupts.next() {
+                wish(signal);
             }
         })
         .ok();
@@ -213,10 +226,16 @@ pub(super) fn watch((json, quiet): (bool, bool), env: &Env, stop: &Stop) -> Box<
     Box::new(text(quiet, env))
 }
 
-/// For a person, with what their terminal can.
-fn text(is_quiet: bool, env: &Env) -> Text {
+/// Whether the user wants no colours, and whether their terminal takes nothing back.
+pub(super) fn of_terminal(env: &Env) -> (bool, bool) {
     let is_plain = env.vars.contains_key(OsStr::new("NO_COLOR"));
     let is_dumb = env.vars.get(OsStr::new("TERM")).is_none_or(|term| term == "dumb");
+    (is_plain, is_dumb)
+}
+
+/// For a person, with what their terminal can.
+pub(super) fn text(is_quiet: bool, env: &Env) -> Text {
+    let (is_plain, is_dumb) = of_terminal(env);
     Text::new(is_quiet, is_plain, is_dumb)
 }
 

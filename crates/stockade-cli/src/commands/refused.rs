@@ -52,6 +52,9 @@ impl Refused {
             let all = self.kept.iter().flat_map(|denial| &denial.alternatives);
             all.into_iter().any(|text| text.contains(word))
         };
+        if names("--sandbox workspace-write") {
+            line.push_str("; `--sandbox workspace-write` opens the workspace");
+        }
         if names("--add-dir") {
             line.push_str("; `--add-dir FOLDER` opens a folder");
         }

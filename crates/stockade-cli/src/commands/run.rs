@@ -10,14 +10,17 @@ use std::sync::Arc;
 use stockade_agents::{Kind, Recipe, Recipes, State};
 use stockade_config::{Env, Loaded, Needs, Request};
 use stockade_policy::{Mode, Reason, Review, Verdict, review};
-use stockade_sandbox::{Command, Exceeded, Launch, Outcome, SetupError, Told};
+use stockade_sandbox::{Ask, Command, Exceeded, Launch, Outcome, SetupError, Told};
 use stockade_threads::caches::Held;
+use stockade_threads::held::Watched;
+use stockade_threads::hits::Hits;
 use stockade_threads::local::Ended;
-use stockade_threads::network::{Blocked, Connections, Event, NetworkService};
+use stockade_threads::network::{AskHost, Blocked, Connections, Event, NetworkService};
 use stockade_threads::{Bounds, Judge, Program, Programmed, record};
 
+use super::events::{Events, Growing};
 use super::refused::Refused;
-use super::{boundary, execs, found, local, run_log};
+use super::{asking, boundary, execs, found, held, local, run_log};
 use crate::cli::{BoundaryArgs, RunArgs};
 use crate::failure::Failure;
 use crate::ui;
@@ -36,6 +39,7 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
         ));
     }
     let env = boundary::surroundings(&arguments.boundary)?;
+    held::settle_lost(&env);
     let recipes = boundary::recipes(&env)?;
     let mut ready = ready((&arguments.boundary, &env), &recipes, command(arguments, &env), &[])?;
     if arguments.draft {
@@ -46,14 +50,32 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
             direct: &ready.needs.state.clone(),
             is_draft: true,
         };
-        return recorded((&arguments.boundary, &env), ready, &program);
+        return recorded((&arguments.boundary, &env), ready, (&program, None));
     }
     let (loaded, policy) = (&ready.loaded, &mut ready.launch.policy);
-    let log = run_log::begin(&arguments.boundary, (&env, &ready.argv), loaded, policy)?;
+    let mut log = run_log::begin(&arguments.boundary, (&env, &ready.argv), loaded, policy)?;
+    let id = log.id();
+    let watched = held::watch(&env, id.as_ref(), policy);
+    ready.launch.notes = watched.as_ref().map(Watched::path);
+    ready.launch.keeping = log.keep(&env, policy, &ready.needs.state);
     let mut refused = Refused::default();
-    let seen = (&log.connections, &mut refused);
+    let asked = asking::of_run(&log, (&env, &ready.loaded), policy);
+    let seen = Seen {
+        connections: &log.connections,
+        refused: &mut refused,
+        asked: asked.as_ref(),
+        meanwhile: &mut || log.tell_policy(&ready.loaded),
+    };
     let outcome = typed(ready.launch, &arguments.boundary, &env, seen);
-    log.end(&ready.loaded, &outcome, refused.recorded());
+    if let Some(asked) = asked {
+        asked.questions.finish();
+    }
+    let denials = refused.recorded();
+    if let Some(state) = env.state_folder() {
+        Hits::of(&state).count_denials(&ready.loaded.rule_set(), &denials);
+    }
+    let held = held::settle(watched, id.as_ref());
+    log.end(&ready.loaded, &outcome, (denials, held.held));
     Ok(status(outcome?))
 }
 
@@ -105,7 +127,7 @@ pub(super) fn ready(
     argv.extend_from_slice(&words);
     let agent = recipe.map_or("", Recipe::name);
     let caches = boundary::caches(flags, &mut loaded.policy, (env, agent));
-    let execs = execs::held(&loaded)?;
+    let execs = execs::held(&loaded);
     let command = Command {
         program,
         arguments: words,
@@ -120,6 +142,8 @@ pub(super) fn ready(
         layers: Vec::new(),
         caches: caches_layer,
         execs,
+        notes: None,
+        keeping: None,
         may_degrade: flags.degrade,
     };
     let is_known = recipe.is_some();
@@ -130,21 +154,33 @@ pub(super) fn ready(
 pub(super) fn recorded(
     (flags, env): (&BoundaryArgs, &Env),
     ready: Ready,
-    program: &Program<'_>,
+    (program, events): (&Program<'_>, Option<Events>),
 ) -> Result<u8, Failure> {
-    if flags.json_file.is_some() {
-        return Err(Failure::new("not yet: `--json-file` of such a thread", "leave it out"));
-    }
+    let events = events.unwrap_or_default().and_file(flags, &ready.loaded.policy)?;
     let Ready { loaded, mut launch, .. } = ready;
     let policy = loaded.policy.clone();
     let judge = Judge { rules: loaded.rule_set(), mode: policy.mode, approval: loaded.approval };
     let bounds = Bounds::new(policy, loaded.unprotected.clone());
     let store = local::store(env)?;
     let thread = Programmed::begin(&store, (&judge, &bounds), program)?;
+    let events = Growing::of(events, &store, thread.id());
+    events.tell();
     store.hide(&mut launch.policy);
     launch.layers = thread.layers();
+    launch.notes = thread.list();
+    launch.keeping = thread.keeping();
     let mut refused = Refused::default();
-    let outcome = match typed(launch, flags, env, (&Arc::default(), &mut refused)) {
+    let told = events.clone();
+    let told = move || told.tell();
+    let asked = asking::of_thread((&thread, told), (env, &loaded), &launch.policy);
+    let connections = &Arc::default();
+    let meanwhile = &mut || {};
+    let seen = Seen { connections, refused: &mut refused, asked: asked.as_ref(), meanwhile };
+    let outcome = typed(launch, flags, env, seen);
+    if let Some(asked) = asked {
+        asked.questions.finish();
+    }
+    let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(failure) => {
             thread.forget(&store);
@@ -157,7 +193,13 @@ pub(super) fn recorded(
         Outcome::Killed(_) => record::State::Interrupted,
         Outcome::Exited(_) | Outcome::TimedOut(_) | Outcome::OverLimit(_) => record::State::Failed,
     };
-    let ended = thread.finish(state, exit, refused.recorded());
+    let denials = refused.recorded();
+    Hits::of(store.root()).count_denials(&judge.rules, &denials);
+    let (ended, held) = thread.finish(state, exit, denials);
+    events.tell();
+    if let Some(line) = held {
+        ui::say("stockade", &line);
+    }
     if !flags.quiet {
         for note in &ended.notes {
             ui::say("stockade", note);
@@ -169,13 +211,23 @@ pub(super) fn recorded(
     Ok(exit)
 }
 
+/// Who sees what a run does that the boundary does not let through.
+pub(super) struct Seen<'a> {
+    pub(super) connections: &'a Arc<Connections>,
+    pub(super) refused: &'a mut Refused,
+    /// Who is asked first.
+    pub(super) asked: Option<&'a asking::Asked>,
+    /// What is done while the walls are put up.
+    pub(super) meanwhile: &'a mut dyn FnMut(),
+}
+
 /// Has the command run that the user typed: boundary and rules hold it, nobody questions it
 /// (DESIGN §7).
 pub(super) fn typed(
-    launch: Launch,
+    mut launch: Launch,
     arguments: &BoundaryArgs,
     env: &Env,
-    (connections, refused): (&Arc<Connections>, &mut Refused),
+    Seen { connections, refused, asked, meanwhile }: Seen<'_>,
 ) -> Result<Outcome, Failure> {
     let workspace = launch.policy.workspace.clone();
     let mut tell = |text: &str| {
@@ -185,15 +237,28 @@ pub(super) fn typed(
     };
     let connections = Arc::clone(connections);
     let note = move |event: &Event| connections.note(event);
+    // A way out costs a start a little; without anybody to be asked there is none.
+    let may_ask =
+        |asked: &asking::Asked| asked.questions.may_ask_about_hosts(std::io::stdin().is_terminal());
+    launch.policy.network.asks = asked.is_some_and(may_ask);
     let network = NetworkService::prepare(&launch.policy.network, note)?;
+    if let Some(asked) = asked {
+        network.ask_by(Arc::clone(&asked.questions) as Arc<dyn AskHost>);
+    }
+    network.introduce(&mut launch.policy.network, &mut launch.command.environment);
     let serve = |doors| network.serve(doors);
+    let ask = asked.map(|asked| Ask {
+        serve: Box::new(|asks| asked.questions.serve(asks)),
+        pauser: asked.pauser.clone(),
+    });
     match review(launch, &[(Verdict::Allow, Reason::Typed)]) {
         Review::Allowed(launch) => {
             let mut take = |told: Told<'_>| match told {
                 Told::Note(text) => tell(text),
                 Told::Denied(_) | Told::DeniedMore(_) => refused.take(told),
             };
-            let outcome = launched(stockade_sandbox::launch(launch, &mut take, serve), env);
+            let outcome =
+                launched(stockade_sandbox::launch(launch, &mut take, serve, ask, meanwhile), env);
             if std::io::stderr().is_terminal()
                 && let Some(line) = refused.line(workspace.as_path())
             {

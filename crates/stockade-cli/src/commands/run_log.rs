@@ -4,14 +4,16 @@
 //! `log.required` wants it otherwise.
 
 use std::ffi::OsString;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use stockade_config::{Env, Loaded};
 use stockade_policy::{AbsPath, Policy};
-use stockade_sandbox::Outcome;
+use stockade_sandbox::{Keeping, Outcome};
 use stockade_threads::network::Connections;
-use stockade_threads::record::{Denial, State};
-use stockade_threads::{NewRun, RunEnd, RunRecord, place};
+use stockade_threads::record::{Denial, Event, Held, State};
+use stockade_threads::undo::{self, Segment};
+use stockade_threads::{NewRun, RunEnd, RunRecord, ThreadId, place};
 
 use super::boundary;
 use crate::cli::BoundaryArgs;
@@ -20,8 +22,11 @@ use crate::ui;
 
 /// A run's record, if there is one.
 pub(super) struct RunLog {
-    record: Option<RunRecord>,
+    record: Arc<Mutex<Option<RunRecord>>>,
+    /// The store that it is in.
+    root: Option<PathBuf>,
     is_quiet: bool,
+    kept: Option<Segment>,
     /// What of the network is to be recorded.
     pub(super) connections: Arc<Connections>,
 }
@@ -48,8 +53,12 @@ pub(super) fn begin(
         return Err(Failure::new(text, "set `HOME`"));
     }
     let spare = copy.as_ref().and_then(|(file, path)| Some((file.try_clone().ok()?, path.clone())));
+    let mut kept = None;
     let record = match RunRecord::begin((root.as_deref(), copy), &new, is_required) {
-        Ok(record) => Some(record),
+        Ok(record) => {
+            kept.clone_from(&root);
+            Some(record)
+        }
         Err(error) if is_required => {
             let failure = Failure::from(error);
             return Err(failure.with_hint("`log.required` lets nothing run that is not recorded"));
@@ -65,18 +74,88 @@ pub(super) fn begin(
     // A folder that is new was not there to be hidden.
     let made = root.filter(|_| !was_there).and_then(|root| root.canonicalize().ok());
     policy.hidden.extend(made.and_then(|root| AbsPath::new(root).ok()));
-    Ok(RunLog { record, is_quiet: arguments.quiet, connections: Arc::default() })
+    let record = Arc::new(Mutex::new(record));
+    Ok(RunLog {
+        record,
+        root: kept,
+        is_quiet: arguments.quiet,
+        kept: None,
+        connections: Arc::default(),
+    })
 }
 
 impl RunLog {
+    /// The run's name, if it is recorded.
+    pub(super) fn id(&self) -> Option<ThreadId> {
+        let record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        record.as_ref().map(|record| record.id().clone())
+    }
+
+    /// The store that it is in, and its name there.
+    pub(super) fn place(&self) -> Option<(PathBuf, ThreadId)> {
+        let record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        Some((self.root.clone()?, record.as_ref()?.id().clone()))
+    }
+
+    /// Takes down what happens while the command runs.
+    pub(super) fn notes(&self) -> impl Fn(&Event) + Send + Sync + use<> {
+        let record = Arc::clone(&self.record);
+        move |event| {
+            if let Some(record) = &mut *record.lock().unwrap_or_else(PoisonError::into_inner) {
+                record.note(event);
+            }
+        }
+    }
+
+    /// Takes down the policy.
+    pub(super) fn tell_policy(&self, loaded: &Loaded) {
+        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(record) = &mut *record {
+            record.tell_policy(&loaded.policy, loaded.sources());
+        }
+    }
+
+    /// Where what the run replaces is to be kept, if it can be.
+    pub(super) fn keep(
+        &mut self,
+        env: &Env,
+        policy: &Policy,
+        direct: &[PathBuf],
+    ) -> Option<Keeping> {
+        let root = env.state_folder();
+        let kept = self.record.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.keeps(
+            root.as_deref(),
+            policy,
+            direct,
+        );
+        self.kept = kept.unwrap_or_else(|why| {
+            if !self.is_quiet {
+                ui::say("warning", &why);
+            }
+            None
+        });
+        self.kept.as_ref().map(Segment::keeping)
+    }
+
     /// Ends it with how the run ended, or why it could not begin, and what was refused.
     pub(super) fn end(
         self,
         loaded: &Loaded,
         outcome: &Result<Outcome, Failure>,
-        denials: Vec<Denial>,
+        (denials, held): (Vec<Denial>, Vec<Held>),
     ) {
-        let Some(record) = self.record else { return };
+        if let Some(kept) = &self.kept {
+            match outcome {
+                Ok(_) => {
+                    if let Some(text) = undo::missing(kept).filter(|_| !self.is_quiet) {
+                        ui::say("stockade", &text);
+                    }
+                }
+                Err(_) => kept.forget(),
+            }
+        }
+        let record = self.record.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(record) = record else { return };
         let (state, exit, summary) = match outcome {
             Ok(Outcome::Exited(0)) => (State::Completed, 0, "exit 0".to_owned()),
             Ok(Outcome::Exited(status)) => (State::Failed, *status, format!("exit {status}")),
@@ -100,6 +179,7 @@ impl RunLog {
                 summary,
                 has_run: outcome.is_ok(),
                 denials,
+                held,
                 connections: self.connections.take(),
                 sources: loaded.sources(),
             },

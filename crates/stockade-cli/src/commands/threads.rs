@@ -14,21 +14,23 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use stockade_config::Env;
+use stockade_config::{Env, Request};
 use stockade_threads::ThreadId;
 use stockade_threads::changes::ChangeSet;
 use stockade_threads::draft::{Draft, DraftError, Look};
-use stockade_threads::flags::{Flag, Weight, flags};
-use stockade_threads::record::{Check, Event, Kind, State, Usage};
+use stockade_threads::flags::{Flag, Weight, flags, of_held};
+use stockade_threads::record::{Check, Event, Kind, PathText, State, Usage};
 use stockade_threads::store::{Detail, PhaseSeen, Store, Summary};
+use stockade_threads::wrote::{self, Wrote};
 
+use super::attached::Front;
 use crate::failure::Failure;
 use crate::ui;
 
 pub(crate) use log::{LogArgs, log};
 
 /// A verb that failed, and its usage or configuration that is wrong.
-const FAILED: u8 = 1;
+pub(super) const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
 
 /// Flags of `stockade threads`.
@@ -118,16 +120,26 @@ struct RemoveArgs {
     ids: Vec<String>,
 }
 
+/// What became of one file that is written or taken back.
+#[derive(Debug, Serialize)]
+pub(super) struct File<'a> {
+    #[serde(flatten)]
+    pub(super) path: PathText,
+    pub(super) outcome: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) why: Option<String>,
+}
+
 /// The store, and the folder in which the user stands.
 #[derive(Debug)]
-struct Desk {
+pub(super) struct Desk {
     env: Env,
     store: Store,
     here: PathBuf,
 }
 
 impl Desk {
-    fn open(place: &Place) -> Result<Self, Failure> {
+    pub(super) fn open(place: &Place) -> Result<Self, Failure> {
         let env = Env::snapshot();
         let env = env.map_err(|error| failed("cannot find the current folder", &error))?;
         let folder = place.folder.as_ref().map_or_else(|| env.current.clone(), PathBuf::clone);
@@ -138,11 +150,62 @@ impl Desk {
             Failure::new(text, "set `HOME`").with_status(FAILED)
         })?;
         let store = Store::open(&root).map_err(of_store)?;
+        super::held::settle_lost(&env);
         Ok(Self { env, store, here })
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn here(&self) -> &Path {
+        &self.here
+    }
+
+    /// Paths of the user's, from the root on.
+    pub(super) fn absolute(&self, paths: &[PathBuf]) -> Vec<PathBuf> {
+        paths.iter().map(|path| normalized(&self.here.join(path))).collect()
     }
 
     fn find(&self, name: &str) -> Result<ThreadId, Failure> {
         self.store.find(name, &self.here).map_err(of_store)
+    }
+
+    /// The same for who looks at changes: `last` is a run, too, that has changed something.
+    fn find_changed(&self, name: &str) -> Result<ThreadId, Failure> {
+        if name == "last" {
+            let root = self.store.root();
+            let has_any = |id: &ThreadId| {
+                self.store.folder(id).is_dir() || stockade_threads::undo::has_any(root, id)
+            };
+            let threads = self.store.list(Some(&self.here)).map_err(of_store)?;
+            let ids = threads.iter().filter_map(|summary| summary.id.parse().ok());
+            if let Some(id) = ids.into_iter().find(has_any) {
+                return Ok(id);
+            }
+        }
+        self.find(name)
+    }
+
+    /// What a thread on the user's own files changed, where that is not in its record; `None` where it
+    /// is, and where nothing was kept.
+    fn wrote(&self, id: &ThreadId, with_ignored: bool) -> Result<Option<Wrote>, Failure> {
+        let detail = self.store.detail_at_rest(id).map_err(of_store)?;
+        let is_draft = Draft::open(&self.store.folder(id)).map_err(of_draft)?.is_some();
+        let is_told = detail.changes.is_some() && !with_ignored;
+        let is_over = detail.summary.state.is_final() && !detail.is_discarded;
+        if is_draft || is_told || !is_over || detail.summary.kind == Kind::Cloud {
+            return Ok(None);
+        }
+        let workspace = detail.started.workspace();
+        let request = Request { workspace: Some(workspace.clone()), ..Request::default() };
+        let loaded = stockade_config::load(&self.env, &request)
+            .map_err(|error| Failure::from(error).with_status(MISUSED))?;
+        let hidden: Vec<PathBuf> =
+            loaded.policy.hidden.iter().map(|path| path.as_path().to_owned()).collect();
+        let look =
+            wrote::Look { workspace: &workspace, hidden: &hidden, with_ignored, earlier: None };
+        wrote::now(&self.store, id, look).map_err(|error| Failure::of(&error, FAILED, error.hint()))
     }
 
     fn detail(&self, id: &ThreadId) -> Result<Detail, Failure> {
@@ -161,7 +224,7 @@ impl Desk {
         if with_ignored {
             return self.with_ignored(id);
         }
-        let detail = self.detail(id)?;
+        let detail = self.store.detail_at_rest(id).map_err(of_store)?;
         if let Some(changes) = self.changes(id, &detail)? {
             return Ok(changes);
         }
@@ -245,7 +308,7 @@ fn normalized(path: &Path) -> PathBuf {
 }
 
 /// Runs the verb; the value is the exit status.
-pub(crate) fn run(arguments: &ThreadsArgs) -> Result<u8, Failure> {
+pub(crate) fn run(arguments: &ThreadsArgs, front: Option<Front>) -> Result<u8, Failure> {
     match &arguments.verb {
         None => list(&arguments.list),
         Some(ThreadsVerb::List(arguments)) => list(arguments),
@@ -256,7 +319,7 @@ pub(crate) fn run(arguments: &ThreadsArgs) -> Result<u8, Failure> {
         Some(ThreadsVerb::Branch(arguments)) => branch::run(arguments),
         Some(ThreadsVerb::Pr(arguments)) => pr::run(arguments),
         Some(ThreadsVerb::Discard(arguments)) => discard(arguments),
-        Some(ThreadsVerb::Resume(arguments)) => resume::run(arguments),
+        Some(ThreadsVerb::Resume(arguments)) => resume::run(arguments, front),
         Some(ThreadsVerb::Cancel(arguments)) => cancel(arguments),
         Some(ThreadsVerb::Rm(arguments)) => remove(arguments),
         Some(ThreadsVerb::Other(words)) => {
@@ -320,10 +383,11 @@ fn show(arguments: &ShowArgs) -> Result<u8, Failure> {
     let desk = Desk::open(&arguments.place)?;
     let id = desk.find(&arguments.id)?;
     let detail = desk.detail(&id)?;
-    let flags = match desk.changes(&id, &detail)? {
+    let mut flags = match desk.changes(&id, &detail)? {
         Some(changes) => flags(&changes).map_err(|error| Failure::of(&error, FAILED, None))?,
         None => Vec::new(),
     };
+    flags.extend(of_held(stockade_threads::held::list(desk.store.root(), &id)));
     let Detail { summary, phases, checks, usage, .. } = &detail;
     if arguments.json {
         let shown = Shown { summary, flags: &flags, phases, checks, usage: *usage };
@@ -411,7 +475,7 @@ fn one_line(text: &str) -> String {
     text.replace('\n', "\\n")
 }
 
-fn of_store(error: stockade_threads::store::StoreError) -> Failure {
+pub(super) fn of_store(error: stockade_threads::store::StoreError) -> Failure {
     Failure::from(error).with_status(FAILED)
 }
 
@@ -425,6 +489,6 @@ fn failed(text: &str, error: &io::Error) -> Failure {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn unprinted(error: io::Error) -> Failure {
+pub(super) fn unprinted(error: io::Error) -> Failure {
     failed("cannot write to standard output", &error)
 }

@@ -7,11 +7,14 @@ use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use stockade_agents::Stop;
+use stockade_sandbox::Modes;
 use stockade_threads::record::{CommandStarted, Decision, Event, Message, Phase, PhaseState, Role};
 use stockade_threads::{Live, Watch};
 
+use super::patch::{BOLD, DIM, PLAIN, Part, RED};
 use super::printable;
 use super::status::Status;
 use crate::ui;
@@ -78,6 +81,8 @@ pub(crate) struct Text {
     spoken: Pieces,
     printed: Pieces,
     status: Arc<Status>,
+    /// What a command has set of the terminal that it was lent.
+    lent: Option<Modes>,
 }
 
 impl Text {
@@ -92,7 +97,14 @@ impl Text {
             spoken: Pieces::default(),
             printed: Pieces::default(),
             status: Arc::new(Status::new(is_terminal && !is_quiet && !is_dumb)),
+            lent: None,
         }
+    }
+
+    /// What the task may use up, which is shown beside what it has: tokens, and time in all.
+    pub(crate) fn within(self, tokens: Option<u64>, time: Option<Duration>) -> Self {
+        self.status.within(tokens, time);
+        self
     }
 
     /// What is waited for, for who asks the user in between.
@@ -105,9 +117,7 @@ impl Text {
         if text.is_empty() {
             return;
         }
-        let mut output = std::io::stdout().lock();
-        // Who closed it does not want to read it.
-        drop((output.write_all(text.as_bytes()), output.flush()));
+        write_out(text.as_bytes());
         self.is_fresh = text.ends_with('\n');
     }
 
@@ -123,7 +133,7 @@ impl Text {
             return;
         }
         self.end_line();
-        let (on, off) = if self.is_coloured { (colour, "\u{1b}[0m") } else { ("", "") };
+        let (on, off) = if self.is_coloured { (colour, PLAIN) } else { ("", "") };
         let mut error = std::io::stderr().lock();
         for line in text.lines() {
             writeln!(error, "{on}{line}{off}").ok();
@@ -149,6 +159,10 @@ impl Text {
             self.phase(phase);
         }
         if let Event::CommandFinished(finished) = event {
+            if let Some(modes) = self.lent.take() {
+                // One that was killed has left them as they were.
+                write_out(modes.suspended().as_bytes());
+            }
             let rest = self.printed.finish();
             self.output(&rest);
             self.output(if self.is_fresh { "" } else { "\n" });
@@ -192,6 +206,13 @@ impl Text {
         self.is_fresh = text.ends_with('\n');
     }
 
+    /// What a command with the terminal writes to it.
+    fn draw(&mut self, bytes: &[u8]) {
+        self.lent.get_or_insert_default().see(bytes);
+        write_out(bytes);
+        self.is_fresh = bytes.last().map_or(self.is_fresh, |last| *last == b'\n');
+    }
+
     fn change(&mut self, path: &Path, before: Option<&[u8]>, after: Option<&[u8]>) {
         let verb = match (before, after) {
             (_, None) => "deleted",
@@ -208,12 +229,9 @@ impl Text {
         let diff = similar::TextDiff::from_lines(&before, &after);
         let diff = diff.unified_diff().context_radius(1).to_string();
         let lines: Vec<&str> = diff.lines().collect();
+        let mut part = Part::Hunk;
         for line in lines.iter().take(CHANGE_MAX) {
-            let colour = match line.as_bytes().first() {
-                Some(b'+') => GREEN,
-                Some(b'-') => RED,
-                _ => DIM,
-            };
+            let colour = part.colour(line.as_bytes());
             self.tell(&format!("  {}", printable(line)), colour);
         }
         if let Some(more) = lines.len().checked_sub(CHANGE_MAX).filter(|more| *more > 0) {
@@ -222,10 +240,12 @@ impl Text {
     }
 }
 
-const BOLD: &str = "\u{1b}[1m";
-const DIM: &str = "\u{1b}[2m";
-const RED: &str = "\u{1b}[31m";
-const GREEN: &str = "\u{1b}[32m";
+/// Writes to standard output at once.
+fn write_out(bytes: &[u8]) {
+    let mut output = std::io::stdout().lock();
+    // Who closed it does not want to read it.
+    drop((output.write_all(bytes), output.flush()));
+}
 
 impl Watch for Text {
     fn see(&mut self, live: &Live<'_>) {
@@ -234,7 +254,7 @@ impl Watch for Text {
         // Not while a question is open, and not behind what has no end yet.
         let is_asked =
             matches!(live, Live::Event(Event::Question(_) | Event::ThreadFinished(_), _));
-        if self.is_fresh && !is_asked {
+        if self.is_fresh && !is_asked && self.lent.is_none() {
             self.status.allow();
         }
     }
@@ -255,7 +275,13 @@ impl Text {
             }
             // Of a command that is the whole task: data, as it came.
             Live::Answer(bytes) => drop(ui::bytes(bytes)),
+            Live::Screen(bytes) => self.draw(bytes),
             Live::Note(text) => self.tell(&printable(&format!("stockade: {text}")), DIM),
+            Live::Plan(text) => {
+                for line in text.lines() {
+                    self.tell(&printable(&format!("  {line}")), DIM);
+                }
+            }
             Live::Change { path, before, after } => self.change(path, *before, *after),
             Live::Refused(words) => self.tell(&printable(words), RED),
             Live::Retrying { why, after } => {

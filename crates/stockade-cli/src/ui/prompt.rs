@@ -6,17 +6,23 @@
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};
-use std::sync::{Mutex, TryLockError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{QueueSelector, tcflush};
 use stockade_agents::Stop;
+use stockade_config::Notify;
 use stockade_threads::{Ask, Asked, Reply};
 
 use super::printable;
 
 /// How often the user's wish to stop is looked at.
 const TURN: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// How often it is looked whether a terminal is free.
+const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+/// As much of an action as a notification shows, in characters.
+const CALL_MAX: usize = 100;
 /// The longest answer, in bytes.
 const ANSWER_MAX: usize = 4096;
 
@@ -24,20 +30,109 @@ const ANSWER_MAX: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Prompt {
     stop: Stop,
-    rings: bool,
-    /// Questions of several threads of this process come one after the other.
+    notify: Notify,
+    turns: Arc<Turns>,
+}
+
+/// Whose the terminal is: questions of several threads of this process come one after the other,
+/// and what the user types to the agent is no answer.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
     turn: Mutex<()>,
+    is_talking: AtomicBool,
+    /// Whether keys mean something else for now.
+    is_held: AtomicBool,
+    /// Whether the user has left this process to itself.
+    is_left: AtomicBool,
+    /// Whether a question's answer is being read.
+    is_reading: AtomicBool,
+}
+
+impl Turns {
+    /// Reads no answers before [`Turns::release`], so that the terminal can be read for another
+    /// purpose; returns when nobody does.
+    pub(crate) fn hold(&self) {
+        self.is_held.store(true, Ordering::SeqCst);
+        while self.is_reading.load(Ordering::SeqCst) {
+            poll(&mut [], Some(&MOMENT)).ok();
+        }
+    }
+
+    /// Goes on with the question that is open, if one is.
+    pub(crate) fn release(&self) {
+        self.is_held.store(false, Ordering::SeqCst);
+    }
+
+    /// Nobody is at the terminal any more who could answer.
+    pub(crate) fn leave(&self) {
+        self.is_left.store(true, Ordering::SeqCst);
+        self.release();
+    }
+
+    /// Waits while keys mean something else; false when nobody is there afterwards.
+    pub(crate) fn waits_to_be_free(&self) -> bool {
+        while self.is_held.load(Ordering::SeqCst) {
+            poll(&mut [], Some(&TURN)).ok();
+        }
+        !self.is_left.load(Ordering::SeqCst)
+    }
+
+    /// Whether an answer is not waited for any more. While keys mean something else it waits here,
+    /// and says afterwards what is waited for.
+    fn is_given_up(&self, is_over: &dyn Fn() -> bool) -> bool {
+        while !is_over() {
+            // First told, then looked: whoever holds does it the other way round.
+            let was_reading = self.is_reading.swap(true, Ordering::SeqCst);
+            if self.is_free() {
+                if !was_reading {
+                    write!(std::io::stderr(), "  no> ").ok();
+                }
+                return false;
+            }
+            self.is_reading.store(false, Ordering::SeqCst);
+            poll(&mut [], Some(&TURN)).ok();
+        }
+        true
+    }
+
+    fn is_free(&self) -> bool {
+        !self.is_held.load(Ordering::SeqCst) && !self.is_left.load(Ordering::SeqCst)
+    }
+
+    /// Has the terminal for what the user says: no question is put before the value is dropped.
+    fn talk(&self) -> Talking<'_> {
+        // A question that is open comes first.
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_talking.store(true, Ordering::Relaxed);
+        Talking { is_talking: &self.is_talking, _turn: turn }
+    }
+}
+
+struct Talking<'a> {
+    is_talking: &'a AtomicBool,
+    _turn: MutexGuard<'a, ()>,
+}
+
+impl Drop for Talking<'_> {
+    fn drop(&mut self) {
+        self.is_talking.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Prompt {
     /// A prompt that is given up when `stop` is requested.
     pub(crate) fn new(stop: Stop) -> Self {
-        Self { stop, rings: false, turn: Mutex::default() }
+        Self { stop, notify: Notify::Off, turns: Arc::default() }
     }
 
-    /// The same that rings when it waits.
-    pub(crate) fn ringing(self, rings: bool) -> Self {
-        Self { rings, ..self }
+    /// Whose the terminal is.
+    pub(crate) fn turns(&self) -> Arc<Turns> {
+        Arc::clone(&self.turns)
+    }
+
+    /// The same that calls when it waits.
+    pub(crate) fn calling(self, notify: Notify) -> Self {
+        Self { notify, ..self }
     }
 
     /// One line, or a reply that came from elsewhere; `None` at the end of the input, or when the
@@ -48,19 +143,21 @@ impl Prompt {
         elsewhere: &dyn Fn() -> Option<Reply>,
     ) -> Option<Result<String, Reply>> {
         let came = RefCell::new(None);
-        let is_given_up = || {
+        let is_over = || {
             if !self.stop.is_requested() {
                 came.replace(elsewhere());
             }
             self.stop.is_requested() || came.borrow().is_some()
         };
+        let is_given_up = || self.turns.is_given_up(&is_over);
         let text = line(terminal, &is_given_up);
+        self.turns.is_reading.store(false, Ordering::SeqCst);
         came.into_inner().map(Err).or(text.map(Ok))
     }
 }
 
 /// One line; `None` at the end of the input, or when it is given up.
-fn line(terminal: &File, is_given_up: &dyn Fn() -> bool) -> Option<String> {
+pub(super) fn line(terminal: &File, is_given_up: &dyn Fn() -> bool) -> Option<String> {
     let mut answer = Vec::new();
     while !answer.ends_with(b"\n") && answer.len() < ANSWER_MAX {
         if is_given_up() {
@@ -81,7 +178,7 @@ fn line(terminal: &File, is_given_up: &dyn Fn() -> bool) -> Option<String> {
 }
 
 /// The controlling terminal, where standard error is shown on one.
-fn terminal() -> Option<File> {
+pub(crate) fn terminal() -> Option<File> {
     let terminal = File::options().read(true).write(true).open("/dev/tty");
     terminal.ok().filter(|_| std::io::stderr().is_terminal())
 }
@@ -90,17 +187,19 @@ fn terminal() -> Option<File> {
 #[derive(Debug)]
 pub(crate) struct Line {
     terminal: File,
+    turns: Arc<Turns>,
 }
 
 impl Line {
     /// A line of the controlling terminal, when standard error is shown on one.
-    pub(crate) fn open() -> Option<Self> {
-        terminal().map(|terminal| Self { terminal })
+    pub(crate) fn open(turns: Arc<Turns>) -> Option<Self> {
+        terminal().map(|terminal| Self { terminal, turns })
     }
 
     /// Waits for a line that says something, and looks meanwhile whether to go on waiting. `None`
     /// at the end of the input (Ctrl-D), or when it is over.
     pub(crate) fn read(&self, look: &dyn Fn() -> Look) -> Option<String> {
+        let _talking = self.turns.talk();
         let seen = Cell::new(Look::Wait);
         let is_given_up = || {
             seen.set(look());
@@ -135,24 +234,50 @@ pub(crate) enum Look {
     Over,
 }
 
+/// What makes the terminal call the user to a question about `action`: hostile words.
+pub(super) fn call(notify: Notify, action: &str) -> String {
+    match notify {
+        Notify::Off => String::new(),
+        Notify::Bell => "\u{7}".to_owned(),
+        Notify::Desktop => {
+            let line = printable(action.lines().next().unwrap_or_default());
+            let short: String = line.chars().take(CALL_MAX).collect();
+            format!("\u{1b}]9;stockade asks: {short}\u{7}")
+        }
+    }
+}
+
+/// Waits until no other question is on the terminal; the reply, if this one is answered elsewhere
+/// meanwhile.
+pub(super) fn turn<'a>(
+    turn: &'a Mutex<()>,
+    elsewhere: &dyn Fn() -> Option<Reply>,
+) -> Result<MutexGuard<'a, ()>, Reply> {
+    loop {
+        match turn.try_lock() {
+            Ok(turn) => return Ok(turn),
+            Err(TryLockError::Poisoned(turn)) => return Ok(turn.into_inner()),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if let Some(reply) = elsewhere() {
+            return Err(reply);
+        }
+        poll(&mut [], Some(&TURN)).ok();
+    }
+}
+
 impl Ask for Prompt {
     fn is_present(&self) -> bool {
-        terminal().is_some()
+        !self.turns.is_talking.load(Ordering::Relaxed)
+            && !self.turns.is_left.load(Ordering::SeqCst)
+            && terminal().is_some()
     }
 
     fn ask(&self, question: &Asked, elsewhere: &dyn Fn() -> Option<Reply>) -> Reply {
         let Some(terminal) = terminal() else { return Reply::Nobody };
-        let _turn = loop {
-            match self.turn.try_lock() {
-                Ok(turn) => break turn,
-                Err(TryLockError::Poisoned(turn)) => break turn.into_inner(),
-                Err(TryLockError::WouldBlock) => {}
-            }
-            // Another question is on the terminal; this one can be answered elsewhere.
-            if let Some(reply) = elsewhere() {
-                return reply;
-            }
-            poll(&mut [], Some(&TURN)).ok();
+        let _turn = match turn(&self.turns.turn, elsewhere) {
+            Ok(turn) => turn,
+            Err(reply) => return reply,
         };
         // Before it is shown: what is typed from then on is the answer.
         tcflush(&terminal, QueueSelector::IFlush).ok();
@@ -170,8 +295,7 @@ impl Ask for Prompt {
             };
             writeln!(error, "  [t{number}] `{shown} …` for this thread{project}").ok();
         }
-        let bell = if self.rings { "\u{7}" } else { "" };
-        write!(error, "{bell}  no> ").ok();
+        write!(error, "{}", call(self.notify, &question.action)).ok();
         error.flush().ok();
         drop(error);
         match self.line(&terminal, elsewhere) {
@@ -194,7 +318,7 @@ impl Ask for Prompt {
 
 /// Anything that is no clear yes is a no, and told to the agent. `t2` takes the second of the
 /// beginnings, `t WORDS` and `p WORDS` one that is typed; a command that is asked about begins so.
-fn reply(answer: &str, question: &Asked) -> Reply {
+pub(super) fn reply(answer: &str, question: &Asked) -> Reply {
     let (kind, rest) = answer.split_at(answer.chars().next().map_or(0, char::len_utf8));
     let wanted = rest.trim();
     let numbered = wanted.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
@@ -228,6 +352,17 @@ fn typed(line: &str, prefixes: &[Vec<String>]) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_draws_nothing_but_itself() {
+        assert_eq!(call(Notify::Off, "x"), "");
+        assert_eq!(call(Notify::Bell, "x"), "\u{7}");
+        let hostile = format!("write /a\u{7}\u{1b}[2J\u{9c}{}\nmore", "b".repeat(999));
+        let called = call(Notify::Desktop, &hostile);
+        let inner = called.strip_prefix("\u{1b}]9;").unwrap().strip_suffix('\u{7}').unwrap();
+        assert!(inner.starts_with("stockade asks: write /a"), "{inner}");
+        assert!(!inner.contains(char::is_control) && inner.len() < 200, "{inner}");
+    }
 
     #[test]
     fn what_is_no_clear_yes_is_a_no() {

@@ -24,10 +24,14 @@ pub(crate) struct Status {
 struct Line {
     since: Instant,
     turn: Option<(u32, u32)>,
+    max_tokens: Option<u64>,
+    max_time: Option<Duration>,
     read: u64,
     written: u64,
     /// Whether anything is being waited for, and nothing else is on its line.
     may_show: bool,
+    /// How many questions of another kind are open.
+    held: u8,
     is_shown: bool,
     is_over: bool,
 }
@@ -38,9 +42,12 @@ impl Status {
         let line = Line {
             since: Instant::now(),
             turn: None,
+            max_tokens: None,
+            max_time: None,
             read: 0,
             written: 0,
             may_show: false,
+            held: 0,
             is_shown: false,
             is_over: false,
         };
@@ -55,6 +62,12 @@ impl Status {
 
     fn line(&self) -> MutexGuard<'_, Line> {
         self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a turn may use up.
+    pub(crate) fn within(&self, tokens: Option<u64>, time: Option<Duration>) {
+        let mut line = self.line();
+        (line.max_tokens, line.max_time) = (tokens, time);
     }
 
     /// A turn of the user's begins: time and tokens count from here.
@@ -91,6 +104,13 @@ impl Status {
         }
     }
 
+    /// No line as long as the user is asked something else.
+    pub(crate) fn hold(&self, is_held: bool) {
+        let mut line = self.line();
+        line.held = if is_held { line.held.saturating_add(1) } else { line.held.saturating_sub(1) };
+        line.take_back();
+    }
+
     /// Time and tokens since the turn began.
     pub(crate) fn sum(&self) -> String {
         let line = self.line();
@@ -121,8 +141,10 @@ impl Line {
     fn text(&self) -> String {
         let turn =
             self.turn.map_or_else(String::new, |(turn, max)| format!(" · turn {turn}/{max}"));
+        let of = |most: Option<String>| most.map_or_else(String::new, |most| format!("/{most}"));
         let tokens = grouped(self.read.saturating_add(self.written));
-        format!("· {}{turn} · {tokens} tokens", words(self.since.elapsed()))
+        let (time, most) = (words(self.since.elapsed()), of(self.max_time.map(words)));
+        format!("· {time}{most}{turn} · {tokens}{} tokens", of(self.max_tokens.map(grouped)))
     }
 }
 
@@ -132,7 +154,7 @@ fn draw((line, wake): &(Mutex<Line>, Condvar)) {
         if line.may_show {
             let waited = wake.wait_timeout(line, TURN).unwrap_or_else(PoisonError::into_inner);
             line = waited.0;
-            if waited.1.timed_out() && line.may_show && !line.is_over {
+            if waited.1.timed_out() && line.may_show && line.held == 0 && !line.is_over {
                 let mut error = std::io::stderr().lock();
                 drop((write!(error, "{GONE}{}", line.text()), error.flush()));
                 line.is_shown = true;
@@ -168,6 +190,17 @@ fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_line_says_what_is_used_and_of_how_much() {
+        let status = Status::new(false);
+        status.asking(2, 50);
+        status.used(1_000, 234);
+        assert!(status.line().text().ends_with(" s · turn 2/50 · 1,234 tokens"));
+        status.within(Some(200_000), Some(Duration::from_mins(10)));
+        let text = status.line().text();
+        assert!(text.ends_with(" s/10 min 0 s · turn 2/50 · 1,234/200,000 tokens"), "{text}");
+    }
 
     #[test]
     fn numbers_and_times_are_for_people() {

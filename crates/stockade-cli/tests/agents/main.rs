@@ -44,9 +44,7 @@ impl Place {
         place.host("git", &["add", "-A"]);
         place.host("git", &["commit", "-q", "-m", "start"]);
         fs::set_permissions(place.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let owner = format!("{uid}:{uid}");
-        let status = Command::new("chown").args(["-R", &owner]).arg(place.folder.path()).status();
-        assert!(status.unwrap().success());
+        place.give(place.folder.path());
         place
     }
 
@@ -112,9 +110,25 @@ impl Place {
     /// Back to the start.
     fn undo_by_hand(&self) {
         self.host("git", &["reset", "--quiet", "--hard", "HEAD~1"]);
+        self.give(&self.work());
+    }
+
+    /// Makes what is at `path` its user's; of links the links, which lead to the agents' own files.
+    fn give(&self, path: &Path) {
+        if fs::metadata("/proc/self").unwrap().uid() == self.uid {
+            return;
+        }
         let owner = format!("{0}:{0}", self.uid);
-        let status = Command::new("chown").args(["-R", &owner]).arg(self.work()).status();
+        let status = Command::new("chown").args(["-Rh", &owner]).arg(path).status();
         assert!(status.unwrap().success());
+    }
+
+    /// What the agent is told by a file in its user's home.
+    fn configure(&self, name: &str, text: &str) {
+        let path = self.home().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        self.give(&self.home());
     }
 
     /// Another model server in the configuration at `path`.
@@ -200,7 +214,7 @@ fn codex_repairs_a_project() {
             model.port()
         );
         fs::write(state.join("config.toml"), settings).unwrap();
-        Command::new("chown").arg("-R").arg(format!("{uid}:{uid}")).arg(&state).status().unwrap();
+        place.give(&state);
         let key = [("OPENAI_API_KEY", "sk-fake".to_owned())];
         let command = [
             codex.to_str().unwrap(),
@@ -239,5 +253,59 @@ fn claude_repairs_a_project() {
         let variables = [variables[0].clone(), url];
         let output = place.thread(model.port(), &variables, ("claude", &claude));
         place.judge("claude as a thread", &output);
+    }
+}
+
+#[test]
+fn gemini_repairs_a_project() {
+    let Some(gemini) = agent("gemini") else { return };
+    for uid in users() {
+        let place = Place::new(uid);
+        let settings = r#"{"security": {"auth": {"selectedType": "gemini-api-key"}}}"#;
+        place.configure(".gemini/settings.json", settings);
+        let variables = |model: &FakeModel| {
+            let url = format!("http://127.0.0.1:{}", model.port());
+            [("GEMINI_API_KEY", "sk-fake".to_owned()), ("GOOGLE_GEMINI_BASE_URL", url)]
+        };
+        let model = FakeModel::start(script()).unwrap();
+        let command = [gemini.to_str().unwrap(), "-m", "fake-1", "-p", "Fix the test."];
+        let output = place.stockade(model.port(), &variables(&model), &command);
+        place.judge("gemini", &output);
+        place.undo_by_hand();
+        let model = FakeModel::start(script()).unwrap();
+        let output = place.thread(model.port(), &variables(&model), ("gemini", &gemini));
+        place.judge("gemini as a thread", &output);
+    }
+}
+
+#[test]
+fn opencode_repairs_a_project() {
+    let Some(opencode) = agent("opencode") else { return };
+    for uid in users() {
+        let place = Place::new(uid);
+        let configure = |model: &FakeModel| {
+            let provider = serde_json::json!({
+                "npm": "@ai-sdk/openai-compatible",
+                "name": "fake",
+                "options": {
+                    "baseURL": format!("http://127.0.0.1:{}/v1", model.port()),
+                    "apiKey": "sk-fake",
+                },
+                "models": {"fake-1": {"name": "fake-1"}},
+            });
+            let settings =
+                serde_json::json!({"provider": {"fake": provider}, "model": "fake/fake-1"});
+            place.configure(".config/opencode/opencode.json", &settings.to_string());
+        };
+        let model = FakeModel::start(script()).unwrap();
+        configure(&model);
+        let command = [opencode.to_str().unwrap(), "run", "Fix the test."];
+        let output = place.stockade(model.port(), &[], &command);
+        place.judge("opencode", &output);
+        place.undo_by_hand();
+        let model = FakeModel::start(script()).unwrap();
+        configure(&model);
+        let output = place.thread(model.port(), &[], ("opencode", &opencode));
+        place.judge("opencode as a thread", &output);
     }
 }

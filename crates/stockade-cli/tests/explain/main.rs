@@ -270,6 +270,10 @@ fn the_answer_names_the_line_and_scripts_read_it() {
     assert!(said.contains("(--sandbox)"), "{said}");
     let (status, said) = ask(&["connect", "localhost:8080", "--allow-host", "localhost:8080"]);
     assert_eq!(status, 0, "{said}");
+    let rule = "network.rules=[{host='a.org',methods=['GET']}]";
+    let (status, said) = ask(&["connect", "a.org", "--allow-host", "a.org", "-c", rule]);
+    assert_eq!(status, 0, "{said}");
+    assert!(said.contains("; it may be asked GET of any path (-c:1)"), "{said}");
     let (status, said) = ask(&["connect", "example.org:443", "--json"]);
     assert_eq!(status, 4, "{said}");
     assert!(

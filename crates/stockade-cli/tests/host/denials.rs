@@ -1,13 +1,14 @@
 //! What is refused is told: to the programs inside, in the record, and to nobody's script.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use stockade_testkit::again_as_ordinary_user;
 
-use super::{Home, text};
+use super::{Home, also_as_ordinary_user, text};
 
 fn denials(home: &Home) -> Vec<Value> {
     let log = Command::new(env!("CARGO_BIN_EXE_stockade"))
@@ -94,7 +95,22 @@ fn as_this_user() {
     assert!(text(&output).contains("list=\n"), "{}", text(&output));
     assert_eq!(denials(&home), Vec::<Value>::new());
     let reading = ["-s".as_ref(), "read-only".as_ref()];
-    let output = home.run(&reading, "echo list=$STOCKADE_DENIALS");
+    let script = "echo x > /tmp/free; mkdir src/made; echo x > ../outside/file; \
+                  cat /tmp/free $STOCKADE_DENIALS";
+    let output = home.run(&reading, script);
+    let shown = text(&output);
+    assert!(shown.contains("\nx\n") && shown.contains("writable here: /"), "{shown}");
+    assert!(shown.contains("--sandbox workspace-write") && !shown.contains("--add-dir"), "{shown}");
+    let told: Vec<_> = denials(&home)
+        .iter()
+        .map(|denial| {
+            let target = denial["target"].as_str().unwrap().rsplit_once('/').unwrap().1;
+            format!("{} {target}", denial["op"].as_str().unwrap())
+        })
+        .collect();
+    assert_eq!(told, ["create made", "write file"]);
+    let free = ["-s".as_ref(), "danger-full-access".as_ref()];
+    let output = home.run(&free, "echo list=$STOCKADE_DENIALS");
     assert!(text(&output).contains("list=\n"), "none is named that is not kept: {}", text(&output));
 }
 
@@ -105,12 +121,64 @@ fn what_is_refused_is_told_inside_and_in_the_record() {
 
 #[test]
 fn the_same_for_an_ordinary_user() {
-    if !rustix::process::geteuid().is_root() {
-        return;
+    also_as_ordinary_user("denials::as_this_user");
+}
+
+/// A socket that somebody outside binds while the run goes on.
+#[test]
+fn a_program_or_a_socket_that_is_refused_is_in_the_list_and_in_the_record() {
+    let home = Home::new();
+    fs::create_dir_all(home.path(".config/stockade")).unwrap();
+    let rule = "[[rules]]\nprefix = 'docker'\nallow = false\nreason = 'not here'\n";
+    fs::write(home.path(".config/stockade/config.toml"), rule).unwrap();
+    fs::write(home.path("work/docker"), "#!/bin/sh\necho ran\n").unwrap();
+    fs::set_permissions(home.path("work/docker"), fs::Permissions::from_mode(0o755)).unwrap();
+    let script = r#"
+import json, os, socket, subprocess, time
+print("ready", flush=True)
+while not os.path.exists("../outside/socket"):
+    time.sleep(0.01)
+for kind, name in ((socket.SOCK_STREAM, "connect"), (socket.SOCK_DGRAM, "sendto")):
+    try:
+        peer = socket.socket(socket.AF_UNIX, kind)
+        getattr(peer, name)(*([b"x"] if name == "sendto" else []), "../outside/socket")
+    except PermissionError:
+        continue
+    raise SystemExit("reached")
+subprocess.run(["sh", "-c", "./docker ps; ./docker ps"], stderr=subprocess.DEVNULL)
+print(open(os.environ["STOCKADE_DENIALS"]).read())
+"#;
+    let mut command = home.command();
+    command.args(["--", "python3", "-c", script]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+    let _listener = UnixListener::bind(home.path("outside/socket")).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = text(&output);
+    assert!(output.status.success() && !said.contains("ran"), "{said}");
+    let listed: Vec<Value> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let recorded = denials(&home);
+    for all in [&listed, &recorded] {
+        let all: Vec<_> = all
+            .iter()
+            .map(|denial| {
+                let target = denial["target"].as_str().unwrap();
+                let by = denial["decided_by"].as_str().unwrap();
+                (denial["op"].as_str().unwrap(), target.rsplit('/').next().unwrap(), by)
+            })
+            .collect();
+        assert_eq!(all.len(), 2, "{all:?}");
+        assert_eq!(all[0], ("connect", "socket", "no program inside has bound this socket"));
+        assert!(all[1].0 == "execute" && all[1].1 == "docker", "{all:?}");
+        assert!(
+            all[1].2.contains("rule \"docker\" (") && all[1].2.ends_with("not here"),
+            "{all:?}"
+        );
     }
-    let homes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/homes");
-    let output = again_as_ordinary_user(&homes, "denials::as_this_user").unwrap();
-    assert!(output.status.success() && text(&output).contains("1 passed"), "{}", text(&output));
 }
 
 #[test]

@@ -313,3 +313,123 @@ fn links_in_a_draft_are_not_followed() {
     assert!(text(&output).contains("held      tree"), "{}", text(&output));
     assert_eq!(fs::read_to_string(home.path("outside/file")).unwrap(), "original\n");
 }
+
+/// Folders that were there before get other names by the call for that, and not only by `mv`.
+const RENAMES: &str = r"set -e
+    mkdir -p nested/deep/er nested/none; echo x > nested/deep/er/x; ln -s ../x nested/deep/link; chmod 750 nested/deep
+    mkdir -p taken/full there; echo t > taken/full/t; echo v > there/v; git add -A; git commit -qm more
+";
+const RENAMING: &str = r#"set -e
+    python3 -c '
+import errno, os
+def fails(number, *names):
+    try: os.rename(*names)
+    except OSError as error: assert error.errno == number, (names, error)
+    else: raise SystemExit("%s worked" % (names,))
+held = open("nested/deep/er/x", "a")
+os.rename("nested", "other")
+held.write("held\n"); held.close()
+os.rename("other/deep", "deep")
+os.mkdir("empty"); os.rename("there", "empty")
+fails(errno.ENOTEMPTY, "tree", "taken"); fails(errno.EINVAL, "tree", "tree/a/inner")
+fails(errno.ENOTDIR, "tree", "file"); fails(errno.ENOENT, "lost", "found")
+assert sorted(os.listdir("tree")) == ["a", "c"] and oct(os.stat("deep").st_mode)[-3:] == "750"
+os.rename("opaque", "gone-and-back"); os.rename("gone-and-back", "opaque")
+'
+    git mv tree moved; git mv taken/full taken/half; test ! -e tree; test "$(cat moved/a/b)" = b
+    git commit -qm moved; test -z "$(git status --porcelain -- moved taken)"
+"#;
+
+#[test]
+fn folders_are_renamed_in_a_draft() {
+    let (home, direct) = (project(), project());
+    for place in [&home, &direct] {
+        let mut made = Command::new("sh");
+        made.args(["-c", RENAMES]).current_dir(place.path("work"));
+        assert!(made.status().unwrap().success());
+    }
+    let before = modes(&home.path("work"));
+    printed(&direct.run(&[], RENAMING));
+    printed(&home.draft(RENAMING));
+    assert_eq!(modes(&home.path("work")), before, "the user's files");
+    let diff = printed(&home.threads(&["diff"]));
+    assert!(diff.contains("rename from tree/a/b\nrename to moved/a/b\n"), "{diff}");
+    let said = text(&home.threads(&["apply"]));
+    assert_eq!(modes(&home.path("work")), modes(&direct.path("work")), "{said}");
+    assert!(!said.contains(".stockade-rename"), "{said}");
+}
+
+/// Every name but those of the repository with its whole mode, a link's aside.
+fn modes(root: &Path) -> BTreeMap<PathBuf, u32> {
+    let names = tree(root).into_keys().filter(|name| !name.starts_with(".git"));
+    let mode = |name: &Path| fs::symlink_metadata(root.join(name)).unwrap();
+    names.map(|name| (name.clone(), mode(&name).mode())).collect()
+}
+
+/// What no patch has.
+const FOLDERS: &str = r"set -e
+    mkdir -p hollow/inner hollow/gone; mkdir -m 711 shy; echo s > shy/s; chmod 600 same; echo c > changed; chmod 640 changed
+    rmdir vacant/one; rm folder/x; chmod 700 opaque; (umask 077; echo k > key); rm -r tree; mkdir -m 755 tree
+    rmdir hollow/gone; mkdir build/ignored; chmod 700 build; rm -r swap; echo s > swap; rm file; mkdir file; chmod g+s mode
+";
+
+#[test]
+fn folders_and_modes_of_a_draft_are_told_and_applied() {
+    let (home, direct) = (project(), project());
+    for place in [&home, &direct] {
+        fs::create_dir_all(place.path("work/vacant/one")).unwrap();
+        fs::create_dir_all(place.path("work/swap")).unwrap();
+    }
+    let before = modes(&home.path("work"));
+    printed(&direct.run(&[], FOLDERS));
+    printed(&home.draft(FOLDERS));
+    assert_eq!(modes(&home.path("work")), before, "the user's files");
+    let said = text(&home.threads(&["diff"]));
+    for line in [
+        "in no patch: `hollow/inner`, a new folder, 0755",
+        "in no patch: `vacant/one`, an empty folder that is gone",
+        "in no patch: `opaque`, a folder's mode, 0755 to 0700",
+        "in no patch: `folder`, a folder that is empty now",
+        "in no patch: `key`, its mode, 0600",
+        "in no patch: `same`, its mode, 0644 to 0600",
+    ] {
+        assert!(said.contains(line), "{line} in {said}");
+    }
+    assert!(!said.contains("build"), "ignored: {said}");
+    let files = printed(&home.threads(&["diff", "--json"]));
+    let files: Vec<serde_json::Value> = serde_json::from_str(&files).unwrap();
+    let file = |path: &str| files.iter().find(|file| file["path"] == path).unwrap();
+    assert_eq!(file("same")["new_mode"], "0600");
+    assert_eq!((&file("shy")["folder"], &file("shy")["kind"]), (&true.into(), &"created".into()));
+    assert!(printed(&home.threads(&["diff", "--stat"])).contains(" shy"));
+    // A part of it alone.
+    printed(&home.threads(&["apply", "last", "opaque", "hollow"]));
+    assert!(home.path("work/hollow/inner").is_dir() && home.path("work/vacant/one").is_dir());
+    let applied = home.threads(&["apply"]);
+    let said = text(&applied);
+    assert_eq!(applied.status.code(), Some(1), "{said}");
+    assert!(said.contains("refused   mode: a set-id bit is yours to set"), "{said}");
+    let mut wanted = modes(&direct.path("work"));
+    *wanted.get_mut(Path::new("mode")).unwrap() &= !0o2000;
+    let of_build =
+        |modes: &mut BTreeMap<PathBuf, u32>| modes.retain(|name, _| !name.starts_with("build"));
+    let mut after = modes(&home.path("work"));
+    of_build(&mut wanted);
+    of_build(&mut after);
+    assert_eq!(after, wanted, "{said}");
+    let again =
+        text(&home.threads(&["apply", "last", "same", "opaque", "folder", "hollow", "vacant"]));
+    assert!(again.contains("nothing to apply"), "{again}");
+    // What the user has set since is theirs.
+    let other = project();
+    printed(&other.draft("chmod 600 same; chmod 700 opaque; mkdir new"));
+    for (name, mode) in [("same", 0o640), ("opaque", 0o711)] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(other.path("work").join(name), mode).unwrap();
+    }
+    let said = text(&other.threads(&["apply"]));
+    for line in ["conflict  same: its mode was changed here", "conflict  opaque:", "applied   new"]
+    {
+        assert!(said.contains(line), "{line} in {said}");
+    }
+}

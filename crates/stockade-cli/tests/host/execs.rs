@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Output;
 
-use super::{Home, text};
+use super::{Home, also_as_ordinary_user, text};
 
 /// The example of the README, but for the roots.
 const RULES: &str = r#"
@@ -31,7 +31,7 @@ reason = "it opens the whole machine"
 
 const STANDING: &str = "echo \"ran $*\"";
 
-fn program(path: &Path, script: &str) {
+pub(crate) fn program(path: &Path, script: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -124,6 +124,25 @@ fn a_shell_exits_126_and_what_was_typed_is_held_too() {
 }
 
 #[test]
+fn a_rule_that_decided_in_a_run_is_counted_and_told() {
+    let home = home(RULES);
+    let hits = || {
+        let mut command = home.command_of("rules");
+        let output = command.args(["list", "--json"]).output().unwrap();
+        let rules: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let hits = |prefix: &str| {
+            rules.iter().find(|rule| rule["prefix"] == prefix).unwrap()["hits"].as_u64().unwrap()
+        };
+        ["docker", "cargo fetch", "npm test"].map(hits)
+    };
+    assert_eq!(hits(), [0, 0, 0]);
+    run(&home, &[], &["sh", "-c", "docker ps; docker ps; cargo build; npm test"]);
+    assert_eq!(hits(), [1, 0, 0], "once a run for each program that was refused");
+    run(&home, &["--draft"], &["sh", "-c", "docker ps; cargo fetch"]);
+    assert_eq!(hits(), [2, 1, 0]);
+}
+
+#[test]
 fn what_only_mentions_a_denied_program_runs() {
     let home = home(RULES);
     fs::write(home.path("work/docker.txt"), "docker\n").unwrap();
@@ -182,14 +201,40 @@ fn a_program_under_many_names_is_held_by_the_denied_name_alone() {
 }
 
 #[test]
-fn without_a_boundary_such_a_rule_stops_the_start() {
-    let home = home(RULES);
+#[ignore = "run by the other tests, as each user"]
+fn without_a_boundary_as_this_user() {
     let options = ["--sandbox", "danger-full-access"];
-    let output = run(&home, &options, &["touch", "src/ran"]);
+    let (free, home) = (home(""), home(RULES));
+    let script = "docker ps; docker ps; echo first $?; ./up; echo second $?; cargo fetch; \
+                  echo third $?; npm test; echo out > ../outside/new; (sleep 300 &)";
+    for home in [&free, &home] {
+        program(&home.path("work/up"), "env docker up");
+    }
+    let control = text(&run(&free, &options, &["sh", "-c", script]));
+    assert!(control.contains("ran ps\nran ps\nfirst 0\nran up\nsecond 0"), "{control}");
+    assert!(!control.contains("set-uid"), "nothing is judged, nothing is lost: {control}");
+    let output = run(&home, &options, &["sh", "-c", script]);
     let shown = text(&output);
-    assert_eq!(output.status.code(), Some(125), "{shown}");
-    assert!(shown.contains("not yet") && shown.contains("config.toml:9"), "{shown}");
-    assert!(!home.path("work/src/ran").exists());
+    assert!(output.status.success(), "{shown}");
+    for words in ["first 126", "second 126", "third 126", "ran test", "denies this command"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    assert!(shown.contains("nobody can be asked here: fetches") && shown.contains("set-uid"));
+    assert!(!shown.contains("ran ps") && !shown.contains("ran up"), "{shown}");
+    assert!(home.path("outside/new").exists(), "there is no boundary");
+    // What was typed is held, and nothing of it has run.
+    let output = run(&home, &options, &["docker", "ps"]);
+    assert_eq!(output.status.code(), Some(126), "{}", text(&output));
+    let log = home.command_of("log").arg("--json").output().unwrap();
+    let log = String::from_utf8(log.stdout).unwrap();
+    assert!(log.contains("\"op\":\"execute\"") && log.contains("thread.finished"), "{log}");
+}
+
+/// Threat model, C5: without a boundary rules, record and reaping stay.
+#[test]
+fn without_a_boundary_such_rules_hold_all_the_same() {
+    without_a_boundary_as_this_user();
+    also_as_ordinary_user("execs::without_a_boundary_as_this_user");
 }
 
 #[test]

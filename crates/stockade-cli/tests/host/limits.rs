@@ -51,3 +51,38 @@ fn runtimes_that_reserve_much_start_under_the_default_limits() {
         }
     }
 }
+
+/// PID 1 starts the threads that answer trapped calls when there is one to answer. Where none can be
+/// started, that call fails as a fork would, and the run goes on.
+#[test]
+fn who_answers_is_there_when_somebody_asks_and_there_is_room() {
+    const ASKS: &str = r#"
+import errno, os, time
+threads = lambda: len(os.listdir("/proc/1/task"))
+before, children = threads(), []
+try:
+    while True:
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        children.append(child)
+except BlockingIOError:
+    pass
+try:
+    first = open("first", "w") and "written"
+except OSError as error:
+    first = errno.errorcode[error.errno]
+for child in children:
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+open("second", "w").close()
+print(before, "thread,", first, "when full, more than one after:", threads() > 1)
+"#;
+    let home = Home::new();
+    let option = ["-c", "limits.processes=310"].map(OsStr::new);
+    let output = home.run(&option, &format!("exec python3 -Bc '{ASKS}'"));
+    let said = text(&output);
+    assert!(said.contains("1 thread, EAGAIN when full, more than one after: True"), "{said}");
+    assert!(home.path("work/second").exists() && !home.path("work/first").exists(), "{said}");
+}

@@ -2,22 +2,44 @@
 //! killed at any moment; and what becomes of roots of every shape.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod asking;
 mod denials;
 mod doctor;
 mod draft;
+mod events;
 mod execs;
+mod held;
 mod leftovers;
 mod limits;
 mod network;
+mod package;
 mod recipes;
 mod record;
 mod roots;
 mod second;
+mod undo;
+mod written;
+mod wrote;
 
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+use stockade_testkit::again_as_ordinary_user;
+
+/// Where homes are made: outside the private temporary folders.
+fn homes() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/homes")
+}
+
+/// Runs the test `name` once more as an ordinary user, where this one is root.
+fn also_as_ordinary_user(name: &str) {
+    if rustix::process::geteuid().is_root() {
+        let output = again_as_ordinary_user(&homes(), name).unwrap();
+        assert!(output.status.success() && text(&output).contains("1 passed"), "{}", text(&output));
+    }
+}
 
 /// A home with a project in it, outside the private temporary folders.
 struct Home {
@@ -26,7 +48,7 @@ struct Home {
 
 impl Home {
     fn new() -> Self {
-        let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/homes");
+        let base = homes();
         fs::create_dir_all(&base).unwrap();
         let folder = tempfile::tempdir_in(base.canonicalize().unwrap()).unwrap();
         for name in ["work/src", "work/tests", "work/.vscode", ".ssh", "outside"] {
@@ -46,9 +68,13 @@ impl Home {
     }
 
     fn command(&self) -> Command {
+        self.command_of("run")
+    }
+
+    fn command_of(&self, verb: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));
         command
-            .arg("run")
+            .arg(verb)
             .current_dir(self.path("work"))
             .env_clear()
             .env("HOME", self.folder.path())

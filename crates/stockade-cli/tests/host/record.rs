@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{Home, text};
 
@@ -38,6 +40,28 @@ fn a_run_is_recorded_and_nothing_of_it_is_seen_inside() {
     assert!(verified.status.success(), "{}", text(&verified));
     let list = text(&stockade(&home, &["threads", "list", "--json"]));
     assert_eq!(list.matches(r#""kind":"run""#).count(), 2, "{list}");
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "looks now and then for what another process writes")]
+fn the_policy_of_a_run_is_recorded_while_it_runs() {
+    let home = Home::new();
+    let mut command = home.command();
+    let script = "while [ ! -e seen ]; do sleep 0.02; done";
+    let mut run = command.args(["-q", "--", "sh", "-c", script]).spawn().unwrap();
+    let is_told = || {
+        let all = records(&home).into_iter().filter_map(|path| fs::read_to_string(path).ok());
+        all.into_iter().any(|record| record.contains(r#""type":"policy""#))
+    };
+    let patience = Instant::now() + Duration::from_mins(1);
+    while !is_told() && Instant::now() < patience && run.try_wait().unwrap().is_none() {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let (told, ended) = (is_told(), run.try_wait().unwrap().is_some());
+    fs::write(home.path("work/seen"), "").unwrap();
+    assert!(run.wait().unwrap().success() && told && !ended, "told: {told}, ended: {ended}");
+    let verified = stockade(&home, &["log", "--verify"]);
+    assert!(verified.status.success(), "{}", text(&verified));
 }
 
 /// Threat model, R4: "… and a killed writer loses nothing acknowledged."

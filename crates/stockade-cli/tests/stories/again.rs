@@ -123,7 +123,9 @@ fn attempts_have_threads_of_their_own_and_wait_for_a_place() {
     }
     let place = small();
     let model = FakeModel::start(vec![Step::say("one way"), Step::say("another way")]).unwrap();
-    let words = ["cloud", "--json", "--attempts", "2", "-c", "cloud.parallel=1", "think"];
+    let file = place.home().join("events.jsonl");
+    let words = ["cloud", "--json", "--json-file", file.to_str().unwrap(), "--attempts", "2"];
+    let words = [&words[..], &["-c", "cloud.parallel=1", "think"]].concat();
     let output = place.stockade(&model, &words);
     assert!(output.status.success(), "{}", text(&output));
     let lines = String::from_utf8(output.stdout).unwrap();
@@ -138,10 +140,20 @@ fn attempts_have_threads_of_their_own_and_wait_for_a_place() {
         assert_eq!(of(number, "thread.finished")[0]["state"], "completed", "{lines}");
         let title = of(number, "thread.started")[0]["title"].clone();
         assert_eq!(title, format!("think ({number} of 2)"));
+        let note = of(number, "note")[0]["text"].as_str().unwrap().to_owned();
+        assert!(note.contains("what is not committed stays here"), "{note}");
         let waits = |phase: &Value| phase["name"] == "queue" && phase["state"] == "started";
         queued += of(number, "phase").iter().filter(|phase| waits(phase)).count();
     }
     assert_eq!(queued, 1, "one had the place, the other waited: {lines}");
+    // The file has the same lines of each, whole ones.
+    let copied = fs::read_to_string(&file).unwrap();
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&copied), sorted(&lines));
     let listed = place.stockade(&model, &["threads", "list", "--json"]);
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!(listed.as_array().unwrap().len(), 2);

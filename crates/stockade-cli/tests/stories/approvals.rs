@@ -1,7 +1,8 @@
 //! Questions that are answered from elsewhere, or by nobody, and what a yes opens.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Child;
+use std::time::Duration;
 use std::{fs, thread};
 
 use rustix::fs::FlockOperation::NonBlockingLockExclusive;
@@ -32,9 +33,16 @@ impl Client {
         Self { child, lines }
     }
 
+    fn last_words(&mut self) -> String {
+        let mut words = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
+        format!("{:?}: {words}", self.child.wait())
+    }
+
     fn question(&mut self) -> Value {
         let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
+        let count = self.lines.read_line(&mut line).unwrap();
+        assert_ne!(count, 0, "nobody waits any more: {}", self.last_words());
         serde_json::from_str(&line).unwrap()
     }
 }
@@ -173,6 +181,10 @@ fn a_yes_opens_exactly_the_file_that_was_asked_about() {
         }
         assert!(!effect.contains("home/third.txt"), "{effect}");
         answer(&first, "once");
+        // What no redirection says is asked about where it happens.
+        let third = client.question();
+        assert_eq!(third["action"], json!(format!("write {}", home.join("third.txt").display())));
+        answer(&third, "deny");
         // Once was once.
         answer(&client.question(), "deny");
         // Of the secret nobody was asked; the next question is the edit.
@@ -202,8 +214,10 @@ fn a_yes_opens_the_hosts_of_the_rule_for_one_command() {
     for uid in users() {
         let place = Place::new(uid);
         let model = FakeModel::start(vec![
-            shell("cargo fetch; getent hosts crates.io; getent hosts other.example || echo NOT"),
-            shell("getent hosts crates.io || echo CLOSED"),
+            shell(
+                "cargo fetch; getent hosts crates.io; (: < /dev/tcp/other.example/80) || echo NOT",
+            ),
+            shell("(: < /dev/tcp/crates.io/443) || echo CLOSED"),
             Step::say("The end."),
         ])
         .unwrap();
@@ -214,6 +228,10 @@ fn a_yes_opens_the_hosts_of_the_rule_for_one_command() {
         assert!(effect.contains("opens registries for it"), "{effect}");
         let id = question["id"].as_str().unwrap();
         assert!(place.stockade(&model, &["approvals", "answer", id, "once"]).status.success());
+        // Of the rule for that one command, and nobody's afterwards.
+        let asked: [(&str, &[&str]); 2] =
+            [("connect to other.example:80", &["deny"]), ("connect to crates.io:443", &["deny"])];
+        answered(&mut client, &place, &model, &asked);
         let output = thread.wait_with_output().unwrap();
         assert!(output.status.success(), "{uid}: {}", text(&output));
         let told = told(&model);
@@ -287,4 +305,115 @@ fn a_grant_of_a_port_is_open_for_the_command_that_was_approved_and_no_other() {
         // The same program in other words is not what was approved.
         assert!(told[2].contains("refused") && !told[2].contains("reached"), "{told:?}");
     }
+}
+
+/// Asks in place for what commands of a thread start, each with its answer.
+fn answered(client: &mut Client, place: &Place, model: &FakeModel, answers: &[(&str, &[&str])]) {
+    for (action, words) in answers {
+        let question = client.question();
+        assert!(question["action"].as_str().unwrap().ends_with(action), "{action}: {question}");
+        let answer = [&["approvals", "answer", question["id"].as_str().unwrap()], *words].concat();
+        let output = place.stockade(model, &answer);
+        assert!(output.status.success(), "{}", text(&output));
+    }
+}
+
+/// Issue 6, item 7, for what the agent's commands start: "a write outside … a rule `ask` pauses the
+/// one thread that does it, asks, and on yes goes on with exactly that path".
+#[test]
+fn what_a_command_of_a_thread_starts_is_asked_about_in_place() {
+    for (uid, way) in
+        users().into_iter().flat_map(|uid| [None, Some("--draft")].map(|it| (uid, it)))
+    {
+        let place = Place::new(uid);
+        let fetch = "#!/bin/sh\necho fetched \"$@\"\n";
+        let model = FakeModel::start(vec![
+            Step::tool("write", json!({"path": "src/cargo", "content": fetch})),
+            shell(
+                "cp src/cargo ../notes.txt; cp src/cargo ../notes.txt; cp src/cargo ../third.txt",
+            ),
+            shell(
+                "chmod +x src/cargo; echo 'src/cargo fetch \"$@\"' > src/build; sh src/build all",
+            ),
+            shell("sh src/build all; sh src/build none; src/cargo fetch all"),
+            Step::say("The end."),
+        ])
+        .unwrap();
+        let mut client = Client::start(&place, &model);
+        let mut words = vec!["local", "--json", "x"];
+        words.extend(way);
+        let thread = place.start(&model, &words);
+        answered(
+            &mut client,
+            &place,
+            &model,
+            &[
+                ("/home/notes.txt", &["once"]),
+                ("/home/notes.txt", &["deny", "once", "is", "enough"]),
+                ("/home/third.txt", &["deny"]),
+                ("run: src/cargo fetch all", &["thread"]),
+                // The line, and then not again what it was read to start.
+                ("sh src/build none; src/cargo fetch all", &["once"]),
+                ("run: src/cargo fetch none", &["deny", "not", "these"]),
+            ],
+        );
+        let output = thread.wait_with_output().unwrap();
+        assert!(output.status.success(), "{uid} {way:?}: {}", text(&output));
+        let told = told(&model);
+        assert_eq!(fs::read_to_string(place.home().join("notes.txt")).unwrap(), fetch, "{told:?}");
+        assert!(!place.home().join("third.txt").exists());
+        assert!(told[1].contains("the user said no: once is enough"), "{told:?}");
+        assert!(told[2].contains("fetched fetch all"), "{told:?}");
+        assert_eq!(told[3].matches("fetched fetch all").count(), 2, "{told:?}");
+        assert!(told[3].contains("not these") && !told[3].contains("fetch none"), "{told:?}");
+        let events = events(&place);
+        let count = |kind: &str| events.iter().filter(|event| event["type"] == kind).count();
+        assert_eq!((count("question"), count("answer")), (6, 6));
+        let verified = place.stockade(&model, &["log", "last", "--verify"]);
+        assert!(verified.status.success(), "{}", text(&verified));
+    }
+}
+
+#[test]
+fn a_command_is_not_late_while_somebody_is_asked() {
+    let place = Place::new(*users().last().unwrap());
+    let limit = Duration::from_secs(4);
+    let line =
+        |line: &str| Step::tool("shell", json!({"command": line, "timeout_s": limit.as_secs()}));
+    let model = FakeModel::start(vec![
+        line("echo x > src/new; cp src/new ../notes.txt; echo went on"),
+        line("sleep 60; echo went on"),
+        Step::say("The end."),
+    ])
+    .unwrap();
+    let mut client = Client::start(&place, &model);
+    let thread = place.start(&model, &["local", "--json", "x"]);
+    let question = client.question();
+    thread::park_timeout(limit + Duration::from_secs(1));
+    let answer = ["approvals", "answer", question["id"].as_str().unwrap(), "once"];
+    assert!(place.stockade(&model, &answer).status.success());
+    let output = thread.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let told = told(&model);
+    assert!(told[0].contains("went on"), "{told:?}");
+    assert!(!told[1].contains("went on") && told[1].contains("time"), "{told:?}");
+    assert_eq!(fs::read_to_string(place.home().join("notes.txt")).unwrap(), "x\n");
+}
+
+#[test]
+fn with_nobody_to_ask_what_a_command_starts_is_denied_as_before() {
+    let place = Place::new(*users().last().unwrap());
+    let model = FakeModel::start(vec![
+        shell("echo x > src/new; cp src/new ../notes.txt"),
+        shell("printf '#!/bin/sh\necho ran\n' > src/cargo; chmod +x src/cargo; sh -c 'src/$0 fetch' cargo"),
+        Step::say("The end."),
+    ])
+    .unwrap();
+    let output = place.stockade(&model, &["local", "--json", "x"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let told = told(&model);
+    assert!(told[0].contains("outside the writable roots"), "{told:?}");
+    assert!(told[1].contains("nobody can be asked here") && !told[1].contains("ran"), "{told:?}");
+    assert_eq!(fs::read_to_string(place.home().join("notes.txt")).unwrap(), "mine\n");
+    assert!(events(&place).iter().all(|event| event["type"] != "question"));
 }

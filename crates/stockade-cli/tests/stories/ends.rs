@@ -58,6 +58,10 @@ fn the_prompt_may_come_from_standard_input_and_words_go_to_standard_output() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "a\\u{1b}[2Jb\n");
+    // One that changed nothing has a diff, which is empty.
+    assert!(!text(&output).contains("diff"), "{}", text(&output));
+    let diff = place.stockade(&model, &["threads", "diff"]);
+    assert!(diff.status.success() && diff.stdout.is_empty(), "{}", text(&diff));
     let asked = model.requests()[0].to_string();
     assert!(asked.contains("say something") && asked.contains("Writable: src, tests"), "{asked}");
 }

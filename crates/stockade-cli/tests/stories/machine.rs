@@ -49,7 +49,7 @@ pub(crate) fn small() -> Place {
     place
 }
 
-fn nobody() -> FakeModel {
+pub(crate) fn nobody() -> FakeModel {
     FakeModel::start(vec![Step::say("not asked")]).unwrap()
 }
 
@@ -63,6 +63,24 @@ pub(crate) fn cloud(place: &Place, options: &[&str], line: &str) -> Output {
 pub(crate) fn shown(place: &Place) -> Value {
     let shown = place.stockade(&nobody(), &["threads", "show", "--json", "last"]);
     serde_json::from_slice(&shown.stdout).unwrap()
+}
+
+/// `doctor --vm` starts a machine under whatever works, and says which.
+#[test]
+fn doctor_boots_and_says_which_accelerator_works() {
+    if !is_there() {
+        return;
+    }
+    let place = small();
+    let output = place.stockade(&nobody(), &["doctor", "--vm", "--json"]);
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let of = |name: &str| rows.iter().find(|row| row["name"] == name);
+    let booted = |name| of(name).is_some_and(|row| row["works"] == true);
+    assert!(booted("kvm") || booted("emulation"), "{}", text(&output));
+    assert_eq!(booted("kvm"), of("emulation").is_none(), "{}", text(&output));
+    assert!(of("machine-space").is_some(), "{}", text(&output));
+    let one = ["kvm", "emulation"].into_iter().find(|name| booted(name)).unwrap();
+    assert!(of(one).unwrap()["detail"].as_str().unwrap().contains("started in"), "{rows:?}");
 }
 
 /// Threat model, V2: "Nothing of homes, of the environment, of `/var` or of secrets in `/etc` is in
@@ -315,7 +333,7 @@ fn what_cannot_begin_says_why_and_nothing_has_run() {
         (&["--attempts", "2", "--", "true"], "`--attempts` is for a task"),
         (&["--hide", "x", "x"], "`--hide` says nothing"),
         (&["--add-dir", "/tmp", "x"], "`--add-dir` says nothing"),
-        (&["-c", "cloud.setup_network=[]", "x"], "not yet"),
+        (&["-c", "cloud.setup_network=['a b']", "x"], "not a host"),
         (&["-c", "cloud.checks=[1]", "x"], "cloud.checks"),
         (&["-c", "cloud.memory=\"much\"", "x"], "cloud.memory"),
         (&["--no-such-flag", "x"], "--no-such-flag"),

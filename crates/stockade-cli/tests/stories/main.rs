@@ -3,12 +3,17 @@
 
 mod again;
 mod approvals;
+mod contract;
 mod debugging;
 mod ends;
 mod hostile;
 mod machine;
+mod machine_terminal;
 mod place;
 mod questions;
 mod refactoring;
+mod rules;
+mod setup;
 mod talking;
+mod tmux;
 mod transcript;

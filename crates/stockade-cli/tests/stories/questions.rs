@@ -113,6 +113,30 @@ fn a_question_shows_what_would_happen_and_takes_an_answer() {
 }
 
 #[test]
+fn what_a_command_starts_is_asked_about_while_it_waits() {
+    for uid in users() {
+        let place = Place::new(uid);
+        let line = "echo x > src/new; for to in notes third other; do cp src/new ../$to.txt; done";
+        let model =
+            FakeModel::start(vec![Step::Shell(line.to_owned()), Step::say("The end.")]).unwrap();
+        let mut terminal = Terminal::foreground(&place.command(&model, &["local", "x"]));
+        let written = |name: &str| std::fs::read_to_string(place.home().join(name)).ok();
+        for (name, answer) in [("notes", "y"), ("third", "n leave it"), ("other", "")] {
+            terminal.expect(Some(&format!("/home/{name}.txt")));
+            terminal.expect(Some("A yes opens this one file to it."));
+            terminal.expect(Some("no> "));
+            terminal.type_in(&format!("{answer}\n"));
+        }
+        terminal.expect(Some("The end."));
+        terminal.expect(None);
+        assert!(terminal.child.wait().unwrap().success());
+        assert_eq!(written("notes.txt").as_deref(), Some("x\n"));
+        assert_eq!((written("third.txt"), written("other.txt")), (None, None));
+        assert!(told(&model)[0].contains("the user said no: leave it"), "{:?}", told(&model));
+    }
+}
+
+#[test]
 fn a_ctrl_c_at_the_question_ends_the_thread() {
     let place = Place::new(*users().last().unwrap());
     let model = FakeModel::start(vec![Step::Shell("cargo fetch".to_owned())]).unwrap();

@@ -74,7 +74,7 @@ fn a_person_says_what_is_to_be_done_and_what_else() {
 #[test]
 fn ctrl_c_interrupts_the_turn_and_the_conversation_goes_on() {
     let model = FakeModel::start(vec![
-        shell("echo up; touch src/began; sleep 100; touch src/late"),
+        shell("touch src/began; echo up; sleep 100; touch src/late"),
         Step::say("Stopped it."),
     ])
     .unwrap();

@@ -1,15 +1,17 @@
-"""Drives `stockade run` through a real terminal, as a person's shell would.
+"""Drives `stockade` through a real terminal, as a person's shell would.
 
     drive.py STOCKADE FOLDER SCENARIO
 
 Exit status 0 when everything was seen that should be; else what was seen is printed.
 """
 import fcntl
+import json
 import os
 import pty
 import select
 import signal
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -189,16 +191,248 @@ def large_output():
 
 def refused():
     script = "echo > ../outside; : > inside; mkdir -p .git/hooks; echo > .git/hooks/x; exit 3"
-    t = Terminal(STOCKADE, "run", "--", "sh", "-c", script)
+    t = Terminal(STOCKADE, "run", "-a", "never", "--", "sh", "-c", script)
     t.expect("calls were refused: write of ")
     t.expect("outside (outside the writable roots)")
     t.expect("--add-dir FOLDER")
     check(t.wait() == 3, "the status is lost")
-    for command in (f"{STOCKADE} run -q -- sh -c '{script}'",
-                    f"{STOCKADE} run -- sh -c '{script}' 2> said; grep -v '^sh: ' said",
-                    f"{STOCKADE} run -- sh -c ': > inside'"):
+    for command in (f"{STOCKADE} run -q -a never -- sh -c '{script}'",
+                    f"{STOCKADE} run -a never -- sh -c '{script}' 2> said; grep -v '^sh: ' said",
+                    f"{STOCKADE} run -a never -- sh -c ': > inside'"):
         t = Terminal("sh", "-c", command + "; echo the-end")
         check(b"refused" not in t.expect("the-end"), "it is said where nobody asked")
+
+
+def asking(*command):
+    """A workspace, and a folder outside that is beside it."""
+    os.makedirs(os.path.join(FOLDER, "w"), exist_ok=True)
+    return Terminal(STOCKADE, "run", "-q", "-C", "w", "--", *command)
+
+
+def outside(name="outside"):
+    try:
+        with open(os.path.join(FOLDER, name)) as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def asked():
+    t = asking("sh", "-c", "echo begin; until test -e go; do sleep 0.05; done; echo x > ../outside; echo $?; cat ../outside; read first; read line; echo got $first $line")
+    t.expect("begin")
+    # What was typed to the command is no answer, and what is typed after it reaches the command. The
+    # echo says that it is on its way.
+    t.type("y\n")
+    t.expect("y\r\n")
+    with open(os.path.join(FOLDER, "w", "go"), "w"):
+        pass
+    t.expect("? stockade: write ")
+    t.expect("no> ")
+    check(t.settings() & termios.ICANON and t.settings() & termios.ECHO, "no line can be typed")
+    check(outside() is None, "it was opened before the answer")
+    t.type("y\n")
+    t.expect("0\r\nx\r\n")
+    check(not t.settings() & termios.ICANON, "the terminal is not the command's again")
+    t.type("word\n")
+    t.expect("got y word")
+    check(t.wait() == 0 and outside() == "x\n", "a yes opens nothing")
+    t = asking("sh", "-c", "echo y > ../outside; echo status $?; echo z > ../other; exit 4")
+    t.expect("no> ")
+    t.type("n leave it\n")
+    t.expect("status 2")
+    t.expect("no> ")
+    t.type("\n")
+    check(t.wait() == 4 and outside() == "x\n" and outside("other") is None, "a no opens it")
+    check(t.settings() & termios.ICANON, "the terminal is not given back")
+
+
+def asked_no_more():
+    t = asking("sh", "-c", "for n in 1 2 3; do echo > ../outside$n; done; echo the-end")
+    t.expect("no> ")
+    t.type("q\n")
+    check(b"no> " not in t.expect("the-end"), "it is asked again")
+    check(t.wait() == 0 and outside("outside1") is None, "a no opens it")
+
+
+def asked_and_interrupted():
+    t = asking("sh", "-c", "trap 'echo handled; exit 5' INT; echo x > ../outside; echo $?; exit 6")
+    t.expect("no> ")
+    t.type("\x03")
+    t.expect("handled")
+    check(t.wait() == 5 and outside() is None, "the command is not interrupted")
+
+
+SCREEN = r"""
+import os, signal, sys, termios, tty
+def draw(*_):
+    os.write(1, b"\x1b[2J\x1b[Hdrawn\x1b[0m")
+signal.signal(signal.SIGWINCH, draw)
+tty.setraw(0)
+os.write(1, b"\x1b[?1049h\x1b[?1000h\x1b[?25l")
+draw()
+os.read(0, 1)
+open("../outside", "w").write("x")
+os.write(1, b"opened")
+key = os.read(0, 1)
+os.write(1, b"\x1b[?1049l\x1b[?1000l\x1b[?25hkey " + key)
+"""
+
+
+def asked_on_a_screen():
+    t = asking("python3", "-c", SCREEN)
+    t.expect("drawn")
+    t.type("w")
+    t.expect("\x1b[?1000l\x1b[?1049l\x1b[?25h")
+    t.expect("no> ")
+    t.type("y\n")
+    # The screen is the program's again, and it has drawn it anew.
+    t.expect("\x1b[?1000h\x1b[?1049h\x1b[?25l")
+    t.expect("drawn")
+    t.type("k")
+    t.expect("key k")
+    check(t.wait() == 0 and outside() == "x", "a yes opens nothing")
+
+
+def cloud(*options):
+    """The line that starts a cloud thread, which waits in the queue: the only place is taken."""
+    home = os.path.join(FOLDER, "home")
+    slots = os.path.join(home, ".local/state/stockade/slots")
+    work = os.path.join(FOLDER, "w")
+    os.environ.update(HOME=home, TERM="dumb")
+    os.environ.pop("XDG_STATE_HOME", None)
+    if not os.path.isdir(work):
+        os.makedirs(slots, 0o700)
+        os.makedirs(work)
+        git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-C", work]
+        for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "start"]):
+            subprocess.run(git + words, check=True)
+        # Held until this process ends.
+        global place
+        place = open(os.path.join(slots, "0"), "w")
+        fcntl.flock(place, fcntl.LOCK_EX)
+    return [STOCKADE, "cloud", "-C", "w", "-c", "cloud.parallel=1", *options, "--", "true"]
+
+
+def threads(*words):
+    work = os.path.join(FOLDER, "w")
+    return subprocess.run([STOCKADE, "threads", *words], cwd=work, capture_output=True, text=True)
+
+
+def state():
+    return json.loads(threads("list", "--here", "--json").stdout)[0]["state"]
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def is_at_work(pid):
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe")) == "stockade"
+    except FileNotFoundError:
+        # Gone, or not yet waited for.
+        return False
+
+
+def until(truth, what):
+    end = time.time() + 20
+    while not truth():
+        check(time.time() < end, what)
+        time.sleep(0.02)
+
+
+CHOICE = "[d] detach, [c] cancel, [Enter] go on"
+
+
+def detached():
+    line = " ".join(cloud())
+    t = Terminal("bash", "--norc", "-i")
+    t.expect("bash-")
+    t.type(line + "\n")
+    t.expect("queue")
+    [front] = children(t.pid)
+    [behind] = children(front)
+    # What is no wish is asked about again, and Enter changes nothing.
+    for words, answer in (("\x03", CHOICE), ("detach\n", CHOICE), ("\n", "it goes on"), ("\x03", CHOICE)):
+        t.type(words)
+        t.expect(answer)
+    check(state() == "queued" and is_at_work(front), "it does not go on")
+    t.type("d\n")
+    t.expect("goes on in the background")
+    t.expect("threads log -f")
+    t.expect("bash-")
+    t.type("echo status=$?\n")
+    t.expect("status=130")
+    check(not is_at_work(front) and is_at_work(behind), "not the one in front has ended")
+    ends = {os.readlink(f"/proc/{behind}/fd/{number}") for number in range(3)}
+    check(ends == {"/dev/null"} and os.getsid(behind) == behind, f"it has the terminal: {ends}")
+    t.type("exit\n")
+    t.wait()
+    os.close(t.fd)
+    check(is_at_work(behind) and state() == "queued", "it ends with the terminal")
+    work = os.path.join(FOLDER, "w")
+    log = subprocess.Popen([STOCKADE, "threads", "log", "-f", "last"], cwd=work, stdout=subprocess.PIPE, text=True)
+    for words in log.stdout:
+        if "phase queue started" in words:
+            break
+    cancelled = threads("cancel", "last")
+    check(cancelled.returncode == 0 and state() == "cancelled", cancelled.stderr)
+    check("cancelled" in log.stdout.read() and log.wait() == 0, "the log does not end")
+    until(lambda: not is_at_work(behind), "it is left behind")
+
+
+def detached_or_not():
+    t = Terminal(*cloud())
+    t.expect("queue")
+    t.type("\x03")
+    t.expect(CHOICE)
+    t.type("c\n")
+    t.expect("stockade: interrupted")
+    check(t.wait() == 130 and state() == "interrupted", "`c` does not end it")
+    t = Terminal(*cloud())
+    t.expect("queue")
+    t.type("\x03")
+    t.expect(CHOICE)
+    t.type("\x03")
+    t.expect("stockade: interrupted")
+    check(t.wait() == 130 and state() == "interrupted", "Ctrl-C again does not end it")
+    # A signal that no key made, and one from a session manager.
+    for name, number, asks in (("INT", signal.SIGINT, True), ("TERM", signal.SIGTERM, False)):
+        t = Terminal(*cloud())
+        t.expect("queue")
+        os.kill(t.pid, number)
+        if asks:
+            t.expect(CHOICE)
+            t.type("c\n")
+        check(CHOICE.encode() not in t.expect("stockade: interrupted"), f"SIG{name} asks")
+        check(t.wait() == 130, f"SIG{name} does not end it")
+    # Without a person nobody is asked, and nothing is behind.
+    for redirected in ("< /dev/null", "2> said", "--json"):
+        line = " ".join(cloud(*redirected.split()[:1] if redirected == "--json" else []))
+        t = Terminal("bash", "--norc", "-i")
+        t.expect("bash-")
+        t.type(line + ("" if redirected == "--json" else " " + redirected) + "\n")
+        until(lambda: children(t.pid), "it does not start")
+        [front] = children(t.pid)
+        until(lambda: open(f"/proc/{front}/comm").read() == "stockade\n", "it does not start")
+        until(lambda: state() == "queued", "it does not wait")
+        check(not children(front), "somebody is behind")
+        t.type("\x03")
+        seen = t.expect("bash-")
+        check(CHOICE.encode() not in seen, f"{redirected}: it asks")
+        t.type("echo status=$?; exit\n")
+        t.expect("status=130")
+        t.wait()
+
+
+def killed_in_front():
+    t = Terminal(*cloud())
+    t.expect("queue")
+    [behind] = children(t.pid)
+    os.kill(t.pid, signal.SIGKILL)
+    until(lambda: not is_at_work(behind), "the one behind goes on")
+    check(state() == "interrupted", "its record does not say so")
 
 
 globals()[SCENARIO]()

@@ -37,4 +37,11 @@ scenarios!(
     no_terminal,
     large_output,
     refused,
+    asked,
+    asked_no_more,
+    asked_and_interrupted,
+    asked_on_a_screen,
+    detached,
+    detached_or_not,
+    killed_in_front,
 );

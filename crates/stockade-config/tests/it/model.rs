@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stockade_config::{AgentLimits, KeySource, ModelApi, ModelText};
+use stockade_config::{AgentLimits, KeySource, ModelApi, ModelText, Notify};
 
 use crate::lab::Lab;
 
@@ -37,7 +37,7 @@ fn the_layers_make_one_model() {
         max_turns: 7,
         max_tokens: None,
         question_timeout: Duration::from_mins(5),
-        bell: false,
+        notify: Notify::Off,
     };
     assert_eq!(loaded.agent, agent);
 
@@ -104,7 +104,7 @@ fn a_project_says_nothing_of_the_model_and_raises_no_limit() {
             ignored(7, "raise a limit"),
         ]
     );
-    lab.project("[model]\nkey = { keyring = 'x' }\n[agent]\nmax_turns = 3\n");
+    lab.project("[model]\nkey = { keyring = ['a', 'b'] }\n[agent]\nmax_turns = 3\n");
     assert_eq!(lab.loaded().agent.max_turns, 3);
     assert_eq!(lab.warnings(), [ignored(2, "choose the model")]);
 }
@@ -148,15 +148,6 @@ fn wrong_values_are_shown_with_what_was_expected() {
       |
       = help: use `https`, or a tunnel that ends at `http://localhost:PORT`
     ");
-    insta::assert_snapshot!(said("[model]\nkey = { keyring = 'x' }\n"), @r"
-    error: not yet: a key from the keyring
-     --> TOP/home/.config/stockade/config.toml:2:9
-      |
-    2 | key = { keyring = 'x' }
-      |         ^^^^^^^ cannot be enforced by this version
-      |
-      = help: take this line out until then
-    ");
     insta::assert_snapshot!(said("[model]\napi = 'completions'\n"), @r"
     error: wrong value
      --> TOP/home/.config/stockade/config.toml:2:7
@@ -180,6 +171,7 @@ fn wrong_values_are_shown_with_what_was_expected() {
         ("[model]\nkey = { env = '$A' }\n", "the name of a variable"),
         ("[model]\nkey = { command = 'pass' }\n", "a list of strings"),
         ("[model]\nkey = { command = [] }\n", "a program and its arguments"),
+        ("[model]\nkey = { keyring = ['service'] }\n", "names and values of attributes in turn"),
         ("[agent]\nmax_turns = 0\n", "a number of turns from 1 to 1000000"),
         ("[agent]\nmax_turns = 4294967297\n", "a number of turns from 1 to 1000000"),
         ("[agent]\nmax_tokens = '5'\n", "a number of tokens, at least 1"),
@@ -188,4 +180,20 @@ fn wrong_values_are_shown_with_what_was_expected() {
         let said = said(text);
         assert!(said.contains(&format!("expected {expected}")), "{text}{said}");
     }
+}
+
+#[test]
+fn a_question_calls_as_the_user_chose() {
+    let mut lab = Lab::new();
+    for (text, expected) in [
+        ("bell = true", Notify::Bell),
+        ("bell = false", Notify::Off),
+        ("notify = 'desktop'", Notify::Desktop),
+        ("notify = 'off'", Notify::Off),
+    ] {
+        lab.request.options = vec![format!("agent.{text}")];
+        assert_eq!(lab.loaded().agent.notify, expected, "{text}");
+    }
+    lab.request.options = vec!["agent.notify='loud'".to_owned()];
+    assert!(lab.refused().contains("`off`, `bell` or `desktop`"));
 }

@@ -27,6 +27,7 @@ fn a_violation_stops_the_start_and_names_both_lines() {
         ("hidden = ['~/keys']", "readable = ['~/keys/one']"),
         ("hidden = ['~/keys']", "sandbox_mode = 'danger-full-access'"),
         ("limits.wall_time = '1h'", "sandbox_mode = 'danger-full-access'"),
+        ("network.deny = ['a.org']", "sandbox_mode = 'danger-full-access'"),
     ];
     for (bound, asked) in cases {
         let mut lab = required(&format!("\n{bound}\n"));

@@ -34,14 +34,17 @@ fn what_passes_what_does_not_and_what_is_set() {
     }
     lab.user("[env]\npass = ['MY_*', 'GITHUB_TOKEN']\nset = { A = 'b', CI = '1' }");
     lab.request.env = vec![EnvFlag::Set("CI".to_owned(), "2".into())];
-    let shown: Vec<String> =
-        environment(&lab).iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let mut made = environment(&lab);
+    // Depends on who runs the test.
+    assert_eq!(made.remove("TAR_OPTIONS").is_some(), lab.env.uid == 0);
+    let shown: Vec<String> = made.iter().map(|(name, value)| format!("{name}={value}")).collect();
     insta::assert_snapshot!(lab.shown(&shown.join("\n")), @r"
     A=b
     CARGO_NET_RETRY=0
     CI=2
     GITHUB_TOKEN=t
     LC_ALL=C
+    LESSHISTFILE=-
     MY_SETTING=1
     PATH=/usr/bin
     PIP_RETRIES=0
@@ -106,6 +109,25 @@ fn a_cache_is_moved_only_where_it_cannot_be_written() {
 }
 
 #[test]
+fn a_cache_that_is_not_there_yet_is_made_in_the_layer_or_in_tmp() {
+    let mut lab = Lab::new();
+    let home: std::path::PathBuf = "/usr/lib".into();
+    lab.env.home = Some(home);
+    lab.env.vars.insert("CARGO_HOME".into(), "/usr/share".into());
+    lab.env.vars.insert("MAVEN_OPTS".into(), "-Xmx1g".into());
+    lab.env.vars.insert("GOPATH".into(), "/usr/nowhere".into());
+    let moved = environment(&lab);
+    assert_eq!(moved["npm_config_cache"], "/tmp/npm");
+    assert_eq!(moved["XDG_CACHE_HOME"], "/tmp/caches");
+    assert_eq!(moved["MAVEN_OPTS"], "-Dmaven.repo.local=/tmp/m2 -Xmx1g");
+    assert_eq!(moved["GOPATH"], "/tmp/go");
+    // It is there, and read-only.
+    assert_eq!(moved["CARGO_HOME"], "/usr/share");
+    lab.request.env = vec![EnvFlag::Set("npm_config_cache".to_owned(), "/srv/npm".into())];
+    assert_eq!(environment(&lab)["npm_config_cache"], "/srv/npm");
+}
+
+#[test]
 fn without_a_boundary_the_environment_is_the_users() {
     let mut lab = Lab::new();
     lab.env.vars.insert("MY_TOKEN".into(), "t".into());
@@ -115,4 +137,29 @@ fn without_a_boundary_the_environment_is_the_users() {
     assert_eq!(environment["STOCKADE_NETWORK"], "open");
     assert_eq!(environment["STOCKADE_MODE"], "danger-full-access");
     assert!(!environment.contains_key("GOCACHE") && !environment.contains_key("PIP_RETRIES"));
+}
+
+/// Keys are hidden: what git would sign is made without.
+#[test]
+fn what_would_be_signed_is_not_and_that_is_said() {
+    let mut lab = Lab::new();
+    let told = |lab: &Lab| {
+        let count = environment(lab).get("GIT_CONFIG_COUNT").cloned();
+        (count, lab.warnings().iter().any(|line| line.contains("not signed")))
+    };
+    assert_eq!(told(&lab), (None, false));
+    lab.write("home/.gitconfig", "[includeIf \"gitdir:~/\"]\n\tpath = .signing\n");
+    lab.write("home/.signing", "[commit]\n\tgpgsign = true\n[gpg]\n\tprogram = /opt/gpg\n");
+    assert_eq!(told(&lab), (Some("4".to_owned()), true));
+    let set = environment(&lab);
+    assert_eq!(set.get("GIT_CONFIG_KEY_0").map(String::as_str), Some("commit.gpgsign"));
+    assert_eq!(set.get("GIT_CONFIG_VALUE_0").map(String::as_str), Some("false"));
+    lab.user("env.set = { GIT_CONFIG_COUNT = '0' }");
+    assert_eq!(told(&lab), (Some("0".to_owned()), false), "the user's own word");
+    lab.folder("home/.gnupg");
+    lab.user("readable = ['~/.gnupg']");
+    assert_eq!(told(&lab), (None, false), "whoever opens keys signs");
+    lab.user("");
+    lab.request.mode = Some(Mode::DangerFullAccess);
+    assert_eq!(told(&lab), (None, false));
 }

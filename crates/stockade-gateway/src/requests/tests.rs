@@ -6,7 +6,7 @@ fn requests() -> Requests {
     Requests::new(Dialled::only("a.org:80"), false)
 }
 
-fn passed(stream: &[u8]) -> Result<String, &'static str> {
+fn passed(stream: &[u8]) -> Result<String, std::borrow::Cow<'static, str>> {
     let mut out = Vec::new();
     requests().take(stream, &mut out)?;
     Ok(String::from_utf8(out).unwrap())

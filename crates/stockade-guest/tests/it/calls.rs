@@ -115,14 +115,14 @@ fn a_stalled_reader_stalls_its_own_call_only() {
 fn a_command_whose_time_is_over_goes_with_its_group() {
     let served = served();
     let exec = Exec {
-        timeout: Some(Duration::from_millis(300)),
+        timeout: Some(Duration::from_secs(2)),
         ..shell("sleep 1000 & echo $!; echo said >&2; wait")
     };
     let started = Instant::now();
     let (outcome, out, err) = run(&served.client, &exec);
     assert_eq!(outcome.end, End::TimedOut);
     assert_eq!(err, b"said\n", "output before the end is kept");
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_mins(1));
     let pid = String::from_utf8(out).unwrap().trim().to_owned();
     eventually("the child of the command is gone", || !is_alive(&pid));
 }
@@ -146,7 +146,7 @@ fn what_a_command_leaves_behind_does_not_hold_up_its_end() {
     let started = Instant::now();
     let (outcome, out, _) = run(&served.client, &shell("sleep 1000 & echo $!; echo done"));
     assert_eq!(outcome.end, End::Exited(0));
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_mins(1));
     let text = String::from_utf8(out).unwrap();
     let (pid, rest) = text.split_once('\n').unwrap();
     assert_eq!(rest, "done\n");

@@ -3,6 +3,8 @@
 
 mod calls;
 mod hostile;
+mod outlet;
+mod terminal;
 
 use std::io;
 use std::os::unix::net::UnixStream;

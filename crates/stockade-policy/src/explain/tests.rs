@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::guard::Kind;
-use crate::{HostRule, Limits, Network};
+use crate::{
+    Credential, HostRule, KeySource, Limits, Network, PathPattern, RequestRule, RuleOwner,
+};
 
 /// Paths of folders (`/` at the end), files and links (`path -> target`).
 struct Table(BTreeMap<PathBuf, Found>);
@@ -225,10 +227,44 @@ fn connections_are_decided_as_the_gateway_decides() {
     let allowed = |entry: &str, port| format!("port {port} is allowed by `{entry}` (f:1)");
     assert_eq!(ask("example.org"), (true, allowed("example.org", 443), place()));
     assert_eq!(ask("Example.org:80"), (true, allowed("example.org", 80), place()));
-    assert_eq!(ask("a.example.org:22"), (true, allowed("*.example.org:22", 22), place()));
+    let by_ssh = format!("{}; a log-in by ssh is asked about", allowed("*.example.org:22", 22));
+    assert_eq!(ask("a.example.org:22"), (true, by_ssh, place()));
     let (is_possible, why, _) = ask("bad.example.org:22");
     assert!(!is_possible && why == "port 22 is denied by `bad.example.org:*` (f:1)", "{why}");
     assert_eq!(ask("evil.org"), (false, "port 443 is not allowed".to_owned(), None));
+    let limit = |methods: &[&str], paths: &[&str], owner| RequestRule {
+        entry: "example.org:443".parse().unwrap(),
+        methods: methods.iter().map(|&method| method.to_owned()).collect(),
+        paths: paths.iter().map(|path| PathPattern::new(path).unwrap()).collect(),
+        upgrade: false,
+        credential: None,
+        owner,
+        place: "f:2".to_owned(),
+    };
+    let mut limited = policy.clone();
+    let credential = Credential {
+        variable: "TOKEN".to_owned(),
+        source: KeySource::Variable("OUTSIDE".to_owned()),
+        header: None,
+    };
+    limited.network.requests = vec![
+        limit(&["GET", "HEAD"], &[], RuleOwner::User),
+        RequestRule { credential: Some(credential), ..limit(&[], &["/a/**"], RuleOwner::User) },
+        limit(&["GET"], &[], RuleOwner::Machine),
+    ];
+    let why = |host: &str| {
+        let Decider::Host { why, .. } = explain_connect(&limited, host).decided_by else {
+            panic!("nothing is said of hosts");
+        };
+        why
+    };
+    assert_eq!(
+        why("example.org"),
+        allowed("example.org", 443)
+            + "; it may be asked GET, HEAD of any path (f:2), anything of /a/** with what `TOKEN` \
+               stands for (f:2); of that only GET of any path (f:2)"
+    );
+    assert_eq!(why("example.org:80"), allowed("example.org", 80));
     for odd in ["0x7f.1", "example.org:0", "[::1", "2001:db8::1", "[2001:db8::1]:443", "10.0.0.1"] {
         assert!(!ask(odd).0, "{odd}");
     }

@@ -12,6 +12,7 @@ const HOOKS: &str = "git runs what is there";
 const CONFIG: &str = "git runs programs that it names";
 const LEADS: &str = "git takes its configuration and hooks from where it leads";
 const INFO: &str = "git reads instructions from it";
+const OBJECTS: &str = "what was somewhere else before would count as what the repository held";
 const MOVED: &str = "git would find another repository there";
 
 /// One call, below one writable root.
@@ -34,6 +35,17 @@ fn is_repository(has: &dyn Fn(&str) -> bool) -> bool {
         || (has("HEAD") && has("commondir"))
 }
 
+/// Whether git would take `folder` for a repository, or for that of a linked worktree.
+pub(super) fn is_git_folder(tree: &dyn Tree, folder: &Path) -> bool {
+    is_repository(&|name| tree.kind(&folder.join(name)).is_some())
+}
+
+/// Whether nothing of `hooks` in `folder` is run by git.
+pub(super) fn has_samples_only(tree: &dyn Tree, folder: &Path) -> bool {
+    let is_sample = |name: &Vec<u8>| name.ends_with(b".sample");
+    tree.names(&folder.join("hooks")).is_some_and(|all| all.iter().all(is_sample))
+}
+
 fn name_of(path: &Path) -> &[u8] {
     path.file_name().map(OsStr::as_bytes).unwrap_or_default()
 }
@@ -45,6 +57,9 @@ impl Question<'_> {
         }
         if *self.act == Act::MoveAway && self.holds_worktree() {
             return Self::denied(".git/worktrees", LEADS);
+        }
+        if self.brings_objects() {
+            return Self::denied(".git/objects", OBJECTS);
         }
         let parts: Vec<&[u8]> = self.path.iter().map(OsStr::as_bytes).collect();
         let folders = self.path.ancestors().skip(1);
@@ -66,7 +81,7 @@ impl Question<'_> {
     }
 
     fn is_repository(&self, folder: &Path) -> bool {
-        is_repository(&|name| self.tree.kind(&folder.join(name)).is_some())
+        is_git_folder(self.tree, folder)
     }
 
     /// Whether a linked worktree would take another folder than before as its repository: its
@@ -79,6 +94,19 @@ impl Question<'_> {
         let inner = |name: &Vec<u8>| is_linked(&self.path.join(OsStr::from_bytes(name)));
         name_of(self.path) == b"worktrees"
             && self.tree.names(self.path).is_some_and(|names| names.iter().any(inner))
+    }
+
+    /// Whether something that was there before the run would get a place among the objects of a
+    /// repository that was, too: what nobody has changed there is what it held (git itself moves
+    /// only what it has just made).
+    fn brings_objects(&self) -> bool {
+        let Act::MoveHere { source: Some(source), .. } = *self.act else { return false };
+        let within = |folder: &&Path| folder.starts_with(self.root);
+        let mut above = self.path.ancestors().skip(1).take_while(within);
+        above.any(|objects| {
+            let folder = objects.parent().filter(|_| name_of(objects) == b"objects");
+            folder.is_some_and(|folder| self.is_repository(folder) && !self.tree.is_new(folder))
+        }) && !self.tree.is_new(source)
     }
 
     fn denied(name: &str, why: &'static str) -> Judgement {
@@ -204,15 +232,12 @@ impl Question<'_> {
             return Some("commondir");
         }
         for name in ["config", "config.worktree"] {
-            let harmless = |text: Vec<u8>| git_config::check_new(&text).is_ok();
+            let harmless = |text: Vec<u8>| git_config::check_new(&text, folder).is_ok();
             if there(name).is_some() && !self.tree.text(&folder.join(name)).is_some_and(harmless) {
                 return Some(name);
             }
         }
-        let is_sample = |name: &Vec<u8>| name.ends_with(b".sample");
-        if there("hooks").is_some()
-            && !self.tree.names(&folder.join("hooks")).is_some_and(|all| all.iter().all(is_sample))
-        {
+        if there("hooks").is_some() && !has_samples_only(self.tree, folder) {
             return Some("hooks");
         }
         ["info/attributes", "info/grafts", "objects/info/alternates"]

@@ -80,6 +80,11 @@ impl Guard {
             Some(Kind::Folder) => {}
             Some(Kind::File | Kind::Other) => return false,
         }
+        Self::belongs_to(tree, path, leads)
+    }
+
+    /// Whether the folder at `leads` is this `.git` file's own.
+    pub(super) fn belongs_to(tree: &dyn Tree, path: &Path, leads: &Path) -> bool {
         let parts: Vec<&[u8]> = leads.iter().map(OsStr::as_bytes).collect();
         // A submodule that is checked out again, below the git directory of the one around it.
         let is_module = |pair: &[&[u8]]| {
@@ -108,7 +113,8 @@ fn relative(from: &Path, to: &Path) -> PathBuf {
 }
 
 /// The path in `text`, as git reads it: after `prefix`, without the line's end, from `folder`.
-fn lead(folder: &Path, text: &[u8], prefix: &[u8]) -> Option<PathBuf> {
+/// `None` when that is no path.
+pub fn lead(folder: &Path, text: &[u8], prefix: &[u8]) -> Option<PathBuf> {
     let mut rest = text.strip_prefix(prefix)?;
     while let [before @ .., b'\n' | b'\r'] = rest {
         rest = before;

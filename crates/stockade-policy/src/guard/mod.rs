@@ -13,6 +13,7 @@
 mod git;
 mod layout;
 mod leads;
+mod remains;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -20,6 +21,9 @@ use std::path::{Path, PathBuf};
 
 use crate::names::{self, is_lifted};
 use crate::{AbsPath, Mode, Policy};
+
+pub use leads::lead;
+pub use remains::{Noted, Remains};
 
 /// The disk, as the judgement sees it. Links are not followed.
 pub trait Tree {
@@ -77,6 +81,9 @@ pub enum Judgement {
     Ordinary,
     /// It is refused.
     Denied(Denied),
+    /// It is a control name, which is refused, but for what its repository held at this path
+    /// before the run: git switches between branches.
+    Control(Denied),
     /// Git's configuration in this folder: the new text decides.
     Config(PathBuf),
     /// A `.git` that is a file, or a worktree's `gitdir`: the text decides, see
@@ -120,9 +127,10 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// The judge for `policy`; `None` when it has no writable root, and so nothing to judge.
+    /// The judge for `policy`; `None` without a boundary. Without a root it has nothing to refuse by
+    /// its names, and what the view refuses is told all the same.
     pub fn of(policy: &Policy) -> Option<Self> {
-        if policy.mode == Mode::DangerFullAccess || policy.writable.is_empty() {
+        if policy.mode == Mode::DangerFullAccess {
             return None;
         }
         Some(Self {
@@ -130,6 +138,21 @@ impl Guard {
             tops: policy.tops.clone(),
             unprotected: policy.unprotected.clone(),
         })
+    }
+
+    /// Whether there is any folder of the user's to write to.
+    pub fn has_roots(&self) -> bool {
+        !self.roots.is_empty()
+    }
+
+    /// The same judge from its parts, as it was noted.
+    pub fn from_parts(roots: Vec<AbsPath>) -> Self {
+        Self { roots, tops: Vec::new(), unprotected: Vec::new() }
+    }
+
+    /// Where one may write.
+    pub fn roots(&self) -> &[AbsPath] {
+        &self.roots
     }
 
     /// Whether the judgement of `path` needs more than its text. What is judged by text alone is
@@ -153,6 +176,7 @@ impl Guard {
         match git.judge(&|name| self.is_lifted(name)) {
             Judgement::Ordinary => self.control(tree, root.as_path(), path, act),
             decided @ (Judgement::Denied(_)
+            | Judgement::Control(_)
             | Judgement::Config(_)
             | Judgement::GitFile
             | Judgement::Commondir
@@ -177,7 +201,8 @@ impl Guard {
                 if *act == Act::Execute {
                     return Judgement::Ordinary;
                 }
-                return Denied::judged(entry.name, entry.why);
+                let name = entry.name.to_owned();
+                return Judgement::Control(Denied { name, why: entry.why });
             }
             if FOREIGN.contains(part) {
                 break;

@@ -74,7 +74,7 @@ fn judge(tree: &Fake, path: &str, act: Act<'_>) -> Judgement {
 }
 
 fn held(tree: &Fake, path: &str, act: Act<'_>) -> bool {
-    matches!(judge(tree, path, act), Judgement::Denied(_))
+    matches!(judge(tree, path, act), Judgement::Denied(_) | Judgement::Control(_))
 }
 
 fn file() -> Act<'static> {
@@ -305,4 +305,29 @@ fn the_text_of_a_submodule_that_is_checked_out_again_is_foreseen() {
     assert_eq!(foresee("o/i/.git"), text("../../.git/modules/deps/m/modules/i"));
     assert_eq!(foresee("none/.git"), None);
     assert_eq!(foresee(".git/worktrees/x/gitdir"), None);
+}
+
+#[test]
+fn control_names_alone_may_have_what_was_there_before() {
+    let tree = Fake::of(&[".git/hooks"], &[]);
+    for (path, is_control) in [(".mcp.json", true), (".vscode/x", true), (".git/hooks/x", false)] {
+        let judged = judge(&tree, path, Act::MakeOther);
+        assert_eq!(matches!(judged, Judgement::Control(_)), is_control, "{path} {judged:?}");
+    }
+}
+
+#[test]
+fn nothing_old_is_brought_among_the_objects_of_a_repository() {
+    let tree = Fake::of(
+        &[".git/HEAD=x", ".git/objects/pack", ".git/refs", "old/pack", "old/p.idx=x"],
+        &["fresh/p.idx=x", "new", "new/HEAD=x", "new/objects", "new/refs"],
+    );
+    let moved = |source: &str, is_folder, to: &str| {
+        let source = Path::new("/w").join(source);
+        held(&tree, to, Act::MoveHere { source: Some(&source), is_folder })
+    };
+    assert!(moved("old/pack", true, ".git/objects/ab"));
+    assert!(moved("old/p.idx", false, ".git/objects/pack/p.idx"));
+    assert!(!moved("fresh/p.idx", false, ".git/objects/pack/p.idx"), "what git has just made");
+    assert!(!moved("old/p.idx", false, "new/objects/pack/p.idx"), "a repository of the run's");
 }

@@ -15,16 +15,22 @@ use super::failure::{Failure, step};
 use super::plan::Plan;
 use super::sys::{credentials_unsafe, landlock_unsafe, seccomp_unsafe};
 
+/// How the folder begins that only the second backend tries to make.
+pub(super) const CANARY: &str = "stockade-canary-";
+
 /// Runs every canary; `port` is where the parent listens on the host's loopback, if it does.
 pub(crate) fn run(plan: &Plan, port: Option<u16>) -> Result<(), Failure> {
     let has_namespaces = plan.walls.namespaces;
+    let is_supervised = plan.walls.supervisor && plan.walls.descriptors;
     if has_namespaces {
         write_outside(&plan.canary)?;
         landlock()?;
     } else {
-        make_outside(&plan.canary)?;
+        // Not by its name, which may stand for another folder.
+        let above = plan.temporary.as_ref().map(|own| own.join(".."));
+        make_outside(above.as_ref().unwrap_or(&plan.canary))?;
     }
-    connect_outside(port, has_namespaces)?;
+    connect_outside(port, is_supervised)?;
     seccomp()?;
     capabilities()
 }
@@ -41,9 +47,10 @@ fn write_outside(folder: &Path) -> Result<(), Failure> {
 
 /// A folder where everybody can make one: only Landlock keeps it from being made.
 fn make_outside(folder: &Path) -> Result<(), Failure> {
-    let path = folder.join(format!("stockade-canary-{}", std::process::id()));
+    let path = folder.join(format!("{CANARY}{}", std::process::id()));
     match rustix::fs::mkdir(&path, Mode::RWXU) {
-        Err(Errno::ACCESS) => Ok(()),
+        // The supervisor's word for it, where there is one.
+        Err(Errno::ACCESS | Errno::ROFS) => Ok(()),
         Ok(()) => {
             // It may be made and not removed: then it is left empty.
             rustix::fs::rmdir(&path).ok();
@@ -53,12 +60,12 @@ fn make_outside(folder: &Path) -> Result<(), Failure> {
     }
 }
 
-fn connect_outside(port: Option<u16>, has_namespaces: bool) -> Result<(), Failure> {
+fn connect_outside(port: Option<u16>, is_supervised: bool) -> Result<(), Failure> {
     let Some(port) = port else { return Ok(()) };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
-        Err(error) if has_namespaces && error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
-        Err(error) if !has_namespaces && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        Err(error) if is_supervised && error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        Err(error) if !is_supervised && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         Ok(_) => Err(missing("network", "a listener outside answered")),
         Err(error) => Err(missing("network", &error.to_string())),
     }

@@ -29,7 +29,7 @@ const DESCRIPTORS_MAX: usize = 16;
 pub(crate) enum Order {
     /// The id maps are written.
     Mapped,
-    /// The way out is served.
+    /// What comes out is served.
     Served,
     /// Pass this signal to the command.
     Signal(i32),
@@ -59,12 +59,16 @@ pub(crate) enum Report {
     Denied(Denial),
     /// So many further calls were refused.
     DeniedMore(u64),
+    /// The walls stand, and whoever serves what comes out may begin: [`Order::Served`].
+    Standing,
     /// The command runs.
     Started,
     /// The master side of the inner terminal comes with this.
     Terminal,
     /// Listeners for the host ports come with this: IPv4 and IPv6 of each, in turn.
     Listeners,
+    /// What is at this path is to be removed; whoever waits for it comes with this.
+    TakeAway { path: PathBuf, is_folder: bool },
     /// The command was stopped by this signal.
     Stopped(i32),
     /// The command ended.
@@ -151,9 +155,15 @@ impl Report {
                 packet.extend(count.to_le_bytes());
                 packet
             }
+            Self::Standing => number(b'w', 0),
             Self::Started => number(b'r', 0),
             Self::Terminal => number(b't', 0),
             Self::Listeners => number(b'l', 0),
+            Self::TakeAway { path, is_folder } => {
+                let mut packet = number(b'a', i32::from(*is_folder));
+                packet.extend(path.as_os_str().as_bytes());
+                packet
+            }
             Self::Stopped(signal) => number(b'p', *signal),
             Self::Ended(End::Exited(status)) => number(b'x', i32::from(*status)),
             Self::Ended(End::Killed(signal)) => number(b'k', *signal),
@@ -183,9 +193,11 @@ impl Report {
                 let count = rest.try_into().map_err(|_other| invalid("count"))?;
                 Ok(Self::DeniedMore(u64::from_le_bytes(count)))
             }
+            b'w' => Ok(Self::Standing),
             b'r' => Ok(Self::Started),
             b't' => Ok(Self::Terminal),
             b'l' => Ok(Self::Listeners),
+            b'a' => Ok(Self::TakeAway { path: path(rest), is_folder: value != 0 }),
             b'p' => Ok(Self::Stopped(value)),
             b'x' => {
                 let status = u8::try_from(value).map_err(|_wide| invalid("exit status"))?;
@@ -204,6 +216,11 @@ impl Report {
     /// Sends the report if that does not block; `WouldBlock` otherwise.
     pub(crate) fn try_send(&self, to: impl AsFd) -> io::Result<()> {
         send_with(to, &self.encode(), &[], SendFlags::DONTWAIT)
+    }
+
+    /// The same with `descriptors`.
+    pub(crate) fn try_send_with(&self, to: impl AsFd, descriptors: &[OwnedFd]) -> io::Result<()> {
+        send_with(to, &self.encode(), descriptors, SendFlags::DONTWAIT)
     }
 
     /// Takes the next report and its descriptors; `Ok(None)` when PID 1 is gone.

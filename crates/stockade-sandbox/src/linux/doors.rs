@@ -2,14 +2,16 @@
 //!
 //! Only what was made in the sandbox's network namespace can be reached from inside. So PID 1
 //! makes it there (the resolver's sockets, one end of each connection) and hands it out over a
-//! socket pair that was made before anything foreign ran. Whoever serves the network holds the
+//! socket pair that was made before anything foreign ran. Where there is no such namespace, the
+//! same is made on the host's loopback, and the guardian leads programs to it. Whoever serves the network holds the
 //! other end, outside, and decides; nothing in here knows a host by name.
 //!
 //! A malformed packet is a bug of ours and ends the service; the sandbox is then without a network.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 
 use super::control;
 
@@ -27,13 +29,24 @@ pub enum Knock {
     Names(UdpSocket, TcpListener),
     /// Where programs inside may speak to a proxy.
     Proxy(TcpListener),
+    /// Where programs inside ask for their ssh agent.
+    SshAgent(UnixListener),
+    /// The loopback inside is the host's, so that a port that is published under its own number
+    /// must be free for the programs inside. It waits for [`Doors::answer`].
+    Shared,
+    /// Where programs inside ask for names, and others of this machine can.
+    SharedNames(UdpSocket),
+    /// A program asks for names over this connection.
+    Resolving(TcpStream),
+    /// A program speaks to the proxy over this connection.
+    Proxying(TcpStream),
     /// Makes connections to the sandbox's own loopback, for ports that are published and for
     /// programs that ask the proxy for it.
     Sockets(SocketMaker),
     /// A process wants to connect to this address. It waits for [`Doors::answer`].
     Question(SocketAddr, u32),
-    /// The connection that was allowed, of this process. Its local address is the one asked for.
-    Connection(TcpStream, u32),
+    /// The connection to this address that was allowed, of this process.
+    Connection(TcpStream, SocketAddr, u32),
 }
 
 /// What a process that asked for a connection gets.
@@ -45,9 +58,11 @@ pub enum Answer {
     Refused,
     /// No way leads there.
     Unreachable,
+    /// Somebody is asked first: the process waits, and the same is asked again in a moment.
+    Wait,
 }
 
-/// Makes TCP sockets that belong to the sandbox's network.
+/// Makes connections in the sandbox's network.
 #[derive(Debug)]
 pub struct SocketMaker {
     channel: OwnedFd,
@@ -60,18 +75,30 @@ impl SocketMaker {
     ///
     /// `ECONNREFUSED` when nobody listens there; others when the sandbox is gone.
     pub fn connect(&self, port: u16) -> io::Result<TcpStream> {
-        let mut last = io::Error::from_raw_os_error(libc::ECONNREFUSED);
-        for address in [IpAddr::from([127, 0, 0, 1]), Ipv6Addr::LOCALHOST.into()] {
-            let kind = if address.is_ipv4() { b'4' } else { b'6' };
-            control::send(&self.channel, &[kind], &[])?;
-            let (_, descriptors) = control::receive(&self.channel)?;
-            let Some(socket) = descriptors.into_iter().next() else { continue };
-            match rustix::net::connect(&socket, &SocketAddr::new(address, port)) {
-                Ok(()) => return Ok(TcpStream::from(socket)),
-                Err(error) => last = error.into(),
-            }
+        control::send(&self.channel, &port.to_le_bytes(), &[])?;
+        let (packet, descriptors) = control::receive(&self.channel)?;
+        if let Some(stream) = descriptors.into_iter().next() {
+            return Ok(TcpStream::from(stream));
         }
-        Err(last)
+        let errno = packet.first_chunk().map_or(libc::EPIPE, |bytes| i32::from_le_bytes(*bytes));
+        Err(io::Error::from_raw_os_error(errno))
+    }
+}
+
+/// The other end of a [`SocketMaker`]: serves it with `connect` until nobody asks.
+pub(crate) fn make_sockets(channel: &OwnedFd, connect: impl Fn(u16) -> io::Result<TcpStream>) {
+    while let Ok((packet, _none)) = control::receive(channel) {
+        let Ok(port) = packet.try_into().map(u16::from_le_bytes) else { return };
+        let sent = match connect(port) {
+            Ok(stream) => control::send(channel, b"s", &[stream.into()]),
+            Err(error) => {
+                let errno = error.raw_os_error().unwrap_or(libc::ECONNREFUSED);
+                control::send(channel, &errno.to_le_bytes(), &[])
+            }
+        };
+        if sent.is_err() {
+            return;
+        }
     }
 }
 
@@ -95,20 +122,25 @@ impl Doors {
         Ok(Some(match kind {
             NAMES => Knock::Names(UdpSocket::from(one()?), TcpListener::from(one()?)),
             PROXY => Knock::Proxy(TcpListener::from(one()?)),
+            SSH_AGENT => Knock::SshAgent(UnixListener::from(one()?)),
+            SHARED => Knock::Shared,
+            SHARED_NAMES => Knock::SharedNames(UdpSocket::from(one()?)),
+            RESOLVING => Knock::Resolving(TcpStream::from(one()?)),
+            PROXYING => Knock::Proxying(TcpStream::from(one()?)),
             SOCKETS => Knock::Sockets(SocketMaker { channel: one()? }),
             QUESTION => {
                 let (address, process) = decode(rest)?;
                 Knock::Question(address, process)
             }
             CONNECTION => {
-                let (_, process) = decode(rest)?;
-                Knock::Connection(TcpStream::from(one()?), process)
+                let (address, process) = decode(rest)?;
+                Knock::Connection(TcpStream::from(one()?), address, process)
             }
             _ => return Err(malformed("kind")),
         }))
     }
 
-    /// Answers the [`Knock::Question`] that came last.
+    /// Answers the [`Knock::Question`] or [`Knock::Shared`] that came last.
     ///
     /// # Errors
     ///
@@ -118,6 +150,7 @@ impl Doors {
             Answer::Come => 0,
             Answer::Refused => 1,
             Answer::Unreachable => 2,
+            Answer::Wait => 3,
         };
         control::send(&self.channel, &[byte], &[])
     }
@@ -129,6 +162,11 @@ pub(crate) struct Inside<'a>(pub(crate) &'a OwnedFd);
 
 const NAMES: u8 = b'n';
 const PROXY: u8 = b'p';
+const SSH_AGENT: u8 = b'a';
+const SHARED: u8 = b'l';
+const SHARED_NAMES: u8 = b'm';
+const RESOLVING: u8 = b'r';
+const PROXYING: u8 = b'x';
 const SOCKETS: u8 = b's';
 const QUESTION: u8 = b'q';
 const CONNECTION: u8 = b'c';
@@ -142,17 +180,44 @@ impl Inside<'_> {
         control::send(self.0, &[PROXY], &[listener.into()])
     }
 
+    pub(crate) fn ssh_agent(&self, listener: UnixListener) -> io::Result<()> {
+        control::send(self.0, &[SSH_AGENT], &[listener.into()])
+    }
+
+    /// Says that the loopback is the host's, and waits until its ports are free.
+    pub(crate) fn shared(&self) -> io::Result<()> {
+        control::send(self.0, &[SHARED], &[])?;
+        match control::receive(self.0)?.0.as_slice() {
+            [0] => Ok(()),
+            _ => Err(malformed("answer")),
+        }
+    }
+
+    pub(crate) fn shared_names(&self, datagrams: UdpSocket) -> io::Result<()> {
+        control::send(self.0, &[SHARED_NAMES], &[datagrams.into()])
+    }
+
+    pub(crate) fn resolving(&self, stream: OwnedFd) -> io::Result<()> {
+        control::send(self.0, &[RESOLVING], &[stream])
+    }
+
+    pub(crate) fn proxying(&self, stream: OwnedFd) -> io::Result<()> {
+        control::send(self.0, &[PROXYING], &[stream])
+    }
+
     pub(crate) fn sockets(&self, channel: OwnedFd) -> io::Result<()> {
         control::send(self.0, &[SOCKETS], &[channel])
     }
 
-    /// Asks for a connection; the error is what the process that wants it gets.
-    pub(crate) fn ask(&self, address: SocketAddr, process: u32) -> io::Result<()> {
+    /// Asks for a connection; the error is what the process that wants it gets. `false` when it is to
+    /// be asked again in a moment.
+    pub(crate) fn ask(&self, address: SocketAddr, process: u32) -> io::Result<bool> {
         control::send(self.0, &encode(QUESTION, address, process), &[])?;
         let (packet, _none) = control::receive(self.0)?;
         let errno = match packet.as_slice() {
-            [0] => return Ok(()),
+            [0] => return Ok(true),
             [2] => libc::ENETUNREACH,
+            [3] => return Ok(false),
             // A service that is gone connects nobody.
             _ => libc::ECONNREFUSED,
         };
@@ -205,20 +270,20 @@ mod tests {
         let address: SocketAddr = "[2001:db8::1]:443".parse().unwrap();
         let inside = std::thread::spawn(move || {
             let inside = Inside(&channel);
-            let answers = [(); 3].map(|()| inside.ask(address, 7).map_err(|e| e.raw_os_error()));
+            let answers = [(); 4].map(|()| inside.ask(address, 7).map_err(|e| e.raw_os_error()));
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             inside.proxy(listener).unwrap();
             answers
         });
-        for answer in [Answer::Come, Answer::Refused, Answer::Unreachable] {
+        for answer in [Answer::Come, Answer::Refused, Answer::Unreachable, Answer::Wait] {
             let knock = doors.next().unwrap().unwrap();
             assert!(matches!(knock, Knock::Question(asked, 7) if asked == address), "{knock:?}");
             doors.answer(answer).unwrap();
         }
         assert!(matches!(doors.next().unwrap(), Some(Knock::Proxy(_))));
         assert!(doors.next().unwrap().is_none(), "the other end is gone");
-        let [come, refused, unreachable] = inside.join().unwrap();
-        assert!(come.is_ok());
+        let [come, refused, unreachable, wait] = inside.join().unwrap();
+        assert_eq!((come, wait), (Ok(true), Ok(false)));
         assert_eq!(refused, Err(Some(libc::ECONNREFUSED)));
         assert_eq!(unreachable, Err(Some(libc::ENETUNREACH)));
     }

@@ -1,17 +1,20 @@
 //! The network of a sandbox that may reach hosts, from inside: what PID 1 sets up, and how a
-//! connection gets out.
+//! connection gets out; the second backend has the latter only.
 //!
 //! Names have synthetic addresses, which are local to this namespace. When a program connects to
 //! one, PID 1, which sees each `connect`, asks outside; then it listens at that very address for
 //! as long as it takes to connect the program's socket, and hands the other end out. So no port
-//! is taken from the programs inside, and what is dialled outside is known by the address that
-//! the other end has.
+//! is taken from the programs inside.
+//!
+//! Where the network is the host's, no address is local to the sandbox. There the guardian connects
+//! the socket to a listener of the moment on the loopback instead, and takes that end only which is
+//! the program's: somebody else on this machine who comes in between is sent away.
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt;
@@ -23,12 +26,20 @@ use super::doors;
 use super::failure::{Failure, step};
 use super::plan::WayOut;
 use super::routes::Routes;
-use super::sys::socket_unsafe;
+use super::ssh::Agent;
+use super::supervisor::{Peers, peers};
+use super::sys::{exec_unsafe, socket_unsafe};
 
 /// Where names are asked for: the first host of the synthetic range.
 pub(crate) const RESOLVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// Where a proxy listens at the same address; `stockade_policy` knows it by this number.
 const PROXY_PORT: u16 = stockade_policy::PROXY_PORT;
+/// Names are asked for at this port of it.
+const NAMES: SocketAddr = SocketAddr::new(IpAddr::V4(RESOLVER), 53);
+/// How long a process waits between two looks at whether it was answered.
+const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+/// As many others as are sent away from a listener.
+const STRANGERS_MAX: usize = 256;
 /// How long the kernel may take for a handshake with itself.
 const HANDSHAKE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
@@ -44,9 +55,6 @@ pub(crate) fn set_up(way: &WayOut, channel: &OwnedFd) -> Result<(), Failure> {
         for range in &way.routes {
             make_local(&routes, *range)?;
         }
-        // For programs inside; PID 1 itself keeps the capability for it. Where `/proc/sys` cannot be
-        // written (a container) they have the ports above 1023, as outside.
-        fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").ok();
         let (udp, tcp) = resolver(RESOLVER).map_err(step("listen on", "198.18.0.1:53"))?;
         outside.names(udp, tcp).map_err(step("reach", "the gateway"))?;
         if fs::symlink_metadata("/etc/resolv.conf").is_err() {
@@ -69,25 +77,53 @@ fn resolver(address: Ipv4Addr) -> io::Result<(UdpSocket, TcpListener)> {
     Ok((UdpSocket::bind((address, 53))?, TcpListener::bind((address, 53))?))
 }
 
-/// Makes sockets for whoever leads connections in from outside, in a thread of its own, until nobody asks.
-pub(crate) fn make_sockets(channel: &OwnedFd) -> io::Result<()> {
+/// The same where the network is the host's: says so, and has names asked for on the loopback.
+pub(crate) fn set_up_shared(way: &WayOut, channel: &OwnedFd, peers: &Peers) -> Result<(), Failure> {
+    let outside = doors::Inside(channel);
+    outside.shared().map_err(step("reach", "the gateway"))?;
+    if way.has_hosts {
+        let names = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
+        let names = names.map_err(step("listen on", "127.0.0.1"))?;
+        let port = names.local_addr().map_err(step("listen on", "127.0.0.1"))?.port();
+        outside.shared_names(names).map_err(step("reach", "the gateway"))?;
+        peers.lead_names(way.name_servers.clone(), port);
+    }
+    Ok(())
+}
+
+/// Lets go of listeners at `ports` that this process was born with: programs inside listen there
+/// themselves.
+pub(crate) fn let_go_of(ports: &[u16]) -> io::Result<()> {
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let is_one = |number: &i32| {
+        let Some(fd) = exec_unsafe::duplicate_stdio(*number) else { return false };
+        let address = || endpoint(rustix::net::getsockname(&fd).ok()?);
+        sockopt::socket_acceptconn(&fd) == Ok(true)
+            && address().is_some_and(|address| ports.contains(&address.port()))
+    };
+    let open = fs::read_dir("/proc/self/fd")?.flatten();
+    let numbers = open.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    exec_unsafe::detach_stdio(&numbers.filter(is_one).collect::<Vec<i32>>())
+}
+
+/// Connects to ports inside for whoever leads connections in from outside, in a thread of its own,
+/// until nobody asks.
+pub(crate) fn make_sockets(channel: &OwnedFd, peers: Option<Arc<Peers>>) -> io::Result<()> {
     let (ours, theirs) = control::pair()?;
     doors::Inside(channel).sockets(theirs)?;
-    let serve = move || {
-        while let Ok((packet, _none)) = control::receive(&ours) {
-            let family = match packet.as_slice() {
-                [b'4'] => AddressFamily::INET,
-                [b'6'] => AddressFamily::INET6,
-                _ => return,
-            };
-            let flags = SocketFlags::CLOEXEC;
-            let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None);
-            let sockets: Vec<OwnedFd> = socket.into_iter().collect();
-            if control::send(&ours, b"s", &sockets).is_err() {
-                return;
-            }
+    let connect = move |port| {
+        let to = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
+        let to = to.map(|ip| SocketAddr::new(ip, port));
+        if let Some(peers) = &peers
+            && !peers.reaches(to[0], true)?
+        {
+            return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
         }
+        TcpStream::connect(&to[..])
     };
+    let serve = move || doors::make_sockets(&ours, connect);
     std::thread::Builder::new().stack_size(64 * 1024).spawn(serve).map(drop)
 }
 
@@ -96,38 +132,96 @@ pub(crate) fn make_sockets(channel: &OwnedFd) -> io::Result<()> {
 pub(crate) struct Gate {
     /// One at a time: a question and its answer, an address and its listener.
     channel: Mutex<OwnedFd>,
+    /// Whose the loopback is, where the network is the host's.
+    peers: Option<Arc<Peers>>,
+    /// Behind which socket an ssh agent is that somebody outside serves.
+    agent: Option<Agent>,
 }
 
 impl Gate {
-    pub(crate) fn new(channel: OwnedFd) -> Self {
-        Self { channel: Mutex::new(channel) }
+    pub(crate) fn new(channel: OwnedFd, peers: Option<Arc<Peers>>, agent: Option<Agent>) -> Self {
+        Self { channel: Mutex::new(channel), peers, agent }
+    }
+
+    /// Whether `file` is a socket behind which somebody outside serves.
+    pub(crate) fn is_served(&self, file: &OwnedFd) -> bool {
+        self.agent.as_ref().is_some_and(|agent| agent.is(file))
+    }
+
+    /// Where a connection to `bytes`, a `struct sockaddr`, leads that has to go through here.
+    pub(crate) fn leads_out(&self, bytes: &[u8]) -> Option<SocketAddr> {
+        let to = parse(bytes)?;
+        if let Some(peers) = &self.peers {
+            if peers.serves_names(to, true) {
+                return Some(NAMES);
+            }
+            // Nobody listens at that address here.
+            if peers.leads_names() && to.ip() == RESOLVER {
+                return Some(to);
+            }
+        }
+        leads_out(to).then_some(to)
     }
 
     /// Connects `socket` to `to`, which `address` is the `struct sockaddr` of, for `process`.
     ///
     /// # Errors
     ///
-    /// What the process gets.
+    /// What the process gets; that of `goes_on`, which is asked while somebody outside is.
     pub(crate) fn connect(
+        &self,
+        (socket, address): (BorrowedFd<'_>, &[u8]),
+        to: SocketAddr,
+        process: u32,
+        goes_on: &dyn Fn() -> io::Result<()>,
+    ) -> io::Result<()> {
+        loop {
+            match self.try_connect(socket, address, to, process) {
+                Ok(true) => return Ok(()),
+                // Others connect meanwhile.
+                Ok(false) => drop(poll(&mut [], Some(&MOMENT))),
+                Err(error) => return Err(error),
+            }
+            goes_on()?;
+        }
+    }
+
+    /// The same; `false` while somebody is asked.
+    fn try_connect(
         &self,
         socket: BorrowedFd<'_>,
         address: &[u8],
         to: SocketAddr,
         process: u32,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
         let outside = doors::Inside(&channel);
-        outside.ask(to, process)?;
-        let listener = listen(to)?;
-        let connected = socket_unsafe::connect(socket, address);
+        let is_ours = to.ip() == RESOLVER;
+        if is_ours && to != NAMES && to.port() != PROXY_PORT {
+            return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
+        }
+        if !is_ours && !outside.ask(to, process)? {
+            return Ok(false);
+        }
+        let (listener, address) = match &self.peers {
+            None => (listen(to)?, address.to_vec()),
+            Some(_) => listen_for(socket)?,
+        };
+        let connected = socket_unsafe::connect(socket, &address);
         if let Err(error) = &connected
             && error.raw_os_error() != Some(libc::EINPROGRESS)
         {
-            return connected;
+            return connected.map(|()| true);
         }
         let stream = accept(&listener, socket)?;
-        outside.hand_over(stream, to, process)?;
-        connected
+        if to == NAMES {
+            outside.resolving(stream)?;
+        } else if is_ours {
+            outside.proxying(stream)?;
+        } else {
+            outside.hand_over(stream, to, process)?;
+        }
+        connected.map(|()| true)
     }
 }
 
@@ -153,20 +247,39 @@ fn listen(to: SocketAddr) -> io::Result<OwnedFd> {
     Ok(listener)
 }
 
+/// A listener on the host's loopback that `socket` can be connected to, and its address as a
+/// `struct sockaddr` of that socket's family.
+fn listen_for(socket: BorrowedFd<'_>) -> io::Result<(OwnedFd, Vec<u8>)> {
+    let ip = peers::near(socket)?;
+    let own = SocketAddr::new(ip.to_canonical(), 0);
+    let family = if own.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let listener = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    rustix::net::bind(&listener, &own)?;
+    // Room for those who are sent away.
+    rustix::net::listen(&listener, 64)?;
+    let bound = endpoint(rustix::net::getsockname(&listener)?);
+    let port = bound.ok_or(io::ErrorKind::AddrNotAvailable)?.port();
+    Ok((listener, peers::raw(SocketAddr::new(ip, port))))
+}
+
 /// The other end of `socket`, which was connected to `listener`.
 fn accept(listener: &OwnedFd, socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let lost = || io::Error::from_raw_os_error(libc::ECONNREFUSED);
-    let mut fds = [PollFd::new(listener, PollFlags::IN)];
-    if poll(&mut fds, Some(&HANDSHAKE))? == 0 {
-        return Err(lost());
+    let own = endpoint(rustix::net::getsockname(socket)?).ok_or_else(lost)?;
+    for _ in 0..STRANGERS_MAX {
+        let mut fds = [PollFd::new(listener, PollFlags::IN)];
+        if poll(&mut fds, Some(&HANDSHAKE))? == 0 {
+            return Err(lost());
+        }
+        let (stream, peer) = rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC)?;
+        // In a network of the sandbox's own it is nobody else's: every `connect` goes through here,
+        // one after the other.
+        if peer.and_then(endpoint) == Some(own) {
+            return Ok(stream);
+        }
     }
-    let (stream, peer) = rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC)?;
-    // Every `connect` goes through here, one after the other, so that it can be nobody else's.
-    let own = endpoint(rustix::net::getsockname(socket)?);
-    if own.is_none() || own != peer.and_then(endpoint) {
-        return Err(lost());
-    }
-    Ok(stream)
+    Err(lost())
 }
 
 fn endpoint(address: SocketAddrAny) -> Option<SocketAddr> {
@@ -174,9 +287,14 @@ fn endpoint(address: SocketAddrAny) -> Option<SocketAddr> {
     Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
-/// Where `bytes`, a `struct sockaddr`, leads beyond the sandbox: an Internet address that is
-/// neither its loopback nor our own listeners'.
-pub(crate) fn leads_out(bytes: &[u8]) -> Option<SocketAddr> {
+/// Whether `to` is beyond the sandbox: neither its loopback nor our own listeners.
+fn leads_out(to: SocketAddr) -> bool {
+    let address = to.ip();
+    !address.is_loopback() && !address.is_unspecified() && address != RESOLVER
+}
+
+/// The Internet address in `bytes`, a `struct sockaddr`, in its one form.
+fn parse(bytes: &[u8]) -> Option<SocketAddr> {
     let family = i32::from(u16::from_ne_bytes(*bytes.first_chunk()?));
     let port = u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?);
     let address = match family {
@@ -184,13 +302,30 @@ pub(crate) fn leads_out(bytes: &[u8]) -> Option<SocketAddr> {
         libc::AF_INET6 => IpAddr::from(*bytes.get(8..)?.first_chunk::<16>()?).to_canonical(),
         _ => return None,
     };
-    let stays = address.is_loopback() || address.is_unspecified() || address == RESOLVER;
-    (!stays).then(|| SocketAddr::new(address, port))
+    Some(SocketAddr::new(address, port))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+    use std::os::fd::AsFd as _;
+
     use super::*;
+
+    #[test]
+    fn only_the_programs_own_end_is_taken() {
+        let flags = SocketFlags::CLOEXEC;
+        let kind = SocketType::STREAM;
+        let socket = rustix::net::socket_with(AddressFamily::INET, kind, flags, None).unwrap();
+        let (listener, address) = listen_for(socket.as_fd()).unwrap();
+        let stranger = TcpStream::connect(parse(&address).unwrap()).unwrap();
+        socket_unsafe::connect(socket.as_fd(), &address).unwrap();
+        let taken = TcpStream::from(accept(&listener, socket.as_fd()).unwrap());
+        let program = TcpStream::from(socket);
+        assert_eq!(taken.peer_addr().unwrap(), program.local_addr().unwrap());
+        drop(listener);
+        assert!(matches!({ &stranger }.read(&mut [0]), Ok(0) | Err(_)), "sent away");
+    }
 
     #[test]
     fn only_what_leads_out_is_asked_about() {
@@ -209,7 +344,8 @@ mod tests {
             bytes.extend([0; 4]);
             bytes
         };
-        let out = |bytes: &[u8]| leads_out(bytes).map(|address| address.to_string());
+        let gate = Gate::new(control::pair().unwrap().0, None, None);
+        let out = |bytes: &[u8]| gate.leads_out(bytes).map(|address| address.to_string());
         assert_eq!(out(&v4([198, 18, 0, 7])).as_deref(), Some("198.18.0.7:443"));
         assert_eq!(out(&v6("::ffff:198.18.0.7")).as_deref(), Some("198.18.0.7:443"));
         assert_eq!(out(&v6("2001:db8::1")).as_deref(), Some("[2001:db8::1]:443"));

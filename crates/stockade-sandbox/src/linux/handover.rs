@@ -20,7 +20,7 @@ use rustix::net::{
 };
 use stockade_policy::{AbsPath, HostRule, Limits, Mode, Network, Policy, Published};
 
-use crate::{Command, Exceeded, Launch, Layer, Outcome, SetupError};
+use crate::{Command, Exceeded, Execs, Keeping, Launch, Layer, Outcome, Revive, SetupError, Stub};
 
 /// Longest message: arguments and environment (`execve(2)` takes 6 MiB at most), and the paths of
 /// a policy.
@@ -41,31 +41,44 @@ fn malformed(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("malformed message: {what}"))
 }
 
-/// Hands `launch` over, with the descriptors that are to be the command's 0–2 and the sandbox's
-/// end of its way out, if it has one.
+/// The sandbox's ends of what leads out of it, as far as it has them.
+#[derive(Debug, Default)]
+pub(crate) struct Ends {
+    /// Of its way to the network.
+    pub(crate) way_out: Option<OwnedFd>,
+    /// Of what it asks.
+    pub(crate) asks: Option<OwnedFd>,
+}
+
+/// Bits of the first byte: which ends come after the command's 0–2.
+const WAY_OUT: u8 = 1;
+const ASKS: u8 = 2;
+
+/// Hands `launch` over, with the descriptors that are to be the command's 0–2 and the ends.
 pub(crate) fn send_launch(
     mut to: &UnixStream,
     launch: &Launch,
     stdio: &[OwnedFd; 3],
-    way_out: Option<&OwnedFd>,
+    Ends { way_out, asks }: &Ends,
 ) -> io::Result<()> {
-    let borrowed: Vec<_> = stdio.iter().chain(way_out).map(OwnedFd::as_fd).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let borrowed: Vec<_> = stdio.iter().chain(way_out).chain(asks).map(OwnedFd::as_fd).collect();
+    let which = if way_out.is_some() { WAY_OUT } else { 0 } | if asks.is_some() { ASKS } else { 0 };
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(5))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(&borrowed)) {
         return Err(malformed("descriptors"));
     }
-    rustix::net::sendmsg(to, &[IoSlice::new(b"l")], &mut control, SendFlags::NOSIGNAL)?;
+    rustix::net::sendmsg(to, &[IoSlice::new(&[which])], &mut control, SendFlags::NOSIGNAL)?;
     to.write_all(&Writer::framed(|writer| writer.launch(launch)))
 }
 
-/// A launch, the command's 0–2, and the sandbox's end of its way out.
-pub(crate) type Handed = (Launch, [OwnedFd; 3], Option<OwnedFd>);
+/// A launch, the command's 0–2, and the ends.
+pub(crate) type Handed = (Launch, [OwnedFd; 3], Ends);
 
-/// Takes a launch and its descriptors.
-pub(crate) fn receive_launch(from: &UnixStream) -> io::Result<Handed> {
+/// Takes a launch and its descriptors; `revive` makes its judge anew.
+pub(crate) fn receive_launch(from: &UnixStream, revive: Revive) -> io::Result<Handed> {
     let mut first = [0];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(5))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(&mut first)];
     rustix::net::recvmsg(from, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
@@ -75,13 +88,17 @@ pub(crate) fn receive_launch(from: &UnixStream) -> io::Result<Handed> {
             descriptors.extend(rights);
         }
     }
-    let way_out = if descriptors.len() == 4 { descriptors.pop() } else { None };
+    let [which] = first;
+    let mut end = |bit| if which & bit == 0 { None } else { descriptors.pop() };
+    // The last first.
+    let asks = end(ASKS);
+    let way_out = end(WAY_OUT);
     let stdio = descriptors.try_into().map_err(|_found: Vec<OwnedFd>| malformed("descriptors"))?;
     let body = receive_frame(from)?;
     let mut reader = Reader(&body);
-    let launch = reader.launch()?;
+    let launch = reader.launch(revive)?;
     reader.end()?;
-    Ok((launch, stdio, way_out))
+    Ok((launch, stdio, Ends { way_out, asks }))
 }
 
 fn receive_frame(mut from: &UnixStream) -> io::Result<Vec<u8>> {
@@ -159,8 +176,7 @@ impl Writer {
     }
 
     fn launch(&mut self, launch: &Launch) {
-        // Whoever has a judge is refused before: it is a function of the other process.
-        let Launch { command, policy, layers, caches, execs: _, may_degrade } = launch;
+        let Launch { command, policy, layers, caches, execs, notes, keeping, may_degrade } = launch;
         let Command { program, arguments, environment, folder } = command;
         self.bytes(program.as_bytes());
         self.list(arguments, |writer, argument| writer.bytes(argument.as_bytes()));
@@ -172,7 +188,22 @@ impl Writer {
         self.policy(policy);
         self.list(layers, Self::layer);
         self.list(caches.as_slice(), Self::layer);
+        self.list(notes.as_slice(), |writer, path| writer.path(path));
+        self.list(keeping.as_slice(), |writer, Keeping { store, roots }| {
+            writer.path(store.as_path());
+            writer.paths(roots);
+        });
         self.number(u64::from(*may_degrade));
+        self.list(execs.as_slice(), Self::execs);
+    }
+
+    fn execs(&mut self, execs: &Execs) {
+        // Whoever has none is refused before: the judge is a function of the other process.
+        self.bytes(execs.text().unwrap_or_default());
+        self.list(execs.stubs(), |writer, Stub { path, text }| {
+            writer.path(path.as_path());
+            writer.bytes(text.as_bytes());
+        });
     }
 
     fn layer(&mut self, Layer { at, upper, work }: &Layer) {
@@ -216,7 +247,21 @@ impl Writer {
 
     fn network(&mut self, network: &Network) {
         // The sandbox dials nobody, and a log-in may be in it.
-        let Network { host_ports, published, allow, deny, private, open, upstream: _ } = network;
+        // It judges no request either; it shows whom to trust.
+        let Network {
+            host_ports,
+            published,
+            allow,
+            deny,
+            requests: _,
+            authorities,
+            private,
+            open,
+            upstream: _,
+            logins: _,
+            asks,
+            known_hosts,
+        } = network;
         self.list(host_ports, |writer, port| writer.number((*port).into()));
         self.list(published, |writer, Published { outside, inside }| {
             writer.number((*outside).into());
@@ -230,6 +275,9 @@ impl Writer {
         }
         self.list(private, |writer, range| writer.bytes(range.to_string().as_bytes()));
         self.list(open.as_slice(), |writer, place| writer.bytes(place.as_bytes()));
+        self.bytes(authorities.as_bytes());
+        self.number(u64::from(*asks));
+        self.list(known_hosts.as_slice(), |writer, text| writer.bytes(text.as_bytes()));
     }
 
     fn news(&mut self, news: &News) {
@@ -366,7 +414,7 @@ impl<'a> Reader<'a> {
         Ok(Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos.into())))
     }
 
-    fn launch(&mut self) -> io::Result<Launch> {
+    fn launch(&mut self, revive: Revive) -> io::Result<Launch> {
         let command = Command {
             program: self.os_string()?,
             arguments: self.list(Self::os_string)?,
@@ -376,8 +424,20 @@ impl<'a> Reader<'a> {
         let policy = self.policy()?;
         let layers = self.list(Self::layer)?;
         let caches = self.optional(Self::layer)?;
+        let notes = self.optional(Self::path)?;
+        let keeping = self.optional(|reader| {
+            Ok(Keeping { store: reader.abs_path()?, roots: reader.list(Self::abs_path)? })
+        })?;
         let may_degrade = self.number::<u64>()? != 0;
-        Ok(Launch { command, policy, layers, caches, execs: None, may_degrade })
+        let execs = self.optional(|reader| reader.execs(revive))?;
+        Ok(Launch { command, policy, layers, caches, execs, notes, keeping, may_degrade })
+    }
+
+    fn execs(&mut self, revive: Revive) -> io::Result<Execs> {
+        let text = self.bytes()?;
+        let stubs =
+            self.list(|reader| Ok(Stub { path: reader.abs_path()?, text: reader.text()? }))?;
+        revive(text, stubs).ok_or_else(|| malformed("rules about what is executed"))
     }
 
     fn layer(&mut self) -> io::Result<Layer> {
@@ -424,7 +484,10 @@ impl<'a> Reader<'a> {
             private: self
                 .list(|reader| reader.text()?.parse().map_err(|_unknown| malformed("range")))?,
             open: self.optional(Self::text)?,
-            upstream: None,
+            authorities: self.text()?,
+            asks: self.number::<u64>()? != 0,
+            known_hosts: self.optional(Self::text)?,
+            ..Network::default()
         })
     }
 
@@ -468,6 +531,7 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{ExecRefusal, ExecRequest};
 
     fn path(bytes: &[u8]) -> PathBuf {
         PathBuf::from(OsString::from_vec(bytes.to_vec()))
@@ -482,7 +546,10 @@ mod tests {
             deny: vec![rule("bad.example.org")],
             private: vec!["10.0.0.0/8".parse().unwrap()],
             open: Some("f:2".to_owned()),
-            upstream: None,
+            authorities: "-----BEGIN".to_owned(),
+            asks: true,
+            known_hosts: Some("a.org ssh-ed25519 AAAA".to_owned()),
+            ..Network::default()
         }
     }
 
@@ -523,15 +590,48 @@ mod tests {
                 work: absolute(b"/c/work"),
             }),
             execs: None,
+            notes: Some(path(b"/s/\xff")),
+            keeping: Some(Keeping {
+                store: absolute(b"/s/undo"),
+                roots: vec![absolute(b"/w \xfe")],
+            }),
             may_degrade: true,
         }
+    }
+
+    /// A judge that refuses what it was handed.
+    fn revived(text: &[u8], stubs: Vec<Stub>) -> Option<Execs> {
+        let file = String::from_utf8(text.to_vec()).ok()?;
+        let judge = move |request: &ExecRequest<'_>| {
+            let refusal =
+                ExecRefusal { line: "no".to_owned(), decided_by: "a rule".to_owned(), asks: false };
+            (request.file == file).then_some(refusal)
+        };
+        Some(Execs::new(judge, stubs).handed(text.to_vec()))
+    }
+
+    #[test]
+    fn a_judge_is_made_anew_from_what_was_handed() {
+        let stub = Stub { path: AbsPath::new("/bin/x").unwrap(), text: "no \n".to_owned() };
+        let given = Launch { execs: revived(b"/bin/x", vec![stub.clone()]), ..launch() };
+        let bytes = Writer::framed(|writer| writer.launch(&given));
+        let execs = Reader(&bytes[8..]).launch(revived).unwrap().execs.unwrap();
+        assert_eq!(execs.stubs(), [stub]);
+        let refusal = |file| execs.refusal(&ExecRequest { asked: file, file, argv: &[] });
+        assert!(refusal("/bin/x").is_some() && refusal("/bin/y").is_none());
+        let given = Launch { execs: revived(b"x", Vec::new()), ..launch() };
+        let bytes = Writer::framed(|writer| writer.launch(&given));
+        assert!(
+            Reader(&bytes[8..]).launch(|_, _| None).is_err(),
+            "what cannot be read runs nothing"
+        );
     }
 
     #[test]
     fn a_launch_survives_the_wire_whatever_its_bytes() {
         let bytes = Writer::framed(|writer| writer.launch(&launch()));
         let mut reader = Reader(&bytes[8..]);
-        assert_eq!(reader.launch().unwrap(), launch());
+        assert_eq!(reader.launch(revived).unwrap(), launch());
         reader.end().unwrap();
     }
 
@@ -539,7 +639,7 @@ mod tests {
     fn what_is_cut_short_is_malformed_at_every_length() {
         let bytes = Writer::framed(|writer| writer.launch(&launch()));
         for end in 8..bytes.len() - 1 {
-            assert!(Reader(&bytes[8..end]).launch().is_err(), "{end}");
+            assert!(Reader(&bytes[8..end]).launch(revived).is_err(), "{end}");
         }
     }
 

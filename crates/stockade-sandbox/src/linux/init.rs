@@ -4,33 +4,48 @@
 //! ends; it ends when the command ends or when the parent outside is gone.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit};
+use rustix::process::{Resource, Rlimit};
 use rustix::termios::Termios;
 
-use super::control::{End, Order, Report};
+use super::asks::Asker;
+use super::control::{self, End, Order, Report};
+use super::doors;
 use super::failure::{Failure, step};
 use super::gate::{self, Gate};
+use super::hand::Hand;
 use super::mounts;
 use super::plan::{Plan, RUNTIME};
+use super::refusal::{as_failure, lost, read_refusal, refuse_and_exit, take_listener};
+use super::ssh::{self, Agent};
 use super::stdio::Reopened;
-use super::supervisor::{Beneath, Denials, Files, Supervisor};
+use super::supervisor::{Around, Denials, Files, Peers, Supervisor, Terminals};
 use super::sys::exec_unsafe;
 use super::sys::process_unsafe::{self, Change, Fork};
 use super::sys::signal_unsafe::{self, SignalSet};
 use super::sys::{credentials_unsafe, socket_unsafe};
 use super::target::{self, Refusal, Target};
-use super::{landlock, terminal, unconfined, usage};
+use super::{keeping, landlock, second, temporary, terminal, unconfined, usage};
 use crate::Command;
 
 /// Names the list of refusals to the programs inside.
 const DENIALS_VARIABLE: &str = "STOCKADE_DENIALS";
+
+/// What is made in the view for the command.
+#[derive(Debug)]
+struct Shown {
+    /// Where refusals are written.
+    list: Option<File>,
+    /// Where its ssh agent is.
+    agent: Option<Agent>,
+}
 
 /// What PID 1 is born with.
 #[derive(Debug)]
@@ -41,6 +56,11 @@ pub(crate) struct Inside<'a> {
     pub(crate) channel: OwnedFd,
     /// The end of the way out, if there is one.
     pub(crate) gate: Option<OwnedFd>,
+    /// Where questions are put, if anybody answers them.
+    pub(crate) asks: Option<OwnedFd>,
+    /// What is noted for the end goes there. It was opened outside: a mount of the view that
+    /// somebody writes to cannot be made read-only.
+    pub(crate) notes: Option<File>,
     /// The signals that were blocked, and ignored, when Stockade was started.
     pub(crate) mask: SignalSet,
     pub(crate) ignored: &'a [i32],
@@ -69,10 +89,7 @@ impl Inside<'_> {
                 1
             }
         };
-        if !self.plan.walls.namespaces {
-            // As the kernel does with what is left of a PID namespace.
-            unconfined::end_descendants();
-        }
+        end_rest(self.plan.walls.namespaces, self.plan.temporary.as_deref());
         status
     }
 
@@ -85,21 +102,34 @@ impl Inside<'_> {
         } else {
             // It has to outlive the parent for a moment, to end what is left: `turn` sees its end.
             process_unsafe::become_subreaper().map_err(step("become", "the reaper of orphans"))?;
+            if let Some(way) = &self.plan.way_out {
+                gate::let_go_of(&way.published).map_err(step("free", "published ports"))?;
+            }
         }
         if self.plan.walls.network {
             self.network()?;
         }
-        let mut beneath = Beneath::new();
-        let mut list = None;
-        if self.plan.walls.mounts {
-            beneath = mounts::beneath(self.plan)?;
+        let (mut list, mut agent) = (None, None);
+        let mut around = Around { notes: self.notes.take(), ..Around::default() };
+        let has_view = self.plan.walls.mounts;
+        let keep = |keeping| keeping::begin(keeping, has_view).map(Arc::new);
+        around.keep = self.plan.keeping.as_ref().map(keep).transpose()?;
+        if has_view {
+            let channel = self.channel.try_clone().map_err(step("reach", "the parent"))?;
+            around.hand = Some(Hand::new(channel));
+            around.beneath = mounts::beneath(self.plan)?;
             let built = mounts::build(self.plan)?;
-            list = built.denials;
+            (list, agent) = (built.denials, built.agent);
             if let Some(note) = built.note {
                 let note = Report::Note(note.to_owned());
                 note.send(&self.channel, &[]).map_err(step("reach", "the parent"))?;
             }
         }
+        if !self.plan.walls.namespaces {
+            list = second::denials(self.plan)?;
+            agent = second::agent(self.plan)?;
+        }
+        let shown = Shown { list, agent: self.offer(agent)? };
         self.limits()?;
         let mut reopened = Reopened::default();
         if self.plan.walls.mounts {
@@ -110,7 +140,7 @@ impl Inside<'_> {
         credentials_unsafe::set_no_new_privs().map_err(step("set", "no_new_privs"))?;
         credentials_unsafe::set_undumpable().map_err(step("guard", "PID 1"))?;
         if self.plan.walls.landlock {
-            landlock::restrict(self.plan)?;
+            landlock::restrict(self.plan, slave.as_ref(), around.keep.as_deref())?;
         }
         match credentials_unsafe::forsake_privileges() {
             // Without namespaces it may be that there is no right to; with `no_new_privs` nothing
@@ -119,24 +149,39 @@ impl Inside<'_> {
             other => other.map_err(step("drop", "privileges"))?,
         }
         let mut kept = u32::from(self.plan.walls.namespaces) << credentials_unsafe::CAP_SYS_PTRACE;
-        if self.gate.is_some() {
+        if self.gate.is_some() && self.plan.walls.namespaces {
             // Over the sandbox's own ports, on which connections to hosts begin.
             kept |= 1 << credentials_unsafe::CAP_NET_BIND_SERVICE;
         }
         credentials_unsafe::keep_capabilities(kept).map_err(step("drop", "capabilities"))?;
-        self.start_target(slave, (reopened, beneath, list))
+        self.start_target(slave, (reopened, around, shown))
     }
 
     /// The way out, for the supervisor. Nothing is forked any more, so there may be threads.
-    fn open_gate(&mut self) -> Result<Option<Gate>, Failure> {
+    fn open_gate(
+        &mut self,
+        peers: Option<&Arc<Peers>>,
+        agent: Option<Agent>,
+    ) -> Result<Option<Gate>, Failure> {
         let Some(channel) = self.gate.take() else { return Ok(None) };
-        gate::make_sockets(&channel).map_err(step("offer", "sockets"))?;
-        Ok(Some(Gate::new(channel)))
+        if let (Some(way), Some(peers)) = (&self.plan.way_out, peers) {
+            gate::set_up_shared(way, &channel, peers)?;
+        }
+        gate::make_sockets(&channel, peers.cloned()).map_err(step("offer", "sockets"))?;
+        Ok(Some(Gate::new(channel, peers.cloned(), agent)))
+    }
+
+    /// Hands the agent's listener out; the value is its file. Without a way out nobody serves it.
+    fn offer(&self, agent: Option<(Agent, UnixListener)>) -> Result<Option<Agent>, Failure> {
+        let (Some((agent, listener)), Some(channel)) = (agent, &self.gate) else { return Ok(None) };
+        doors::Inside(channel).ssh_agent(listener).map_err(step("reach", "the gateway"))?;
+        Ok(Some(agent))
     }
 
     fn denials(&self, list: Option<File>) -> io::Result<Arc<Denials>> {
         let walls = self.plan.walls;
-        let canary = (walls.canary && walls.mounts).then(|| self.plan.canary.clone());
+        let is_noted = walls.mounts || walls.supervisor;
+        let canary = (walls.canary && is_noted).then(|| self.plan.canary.clone());
         Ok(Arc::new(Denials::new(self.channel.try_clone()?, list, canary)))
     }
 
@@ -159,6 +204,12 @@ impl Inside<'_> {
         )
         .map_err(step("open", "a socket"))?;
         socket_unsafe::bring_loopback_up(socket.as_fd()).map_err(step("bring up", "lo"))?;
+        let has_hosts = self.plan.way_out.as_ref().is_some_and(|way| way.has_hosts);
+        if has_hosts || rustix::process::geteuid().is_root() {
+            // For programs inside, which have no capability for it; PID 1 keeps its own. Where
+            // `/proc/sys` cannot be written (a container) they have the ports above 1023.
+            std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").ok();
+        }
         for &port in &self.plan.host_ports {
             let mut listeners: Vec<OwnedFd> = Vec::new();
             let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
@@ -172,12 +223,26 @@ impl Inside<'_> {
                 .map_err(step("reach", "the parent"))?;
         }
         match (&self.plan.way_out, &self.gate) {
-            (Some(way), Some(channel)) => match Order::receive(&self.channel) {
-                Ok(Some(Order::Served)) => gate::set_up(way, channel),
-                Ok(_) => Err(Failure::canary("the parent does not serve the network")),
-                Err(error) => Err(step("wait for", "the parent")(error)),
-            },
+            (Some(way), Some(channel)) => gate::set_up(way, channel),
             _ => Ok(()),
+        }
+    }
+
+    /// Tells the parent that the walls stand, and waits until it serves what comes out, if anything
+    /// does. The value is the signals that came meanwhile, for a command that is not there yet.
+    fn stand(&self) -> Result<Vec<i32>, Failure> {
+        let mut early = Vec::new();
+        if self.gate.is_none() {
+            return Ok(early);
+        }
+        Report::Standing.send(&self.channel, &[]).map_err(step("reach", "the parent"))?;
+        loop {
+            match Order::receive(&self.channel).map_err(step("wait for", "the parent"))? {
+                Some(Order::Served) => return Ok(early),
+                Some(Order::Signal(signal)) => early.push(signal),
+                Some(Order::Mapped | Order::Resume) => {}
+                None => return Err(Failure::canary("the parent does not serve the network")),
+            }
         }
     }
 
@@ -217,13 +282,17 @@ impl Inside<'_> {
     fn start_target(
         &mut self,
         slave: Option<OwnedFd>,
-        (reopened, beneath, list): (Reopened, Beneath, Option<File>),
+        (reopened, around, shown): (Reopened, Around, Shown),
     ) -> Result<Option<Running>, Failure> {
         let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
         let (status_read, status_write) = pipe().map_err(step("make", "a pipe"))?;
         let (go_read, go_write) = pipe().map_err(step("make", "a pipe"))?;
+        let handing = (!self.plan.walls.descriptors).then(control::pair).transpose();
+        let (taking, handing) = handing.map_err(step("make", "a socket pair"))?.unzip();
+        let early = self.stand()?;
+        let Shown { list, agent } = shown;
         let denials = self.denials(list).map_err(step("reach", "the parent"))?;
-        let command = with_list(self.command, &denials);
+        let command = with_list(self.command, (&denials, agent.as_ref()), self.plan);
         let child_signals = SignalSet::of(&[libc::SIGCHLD]);
         signal_unsafe::block(&child_signals).map_err(step("block", "SIGCHLD"))?;
         let signals =
@@ -242,41 +311,64 @@ impl Inside<'_> {
                     canary_port: self.canary_port,
                     status: File::from(status_write),
                     go: File::from(go_read),
+                    handing,
                 };
                 refuse_and_exit(target)
             }
         };
-        drop((status_write, go_read, slave));
+        let is_second = !self.plan.walls.namespaces;
+        let terminals = is_second.then(|| Terminals::new(slave.as_ref())).transpose();
+        let around =
+            Around { terminals: terminals.map_err(step("name", "the terminal"))?, ..around };
+        drop((status_write, go_read, slave, handing));
         // The command's own are the only ones that count: whoever reads its output must see the
         // end when it closes it.
         exec_unsafe::detach_stdio(&[0, 1, 2]).map_err(step("detach from", "standard output"))?;
         let status = File::from(status_read);
-        let supervisor = if self.plan.walls.seccomp && self.plan.walls.namespaces {
-            match take_listener(pid, &status)? {
+        let supervisor = if self.plan.walls.seccomp && self.plan.walls.supervisor {
+            match take_listener(pid, &status, taking.as_ref())? {
                 Some(listener) => {
-                    let files = |guard| Files::new(guard, beneath, self.plan.writable());
+                    let alone = second::Alone::of(self.plan);
+                    let (fixed, peers) = alone.map(|it| (it.fixed, Arc::new(it.peers))).unzip();
+                    let around = Around { fixed, moved: self.plan.moved.clone(), ..around };
+                    let files = |guard| Files::new(guard, around, self.plan.writable());
                     let files = self.plan.guard.clone().map(files);
                     let judges = (files, self.plan.execs.clone());
-                    let told = Arc::clone(&denials);
-                    let started = Supervisor::start(listener, judges, self.open_gate()?, told);
-                    Some(started.map_err(step("start", "the supervisor"))?)
+                    let told = (Arc::clone(&denials), self.asks.take().map(Asker::new));
+                    let gate = self.open_gate(peers.as_ref(), agent)?;
+                    Some(Supervisor::new(listener, judges, (gate, peers), told))
                 }
                 None => return Err(read_refusal(&status).map_or_else(lost, as_failure)),
             }
         } else {
             None
         };
-        File::from(go_write).write_all(&[1]).map_err(step("start", "the command"))?;
+        // Without a supervisor nobody waits for it.
+        if supervisor.is_some() {
+            File::from(go_write).write_all(&[1]).map_err(step("start", "the command"))?;
+        }
+        for signal in early {
+            // It gets them when it no longer holds them back.
+            process_unsafe::kill(pid, signal).ok();
+        }
         Ok(Some(Running { pid, status: Some(status), signals, supervisor, denials, reopened }))
     }
 }
 
-/// The command, told where to read what was refused to it.
-fn with_list(command: &Command, denials: &Denials) -> Command {
+/// The command, told where to read what was refused to it, and where its ssh agent is.
+fn with_list(
+    command: &Command,
+    (denials, agent): (&Denials, Option<&Agent>),
+    plan: &Plan,
+) -> Command {
     let mut command = command.clone();
     command.environment.retain(|(name, _)| name != DENIALS_VARIABLE);
+    let folder = plan.temporary.as_deref().unwrap_or(Path::new(RUNTIME));
+    if agent.is_some() {
+        ssh::lead(&mut command.environment, folder);
+    }
     if denials.has_list() {
-        let path = Path::new(RUNTIME).join(mounts::DENIALS);
+        let path = folder.join(mounts::DENIALS);
         command.environment.push((DENIALS_VARIABLE.into(), path.into()));
     }
     command
@@ -314,88 +406,20 @@ fn kernel_is_since(major: u32, minor: u32) -> bool {
     found >= (major, minor)
 }
 
-/// The child's side: becomes the command, or writes why not and ends.
-fn refuse_and_exit(target: Target<'_>) -> ! {
-    let mut status = target.status.try_clone();
-    let refusal = target.run();
-    if let Ok(status) = &mut status {
-        // Nobody is left to hear of an error here; PID 1 then sees an early end.
-        status.write_all(&encode(&refusal)).ok();
-    }
-    super::sys::process_unsafe::exit_now(125)
-}
-
-/// `number` on the pipe is the listener's; a refusal starts with -2.
-const REFUSED: i32 = -2;
-
-fn encode(refusal: &Refusal) -> Vec<u8> {
-    let mut packet = REFUSED.to_le_bytes().to_vec();
-    match refusal {
-        Refusal::Program(errno) => {
-            packet.push(b'p');
-            packet.extend(errno.to_le_bytes());
-        }
-        Refusal::Setup(failure) => {
-            packet.push(b's');
-            packet.extend(failure.errno.to_le_bytes());
-            packet.extend(failure.step.as_bytes());
-            packet.push(0);
-            packet.extend(std::os::unix::ffi::OsStrExt::as_bytes(failure.subject.as_os_str()));
+/// Without namespaces: as the kernel does with what is left of a PID namespace and its mounts.
+fn end_rest(has_namespaces: bool, temporary: Option<&Path>) {
+    if !has_namespaces {
+        unconfined::end_descendants();
+        if let Some(folder) = temporary {
+            temporary::empty(folder);
         }
     }
-    packet
-}
-
-/// Reads what is left on the pipe. `None` when the program was executed, or the child died.
-fn read_refusal(mut status: &File) -> Option<Refusal> {
-    let mut packet = Vec::new();
-    status.read_to_end(&mut packet).ok()?;
-    let marker = REFUSED.to_le_bytes();
-    let packet = packet.strip_prefix(&marker).unwrap_or(&packet);
-    let (&[kind, a, b, c, d], rest) = packet.split_first_chunk::<5>()?;
-    let errno = i32::from_le_bytes([a, b, c, d]);
-    if kind == b'p' {
-        return Some(Refusal::Program(errno));
-    }
-    let mut parts = rest.splitn(2, |byte| *byte == 0);
-    let text = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
-    let subject: &std::ffi::OsStr =
-        std::os::unix::ffi::OsStrExt::from_bytes(parts.next().unwrap_or_default());
-    Some(Refusal::Setup(Failure { step: text, subject: subject.into(), errno }))
-}
-
-fn as_failure(refusal: Refusal) -> Failure {
-    match refusal {
-        Refusal::Setup(failure) => failure,
-        Refusal::Program(errno) => {
-            Failure { step: "start".to_owned(), subject: "the command".into(), errno }
-        }
-    }
-}
-
-fn lost() -> Failure {
-    Failure { step: "start".to_owned(), subject: "the command".into(), errno: libc::ECHILD }
-}
-
-/// Takes the listener out of the target; `None` when the target refused before it had one.
-fn take_listener(pid: i32, mut status: &File) -> Result<Option<OwnedFd>, Failure> {
-    let mut number = [0; 4];
-    status.read_exact(&mut number).map_err(step("start", "the command"))?;
-    let number = i32::from_le_bytes(number);
-    if number == REFUSED {
-        return Ok(None);
-    }
-    let take = || -> io::Result<OwnedFd> {
-        let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(rustix::process::pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty())?)
-    };
-    take().map(Some).map_err(step("supervise", "the command"))
 }
 
 /// Ends this process, and so everything inside, as soon as the parent is gone.
 fn watch_parent(inside: &Inside<'_>) -> io::Result<()> {
     let channel = inside.channel.try_clone()?;
+    let (has_namespaces, temporary) = (inside.plan.walls.namespaces, inside.plan.temporary.clone());
     let outer = match &inside.outer {
         Some((terminal, settings)) => Some((terminal.try_clone()?, settings.clone())),
         None => None,
@@ -405,6 +429,7 @@ fn watch_parent(inside: &Inside<'_>) -> io::Result<()> {
         let mut fds = [PollFd::new(&channel, PollFlags::empty())];
         while let Ok(0) | Err(rustix::io::Errno::INTR) = poll(&mut fds, None) {}
         terminal::restore(outer.as_ref());
+        end_rest(has_namespaces, temporary.as_deref());
         process_unsafe::exit_now(1)
     };
     std::thread::Builder::new().stack_size(64 * 1024).spawn(watch).map(drop)
@@ -451,9 +476,7 @@ impl Running {
                 PollFd::new(&inside.channel, PollFlags::IN),
                 PollFd::new(&self.signals, PollFlags::IN),
             ];
-            fds.extend(
-                self.supervisor.as_ref().map(|s| PollFd::new(s.listener(), PollFlags::empty())),
-            );
+            fds.extend(self.supervisor.as_ref().map(|s| PollFd::new(s.listener(), s.awaited())));
             fds.extend(self.status.as_ref().map(|status| PollFd::new(status, PollFlags::IN)));
             match poll(&mut fds, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -463,15 +486,19 @@ impl Running {
             flags
         };
         let is_ready = |index: usize| ready.get(index).is_some_and(|flags| !flags.is_empty());
-        let listener_index = 2;
         let status_index = 2 + usize::from(self.supervisor.is_some());
-        if self.supervisor.is_some()
-            && ready.get(listener_index).is_some_and(|flags| flags.contains(PollFlags::HUP))
-        {
+        let of_listener = self.supervisor.as_ref().and(ready.get(2).copied());
+        if of_listener.is_some_and(|flags| flags.contains(PollFlags::HUP)) {
             // Every process under the filter has ended.
             self.supervisor = None;
         } else if self.status.is_some() && is_ready(status_index) && !self.executed(inside)? {
             return Ok(Some(0));
+        }
+        if let Some(supervisor) = &mut self.supervisor
+            && of_listener.is_some_and(|flags| flags.contains(PollFlags::IN))
+        {
+            // The status closes before the command's first call, and is looked at after it.
+            supervisor.attend(self.status.is_none())?;
         }
         if is_ready(0) && !self.obey(inside)? {
             terminal::restore(inside.outer.as_ref());
@@ -526,8 +553,9 @@ impl Running {
     fn reap(&mut self, inside: &Inside<'_>) -> io::Result<Option<i32>> {
         signal_unsafe::next_signal(self.signals.as_fd())?;
         let mut ended = None;
-        while let Some((pid, change)) = process_unsafe::reap()? {
-            if pid != self.pid {
+        while let Some((pid, change, status)) = process_unsafe::reap()? {
+            let is_led = self.supervisor.as_ref().is_some_and(|it| it.hears(pid, status));
+            if pid != self.pid || is_led {
                 continue;
             }
             match change {
@@ -542,6 +570,11 @@ impl Running {
         // The end may be noticed before the pipe that says why nothing was executed.
         if self.status.is_some() && !self.executed(inside)? {
             return Ok(Some(0));
+        }
+        if inside.plan.walls.namespaces && std::process::id() == 1 {
+            // What is left, by a signal and not by this end alone: as long as it lives its calls would
+            // fail (`ENOSYS`, seccomp_unotify(2)) when nobody listens any more, and it would say so.
+            process_unsafe::kill(-1, libc::SIGKILL).ok();
         }
         self.reopened.give_positions_back();
         self.denials.finish();

@@ -16,11 +16,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, RawDir};
 
+use super::devices;
 use super::failure::{Failure, step};
 use super::mounts;
 use super::names;
 use super::plan::{Content, Placement, Plan};
 use super::sys::landlock_unsafe::{self as sys, RulesetAttr};
+use crate::keep::Keep;
 
 // linux/landlock.h, LANDLOCK_ACCESS_FS_*.
 const WRITE_FILE: u64 = 1 << 1;
@@ -47,19 +49,24 @@ const LISTING: usize = 32 * 1024;
 /// # Errors
 ///
 /// A [`Failure`] that names the path; `ENOSYS`/`EOPNOTSUPP` where there is no Landlock.
-pub(crate) fn restrict(plan: &Plan) -> Result<(), Failure> {
-    let abi = sys::abi().map_err(step("use", "Landlock"))?;
-    let mut handled = WRITE_FILE | READ_FILE | CHANGE_FOLDER;
-    for (since, right) in [(2, REFER), (3, TRUNCATE), (5, IOCTL_DEV)] {
-        if abi >= since {
-            handled |= right;
-        }
-    }
-    let scoped = if abi >= 6 { SCOPES } else { 0 };
-    let attr = RulesetAttr { handled_fs: handled, handled_net: 0, scoped };
-    let ruleset = sys::create_ruleset(&attr).map_err(step("make a ruleset of", "Landlock"))?;
-    let rules = Rules { ruleset, handled };
+pub(crate) fn restrict(
+    plan: &Plan,
+    terminal: Option<&OwnedFd>,
+    keep: Option<&Keep>,
+) -> Result<(), Failure> {
+    let rules = Rules::new(WRITE_FILE | READ_FILE | CHANGE_FOLDER | REFER | TRUNCATE | IOCTL_DEV)?;
     rules.allow_writes(plan)?;
+    if let Some(terminal) = terminal {
+        // The run's own, which may lie among the user's.
+        rules
+            .allow_fd(terminal, rules.handled & OF_A_FILE)
+            .map_err(step("allow in Landlock", "the inner terminal"))?;
+    }
+    if let Some(keep) = keep {
+        // The same as on a root: the kernel gives no file a second name where more is allowed.
+        let access = rules.handled & !IOCTL_DEV;
+        rules.allow_fd(keep.folder(), access).map_err(step("allow in Landlock", "the store"))?;
+    }
     if plan.runs_itself {
         rules.allow_own_program()?;
     }
@@ -67,20 +74,35 @@ pub(crate) fn restrict(plan: &Plan) -> Result<(), Failure> {
     let hidden = plan.placements.iter().filter(is_hidden);
     let hidden: Vec<&[u8]> =
         hidden.map(|placement| placement.path.as_os_str().as_bytes()).collect();
-    let root = open_folder(&mounts::open("/")?, c".").map_err(step("open", "/"))?;
-    rules.allow_reads(root, &hidden)?;
-    sys::restrict_self(rules.ruleset.as_fd()).map_err(step("enter", "Landlock"))
+    rules.allow_beside(&hidden, READ_FILE)?;
+    rules.enter()
 }
 
-/// Enters a domain inside the one that this process is in already, so that processes in that one
-/// are out of reach for signals. Without scopes in this kernel there is nothing to gain.
-pub(crate) fn part_from_parent() -> Result<(), Failure> {
-    if sys::abi().is_ok_and(|abi| abi < 6) {
-        return Ok(());
+/// What only the guardian opens, for writing or (terminals) at all: it looks at whose they are.
+const TERMINALS: [&str; 2] = ["/dev/ptmx", "/dev/pts"];
+const PROC: &str = "/proc";
+
+/// Enters a domain inside the one that this process is in already, the guardian's: processes in that
+/// one are out of reach for signals, and what it opens for others cannot be opened past it.
+pub(crate) fn part_from_parent(plan: &Plan, terminal: Option<&OwnedFd>) -> Result<(), Failure> {
+    if !plan.walls.supervisor {
+        // Without scopes in this kernel there is nothing to gain.
+        return if sys::abi().is_ok_and(|abi| abi < 6) { Ok(()) } else { Rules::new(0)?.enter() };
     }
-    let attr = RulesetAttr { handled_fs: 0, handled_net: 0, scoped: SCOPES };
-    let ruleset = sys::create_ruleset(&attr).map_err(step("make a ruleset of", "Landlock"))?;
-    sys::restrict_self(ruleset.as_fd()).map_err(step("enter", "Landlock"))
+    let rules = Rules::new(READ_FILE | WRITE_FILE | TRUNCATE | IOCTL_DEV)?;
+    for placement in plan.placements.iter().filter(|it| it.content == Content::Writable) {
+        rules.allow(placement.path.as_path(), rules.handled & !IOCTL_DEV)?;
+    }
+    if let Some(terminal) = terminal {
+        rules
+            .allow_fd(terminal, rules.handled & OF_A_FILE)
+            .map_err(step("allow in Landlock", "the inner terminal"))?;
+    }
+    rules.allow(Path::new(PROC), READ_FILE)?;
+    rules.allow_devices()?;
+    rules.allow_stdio();
+    rules.allow_beside(&[b"/dev", PROC.as_bytes()], rules.handled)?;
+    rules.enter()
 }
 
 struct Rules {
@@ -89,6 +111,25 @@ struct Rules {
 }
 
 impl Rules {
+    /// None yet, over those of `rights` that this kernel knows, and over [`SCOPES`].
+    fn new(rights: u64) -> Result<Self, Failure> {
+        let abi = sys::abi().map_err(step("use", "Landlock"))?;
+        let mut handled = rights;
+        for (since, right) in [(2, REFER), (3, TRUNCATE), (5, IOCTL_DEV)] {
+            if abi < since {
+                handled &= !right;
+            }
+        }
+        let scoped = if abi >= 6 { SCOPES } else { 0 };
+        let attr = RulesetAttr { handled_fs: handled, handled_net: 0, scoped };
+        let ruleset = sys::create_ruleset(&attr).map_err(step("make a ruleset of", "Landlock"))?;
+        Ok(Self { ruleset, handled })
+    }
+
+    fn enter(self) -> Result<(), Failure> {
+        sys::restrict_self(self.ruleset.as_fd()).map_err(step("enter", "Landlock"))
+    }
+
     fn allow_writes(&self, plan: &Plan) -> Result<(), Failure> {
         for placement in &plan.placements {
             match placement.content {
@@ -101,7 +142,9 @@ impl Rules {
             }
         }
         if plan.walls.namespaces {
-            self.allow(Path::new("/dev/shm"), self.handled & !IOCTL_DEV)?;
+            for private in ["/dev/shm", devices::QUEUES] {
+                self.allow(Path::new(private), self.handled & !IOCTL_DEV)?;
+            }
             self.allow(
                 Path::new("/dev"),
                 (WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV) & self.handled,
@@ -109,12 +152,14 @@ impl Rules {
             // A process writes to files of its own there (`comm`, `oom_score_adj`), with `O_TRUNC`
             // when a shell does it; what concerns the machine is read-only by mount and by owner.
             self.allow(Path::new("/proc"), (WRITE_FILE | READ_FILE | TRUNCATE) & self.handled)?;
+        } else if plan.walls.supervisor {
+            // For the guardian alone: the command's domain is inside this one.
+            for path in TERMINALS {
+                self.allow(Path::new(path), self.handled & OF_A_FILE)?;
+            }
+            self.allow(Path::new(PROC), (WRITE_FILE | READ_FILE | TRUNCATE) & self.handled)?;
         }
-        // A rule is tied to the file, not to its mount: this one also holds for a device that
-        // the caller opened outside and that is opened again here, as `/dev/stdout`.
-        for name in mounts::DEVICES {
-            self.allow(&Path::new("/dev").join(name), self.handled & OF_A_FILE)?;
-        }
+        self.allow_devices()?;
         if plan.way_out.as_ref().is_some_and(|way| way.has_hosts) {
             // Ours, over what may be a link there, which gets no rule by itself.
             for name in names::FILES {
@@ -123,6 +168,13 @@ impl Rules {
         }
         self.allow_stdio();
         Ok(())
+    }
+
+    /// A rule is tied to the file, not to its mount: this one also holds for a device that the caller
+    /// opened outside and that is opened again here, as `/dev/stdout`.
+    fn allow_devices(&self) -> Result<(), Failure> {
+        let devices = devices::DEVICES.iter().map(|name| Path::new("/dev").join(name));
+        devices.into_iter().try_for_each(|path| self.allow(&path, self.handled & OF_A_FILE))
     }
 
     /// What descriptors 0–2 lead to may be opened again (`/dev/stdout`), in the direction in
@@ -179,11 +231,12 @@ impl Rules {
         sys::allow_beneath(self.ruleset.as_fd(), fd.as_fd(), access)
     }
 
-    /// Grants reading of everything below `root` except `hidden`.
-    fn allow_reads(&self, root: OwnedFd, hidden: &[&[u8]]) -> Result<(), Failure> {
+    /// Grants `access` to everything but `hidden`.
+    fn allow_beside(&self, hidden: &[&[u8]], access: u64) -> Result<(), Failure> {
+        let root = open_folder(&mounts::open("/")?, c".").map_err(step("open", "/"))?;
         let hidden = Hidden::all(hidden);
         if hidden.paths.is_empty() {
-            return self.allow_fd(&root, READ_FILE).map_err(step("allow in Landlock", "/"));
+            return self.allow_fd(&root, access).map_err(step("allow in Landlock", "/"));
         }
         let mut level = vec![(root, hidden)];
         let mut listing = Vec::with_capacity(LISTING);
@@ -197,7 +250,7 @@ impl Rules {
                 }
                 let inner = hidden.inside(name.to_bytes());
                 if inner.paths.is_empty() {
-                    self.allow_entry(&folder, name, kind)
+                    self.allow_entry((&folder, name), kind, access)
                         .map_err(|error| step("allow in Landlock", hidden.entry(name))(error))?;
                 } else if !inner.is_whole() {
                     // A folder that cannot be listed hides what is in it by itself.
@@ -208,13 +261,21 @@ impl Rules {
         Ok(())
     }
 
-    /// Grants reading of one entry of `folder`; what cannot be opened needs no rule.
-    fn allow_entry(&self, folder: &OwnedFd, name: &CStr, kind: FileType) -> io::Result<()> {
+    /// Grants `access` to one entry of a folder; what cannot be opened needs no rule.
+    fn allow_entry(
+        &self,
+        (folder, name): (&OwnedFd, &CStr),
+        kind: FileType,
+        access: u64,
+    ) -> io::Result<()> {
         let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         match rustix::fs::openat(folder, name, flags, Mode::empty()) {
             // Some file systems do not say in a listing what an entry is.
-            Ok(fd) if kind == FileType::Unknown => self.allow_fd(&fd, READ_FILE),
-            Ok(fd) => sys::allow_beneath(self.ruleset.as_fd(), fd.as_fd(), READ_FILE),
+            Ok(fd) if kind == FileType::Unknown => self.allow_fd(&fd, access),
+            Ok(fd) => {
+                let of_kind = if kind == FileType::Directory { u64::MAX } else { OF_A_FILE };
+                sys::allow_beneath(self.ruleset.as_fd(), fd.as_fd(), access & of_kind)
+            }
             Err(_) => Ok(()),
         }
     }
@@ -237,10 +298,7 @@ impl<'a> Hidden<'a> {
 
     /// Those that are `name`, or lie in it.
     fn inside(&self, name: &[u8]) -> Self {
-        let named = |path: &&[u8]| {
-            let rest = path.get(self.at..).unwrap_or_default();
-            rest.split(|byte| *byte == b'/').next().unwrap_or_default().cmp(name)
-        };
+        let named = |path: &&[u8]| compare(path.get(self.at..).unwrap_or_default(), name);
         let start = self.paths.partition_point(|path| named(path) == Ordering::Less);
         let rest = self.paths.get(start..).unwrap_or_default();
         let count = rest.partition_point(|path| named(path) == Ordering::Equal);
@@ -261,6 +319,24 @@ impl<'a> Hidden<'a> {
     fn entry(&self, name: &CStr) -> PathBuf {
         self.folder().join(OsStr::from_bytes(name.to_bytes()))
     }
+}
+
+/// The first name in `path`, beside `name`.
+fn compare(path: &[u8], name: &[u8]) -> Ordering {
+    // A separator ends a name as the end of the path does, which comes before every byte.
+    let bytes = path.iter().map(|byte| Some(*byte).filter(|byte| *byte != b'/'));
+    let first = bytes.chain(std::iter::once(None));
+    let mut rest = name.iter().copied();
+    for byte in first {
+        match (byte, rest.next()) {
+            (None, None) => return Ordering::Equal,
+            (None, Some(_)) => return Ordering::Less,
+            (Some(_), None) => return Ordering::Greater,
+            (Some(a), Some(b)) if a != b => return a.cmp(&b),
+            (Some(_), Some(_)) => {}
+        }
+    }
+    Ordering::Equal
 }
 
 fn open_folder(parent: &OwnedFd, name: &CStr) -> io::Result<OwnedFd> {

@@ -3,6 +3,7 @@
 //! A mask is moved onto a name in a folder that was opened without following a link, and neither
 //! the name is followed: `move_mount` does so only when it is asked to.
 
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -46,9 +47,9 @@ impl<'a> Masks<'a> {
         };
         let Some(folder) = folder_at(&mut self.folders, parent)? else { return Ok(()) };
         let [of_folder, of_file] = &mut self.kinds;
-        // To ask which it is would cost more than to try; a name with an ending is mostly a file.
+        // To ask which it is would cost more than to try.
         let (likely, other) =
-            if path.extension().is_some() { (of_file, of_folder) } else { (of_folder, of_file) };
+            if is_file_mostly(name) { (of_file, of_folder) } else { (of_folder, of_file) };
         // What a folder over a file gives, and a file over a folder.
         let error = match likely.cover(folder, name.as_ref(), path) {
             Err(error) if error.errno == libc::EINVAL => other.cover(folder, name.as_ref(), path),
@@ -86,6 +87,18 @@ impl Mask<'_> {
             step("hide", path)(error)
         })
     }
+}
+
+/// Whether what is called so is a file more often than a folder. A wrong guess costs one call.
+fn is_file_mostly(name: &OsStr) -> bool {
+    const ENDINGS: [&[u8]; 8] =
+        [b"rc", b"history", b"hst", b"hsts", b"cfg", b"info", b"credentials", b"token"];
+    // Of programs from an app store.
+    const FOLDERS: [&[u8]; 3] = [b"com.", b"org.", b"io."];
+    let bytes = name.as_bytes();
+    let has_ending = ENDINGS.iter().any(|ending| bytes.ends_with(ending));
+    let is_folder = FOLDERS.iter().any(|start| bytes.starts_with(start));
+    has_ending || (Path::new(name).extension().is_some() && !is_folder)
 }
 
 /// The folder at `path` as the view shows it now.

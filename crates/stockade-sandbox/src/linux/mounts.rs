@@ -11,6 +11,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
@@ -18,14 +19,17 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, O
 
 use stockade_policy::AbsPath;
 
+use super::devices;
 use super::failure::{Failure, step};
 use super::layers::{self, Caches};
 use super::masks::Masks;
 use super::names;
 use super::plan::{Content, Placement, Plan, RUNTIME};
+use super::ssh::Agent;
 use super::stubs;
 use super::supervisor::Beneath;
 use super::sys::mount_unsafe::{Attributes, mount_setattr};
+use super::trust::Trust;
 
 /// Where the private tmpfs stands while the view is built. `/proc` exists on every system
 /// and gets a mount of its own at the end.
@@ -34,13 +38,9 @@ const SCAFFOLD: &str = "/proc";
 /// The name of the list of refusals, in [`RUNTIME`].
 pub(crate) const DENIALS: &str = "stockade-denials.jsonl";
 
-const READ_ONLY: u64 = MountAttrFlags::MOUNT_ATTR_RDONLY.bits() as u64;
+pub(super) const READ_ONLY: u64 = MountAttrFlags::MOUNT_ATTR_RDONLY.bits() as u64;
 const NO_DEVICES: u64 = MountAttrFlags::MOUNT_ATTR_NODEV.bits() as u64;
 const NO_SETUID: u64 = MountAttrFlags::MOUNT_ATTR_NOSUID.bits() as u64;
-
-/// Devices that a program may open. Each is the host's own node: a new one cannot be made
-/// in a user namespace.
-pub(crate) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Files of `/proc` that let even an unprivileged uid 0 change or read the machine.
 const PROC_READ_ONLY: [&str; 2] = ["sys", "sysrq-trigger"];
@@ -55,6 +55,8 @@ pub(crate) struct Built {
     pub(crate) note: Option<&'static str>,
     /// Where refusals are written; nobody inside can.
     pub(crate) denials: Option<File>,
+    /// Where programs ask for their ssh agent.
+    pub(crate) agent: Option<(Agent, UnixListener)>,
 }
 
 /// Builds the whole view. The caller is PID 1 of new mount and PID namespaces.
@@ -65,7 +67,8 @@ pub(crate) fn build(plan: &Plan) -> Result<Built, Failure> {
     let kept = capture(plan, caches.as_ref())?;
     let has_hosts = plan.way_out.as_ref().is_some_and(|way| way.has_hosts);
     let contents = has_hosts.then(names::contents);
-    let devices = capture_devices()?;
+    let trust = Trust::of(plan.way_out.as_ref().map_or("", |way| &way.authorities))?;
+    let devices = devices::capture()?;
     let tree = open("/")?;
     let attributes = Attributes {
         set: READ_ONLY | NO_DEVICES | NO_SETUID,
@@ -76,7 +79,7 @@ pub(crate) fn build(plan: &Plan) -> Result<Built, Failure> {
     mount_setattr(tree.as_fd(), attributes).map_err(step("make read-only", "/"))?;
 
     let scratch = Scratch::mount(plan)?;
-    let mut denials = None;
+    let (mut denials, mut agent) = (None, None);
     let mut synthetic: Vec<(AbsPath, String)> = Vec::new();
     let mut places = plan.placements.iter().zip(kept).enumerate();
     // What is inside a private or hidden folder needs a mount point there, made while the
@@ -101,9 +104,9 @@ pub(crate) fn build(plan: &Plan) -> Result<Built, Failure> {
         if let Source::Own(name) = &source {
             if placement.path.as_path() == Path::new(RUNTIME)
                 && placement.content == Content::PrivateEmpty
-                && plan.guard.is_some()
             {
-                denials = Some(scratch.make_list(name)?);
+                denials = plan.guard.as_ref().map(|_| scratch.make_list(name)).transpose()?;
+                agent = Agent::make(plan, &Path::new(SCAFFOLD).join(name))?;
             }
             synthetic.push((placement.path.clone(), name.clone()));
         }
@@ -117,14 +120,17 @@ pub(crate) fn build(plan: &Plan) -> Result<Built, Failure> {
     if let Some(execs) = &plan.execs {
         stubs::stand(&scratch.root, execs.stubs())?;
     }
-    devices_view(&scratch, &devices)?;
+    devices::view(&scratch.root, &devices)?;
     if let Some(contents) = contents {
         names_view(&scratch, &contents)?;
+    }
+    if let Some(trust) = trust {
+        trust.stand(&scratch.root)?;
     }
     // The scratch is left where it stands, below the `/proc` that comes now: to unmount it
     // would wait for a grace period of the kernel's, about a tenth of a start.
     proc_view()?;
-    Ok(Built { note, denials })
+    Ok(Built { note, denials, agent })
 }
 
 /// The writable roots that hold something protected, as the host has them: a way to what a
@@ -154,7 +160,23 @@ pub(crate) fn open(path: impl AsRef<Path>) -> Result<OwnedFd, Failure> {
 pub(super) fn open_quietly(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    Ok(rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), resolve)?)
+    match rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), resolve) {
+        // Filters refuse it that have to know flags, ours among them.
+        Err(rustix::io::Errno::NOSYS) => open_by_hand(path, flags),
+        opened => Ok(opened?),
+    }
+}
+
+/// The same by one call for each component.
+fn open_by_hand(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    let mut at = rustix::fs::open("/", flags | OFlags::DIRECTORY, Mode::empty())?;
+    let mut names = path.components().peekable();
+    while let Some(name) = names.next() {
+        let std::path::Component::Normal(name) = name else { continue };
+        let kind = if names.peek().is_some() { OFlags::DIRECTORY } else { OFlags::empty() };
+        at = rustix::fs::openat(&at, name, flags | kind, Mode::empty())?;
+    }
+    Ok(at)
 }
 
 /// The path without links, if there is something; one call where there is no link.
@@ -191,7 +213,12 @@ pub(super) fn close(tree: &OwnedFd, path: &Path) -> Result<(), Failure> {
     set(tree, READ_ONLY, false, path)
 }
 
-fn set(tree: &OwnedFd, attributes: u64, recursive: bool, path: &Path) -> Result<(), Failure> {
+pub(super) fn set(
+    tree: &OwnedFd,
+    attributes: u64,
+    recursive: bool,
+    path: &Path,
+) -> Result<(), Failure> {
     // Private: what the host mounts later must not appear in a clone, without these flags.
     let attributes = Attributes { set: attributes, clear: 0, private: true, recursive };
     mount_setattr(tree.as_fd(), attributes).map_err(step("make read-only", path))
@@ -236,24 +263,6 @@ fn capture(plan: &Plan, caches: Option<&Caches>) -> Result<Vec<Option<OwnedFd>>,
 /// name for a place that is looked after under its own.
 pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ELOOP | libc::ENOTDIR))
-}
-
-fn capture_devices() -> Result<Vec<(&'static str, OwnedFd)>, Failure> {
-    let mut devices = Vec::with_capacity(DEVICES.len());
-    for name in DEVICES {
-        let path = Path::new("/dev").join(name);
-        match open_quietly(&path) {
-            Ok(fd) => {
-                let tree = clone_tree(&fd, &path)?;
-                // Its mode and times; a device is written all the same.
-                set(&tree, READ_ONLY, false, &path)?;
-                devices.push((name, tree));
-            }
-            Err(error) if is_absent(&error) => {}
-            Err(error) => return Err(step("open", &path)(error)),
-        }
-    }
-    Ok(devices)
 }
 
 /// Where the mount for a placement comes from.
@@ -424,7 +433,7 @@ fn names_view(scratch: &Scratch, contents: &[String; 3]) -> Result<(), Failure> 
     Ok(())
 }
 
-fn make_file(root: &OwnedFd, path: impl AsRef<Path>, mode: u32) -> io::Result<()> {
+pub(super) fn make_file(root: &OwnedFd, path: impl AsRef<Path>, mode: u32) -> io::Result<()> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     rustix::fs::openat(root, path.as_ref(), flags, Mode::from_raw_mode(mode))?;
     Ok(())
@@ -477,48 +486,6 @@ fn place<'a>(
         }
         (Source::Mask, _) => masks.hide(path),
     }
-}
-
-/// A `/dev` with the devices of [`DEVICES`], a `/dev/pts` of its own and `/dev/shm`.
-fn devices_view(scratch: &Scratch, devices: &[(&str, OwnedFd)]) -> Result<(), Failure> {
-    let furnish = || -> io::Result<()> {
-        for (name, _) in devices {
-            make_file(&scratch.root, Path::new("dev").join(name), 0o666)?;
-        }
-        rustix::fs::mkdirat(&scratch.root, "dev/pts", Mode::from_raw_mode(0o755))?;
-        let links = [
-            ("/proc/self/fd", "dev/fd"),
-            ("/proc/self/fd/0", "dev/stdin"),
-            ("/proc/self/fd/1", "dev/stdout"),
-            ("/proc/self/fd/2", "dev/stderr"),
-            ("pts/ptmx", "dev/ptmx"),
-        ];
-        for (target, name) in links {
-            rustix::fs::symlinkat(target, &scratch.root, name)?;
-        }
-        Ok(())
-    };
-    furnish().map_err(step("furnish", "/dev"))?;
-    let view = subtree(&scratch.root, "dev")?;
-    let shm = subtree(&scratch.root, "dev/shm")?;
-    attach(&view, Path::new("/dev"))?;
-    attach(&shm, Path::new("/dev/shm"))?;
-    for (name, tree) in devices {
-        let target = open_beneath(&view, name)?;
-        attach_on(tree, &target).map_err(step("mount over", Path::new("/dev").join(name)))?;
-    }
-    let pts = new_devpts().map_err(step("mount", "/dev/pts"))?;
-    attach(&pts, Path::new("/dev/pts"))
-}
-
-fn new_devpts() -> io::Result<OwnedFd> {
-    let fs = rustix::mount::fsopen("devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for (key, value) in [("mode", "0620"), ("ptmxmode", "0666")] {
-        rustix::mount::fsconfig_set_string(&fs, key, value)?;
-    }
-    rustix::mount::fsconfig_create(&fs)?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    Ok(rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
 /// A `/proc` of this PID namespace, with what changes the machine made read-only.

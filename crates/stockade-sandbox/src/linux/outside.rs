@@ -12,21 +12,24 @@ use rustix::process::{Pid, PidfdFlags};
 use stockade_policy::{AbsPath, Limits, Policy};
 
 use super::control::{self, End, Order, Report};
-use super::doors::Doors;
 use super::forward;
+use super::hand;
 use super::init::Inside;
+use super::keeping::Beat;
 use super::leash::Leash;
 use super::mounts;
+use super::pause::Pauser;
 use super::plan::{Plan, Walls};
 use super::second;
+use super::services::Services;
 use super::sys::exec_unsafe;
 use super::sys::process_unsafe::{self, Change, Fork, Namespaced};
 use super::sys::signal_unsafe::{self, SignalSet};
 use super::terminal::{self, Terminal};
 use super::unconfined;
 use super::usage::Usage;
-use crate::launch::{OWN_PROGRAM, Tell, Ties, Told, WayOut};
-use crate::{Command, Launch, Outcome, SetupError};
+use crate::launch::{Asked, OWN_PROGRAM, Ties, Told};
+use crate::{Command, Launch, Outcome, SetupError, notes};
 
 /// Signals that are passed on to the command.
 const FORWARDED: [i32; 9] = [
@@ -51,19 +54,19 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) fn launch(
     launch: &Launch,
     leash: &Leash,
-    ties: Ties<'_>,
+    ties: &mut Ties<'_>,
 ) -> Result<Outcome, SetupError> {
     // Never freed, as the launch is not.
     let mut plan = ManuallyDrop::new(Plan::new(&launch.policy, &host_sockets()));
     plan.layers.clone_from(&launch.layers);
     plan.caches.clone_from(&launch.caches);
     plan.execs.clone_from(&launch.execs);
+    plan.notes.clone_from(&launch.notes);
+    plan.keeping = launch.keeping.clone().filter(|_| plan.guard.is_some());
     plan.runs_itself = launch.command.program == OWN_PROGRAM;
-    let Ties { tell, way_out } = ties;
-    let ties = Ties { tell: &mut *tell, way_out };
     match run(&plan, &launch.command, &launch.policy, (leash, ties)) {
         Err(error) if second::is_called_for(&error) => {
-            second::launch(launch, error, (&plan, leash, tell))
+            second::launch(launch, error, (&plan, leash, ties))
         }
         other => other,
     }
@@ -74,7 +77,7 @@ pub(super) fn run(
     plan: &Plan,
     command: &Command,
     policy: &Policy,
-    (leash, ties): (&Leash, Ties<'_>),
+    (leash, ties): (&Leash, &mut Ties<'_>),
 ) -> Result<Outcome, SetupError> {
     let ignored = signal_unsafe::ignored(&FORWARDED);
     let mut held = FORWARDED.to_vec();
@@ -89,7 +92,7 @@ pub(super) fn run(
 fn run_masked(
     plan: &Plan,
     command: &Command,
-    (policy, leash, Ties { tell, way_out }): (&Policy, &Leash, Ties<'_>),
+    (policy, leash, ties): (&Policy, &Leash, &mut Ties<'_>),
     (mask, set, ignored): (SignalSet, &SignalSet, &[i32]),
 ) -> Result<Outcome, SetupError> {
     // Without a loopback here there is nothing for the canary to reach.
@@ -98,13 +101,18 @@ fn run_masked(
     let terminals = terminal::which();
     let mut terminal = Terminal::of_user(terminals);
     let (ours, theirs) = control::pair().map_err(host("make a socket pair"))?;
-    let (gate, serve) = gate(plan, way_out).map_err(host("make a socket pair"))?;
+    let (services, inner) = Services::of(plan, ties).map_err(host("make a socket pair"))?;
+    let pauser = match &ties.ask {
+        Asked::Served(ask) => ask.pauser.clone(),
+        Asked::Nobody | Asked::Elsewhere(_) => None,
+    };
     // Before the clone: in a user namespace without a map every id is the overflow id.
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     let is_root = uid.is_root() && plan.walls.namespaces;
     if !plan.walls.namespaces {
         process_unsafe::become_subreaper().map_err(host("become the reaper of orphans"))?;
     }
+    let notes = opened_notes(plan)?;
     let child = match begin(plan.walls) {
         Ok(Fork::Parent(child)) => child,
         Ok(Fork::Child) => {
@@ -113,7 +121,9 @@ fn run_masked(
                 plan,
                 command,
                 channel: theirs,
-                gate,
+                gate: inner.gate,
+                asks: inner.asks,
+                notes,
                 mask,
                 ignored,
                 mapped_outside: is_root,
@@ -127,49 +137,44 @@ fn run_masked(
         }
         Err(error) => return Err(SetupError::Namespaces(error)),
     };
-    let is_gated = gate.is_some();
-    drop((theirs, gate));
-    if let Some((doors, serve)) = serve {
-        serve(doors).map_err(host("serve the network"))?;
-    }
+    drop((theirs, inner, notes));
     if is_root {
         map_ids(&child).map_err(host("map user and group ids"))?;
         Order::Mapped.send(&ours).map_err(host("reach PID 1"))?;
     }
-    if is_gated {
-        Order::Served.send(&ours).map_err(host("reach PID 1"))?;
+    if let Some(meanwhile) = ties.meanwhile.take() {
+        meanwhile();
     }
     let mut outside = Outside {
         child,
         channel: ours,
         leash,
-        tell,
+        ties,
+        services,
         signals: signal_unsafe::signalfd(set).map_err(host("open a signalfd"))?,
         terminal: terminal.take(),
+        pauser,
         deadline: policy.limits.wall_time.map(|limit| (Instant::now() + limit, limit)),
         limits: &policy.limits,
+        plan,
+        beat: beat(plan),
         usage: None,
         last_chance: None,
         is_asked_to_stop: false,
-        has_namespaces: plan.walls.namespaces,
     };
     let result = outside.watch();
     outside.close(result)
 }
 
-/// The outer end of the way out with who serves it, if that is this process.
-type Served<'a> = Option<(Doors, Box<dyn FnOnce(Doors) -> io::Result<()> + 'a>)>;
+/// Where PID 1 notes what is looked at when the run is over.
+fn opened_notes(plan: &Plan) -> Result<Option<fs::File>, SetupError> {
+    let path = plan.notes.as_deref().filter(|_| plan.guard.is_some());
+    path.map(notes::open).transpose().map_err(host("open the list of what is looked at"))
+}
 
-/// The sandbox's end of the way out, if the plan has one, and the other.
-fn gate<'a>(plan: &Plan, way_out: WayOut<'a>) -> io::Result<(Option<OwnedFd>, Served<'a>)> {
-    match way_out {
-        _ if plan.way_out.is_none() => Ok((None, None)),
-        WayOut::Elsewhere(inside) => Ok((inside, None)),
-        WayOut::Served(serve) => {
-            let (doors, inside) = Doors::pair()?;
-            Ok((Some(inside), Some((doors, serve))))
-        }
-    }
+/// Tells what is kept that the run lives.
+fn beat(plan: &Plan) -> Option<Beat> {
+    plan.keeping.as_ref().map(Beat::begin)
 }
 
 /// The process inside. In the namespaces of the host it is forked without `clone3`, which the filters
@@ -254,22 +259,27 @@ fn host_sockets() -> Vec<AbsPath> {
 }
 
 /// The run as seen from outside.
-struct Outside<'a> {
+struct Outside<'a, 'b> {
     child: Namespaced,
     channel: OwnedFd,
     leash: &'a Leash,
-    tell: Tell<'a>,
+    ties: &'a mut Ties<'b>,
+    /// Begun when the walls stand.
+    services: Services,
     signals: OwnedFd,
     terminal: Option<Terminal>,
+    /// By whom the terminal is asked for.
+    pauser: Option<Pauser>,
     deadline: Option<(Instant, Duration)>,
     limits: &'a Limits,
+    plan: &'a Plan,
+    beat: Option<Beat>,
     /// Known when the command runs.
     usage: Option<Usage>,
     /// When the command is ended that was asked to end, and by which signal.
     last_chance: Option<(Instant, i32)>,
     /// Whether somebody outside asked this process to stop.
     is_asked_to_stop: bool,
-    has_namespaces: bool,
 }
 
 /// What became readable.
@@ -282,14 +292,18 @@ struct Ready {
     keyboard: bool,
     inner_output: bool,
     inner_input: bool,
+    question: bool,
 }
 
-impl Outside<'_> {
+impl Outside<'_, '_> {
     /// Serves until the command has ended or could not be started.
     fn watch(&mut self) -> Result<Outcome, SetupError> {
         loop {
             if let Some(outcome) = self.overdue() {
                 return Ok(outcome);
+            }
+            if let Some(pauser) = &self.pauser {
+                pauser.serve(self.terminal.as_mut());
             }
             let ready = self.wait().map_err(host("wait for the command"))?;
             if ready.leash {
@@ -297,6 +311,9 @@ impl Outside<'_> {
             }
             if ready.signals {
                 self.pass_signals()?;
+            }
+            if ready.question {
+                self.answer();
             }
             if let Some(terminal) = &mut self.terminal {
                 if ready.keyboard {
@@ -317,7 +334,15 @@ impl Outside<'_> {
         }
     }
 
+    /// Has the first question answered, and what follows. There is none from a sandbox that is gone.
+    fn answer(&mut self) {
+        self.services.answer(self.ties);
+    }
+
     fn overdue(&mut self) -> Option<Outcome> {
+        if let Some(beat) = &mut self.beat {
+            beat.beat();
+        }
         if let Some(exceeded) = self.usage.as_mut().and_then(Usage::look) {
             return Some(Outcome::OverLimit(exceeded));
         }
@@ -358,6 +383,13 @@ impl Outside<'_> {
         }
         let leash_index = fds.len();
         fds.extend(self.leash.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        // Looked at in every turn.
+        let wishes = self.pauser.as_ref().filter(|_| self.terminal.is_some()).map(Pauser::fd);
+        fds.extend(wishes.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let asks_index = fds.len();
+        let asks = self.services.asks();
+        let has_asks = asks.is_some();
+        fds.extend(asks.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -367,11 +399,12 @@ impl Outside<'_> {
         let keyboard_index = 2 + usize::from(inner.is_some());
         Ok(Ready {
             channel: flags(0).intersects(readable),
-            leash: flags(leash_index).intersects(readable),
+            leash: self.leash.fd().is_some() && flags(leash_index).intersects(readable),
             signals: flags(1).intersects(readable),
             inner_output: inner.is_some() && flags(2).intersects(readable),
             inner_input: inner.is_some() && flags(2).contains(PollFlags::OUT),
             keyboard: keyboard.is_some() && flags(keyboard_index).intersects(readable),
+            question: has_asks && flags(asks_index).intersects(readable),
         })
     }
 
@@ -424,19 +457,25 @@ impl Outside<'_> {
                 Err(SetupError::NotRun { program, source: io::Error::from_raw_os_error(errno) })
             }
             Report::Note(text) => {
-                (self.tell)(Told::Note(&text));
+                (self.ties.tell)(Told::Note(&text));
                 Ok(None)
             }
             Report::Denied(denial) => {
-                (self.tell)(Told::Denied(denial));
+                (self.ties.tell)(Told::Denied(denial));
                 Ok(None)
             }
             Report::DeniedMore(count) => {
-                (self.tell)(Told::DeniedMore(count));
+                (self.ties.tell)(Told::DeniedMore(count));
+                Ok(None)
+            }
+            Report::Standing => {
+                self.services.begin(self.ties)?;
+                Order::Served.send(&self.channel).map_err(host("reach PID 1"))?;
                 Ok(None)
             }
             Report::Started => {
-                let root = (!self.has_namespaces).then_some(self.child.pid);
+                Services::let_go(self.ties);
+                let root = (!self.plan.walls.namespaces).then_some(self.child.pid);
                 self.usage = Usage::of(descriptors, root, self.limits);
                 // Standard error stays: what ends a run is said there.
                 exec_unsafe::detach_stdio(&[0, 1]).map_err(host("detach from standard output"))?;
@@ -453,6 +492,10 @@ impl Outside<'_> {
             }
             Report::Listeners => {
                 forward::serve(descriptors).map_err(host("serve a host port"))?;
+                Ok(None)
+            }
+            Report::TakeAway { path, is_folder } => {
+                hand::serve(self.plan, &path, is_folder, descriptors.into_iter().next());
                 Ok(None)
             }
             Report::Stopped(_) => {
@@ -495,7 +538,7 @@ impl Outside<'_> {
         // The kernel lets PID 1 go only when everything in its namespace is gone. ECHILD when
         // it was waited for already.
         process_unsafe::wait_for_end(self.child.pid).ok();
-        if !self.has_namespaces {
+        if !self.plan.walls.namespaces {
             unconfined::end_descendants();
         }
         if let Some(terminal) = &mut self.terminal {

@@ -10,14 +10,16 @@
 //!   another;
 //! - what is not placed stays what the recursive read-only view makes it.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use stockade_policy::guard::Guard;
 use stockade_policy::{AbsPath, AddressRange, HostPattern, HostRule, Mode, Network, Policy};
 
+use super::moved::Moved;
 use super::seccomp::Traps;
-use crate::Layer;
 use crate::execs::Execs;
+use crate::{Keeping, Layer};
 
 /// What stands at a place of the view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +64,10 @@ pub(crate) struct Walls {
     pub(crate) landlock: bool,
     /// The system call filter.
     pub(crate) seccomp: bool,
+    /// Who carries out what the filter traps.
+    pub(crate) supervisor: bool,
+    /// Whether that one can have the descriptors of its callers, sockets among them.
+    pub(crate) descriptors: bool,
     /// The network namespace.
     pub(crate) network: bool,
     /// The attempts from inside that find a wall missing.
@@ -75,6 +81,8 @@ impl Walls {
         mounts: true,
         landlock: true,
         seccomp: true,
+        supervisor: true,
+        descriptors: true,
         network: true,
         canary: true,
     };
@@ -111,8 +119,16 @@ pub(crate) struct Plan {
     pub(crate) runs_itself: bool,
     /// Who judges the calls that write, where there is a root to write to.
     pub(crate) guard: Option<Guard>,
+    /// Where it is noted what is looked at when the run is over.
+    pub(crate) notes: Option<std::path::PathBuf>,
     /// Who judges what is executed, where anybody does.
     pub(crate) execs: Option<Execs>,
+    /// The run's own temporary folder, where `/tmp` is the host's.
+    pub(crate) temporary: Option<PathBuf>,
+    /// Folders that are in it by name, where no mount makes them so.
+    pub(crate) moved: Option<Moved>,
+    /// Where what is replaced is kept.
+    pub(crate) keeping: Option<Keeping>,
     /// Which walls to put up.
     pub(crate) walls: Walls,
 }
@@ -124,11 +140,19 @@ pub(crate) struct WayOut {
     pub(crate) has_hosts: bool,
     /// Addresses that were named as such, and are therefore dialled as such.
     pub(crate) routes: Vec<AddressRange>,
+    /// Ports that are published under their own number.
+    pub(crate) published: Vec<u16>,
+    /// Those of this machine, which programs ask where the network is the host's.
+    pub(crate) name_servers: Vec<IpAddr>,
+    /// Certificates to trust beside the system's, as PEM.
+    pub(crate) authorities: String,
+    /// The keys of hosts that ssh knows, where programs log in to hosts.
+    pub(crate) known_hosts: Option<String>,
 }
 
 impl WayOut {
     fn of(network: &Network) -> Option<Self> {
-        let has_hosts = network.has_hosts();
+        let has_hosts = network.leads_out();
         let publishes = !network.published.is_empty();
         let range = |rule: &HostRule| match &rule.entry.pattern {
             HostPattern::Range(range) => Some(*range),
@@ -142,7 +166,16 @@ impl WayOut {
                 }),
             );
         }
-        (has_hosts || publishes).then_some(Self { has_hosts, routes })
+        let authorities = network.authorities.clone();
+        let same = network.published.iter().filter(|ports| ports.outside == ports.inside);
+        (has_hosts || publishes).then_some(Self {
+            has_hosts,
+            routes,
+            published: same.map(|ports| ports.outside).collect(),
+            name_servers: Vec::new(),
+            authorities,
+            known_hosts: network.known_hosts.clone(),
+        })
     }
 }
 
@@ -206,7 +239,11 @@ impl Plan {
             canary: canary(policy),
             runs_itself: false,
             guard: Guard::of(policy),
+            notes: None,
             execs: None,
+            temporary: None,
+            moved: None,
+            keeping: None,
             walls: Walls::ALL,
         }
     }
@@ -222,7 +259,8 @@ impl Plan {
 
     /// Which calls PID 1 carries out.
     pub(crate) fn traps(&self) -> Traps {
-        Traps { writes: self.guard.is_some(), execs: self.execs.is_some() }
+        let (modes, execs) = (self.keeping.is_some(), self.execs.is_some());
+        Traps { writes: self.guard.is_some(), modes, execs }
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use super::sys::mount_unsafe::{Attributes, mount_setattr};
 use super::sys::process_unsafe::{self, Fork};
 use super::sys::{credentials_unsafe, landlock_unsafe, seccomp_unsafe, socket_unsafe};
-use super::{init, layers, mounts, outside, plan, seccomp, terminal};
+use super::{cgroup, init, layers, mounts, outside, plan, seccomp, second, terminal};
 
 /// What came of trying one mechanism.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,12 +25,40 @@ pub struct Probe {
     pub lost: &'static str,
     /// What brings it back, in one line.
     pub remedy: &'static str,
+    /// Whether nothing is lost without it that is promised.
+    pub is_optional: bool,
 }
 
 const NAMESPACES: &str = "namespaces";
-const USER_NAMESPACES: &str = "`sysctl user.max_user_namespaces` above 0; on Ubuntu `sysctl \
-    kernel.apparmor_restrict_unprivileged_userns=0`; in a container `--security-opt \
-    seccomp=unconfined --security-opt apparmor=unconfined`";
+const SECOND: &str = "drafts, a view of caches, a `/tmp` and a loopback of its own: the second backend runs, \
+    weaker";
+const USER_NAMESPACES: &str = "`sysctl user.max_user_namespaces` above 0; on Ubuntu the profile of the `.deb`; \
+    in a container `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`";
+
+/// What a machine says of user namespaces, and the remedy where it is that.
+const HINDRANCES: [(&str, &str, &str); 3] = [
+    (
+        "/proc/sys/user/max_user_namespaces",
+        "0",
+        "`sysctl user.max_user_namespaces=10000` (to keep it, a line in `/etc/sysctl.d`)",
+    ),
+    (
+        "/proc/sys/kernel/unprivileged_userns_clone",
+        "0",
+        "`sysctl kernel.unprivileged_userns_clone=1` (to keep it, a line in `/etc/sysctl.d`)",
+    ),
+    (
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "the AppArmor profile that the `.deb` installs (`packaging/apparmor.profile`), or `sysctl \
+         kernel.apparmor_restrict_unprivileged_userns=0`",
+    ),
+];
+
+/// Of those who run containers.
+const MARKS_OF_CONTAINERS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
+const CONTAINER: &str = "`--security-opt seccomp=unconfined --security-opt apparmor=unconfined` for this \
+    container";
 const PROC: &str = "in a container also `--security-opt systempaths=unconfined`";
 const KERNEL: &str = "a newer kernel (6.12 or later has everything)";
 
@@ -42,16 +70,25 @@ const KERNEL: &str = "a newer kernel (6.12 or later has everything)";
 pub fn probe() -> io::Result<Vec<Probe>> {
     let mut probes = in_namespaces()?;
     probes.push(landlock());
-    let filter = in_child(|| {
-        credentials_unsafe::set_no_new_privs()?;
-        let traps = seccomp::Traps { writes: true, execs: true };
-        seccomp_unsafe::install(&seccomp::filter(traps), true).map(drop)
-    })?;
+    let filter = in_child(listen)?;
     probes.push(Probe {
         name: "seccomp",
-        result: filter.map(|()| "with a listener".to_owned()),
+        result: filter.map(|()| "a trapped call was answered".to_owned()),
         lost: "nothing runs in a walled mode: sockets of the host with a name could be reached",
         remedy: "a kernel of 5.19 or later; not below another filter with a listener (WSL)",
+        is_optional: false,
+    });
+    let descriptors = match second::supervised() {
+        Ok(true) => Ok(String::new()),
+        Ok(false) => Err("`pidfd_getfd` is refused".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    probes.push(Probe {
+        name: "descriptors",
+        result: descriptors,
+        lost: "where there are no namespaces: the loopback, and sockets with a name",
+        remedy: "in a container `--cap-add SYS_PTRACE`; `sysctl kernel.yama.ptrace_scope` at 1 or 0",
+        is_optional: false,
     });
     let pty = terminal::open_inner().map(drop).map_err(|error| error.to_string());
     probes.push(Probe {
@@ -59,7 +96,9 @@ pub fn probe() -> io::Result<Vec<Probe>> {
         result: pty.map(|()| String::new()),
         lost: "nothing runs from a terminal: it could be written to later",
         remedy: "mount `devpts` at `/dev/pts`",
+        is_optional: false,
     });
+    probes.push(control_group()?);
     Ok(probes)
 }
 
@@ -74,6 +113,7 @@ fn landlock() -> Probe {
         result,
         lost: "the second wall around files or, before ABI 6, around signals and abstract sockets",
         remedy: "a kernel of 6.12 or later with `landlock` in its `lsm=` parameter",
+        is_optional: false,
     }
 }
 
@@ -84,12 +124,12 @@ const STEPS: [Step; 5] = [
     (
         "mounts",
         mount_view,
-        "the first wall around files: nothing runs in a walled mode",
+        "the first wall around files; the second backend runs instead",
         USER_NAMESPACES,
     ),
     ("proc", proc, "a `/proc` without the host's processes: nothing runs in a walled mode", PROC),
     ("overlay", overlay, "caches that can be written to, and drafts", KERNEL),
-    ("network", loopback, "a network of its own: nothing runs in a walled mode", USER_NAMESPACES),
+    ("network", loopback, "a network of its own; the second backend runs instead", USER_NAMESPACES),
     (
         "ipv6",
         loopback_of_ipv6,
@@ -137,11 +177,67 @@ fn in_namespaces() -> io::Result<Vec<Probe>> {
             Some(error) => Err(error.to_owned()),
             None => Err(format!("needs {NAMESPACES}")),
         };
-        Probe { name, result, lost, remedy }
+        let remedy = if remedy == USER_NAMESPACES { hindrance() } else { remedy };
+        Probe { name, result, lost, remedy, is_optional: false }
     };
-    let mut probes = vec![next(NAMESPACES, "nothing runs in a walled mode", USER_NAMESPACES)];
+    let mut probes = vec![next(NAMESPACES, SECOND, USER_NAMESPACES)];
     probes.extend(STEPS.iter().map(|&(name, _, lost, remedy)| next(name, lost, remedy)));
     Ok(probes)
+}
+
+/// What brings user namespaces back on this machine.
+fn hindrance() -> &'static str {
+    let says = |(file, value, _): &&(&str, &str, &str)| {
+        std::fs::read_to_string(file).is_ok_and(|text| text.trim() == *value)
+    };
+    match HINDRANCES.iter().find(says) {
+        Some((.., remedy)) => remedy,
+        None if MARKS_OF_CONTAINERS.iter().any(|mark| Path::new(mark).exists()) => CONTAINER,
+        None => USER_NAMESPACES,
+    }
+}
+
+/// Has one thread make a call that its filter traps, and answers it in another.
+fn listen() -> io::Result<()> {
+    /// What no folder system would answer.
+    const ANSWER: i32 = libc::EXFULL;
+    let (send, receive) = std::sync::mpsc::sync_channel(1);
+    let trapped = std::thread::spawn(move || -> io::Result<()> {
+        credentials_unsafe::set_no_new_privs()?;
+        let traps = seccomp::Traps { writes: true, modes: false, execs: true };
+        let listener = seccomp_unsafe::install(&seccomp::filter(traps), true)?;
+        send.send(listener).map_err(io::Error::other)?;
+        Ok(rustix::fs::mkdir("/", Mode::RWXU)?)
+    });
+    let listener = receive.recv().ok().flatten();
+    if let Some(listener) = &listener
+        && let Some(call) = seccomp_unsafe::receive(listener.as_fd())?
+    {
+        let answer = seccomp_unsafe::Answer::Errno(ANSWER);
+        seccomp_unsafe::respond(listener.as_fd(), call.id, answer)?;
+    }
+    match trapped.join() {
+        Ok(Err(error)) if error.raw_os_error() == Some(ANSWER) => Ok(()),
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(())) | Err(_) => Err(io::Error::other("the trapped call was not answered")),
+    }
+}
+
+/// Whether a control group (version 2) of one's own can be had: by making one and going in.
+fn control_group() -> io::Result<Probe> {
+    let made = cgroup::Group::make();
+    let result = match &made {
+        Ok(group) => in_child(|| group.enter())?.map(|()| group.path().display().to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    Ok(Probe {
+        name: "cgroup",
+        result,
+        lost: "nothing that is promised: the memory and files of a run are bounded by looking at them, with a \
+               group or without",
+        remedy: "not needed; `systemd-run --user --scope -p Delegate=yes` gives one",
+        is_optional: true,
+    })
 }
 
 fn mount_view() -> io::Result<()> {

@@ -9,6 +9,7 @@
 //! Sources: seccomp(2), linux/filter.h, linux/seccomp.h; call numbers from libc.
 
 use super::sys::seccomp_unsafe::Instruction;
+use super::{seccomp_kept, seccomp_second};
 
 /// What the filter does with one system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,10 @@ pub(super) enum Rule {
     /// Is carried out by PID 1 when the argument's low half has a bit of `mask` and none of
     /// `unless`.
     TrapBits { argument: u8, mask: u32, unless: u32 },
+    /// The same when its path starts at the current folder.
+    TrapHere,
+    /// `openat`: also when it writes.
+    OpensHere,
     /// Fails with `errno` when the argument's low half has a bit of `mask`.
     DenyBits { argument: u8, mask: u32, errno: i32 },
     /// Fails with `errno` when the argument's low half is one of `values`. The kernel looks
@@ -31,6 +36,10 @@ pub(super) enum Rule {
     OnlyValues { argument: u8, values: &'static [u32], errno: i32 },
     /// `socket`: only families that stay inside the network namespace.
     Socket,
+    /// `socket` in the host's network: the same families, of the internet TCP and UDP only.
+    SocketOfHost,
+    /// `setsockopt` in the host's network: nothing that leads a packet elsewhere.
+    OptionsOfHost,
     /// `socket` and `socketpair`: Unix ones that take no address with a message.
     UnixWithoutAddress,
     /// Fails with `errno` when the argument's low half is not zero.
@@ -38,9 +47,9 @@ pub(super) enum Rule {
 }
 
 #[cfg(target_arch = "x86_64")]
-const AUDIT_ARCH: u32 = 0xc000_003e;
+pub(super) const AUDIT_ARCH: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
-const AUDIT_ARCH: u32 = 0xc000_00b7;
+pub(super) const AUDIT_ARCH: u32 = 0xc000_00b7;
 
 /// Bit 30 of a call number marks the x32 ABI, which shares `AUDIT_ARCH_X86_64`.
 const X32_BIT: u32 = 0x4000_0000;
@@ -64,7 +73,7 @@ const NEW_TIME: u32 = 0x80;
 /// Snapshots of btrfs (`BTRFS_IOC_SNAP_CREATE`, `_V2`): one of a subvolume of the user's, made
 /// in a root, shows what the mount view hides. New subvolumes (`BTRFS_IOC_SUBVOL_CREATE`, `_V2`)
 /// are names that come into being without a call that takes a path. Source: linux/btrfs.h.
-const REFUSED_REQUESTS: &[u32] =
+pub(super) const REFUSED_REQUESTS: &[u32] =
     &[0x5412, 0x541c, 0x5423, 0x541d, 0x5000_9401, 0x5000_9417, 0x5000_940e, 0x5000_9418];
 
 /// `PER_LINUX`, `PER_LINUX32`, each with and without `ADDR_NO_RANDOMIZE` (debuggers), and the
@@ -73,7 +82,7 @@ const PERSONALITIES: &[u32] = &[0, 8, 0x0004_0000, 0x0004_0008, 0xffff_ffff];
 
 /// Netlink protocols that only tell of this network namespace: ROUTE (getaddrinfo),
 /// `SOCK_DIAG` (ss), `KOBJECT_UEVENT` (libudev).
-const NETLINK_PROTOCOLS: [u32; 3] = [0, 4, 15];
+pub(super) const NETLINK_PROTOCOLS: [u32; 3] = [0, 4, 15];
 
 const EPERM: i32 = libc::EPERM;
 const ENOSYS: i32 = libc::ENOSYS;
@@ -160,7 +169,7 @@ pub(super) const RULES: &[(libc::c_long, Rule)] = &[
 ];
 
 /// The bits of an open that writes, makes or cuts a file.
-const WRITING: u32 = (libc::O_WRONLY
+pub(super) const WRITING: u32 = (libc::O_WRONLY
     | libc::O_RDWR
     | libc::O_CREAT
     | libc::O_TRUNC
@@ -174,11 +183,13 @@ const fn opens(argument: u8) -> Rule {
 
 /// A mode that lets a file be executed: it could wake up a hook.
 const fn executable(argument: u8) -> Rule {
-    Rule::TrapBits { argument, mask: 0o111, unless: 0 }
+    Rule::TrapBits { argument, mask: EXECUTE, unless: 0 }
 }
 
+pub(crate) const EXECUTE: u32 = 0o111;
+
 /// Calls that give, take or change a name, or open one for writing. Reading is never trapped.
-const WRITE_RULES: &[(libc::c_long, Rule)] = &[
+pub(super) const WRITE_RULES: &[(libc::c_long, Rule)] = &[
     (libc::SYS_openat, opens(2)),
     // Its flags are behind a pointer; libraries fall back to openat.
     (libc::SYS_openat2, Rule::Deny(ENOSYS)),
@@ -217,7 +228,7 @@ const WRITE_RULES: &[(libc::c_long, Rule)] = &[
 ];
 
 /// Calls that execute a program. They are judged, and the kernel carries them out.
-const EXEC_RULES: &[(libc::c_long, Rule)] =
+pub(super) const EXEC_RULES: &[(libc::c_long, Rule)] =
     &[(libc::SYS_execve, Rule::Trap), (libc::SYS_execveat, Rule::Trap)];
 
 /// Linux 6.6; not in libc for every target.
@@ -228,40 +239,40 @@ const OPEN_TREE_ATTR: libc::c_long = 467;
 
 // linux/bpf_common.h and linux/seccomp.h.
 const LOAD_WORD: u16 = 0x20;
-const JUMP_EQUAL: u16 = 0x15;
+pub(super) const JUMP_EQUAL: u16 = 0x15;
 const JUMP_ANY_BIT: u16 = 0x45;
 const JUMP_AT_LEAST: u16 = 0x35;
 const JUMP: u16 = 0x05;
-const AND: u16 = 0x54;
+pub(super) const AND: u16 = 0x54;
 /// The kind of a socket without `SOCK_CLOEXEC` and `SOCK_NONBLOCK`.
-const SOCKET_TYPE: u32 = 0xf;
+pub(super) const SOCKET_TYPE: u32 = 0xf;
 const RETURN: u16 = 0x06;
-const RET_ALLOW: u32 = 0x7fff_0000;
+pub(super) const RET_ALLOW: u32 = 0x7fff_0000;
 const RET_ERRNO: u32 = 0x0005_0000;
-const RET_USER_NOTIF: u32 = 0x7fc0_0000;
+pub(super) const RET_USER_NOTIF: u32 = 0x7fc0_0000;
 /// Offsets into `struct seccomp_data`.
 const OFFSET_NUMBER: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
 const OFFSET_ARGUMENTS: u32 = 16;
 
-const fn op(code: u16, operand: u32, jump_true: u8, jump_false: u8) -> Instruction {
+pub(super) const fn op(code: u16, operand: u32, jump_true: u8, jump_false: u8) -> Instruction {
     Instruction { code, jump_true, jump_false, operand }
 }
 
-const fn load(offset: u32) -> Instruction {
+pub(super) const fn load(offset: u32) -> Instruction {
     op(LOAD_WORD, offset, 0, 0)
 }
 
-const fn give(action: u32) -> Instruction {
+pub(super) const fn give(action: u32) -> Instruction {
     op(RETURN, action, 0, 0)
 }
 
 /// The low half of an argument; both supported architectures are little-endian.
-const fn low(argument: u8) -> u32 {
+pub(super) const fn low(argument: u8) -> u32 {
     OFFSET_ARGUMENTS + 8 * argument as u32
 }
 
-const fn fail(errno: i32) -> Instruction {
+pub(super) const fn fail(errno: i32) -> Instruction {
     give(RET_ERRNO | errno.cast_unsigned())
 }
 
@@ -270,6 +281,8 @@ const fn fail(errno: i32) -> Instruction {
 pub(crate) struct Traps {
     /// Those that write to a path.
     pub(crate) writes: bool,
+    /// Every change of a mode, a time by a path, and an attribute: what is kept for an undo.
+    pub(crate) modes: bool,
     /// Those that execute a program.
     pub(crate) execs: bool,
 }
@@ -278,7 +291,16 @@ pub(crate) struct Traps {
 pub(crate) fn filter(traps: Traps) -> Vec<Instruction> {
     let writes = if traps.writes { WRITE_RULES } else { &[] };
     let execs = if traps.execs { EXEC_RULES } else { &[] };
-    assemble(RULES.iter().chain(writes).chain(execs).copied().collect())
+    let kept = if traps.modes { seccomp_kept::RULES } else { &[] };
+    let rules = RULES.iter().chain(execs).chain(kept).copied();
+    let is_free = |(call, _): &&(libc::c_long, Rule)| !kept.iter().any(|(kept, _)| kept == call);
+    assemble(rules.chain(writes.iter().filter(is_free).copied()).collect())
+}
+
+/// The program where there is no boundary and rules hold all the same. Programs of 32 bits, whose
+/// calls have other numbers, do not run under it.
+pub(crate) fn execs_alone() -> Vec<Instruction> {
+    assemble(EXEC_RULES.to_vec())
 }
 
 /// The program of these rules, one for each call.
@@ -338,6 +360,8 @@ fn body(rule: Rule) -> Vec<Instruction> {
             give(RET_USER_NOTIF),
             give(RET_ALLOW),
         ],
+        Rule::TrapHere => seccomp_second::here(vec![give(RET_ALLOW)]),
+        Rule::OpensHere => seccomp_second::here(body(opens(2))),
         Rule::TrapUnlessZero(argument) => vec![
             load(low(argument)),
             op(JUMP_EQUAL, 0, 0, 3),
@@ -356,6 +380,8 @@ fn body(rule: Rule) -> Vec<Instruction> {
             choose(argument, values, give(RET_ALLOW), fail(errno))
         }
         Rule::Socket => socket(),
+        Rule::SocketOfHost => seccomp_second::socket(),
+        Rule::OptionsOfHost => seccomp_second::options(),
         Rule::DenyUnlessZero { argument, errno } => {
             vec![load(low(argument)), op(JUMP_EQUAL, 0, 1, 0), fail(errno), give(RET_ALLOW)]
         }
@@ -373,7 +399,7 @@ fn body(rule: Rule) -> Vec<Instruction> {
 }
 
 /// `listed` when the argument is one of `values`, else `other`.
-fn choose(
+pub(super) fn choose(
     argument: u8,
     values: &[u32],
     listed: Instruction,
@@ -388,7 +414,7 @@ fn choose(
     body
 }
 
-fn socket() -> Vec<Instruction> {
+pub(super) fn socket() -> Vec<Instruction> {
     let [unix, inet, inet6, netlink] =
         [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK].map(i32::cast_unsigned);
     let [route, diag, uevent] = NETLINK_PROTOCOLS;
@@ -409,12 +435,17 @@ fn socket() -> Vec<Instruction> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// Runs the program as the kernel would, on one call.
     fn run(arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
-        let program = filter(Traps { writes: true, execs: false });
+        let program = filter(Traps { writes: true, modes: false, execs: false });
+        run_in(&program, (arch, number), arguments)
+    }
+
+    pub(crate) fn run_in(program: &[Instruction], call: (u32, u32), arguments: [u64; 6]) -> u32 {
+        let (arch, number) = call;
         let word = |offset: u32| match offset {
             OFFSET_NUMBER => number,
             OFFSET_ARCH => arch,
@@ -429,8 +460,8 @@ mod tests {
             let Instruction { code, jump_true, jump_false, operand } = program[at];
             at += 1;
             let holds = match code {
-                LOAD_WORD => {
-                    register = word(operand);
+                LOAD_WORD | AND => {
+                    register = if code == AND { register & operand } else { word(operand) };
                     continue;
                 }
                 RETURN => return operand,
@@ -532,6 +563,11 @@ mod tests {
         }
         let chmod = |mode: u64| native(libc::SYS_fchmod, [3, mode, 0, 0, 0, 0]);
         assert_eq!((chmod(0o644), chmod(0o744)), (RET_ALLOW, RET_USER_NOTIF));
+        let modes = filter(Traps { writes: true, modes: true, execs: false });
+        let of = |call| (AUDIT_ARCH, u32::try_from(call).unwrap());
+        assert_eq!(run_in(&modes, of(libc::SYS_fchmod), [3, 0o644, 0, 0, 0, 0]), RET_USER_NOTIF);
+        let times = |path| run_in(&modes, of(libc::SYS_utimensat), [3, path, 0, 0, 0, 0]);
+        assert_eq!((times(0), times(1)), (RET_ALLOW, RET_USER_NOTIF));
         for call in [libc::SYS_read, libc::SYS_newfstatat, libc::SYS_close, libc::SYS_umask] {
             assert_eq!(native(call, [0; 6]), RET_ALLOW, "call {call}");
         }
@@ -540,9 +576,9 @@ mod tests {
     #[test]
     fn what_nobody_judges_is_not_trapped() {
         let bare = filter(Traps::default());
-        let writes = filter(Traps { writes: true, execs: false });
+        let writes = filter(Traps { writes: true, modes: false, execs: false });
         assert!(bare.len() < writes.len());
-        assert!(writes.len() < filter(Traps { writes: true, execs: true }).len());
+        assert!(writes.len() < filter(Traps { writes: true, modes: false, execs: true }).len());
     }
 
     #[test]

@@ -10,7 +10,7 @@ const REFUSED: Rule = Rule::Deny(libc::EACCES);
 const NOT_OF_OTHERS: Rule = Rule::DenyUnlessZero { argument: 0, errno: EPERM };
 
 /// What stands in the place of namespaces and of the supervisor.
-const ALONE: &[(libc::c_long, Rule)] = &[
+pub(super) const ALONE: &[(libc::c_long, Rule)] = &[
     (libc::SYS_socket, Rule::UnixWithoutAddress),
     (libc::SYS_socketpair, Rule::UnixWithoutAddress),
     (libc::SYS_connect, REFUSED),

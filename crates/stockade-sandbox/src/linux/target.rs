@@ -10,13 +10,18 @@ use std::path::{Path, PathBuf};
 use rustix::process::setpgid;
 
 use super::canary;
+use super::control::Report;
 use super::failure::{Failure, step};
 use super::plan::Plan;
 use super::sys::exec_unsafe::{self, StringArray};
+use super::sys::process_unsafe::{self, Fork};
 use super::sys::signal_unsafe::{self, SignalSet};
 use super::sys::{credentials_unsafe, seccomp_unsafe};
-use super::{landlock, seccomp, seccomp_alone};
+use super::{landlock, seccomp, seccomp_alone, seccomp_second};
 use crate::Command;
+
+/// What a failure to install it is about.
+pub(crate) const FILTER: &str = "the system call filter";
 
 /// What the target is given besides the plan.
 #[derive(Debug)]
@@ -35,6 +40,8 @@ pub(crate) struct Target<'a> {
     pub(crate) status: File,
     /// From PID 1: one byte when it has the listener.
     pub(crate) go: File,
+    /// To PID 1, for the listener itself, where that cannot take it.
+    pub(crate) handing: Option<OwnedFd>,
 }
 
 /// Why the target could not be started, as it travels to PID 1.
@@ -87,19 +94,67 @@ impl Target<'_> {
         if !self.plan.walls.namespaces {
             // A domain of its own: the one around it is the guardian's, whom it must not signal.
             if self.plan.walls.landlock {
-                landlock::part_from_parent()?;
+                let terminal = self.terminal.as_ref().map(|(slave, _)| slave);
+                landlock::part_from_parent(self.plan, terminal)?;
             }
+        }
+        if !self.plan.walls.supervisor {
             return seccomp_unsafe::install(&seccomp_alone::filter(), false)
                 .map(drop)
-                .map_err(step("install", "the system call filter"));
+                .map_err(step("install", FILTER));
         }
         // PID 1 may look into this process only while it is dumpable; execve makes it so again.
         credentials_unsafe::set_dumpable().map_err(step("prepare", "the command"))?;
-        let listener = seccomp_unsafe::install(&seccomp::filter(self.plan.traps()), true)
-            .map_err(step("install", "the system call filter"))?;
+        let filter = if self.plan.walls.namespaces {
+            seccomp::filter(self.plan.traps())
+        } else {
+            seccomp_second::filter(self.plan.traps().execs, self.plan.walls.descriptors)
+        };
+        let messenger = self.handing.as_ref().map(Messenger::start).transpose()?;
+        let listener = seccomp_unsafe::install(&filter, true).map_err(step("install", FILTER))?;
         let number = listener.as_ref().map_or(-1, OwnedFd::as_raw_fd);
         self.status.write_all(&number.to_le_bytes()).map_err(step("reach", "the supervisor"))?;
+        if let Some(messenger) = messenger {
+            messenger.hand_over(number).map_err(step("hand over", FILTER))?;
+        }
         self.go.read_exact(&mut [0]).map_err(step("wait for", "the supervisor"))
+    }
+}
+
+/// A process that is not under the filter, where to send is not a trapped call, and which has the
+/// descriptors of the one that will be: it hands the listener over, and ends.
+struct Messenger {
+    pid: i32,
+    number: File,
+    /// Its end of the pipe, which it has no other descriptor for.
+    _read: File,
+}
+
+impl Messenger {
+    fn start(handing: &OwnedFd) -> Result<Self, Failure> {
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(step("make", "a pipe"))?;
+        let (mut read, number) = (File::from(read), File::from(write));
+        match process_unsafe::fork_sharing_descriptors().map_err(step("fork", "a messenger"))? {
+            Fork::Parent(pid) => Ok(Self { pid, number, _read: read }),
+            Fork::Child => {
+                // Nobody is left to hear of an error; PID 1 then sees an early end.
+                credentials_unsafe::set_parent_death_signal(libc::SIGKILL).ok();
+                let mut packet = [0; 4];
+                let read = read.read_exact(&mut packet).ok();
+                let listener = exec_unsafe::duplicate_stdio(i32::from_le_bytes(packet));
+                if let (Some(()), Some(listener)) = (read, listener) {
+                    Report::Listeners.send(handing, &[listener]).ok();
+                }
+                process_unsafe::exit_now(0)
+            }
+        }
+    }
+
+    /// Has it hand over the descriptor that is called `number`.
+    fn hand_over(mut self, number: i32) -> std::io::Result<()> {
+        self.number.write_all(&number.to_le_bytes())?;
+        process_unsafe::wait_for_end(self.pid).map(drop)
     }
 }
 
@@ -167,11 +222,16 @@ fn candidates(command: &Command) -> Vec<PathBuf> {
 
 /// The command without walls: the child's side of `danger-full-access`. Returns the error
 /// number when the program could not be executed.
-pub(crate) fn run_unconfined(command: &Command, mask: SignalSet) -> i32 {
+pub(crate) fn run_unconfined(
+    command: &Command,
+    mask: SignalSet,
+    enter: impl FnOnce() -> std::io::Result<()>,
+) -> i32 {
     let prepared = rustix::process::chdir(&command.folder)
         .map_err(std::io::Error::from)
         .and_then(|()| exec_unsafe::close_above_two_on_exec())
-        .and_then(|()| signal_unsafe::set_mask(&mask));
+        .and_then(|()| signal_unsafe::set_mask(&mask))
+        .and_then(|()| enter());
     match prepared {
         Ok(()) => execute(command),
         Err(error) => error.raw_os_error().unwrap_or(libc::EIO),

@@ -7,10 +7,15 @@
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, unlockpt};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+use rustix::termios::{
+    InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, isatty,
+    tcgetattr, tcsetattr,
+};
 
+use super::modes::Modes;
 use super::sys::exec_unsafe;
 
 /// Input that the inner side has not taken yet; more is left in the user's terminal.
@@ -45,6 +50,9 @@ pub(crate) struct Terminal {
     is_raw: bool,
     master: Option<OwnedFd>,
     pending: Vec<u8>,
+    modes: Modes,
+    /// Whether somebody else has it.
+    is_held: bool,
 }
 
 /// Which of the descriptors 0–2 are terminals.
@@ -69,6 +77,8 @@ impl Terminal {
             is_raw: false,
             master: None,
             pending: Vec::new(),
+            modes: Modes::default(),
+            is_held: false,
         })
     }
 
@@ -103,12 +113,32 @@ impl Terminal {
     pub(crate) fn enter(&mut self) {
         let ours = Some(rustix::process::getpgrp());
         let foreground = rustix::termios::tcgetpgrp(&self.outer).ok();
-        if !self.has_keyboard || foreground != ours {
+        if self.is_held || !self.has_keyboard || foreground != ours {
             return;
         }
+        self.take_lines();
         let mut raw = self.settings.clone();
         raw.make_raw();
         self.is_raw = tcsetattr(&self.outer, OptionalActions::Now, &raw).is_ok();
+    }
+
+    /// Takes the lines that were typed before keys are passed on one by one. The end of a file among
+    /// them would be a byte 0 then, and a program that waits for the end would wait for ever
+    /// (`__DISABLED_CHAR`, `drivers/tty/n_tty.c`).
+    fn take_lines(&mut self) {
+        let end = self.settings.special_codes[SpecialCodeIndex::VEOF];
+        let has_lines = self.settings.local_modes.contains(LocalModes::ICANON);
+        while has_lines && self.pending.len() < PENDING_MAX {
+            let mut ready = [PollFd::new(&self.outer, PollFlags::IN)];
+            let is_there = poll(&mut ready, Some(&Timespec::default())).is_ok()
+                && ready.iter().all(|it| it.revents() == PollFlags::IN);
+            let mut line = [0; 4096];
+            match is_there.then(|| rustix::io::read(&self.outer, &mut line)) {
+                Some(Ok(0)) => self.pending.push(end),
+                Some(Ok(count)) => self.pending.extend(line.iter().take(count)),
+                Some(Err(_)) | None => return,
+            }
+        }
     }
 
     /// Gives the user's terminal its settings back.
@@ -119,6 +149,55 @@ impl Terminal {
         }
     }
 
+    /// Gives the terminal to somebody who asks the user something; `None` where that fails.
+    pub(crate) fn hold(&mut self) -> Option<OwnedFd> {
+        let terminal = self.outer.try_clone().ok()?;
+        let mut lines = self.settings.clone();
+        let local = LocalModes::ICANON | LocalModes::ECHO | LocalModes::ECHOE | LocalModes::ISIG;
+        lines.local_modes |= local;
+        lines.input_modes |= InputModes::ICRNL;
+        lines.output_modes |= OutputModes::OPOST | OutputModes::ONLCR;
+        // Nobody stops a question.
+        lines.special_codes[SpecialCodeIndex::VSUSP] = 0;
+        write_all(&self.outer, self.modes.suspended().as_bytes());
+        tcsetattr(&self.outer, OptionalActions::Now, &lines).ok()?;
+        self.is_held = true;
+        Some(terminal)
+    }
+
+    /// Takes it back.
+    pub(crate) fn release(&mut self) {
+        if !std::mem::take(&mut self.is_held) {
+            return;
+        }
+        write_all(&self.outer, self.modes.resumed().as_bytes());
+        self.enter();
+        if self.modes.has_own_screen() {
+            self.redraw();
+        }
+    }
+
+    /// Has the program draw its screen anew: it is told of a size when that changes.
+    fn redraw(&self) {
+        let Some(master) = &self.master else { return };
+        if let Ok(size) = rustix::termios::tcgetwinsize(master) {
+            let mut other = size;
+            other.ws_row = other.ws_row.saturating_add(1);
+            rustix::termios::tcsetwinsize(master, other).ok();
+            rustix::termios::tcsetwinsize(master, size).ok();
+        }
+    }
+
+    /// Whether somebody else has it.
+    pub(crate) fn is_held(&self) -> bool {
+        self.is_held
+    }
+
+    /// Whether the command's own terminal is there.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.master.is_some()
+    }
+
     /// Whether every key of the user's terminal passes through here.
     pub(crate) fn is_raw(&self) -> bool {
         self.is_raw
@@ -126,13 +205,17 @@ impl Terminal {
 
     /// The user's side, when there are keys to be read and room for them.
     pub(crate) fn keyboard(&self) -> Option<BorrowedFd<'_>> {
-        let wants = self.is_raw && self.master.is_some() && self.pending.len() < PENDING_MAX;
+        let wants = self.is_raw
+            && !self.is_held
+            && self.master.is_some()
+            && self.pending.len() < PENDING_MAX;
         wants.then(|| self.outer.as_fd())
     }
 
     /// The inner side, and whether it has to take input.
     pub(crate) fn inner(&self) -> Option<(BorrowedFd<'_>, bool)> {
-        Some((self.master.as_ref()?.as_fd(), !self.pending.is_empty()))
+        let master = self.master.as_ref().filter(|_| !self.is_held)?;
+        Some((master.as_fd(), !self.pending.is_empty()))
     }
 
     /// Takes keys from the user.
@@ -172,6 +255,7 @@ impl Terminal {
         match rustix::io::read(master, &mut buffer) {
             Ok(count) if count > 0 => {
                 let text = buffer.get(..count).unwrap_or_default();
+                self.modes.see(text);
                 write_all(&self.outer, text);
                 true
             }
@@ -187,6 +271,7 @@ impl Terminal {
 
     /// After everything inside has ended: shows the rest and gives the terminal back.
     pub(crate) fn finish(&mut self) {
+        self.release();
         while self.show() {}
         self.leave();
     }

@@ -33,6 +33,8 @@ fn walls(case: &str) -> Walls {
         "no-network" => walls.network = false,
         "landlock-alone" => {
             walls = Walls {
+                supervisor: true,
+                descriptors: true,
                 namespaces: true,
                 mounts: false,
                 landlock: true,
@@ -43,6 +45,8 @@ fn walls(case: &str) -> Walls {
         }
         "nothing" => {
             walls = Walls {
+                supervisor: true,
+                descriptors: true,
                 namespaces: true,
                 mounts: false,
                 landlock: false,
@@ -97,8 +101,9 @@ fn child() {
         Fork::Child => {
             // Standard output is let go of once the command has started.
             let way_out = crate::launch::WayOut::Elsewhere(None);
-            let ties = crate::launch::Ties { tell: &mut |_| {}, way_out };
-            match outside::run(&plan, &command, &policy, (&Leash::NONE, ties)) {
+            let ask = crate::launch::Asked::Nobody;
+            let mut ties = crate::launch::Ties { tell: &mut |_| {}, way_out, ask, meanwhile: None };
+            match outside::run(&plan, &command, &policy, (&Leash::NONE, &mut ties)) {
                 Ok(Outcome::Exited(status)) => eprintln!("exited {status}"),
                 Ok(other) => eprintln!("{other:?}"),
                 Err(error @ SetupError::Canary { .. }) => eprintln!("refused: {error}"),

@@ -1,7 +1,10 @@
 //! No wall, said out loud by the caller: `danger-full-access`.
 //!
 //! What is left of Stockade is the environment, the time limit, and that nothing the command
-//! started survives it: this process becomes the reaper of orphans and ends what is left.
+//! started survives it: this process becomes the reaper of orphans and ends what is left. Where
+//! somebody judges what is executed, it asks them, in the place of PID 1.
+
+mod judged;
 
 use std::fs;
 use std::io;
@@ -14,6 +17,7 @@ use super::leash::Leash;
 use super::sys::process_unsafe::{self, Change, Fork};
 use super::sys::signal_unsafe::{self, SignalSet};
 use super::target;
+use crate::launch::Tell;
 use crate::{Launch, Outcome, SetupError};
 
 const FORWARDED: [i32; 5] =
@@ -22,7 +26,11 @@ const FORWARDED: [i32; 5] =
 const LEFT_TO_COMMAND: [i32; 2] = [libc::SIGINT, libc::SIGQUIT];
 
 /// Runs the command with the user's own rights, until it or `leash` ends.
-pub(crate) fn launch(launch: &Launch, leash: &Leash) -> Result<Outcome, SetupError> {
+pub(crate) fn launch(
+    launch: &Launch,
+    leash: &Leash,
+    tell: Tell<'_>,
+) -> Result<Outcome, SetupError> {
     let ignored = signal_unsafe::ignored(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT]);
     let mut held = FORWARDED.to_vec();
     held.extend(LEFT_TO_COMMAND);
@@ -33,21 +41,25 @@ pub(crate) fn launch(launch: &Launch, leash: &Leash) -> Result<Outcome, SetupErr
     process_unsafe::become_subreaper().map_err(host("become the reaper of orphans"))?;
     let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
     let (status_read, status_write) = pipe.map_err(|errno| host("make a pipe")(errno.into()))?;
+    let (mut judging, judged) = judged::prepare(launch).map_err(host("judge what is executed"))?;
     let pid = match process_unsafe::fork().map_err(host("fork"))? {
         Fork::Parent(pid) => pid,
         Fork::Child => {
             drop(status_read);
+            drop(judging);
             signal_unsafe::reset_dispositions(&ignored);
-            let errno = target::run_unconfined(&launch.command, mask);
+            let errno = target::run_unconfined(&launch.command, mask, || judged.enter());
             // Nobody is left to hear of an error here.
             rustix::io::write(&status_write, &errno.to_le_bytes()).ok();
             process_unsafe::exit_now(127)
         }
     };
-    drop(status_write);
+    drop((status_write, judged));
+    judging.begin(launch, tell).map_err(host("judge what is executed"))?;
     let mut errno = [0; 4];
     if let Ok(4) = rustix::io::read(&status_read, &mut errno) {
         process_unsafe::wait_for_end(pid).ok();
+        judging.finish(tell);
         return Err(SetupError::NotRun {
             program: launch.command.program.clone().into(),
             source: io::Error::from_raw_os_error(i32::from_le_bytes(errno)),
@@ -56,6 +68,7 @@ pub(crate) fn launch(launch: &Launch, leash: &Leash) -> Result<Outcome, SetupErr
     leash.started();
     let outcome = watch(pid, &set, launch.policy.limits.wall_time, leash);
     end_descendants();
+    judging.finish(tell);
     signal_unsafe::set_mask(&mask).map_err(host("restore the signal mask"))?;
     outcome.map_err(host("wait for the command"))
 }
@@ -64,7 +77,7 @@ fn watch(pid: i32, set: &SignalSet, limit: Option<Duration>, leash: &Leash) -> i
     let signals = signal_unsafe::signalfd(set)?;
     let deadline = limit.map(|limit| (Instant::now() + limit, limit));
     loop {
-        while let Some((changed, change)) = process_unsafe::reap()? {
+        while let Some((changed, change, _)) = process_unsafe::reap()? {
             match change {
                 Change::Exited(status) if changed == pid => return Ok(Outcome::Exited(status)),
                 Change::Killed(signal) if changed == pid => return Ok(Outcome::Killed(signal)),

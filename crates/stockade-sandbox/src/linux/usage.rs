@@ -70,7 +70,9 @@ impl Usage {
     pub(crate) fn of(sources: Vec<OwnedFd>, root: Option<i32>, limits: &Limits) -> Option<Self> {
         let mut sources = sources.into_iter();
         let (processes, segments) = (sources.next()?, sources.next());
-        let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+        // Not by `available_parallelism`, which reads the files of control groups as well.
+        let processors =
+            rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count().into());
         let mut usage = Self {
             processes,
             root,

@@ -13,13 +13,16 @@ use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
 use stockade_policy::{AbsPath, Limits, Mode, Network, Policy, Reason, Review, Verdict, review};
-use stockade_sandbox::{Command, Launch, Layer, Outcome, Running, SetupError, Stdio};
+use stockade_sandbox::{
+    Command, ExecRefusal, ExecRequest, Execs, Launch, Layer, Outcome, Running, SetupError, Stdio,
+    Stub,
+};
 
 /// The argument of the child that is killed in `the_sandbox_ends_with_its_owner`.
 const OWNER: &str = "owner";
 
 fn main() -> ExitCode {
-    if let Some(code) = stockade_sandbox::enter_if_helper() {
+    if let Some(code) = stockade_sandbox::enter_if_helper(refusing) {
         return code;
     }
     let words: Vec<String> = env::args().skip(1).collect();
@@ -29,7 +32,7 @@ fn main() -> ExitCode {
         own(Path::new(folder));
         return ExitCode::SUCCESS;
     }
-    let cases: [(&str, fn()); 8] = [
+    let cases: [(&str, fn()); 10] = [
         (
             "a_process_with_threads_gets_output_and_status",
             a_process_with_threads_gets_output_and_status,
@@ -43,7 +46,13 @@ fn main() -> ExitCode {
             "several_at_once_do_not_hold_each_others_pipes",
             several_at_once_do_not_hold_each_others_pipes,
         ),
+        ("what_is_executed_is_judged_by_what_was_handed", what_is_executed_is_judged),
         ("nobody_else_is_taken_for_a_helper", nobody_else_is_taken_for_a_helper),
+        // Last: standard output is the run's from here on.
+        (
+            "a_thread_that_is_about_to_end_is_waited_for",
+            a_thread_that_is_about_to_end_is_waited_for,
+        ),
     ];
     for (name, case) in cases {
         if words.first().is_none_or(|word| word.starts_with('-') || name.contains(word.as_str())) {
@@ -90,13 +99,15 @@ fn launch(place: &Path, script: &str) -> Launch {
         layers: Vec::new(),
         caches: None,
         execs: None,
+        notes: None,
+        keeping: None,
         may_degrade: false,
     }
 }
 
 fn spawn(launch: Launch, stdio: Stdio) -> Result<Running, SetupError> {
     match review(launch, &[(Verdict::Allow, Reason::Typed)]) {
-        Review::Allowed(launch) => stockade_sandbox::spawn(launch, stdio, |_doors| Ok(())),
+        Review::Allowed(launch) => stockade_sandbox::spawn(launch, stdio, |_doors| Ok(()), None),
         Review::Ask(_) | Review::Denied(_) => unreachable!("one verdict, which allows it"),
     }
 }
@@ -111,6 +122,24 @@ fn run(launch: Launch) -> (Result<Outcome, SetupError>, String) {
     let mut output = String::new();
     read.read_to_string(&mut output).unwrap();
     (running.wait(), output)
+}
+
+fn a_thread_that_is_about_to_end_is_waited_for() {
+    let place = place();
+    let stay = |time| thread::spawn(move || thread::park_timeout(time));
+    let put_up = || match review(launch(place.path(), "exit 3"), &[(Verdict::Allow, Reason::Typed)])
+    {
+        Review::Allowed(launch) => {
+            stockade_sandbox::launch(launch, &mut |_| {}, |_doors| Ok(()), None, || {})
+        }
+        Review::Ask(_) | Review::Denied(_) => unreachable!("one verdict, which allows it"),
+    };
+    let busy = stay(Duration::from_mins(1));
+    assert!(put_up().is_err(), "with two of them none is put up");
+    busy.thread().unpark();
+    busy.join().unwrap();
+    drop(stay(Duration::from_millis(200)));
+    assert_eq!(put_up().unwrap(), Outcome::Exited(3));
 }
 
 fn a_process_with_threads_gets_output_and_status() {
@@ -138,6 +167,41 @@ fn the_walls_are_those_of_the_policy() {
     let mut limited = launch(place.path(), "sleep 60");
     limited.policy.limits.wall_time = Some(Duration::from_millis(50));
     assert_eq!(run(limited).0.unwrap(), Outcome::TimedOut(Duration::from_millis(50)));
+}
+
+/// Refuses the programs whose names were handed, one a line.
+fn refusing(text: &[u8], stubs: Vec<Stub>) -> Option<Execs> {
+    let names: Vec<String> =
+        String::from_utf8(text.to_vec()).ok()?.lines().map(str::to_owned).collect();
+    let judge = move |request: &ExecRequest<'_>| {
+        let is_named = names.iter().any(|name| request.file.ends_with(name.as_str()));
+        let refusal = || ExecRefusal {
+            line: "not here".to_owned(),
+            decided_by: "a rule".to_owned(),
+            asks: false,
+        };
+        is_named.then(refusal)
+    };
+    Some(Execs::new(judge, stubs).handed(text.to_vec()))
+}
+
+fn what_is_executed_is_judged() {
+    let place = place();
+    let script = "/usr/bin/id 2> said; echo $?; cat said; cat $STOCKADE_DENIALS";
+    let (outcome, output) = run(launch(place.path(), script));
+    assert_eq!(outcome.unwrap(), Outcome::Exited(0));
+    assert!(output.contains("uid=") && output.contains("\n0\n"), "the control: {output}");
+    let mut judged = launch(place.path(), &script.replace("2> said", "2>&1"));
+    judged.execs = refusing(b"/bin/id", Vec::new());
+    let (_, output) = run(judged.clone());
+    assert!(output.contains("not here\n") && output.contains("126\n"), "{output}");
+    assert!(output.contains("\"op\":\"execute\",\"target\":\"/usr/bin/id\""), "{output}");
+    assert!(!output.contains("uid="), "{output}");
+    // What is no text is no judge, and nothing runs without one.
+    judged.execs = Some(Execs::new(|_| None, Vec::new()).handed(vec![0xff]));
+    assert!(matches!(run(judged.clone()), (Err(_), output) if output.is_empty()));
+    judged.execs = Some(Execs::new(|_| None, Vec::new()));
+    assert!(matches!(run(judged).0, Err(SetupError::Host(..))));
 }
 
 fn a_layer_takes_what_is_written() {

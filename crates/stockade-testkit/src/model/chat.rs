@@ -13,6 +13,15 @@ pub(super) fn turn(body: &Value, script: &[Step]) -> Turn {
 
 /// The events of an answer. They have no names.
 pub(super) fn events(body: &Value, turn: &Turn) -> String {
+    let usage = json!({"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2});
+    if body["stream"] != true {
+        // A side question: the message of a commit.
+        let message = json!({"role": "assistant", "content": turn.text});
+        let choice = json!({"index": 0, "message": message, "finish_reason": "stop"});
+        return json!({"id": "chatcmpl-1", "object": "chat.completion", "created": 1,
+                      "model": body["model"], "choices": [choice], "usage": usage})
+        .to_string();
+    }
     let send = |event: Value| {
         let mut event = event;
         event["id"] = "chatcmpl-1".into();
@@ -43,7 +52,6 @@ pub(super) fn events(body: &Value, turn: &Turn) -> String {
         (false, false) => "tool_calls",
     };
     events.push(choice(json!({}), reason.into()));
-    let usage = json!({"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2});
     events.push(send(json!({"choices": [], "usage": usage})));
     events.push("data: [DONE]\n\n".to_owned());
     events.concat()

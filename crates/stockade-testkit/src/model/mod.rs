@@ -1,12 +1,13 @@
 //! A model server that follows a script, on the loopback.
 //!
-//! It speaks what agents speak to a model: the Responses API, the Chat Completions API and the
-//! Messages API, streamed; and it can be told to be a bad server ([`Fault`]).
+//! It speaks what agents speak to a model: the Responses API, the Chat Completions API, the
+//! Messages API and `generateContent`, streamed; and it can be told to be a bad server ([`Fault`]).
 //! Where in the script a conversation stands is read from the conversation itself (how many
 //! tool results it holds), so that retries and side questions do not disturb it.
 
 mod chat;
 mod fault;
+mod gemini;
 mod http;
 mod messages;
 mod responses;
@@ -100,6 +101,19 @@ impl Server {
                     }
                     ("POST", path) if path.ends_with("/messages") => {
                         (messages::turn(&body, &self.script), messages::events)
+                    }
+                    ("POST", path) if path.ends_with(":streamGenerateContent") => {
+                        (gemini::turn(&body, &self.script), gemini::events)
+                    }
+                    ("POST", path) if path.ends_with(":generateContent") => {
+                        let answer = gemini::whole(&gemini::turn(&body, &self.script));
+                        http::reply(&mut stream, "200 OK", "application/json", &answer)?;
+                        continue;
+                    }
+                    ("POST", path) if path.ends_with(":countTokens") => {
+                        let kind = "application/json";
+                        http::reply(&mut stream, "200 OK", kind, "{\"totalTokens\":1}")?;
+                        continue;
                     }
                     ("POST", path) if path.ends_with("/count_tokens") => {
                         let kind = "application/json";

@@ -135,6 +135,10 @@ fn shell(tools: &Value, command: &str) -> (String, Value) {
         ("exec_command", json!({"cmd": command, "yield_time_ms": 20000}))
     } else if is_offered(tools, "shell_command") {
         ("shell_command", json!({"command": command}))
+    } else if is_offered(tools, "bash") {
+        ("bash", json!({"command": command, "description": "a step"}))
+    } else if is_offered(tools, "run_shell_command") {
+        ("run_shell_command", json!({"command": command, "description": "a step"}))
     } else if is_builtin(tools) {
         ("shell", json!({"command": command}))
     } else {

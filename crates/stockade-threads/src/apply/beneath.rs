@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -184,6 +184,48 @@ impl Root {
             rustix::fs::fchmod(file.as_fd(), Mode::from_raw_mode(mode))?;
         }
         Ok(())
+    }
+
+    /// What has the name; `None` for nothing, or where no folder leads there.
+    pub(super) fn look(&self, path: &TreePath) -> io::Result<Option<Stat>> {
+        let folder = match self.parent(path) {
+            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::XDEV) => return Ok(None),
+            folder => folder?,
+        };
+        match rustix::fs::statat(&folder, name(path), AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(None),
+            stat => Ok(Some(stat?)),
+        }
+    }
+
+    /// Makes a folder, and what is missing above it.
+    pub(super) fn make_folder(&self, path: &TreePath, mode: u32) -> io::Result<()> {
+        let folder = self.make_parent(path)?;
+        rustix::fs::mkdirat(&folder, name(path), Mode::RWXU)?;
+        if let Some((uid, gid)) = self.owner {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::chownat(&folder, name(path), Some(uid), Some(gid), flags)?;
+        }
+        self.set_mode(path, mode)
+    }
+
+    /// Removes an empty folder, and what is empty above it then.
+    pub(super) fn remove_folder(&self, path: &TreePath) -> io::Result<()> {
+        rustix::fs::unlinkat(self.parent(path)?, name(path), AtFlags::REMOVEDIR)?;
+        self.remove_empty(path);
+        Ok(())
+    }
+
+    /// Sets the permissions of a file or folder, and never those of what a link leads to.
+    pub(super) fn set_mode(&self, path: &TreePath, mode: u32) -> io::Result<()> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let object = rustix::fs::openat(self.parent(path)?, name(path), flags, Mode::empty())?;
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&object)?.st_mode);
+        if !matches!(kind, FileType::RegularFile | FileType::Directory) {
+            return Err(Errno::LOOP.into());
+        }
+        let own = format!("/proc/self/fd/{}", object.as_raw_fd());
+        Ok(rustix::fs::chmod(own, Mode::from_raw_mode(mode))?)
     }
 
     fn parent(&self, path: &TreePath) -> Result<OwnedFd, Errno> {

@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::ApplyError;
 use super::beneath::Content;
+use crate::folder::make_private;
 use crate::record::PathText;
 use crate::store::hash;
 
@@ -51,8 +52,7 @@ pub(super) struct Kept {
 impl Kept {
     pub(super) fn open(thread: &Path) -> Result<Self, ApplyError> {
         let folder = thread.join("kept");
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.map_err(ApplyError::io("make", &folder))?;
+        make_private(&folder).map_err(ApplyError::io("make", &folder))?;
         let text = match fs::read_to_string(folder.join(JOURNAL)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             text => text.map_err(ApplyError::io("read", &folder.join(JOURNAL)))?,

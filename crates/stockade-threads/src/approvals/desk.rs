@@ -4,24 +4,26 @@
 //! THREAD/questions/qN.json    the question, with its state; written by the thread's process alone
 //! THREAD/questions/qN.answer  the first answer; whoever comes second is told so
 //! THREAD/granted.json         what was allowed for the rest of the thread; revoked, it is asked again
+//! ROOT/asks/RUN/              the same of a run that asked, as long as it lives
 //! ROOT/clients.lock           held by everybody who waits for questions
 //! ```
 //! The folders are the user's own and closed to others, and no sandbox has them.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
+use crate::folder::make_private;
 use crate::question::Reply;
 use crate::store::{Store, StoreError};
 use crate::{ThreadId, json_for_terminals};
 
 const QUESTIONS: &str = "questions";
-const GRANTED: &str = "granted.json";
+const RUNS: &str = "asks";
 const CLIENTS: &str = "clients.lock";
 
 /// Where a question stands.
@@ -72,15 +74,6 @@ pub struct GivenAnswer {
     /// For `deny`: a word to the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub word: Option<String>,
-}
-
-/// What has been allowed for the rest of a thread.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Granted {
-    /// Exactly these actions.
-    pub actions: Vec<String>,
-    /// Commands that begin so.
-    pub prefixes: Vec<Vec<String>>,
 }
 
 /// Why an answer was not taken.
@@ -154,6 +147,23 @@ impl Client {
     }
 }
 
+/// Where a thread's questions are: in its folder, or for a run, which has none, in one made for them.
+pub(super) fn place(store: &Store, id: &ThreadId) -> PathBuf {
+    if store.at(id).1 { of_run(store.root(), id) } else { store.folder(id) }
+}
+
+/// The folder for the questions of a run, which goes with it.
+pub(crate) fn of_run(root: &Path, id: &ThreadId) -> PathBuf {
+    root.join(RUNS).join(id.as_str())
+}
+
+/// Threads that are alive, with the folders of their questions.
+pub(super) fn alive(store: &Store) -> Result<Vec<(ThreadId, PathBuf)>, StoreError> {
+    let threads = store.list(None)?.into_iter().filter(|thread| !thread.state.is_final());
+    let ids = threads.filter_map(|thread| thread.id.parse::<ThreadId>().ok());
+    Ok(ids.map(|id| (id.clone(), place(store, &id))).collect())
+}
+
 /// All open questions of threads that are alive, oldest first.
 ///
 /// # Errors
@@ -161,13 +171,8 @@ impl Client {
 /// When the folder of threads cannot be read.
 pub fn open_questions(store: &Store) -> Result<Vec<OpenQuestion>, StoreError> {
     let mut all = Vec::new();
-    for thread in store.list(None)? {
-        if thread.state.is_final() {
-            continue;
-        }
-        let Ok(id) = thread.id.parse::<ThreadId>() else { continue };
-        let folder = store.folder(&id).join(QUESTIONS);
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+    for (_, folder) in alive(store)? {
+        for entry in fs::read_dir(folder.join(QUESTIONS)).into_iter().flatten().flatten() {
             let question = is_question(&entry.path()).then(|| read(&entry.path())).flatten();
             all.extend(question.filter(|question| question.state == QuestionState::Open));
         }
@@ -219,7 +224,7 @@ pub fn answer(
     }
     let id = question.thread.parse::<ThreadId>();
     let id = id.map_err(|_bad| AnswerError::NotOpen(name.to_owned()))?;
-    let path = store.folder(&id).join(QUESTIONS).join(format!("{}.answer", question.number()));
+    let path = place(store, &id).join(QUESTIONS).join(format!("{}.answer", question.number()));
     match leave(&path, answer) {
         Ok(()) => Ok(question),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -227,21 +232,6 @@ pub fn answer(
         }
         Err(error) => Err(StoreError::io("write", &path)(error).into()),
     }
-}
-
-/// What has been allowed for the rest of the thread in `folder`. What cannot be read is nothing.
-pub fn granted(folder: &Path) -> Granted {
-    let text = fs::read(folder.join(GRANTED)).unwrap_or_default();
-    serde_json::from_slice(&text).unwrap_or_default()
-}
-
-/// Keeps `granted` for the rest of the thread in `folder`.
-///
-/// # Errors
-///
-/// When it cannot be written; what was there is still there.
-pub fn set_granted(folder: &Path, granted: &Granted) -> io::Result<()> {
-    replace(&folder.join(GRANTED), &serde_json::to_string(granted)?)
 }
 
 /// The questions of one thread, for its own process.
@@ -268,7 +258,7 @@ impl Desk {
 
     /// Lays a question down, in whatever state.
     pub(super) fn lay(&self, number: &str, question: &OpenQuestion) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        make_private(&self.folder)?;
         replace(&self.folder.join(format!("{number}.json")), &serde_json::to_string(question)?)
     }
 
@@ -287,7 +277,7 @@ fn read(path: &Path) -> Option<OpenQuestion> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_extension("new");
     let options = &mut fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;

@@ -209,7 +209,8 @@ impl Inside<'_> {
         environment.push(variable("GIT_DIR", self.folder.join(".git").as_os_str()));
         environment.push(variable("GIT_WORK_TREE", self.folder.as_os_str()));
         let (environment, timeout) = (Some(environment), Some(PATIENCE));
-        Exec { argv, environment, timeout, folder: Some(self.folder.to_owned()), stdin: Vec::new() }
+        let folder = Some(self.folder.to_owned());
+        Exec { argv, environment, timeout, folder, ..Exec::default() }
     }
 
     /// Runs it; anything but success is an error.

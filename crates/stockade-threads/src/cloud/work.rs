@@ -1,4 +1,4 @@
-//! What is done in a machine: set-up, the work, checks.
+//! What is done in a machine: the work, checks.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use stockade_agents::{AgentError, HandsError, Task};
 
-use super::{CloudError, FOLDER, Running, Work};
+use super::{FOLDER, Running, Work};
 use crate::ended::Ended;
 use crate::record::{Check, Event, Message, Role, State};
 use crate::session::Session;
@@ -26,18 +26,6 @@ impl From<StoreError> for WorkEnd {
 }
 
 impl Running<'_> {
-    /// Runs the set-up script.
-    pub(super) fn set_up(&self, session: &Session<'_>, script: &str) -> Result<(), CloudError> {
-        match session.unasked(script, &self.inner) {
-            Ok(0) => Ok(()),
-            Ok(status) => Err(CloudError::SetUp(format!("it ended with status {status}"))),
-            Err(HandsError::Interrupted) => Err(CloudError::Interrupted),
-            Err(
-                HandsError::Lost(words) | HandsError::Refused(words) | HandsError::Failed(words),
-            ) => Err(CloudError::SetUp(words)),
-        }
-    }
-
     pub(super) fn work(&self, session: &Session<'_>) -> Result<Ended, WorkEnd> {
         match (&self.task.work, &self.agent) {
             (Work::Agent { prompt, budget, .. }, Some(agent)) => {
@@ -54,7 +42,7 @@ impl Running<'_> {
                     context_tokens: budget.context_tokens,
                     command_timeout: budget.command_timeout,
                 };
-                let stop = &self.wishes.stop;
+                let stop = &self.user.wishes.stop;
                 let result = agent.run(&work, session, &mut |event| session.heard(event), stop);
                 Ok(Ended::of_agent(self.thread, result))
             }
@@ -66,7 +54,7 @@ impl Running<'_> {
     }
 
     fn command(&self, session: &Session<'_>, argv: &[OsString]) -> Ended {
-        match session.typed(argv, &self.inner) {
+        match session.typed(argv, &self.inner, self.user.screen) {
             Ok(end) => {
                 let state = if end.status == 0 { State::Completed } else { State::Failed };
                 let said = format!("the command ended with status {}", end.status);
@@ -86,7 +74,7 @@ impl Running<'_> {
         let mut failures = Vec::new();
         for line in &self.task.checks {
             let began = Instant::now();
-            let exit = match session.unasked(line, &self.inner) {
+            let exit = match session.unasked(line, (&self.inner, &[])) {
                 Ok(exit) => exit,
                 Err(HandsError::Interrupted) => {
                     let ended = Ended::of_agent(self.thread, Err(AgentError::Interrupted));

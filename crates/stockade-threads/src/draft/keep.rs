@@ -2,19 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
-use std::os::fd::OwnedFd;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::walk::{Differing, Found, Half, Side, Sides};
+use super::walk::{Differing, Found, Half, Moded, Side, Sides};
 use super::{Draft, DraftError};
-use crate::git::trees::{self, CHANGES, Entry, Listing};
+use crate::git::trees::{self, Entry, Listing};
 use crate::git::{
-    COUNT_MAX, FILE_MAX, Git, GitError, ObjectId, Repository, TOTAL_MAX, ignored, init_bare,
+    FILE_MAX, Git, GitError, ObjectId, Repository, copy_ignores, ignored, of_changes,
 };
 use crate::patch::FileMode;
-use crate::record::{Changes, LeftOut, PathText};
+use crate::record::{Changes, LeftOut, ModeChange, PathText, Permissions};
+use crate::stage::{self, Content, Numbered, Stage};
 
 /// What to make of a draft.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,40 +38,38 @@ impl Draft {
         let at = workspace.at.to_path();
         let repository = Repository::discover(&at)?;
         let top = repository.as_ref().map_or(at.as_path(), |repository| &repository.top);
-        let directory = self.thread.join(CHANGES);
-        if !directory.exists() {
-            let format = repository.as_ref().map_or("sha1", |repository| &repository.format);
-            init_bare(&directory, format)?;
-        }
+        let directory = of_changes(&self.thread, repository.as_ref())?;
         let sides = Sides::open(&at, &self.folder(workspace).join("upper"))?;
         let found = sides.walk()?;
         let mut keeper = Keeper {
             prefix: at.strip_prefix(top).unwrap_or(Path::new("")),
             sides: &sides,
             left_out: Vec::new(),
-            stage: Stage::new(&directory)?,
+            stage: Stage::new(&directory).map_err(DraftError::io("write in", &directory))?,
             since: self.shape.since,
         };
-        let Found { files, others } = found;
-        for (path, what) in others {
+        let mut found = found;
+        for (path, what) in std::mem::take(&mut found.others) {
             keeper.leave(&path, what);
         }
-        let (files, count) = if look.with_ignored {
-            (files, 0)
+        let count = if look.with_ignored {
+            0
         } else {
-            keeper.without_ignored(files, (repository.as_ref(), top), &directory)?
+            keeper.without_ignored(&mut found, (repository.as_ref(), top), &directory)?
         };
+        let Found { files, modes, .. } = found;
         let pairs: Vec<Pair> = files
             .iter()
             .filter_map(|file| keeper.stage(file).transpose())
             .collect::<Result<_, _>>()?;
+        let modes = modes.iter().map(|moded| keeper.mode(moded)).collect();
         let Keeper { prefix, stage, mut left_out, .. } = keeper;
         let names = trees::hash_staged(&directory, &stage.folder, stage.count)?;
         let earlier = Earlier::of(look.earlier, &directory)?;
         let (mut before, mut after) = (Listing::new(), Listing::new());
         for pair in pairs {
             let path = prefix.join(&pair.path);
-            let (was, is) = (entry(pair.below, &names), entry(pair.above, &names));
+            let (was, is) = (stage::entry(pair.below, &names), stage::entry(pair.above, &names));
             if was == is {
                 continue;
             }
@@ -86,7 +84,7 @@ impl Draft {
         }
         self.repositories(&mut left_out)?;
         let changes = trees::keep(&directory, None, top, (&before, &after))?;
-        Ok(Changes { left_out, ignored: count, ..changes })
+        Ok(Changes { left_out, ignored: count, modes, ..changes })
     }
 
     /// What was written of a repository that lies elsewhere.
@@ -105,13 +103,13 @@ impl Draft {
 
 /// What an earlier look knew.
 #[derive(Debug, Default)]
-struct Earlier {
-    base: Listing,
-    result: Listing,
+pub(crate) struct Earlier {
+    pub(crate) base: Listing,
+    pub(crate) result: Listing,
 }
 
 impl Earlier {
-    fn of(changes: Option<&Changes>, directory: &Path) -> Result<Self, DraftError> {
+    pub(crate) fn of(changes: Option<&Changes>, directory: &Path) -> Result<Self, GitError> {
         let Some(changes) = changes else { return Ok(Self::default()) };
         let git = Git::bare(directory);
         let tree = |text: &str| -> Result<Listing, GitError> {
@@ -137,58 +135,10 @@ impl Earlier {
 /// A file of which the content has a number now.
 struct Pair {
     path: PathBuf,
-    below: Option<(FileMode, usize)>,
-    above: Option<(FileMode, usize)>,
+    below: Numbered,
+    above: Numbered,
     /// Whether what lies below is what the agent saw.
     is_base: bool,
-}
-
-fn entry(side: Option<(FileMode, usize)>, names: &[ObjectId]) -> Option<Entry> {
-    let (mode, number) = side?;
-    Some(Entry { mode: mode.bits(), id: names.get(number)?.clone() })
-}
-
-/// Where content waits for its name.
-struct Stage {
-    folder: PathBuf,
-    count: usize,
-    bytes: u64,
-}
-
-impl Stage {
-    fn new(directory: &Path) -> Result<Self, DraftError> {
-        let folder = directory.join("draft");
-        // What a killed process left.
-        if folder.exists() {
-            fs::remove_dir_all(&folder).map_err(DraftError::io("remove", &folder))?;
-        }
-        fs::create_dir(&folder).map_err(DraftError::io("make", &folder))?;
-        Ok(Self { folder, count: 0, bytes: 0 })
-    }
-
-    fn add(&mut self, content: Content) -> Result<Option<usize>, DraftError> {
-        let path = self.folder.join(self.count.to_string());
-        let written = match content {
-            Content::Link(target) => fs::write(&path, target).map(|()| 0),
-            Content::File(file) => {
-                let mut limited = File::from(file).take(FILE_MAX + 1);
-                File::create(&path).and_then(|mut to| io::copy(&mut limited, &mut to))
-            }
-        };
-        let bytes = written.map_err(DraftError::io("write", &path))?;
-        if bytes > FILE_MAX {
-            // It grew meanwhile. Its number is used again.
-            return Ok(None);
-        }
-        self.bytes += bytes;
-        self.count += 1;
-        Ok(Some(self.count - 1))
-    }
-}
-
-enum Content {
-    Link(Vec<u8>),
-    File(OwnedFd),
 }
 
 struct Keeper<'a> {
@@ -205,64 +155,63 @@ impl Keeper<'_> {
         self.left_out.push(LeftOut { path, why: why.to_owned() });
     }
 
-    /// The files that git does not ignore, and how many it does.
+    fn mode(&self, moded: &Moded) -> ModeChange {
+        ModeChange {
+            path: PathText::from(self.prefix.join(&moded.path).as_path()),
+            folder: moded.is_folder,
+            before: moded.before.map(Permissions::of),
+            after: moded.after.map(Permissions::of),
+        }
+    }
+
+    /// Leaves in `found` what git does not ignore; how many files it does.
     fn without_ignored(
         &self,
-        files: Vec<Differing>,
+        found: &mut Found,
         (repository, top): (Option<&Repository>, &Path),
         directory: &Path,
-    ) -> Result<(Vec<Differing>, u64), DraftError> {
+    ) -> Result<u64, DraftError> {
         let tree = directory.join("ignores");
-        let result = self.ignores(&files, &tree).and_then(|()| {
-            let whole: Vec<PathBuf> =
-                files.iter().map(|file| self.prefix.join(&file.path)).collect();
-            let paths = whole.iter().map(|path| path.as_os_str().as_bytes());
+        let bytes = |path: &Path, is_folder: bool| {
+            let mut bytes = self.prefix.join(path).into_os_string().into_encoded_bytes();
+            // So that a pattern for folders is one for it.
+            bytes.extend(is_folder.then_some(b'/'));
+            bytes
+        };
+        let files = found.files.iter().map(|file| (file.path.as_path(), false));
+        let modes = found.modes.iter().map(|moded| (moded.path.as_path(), moded.is_folder));
+        let all: Vec<_> = files.chain(modes).collect();
+        let result = self.ignores(&all, found, &tree).and_then(|()| {
+            let whole: Vec<Vec<u8>> = all.iter().map(|(path, is)| bytes(path, *is)).collect();
+            let paths = whole.iter().map(Vec::as_slice);
             Ok(ignored((repository, top), directory, &tree, paths)?)
         });
         fs::remove_dir_all(&tree).map_err(DraftError::io("remove", &tree))?;
         let ignored = result?;
-        let mut count = 0;
-        let mut kept = files;
-        kept.retain(|file| {
-            let path = self.prefix.join(&file.path);
-            let is_ignored = ignored.contains(path.as_os_str().as_bytes());
-            count += u64::from(is_ignored);
-            !is_ignored
-        });
-        Ok((kept, count))
+        let before = found.files.len();
+        found.files.retain(|file| !ignored.contains(&bytes(&file.path, false)));
+        found.modes.retain(|moded| !ignored.contains(&bytes(&moded.path, moded.is_folder)));
+        Ok(u64::try_from(before - found.files.len()).unwrap_or(u64::MAX))
     }
 
-    /// Makes a tree of the `.gitignore` files above `files`, as the draft has them.
-    fn ignores(&self, files: &[Differing], tree: &Path) -> Result<(), DraftError> {
-        let mut folders = BTreeSet::new();
-        for file in files {
-            for folder in file.path.ancestors().skip(1) {
-                if !folders.insert(folder) {
-                    break;
-                }
-            }
-        }
-        fs::create_dir_all(tree.join(self.prefix)).map_err(DraftError::io("make", tree))?;
-        let changed: BTreeSet<&Path> = files.iter().map(|file| file.path.as_path()).collect();
-        for folder in folders {
-            let path = folder.join(".gitignore");
-            let file = match self.sides.above.file(&path) {
-                Ok(file) => file,
-                // Gone, or not a file any more.
-                Err(_) if changed.contains(path.as_path()) => continue,
-                Err(_) => match self.sides.below.file(&path) {
-                    Ok(file) => file,
-                    Err(_) => continue,
-                },
-            };
-            let to = tree.join(self.prefix).join(&path);
-            let copied = fs::create_dir_all(to.parent().unwrap_or(tree)).and_then(|()| {
-                let mut text = File::from(file).take(FILE_MAX);
-                File::create(&to).and_then(|mut to| io::copy(&mut text, &mut to))
-            });
-            copied.map_err(DraftError::io("write", &to))?;
-        }
-        Ok(())
+    /// Makes a tree of the `.gitignore` files above `paths`, as the draft has them.
+    fn ignores(
+        &self,
+        paths: &[(&Path, bool)],
+        found: &Found,
+        tree: &Path,
+    ) -> Result<(), DraftError> {
+        let changed: BTreeSet<&Path> = found.files.iter().map(|file| file.path.as_path()).collect();
+        let open = |path: &Path| match self.sides.above.file(path) {
+            Ok(file) => Some(file.into()),
+            // Gone, or not a file any more.
+            Err(_) if changed.contains(path) => None,
+            Err(_) => self.sides.below.file(path).ok().map(File::from),
+        };
+        let tree = tree.join(self.prefix);
+        fs::create_dir_all(&tree).map_err(DraftError::io("make", &tree))?;
+        let paths = paths.iter().map(|(path, _)| *path);
+        copy_ignores(paths, open, &tree).map_err(DraftError::io("write in", &tree))
     }
 
     /// Takes the content of both sides, if that can be done.
@@ -272,7 +221,7 @@ impl Keeper<'_> {
             self.leave(&file.path, "a large file");
             return Ok(None);
         }
-        if self.stage.count >= 2 * COUNT_MAX || self.stage.bytes > 2 * TOTAL_MAX {
+        if self.stage.is_full() {
             self.leave(&file.path, "one file too many");
             return Ok(None);
         }
@@ -292,7 +241,7 @@ impl Keeper<'_> {
         side: Option<Side>,
         path: &Path,
         half: &Half,
-    ) -> Result<Result<Option<(FileMode, usize)>, ()>, DraftError> {
+    ) -> Result<Result<Numbered, ()>, DraftError> {
         let Some(side) = side else { return Ok(Ok(None)) };
         let content = match side.mode {
             FileMode::Link => half.link(path).map(Content::Link),
@@ -301,7 +250,8 @@ impl Keeper<'_> {
             }
         };
         let Ok(content) = content else { return Ok(Err(())) };
-        let number = self.stage.add(content)?;
+        let added = self.stage.add(content);
+        let number = added.map_err(DraftError::io("write in", &self.stage.folder))?;
         Ok(number.map(|number| Some((side.mode, number))).ok_or(()))
     }
 }

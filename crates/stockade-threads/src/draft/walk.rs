@@ -34,6 +34,7 @@ const BENEATH: ResolveFlags =
 pub(super) struct Side {
     pub(super) mode: FileMode,
     pub(super) bytes: u64,
+    pub(super) permissions: u32,
     /// When it last changed in any way: seconds, nanoseconds.
     pub(super) changed: (i64, i64),
 }
@@ -52,6 +53,17 @@ pub(super) struct Found {
     pub(super) files: Vec<Differing>,
     /// What no patch has: a path, and what it is.
     pub(super) others: Vec<(PathBuf, &'static str)>,
+    /// Folders that no file in a patch speaks of, and permissions that git has no word for.
+    pub(super) modes: Vec<Moded>,
+}
+
+/// Permissions of a folder or a file on both sides, where it is there.
+#[derive(Debug)]
+pub(super) struct Moded {
+    pub(super) path: PathBuf,
+    pub(super) is_folder: bool,
+    pub(super) before: Option<u32>,
+    pub(super) after: Option<u32>,
 }
 
 /// The two sides of one folder.
@@ -77,8 +89,9 @@ enum Thing {
 /// A folder that is still to be looked at. It is there above.
 struct Pending {
     path: PathBuf,
-    /// Whether there is a folder below too.
-    has_below: bool,
+    mode: u32,
+    /// The mode of the folder below, if there is one too.
+    below: Option<u32>,
 }
 
 impl Sides {
@@ -92,8 +105,9 @@ impl Sides {
 
     /// Looks through the upper side.
     pub(super) fn walk(&self) -> Result<Found, DraftError> {
-        let mut walk = Walk { sides: self, found: Found::default(), entries: 0 };
-        let mut pending = vec![Pending { path: PathBuf::new(), has_below: true }];
+        let (found, usual) = (Found::default(), usual_modes());
+        let mut walk = Walk { sides: self, found, entries: 0, usual };
+        let mut pending = vec![Pending { path: PathBuf::new(), mode: 0, below: Some(0) }];
         while let Some(folder) = pending.pop() {
             walk.folder(&folder, &mut pending)?;
         }
@@ -134,6 +148,8 @@ struct Walk<'a> {
     sides: &'a Sides,
     found: Found,
     entries: usize,
+    /// See [`usual_modes`].
+    usual: [u32; 2],
 }
 
 impl Walk<'_> {
@@ -142,10 +158,17 @@ impl Walk<'_> {
             self.other(&folder.path, "a folder that cannot be read");
             return Ok(());
         };
-        let below = if folder.has_below { self.below(&folder.path) } else { None };
+        let below = folder.below.and_then(|_| self.below(&folder.path));
         let names = self.names(&above, &folder.path)?;
-        if names.is_empty() && below.is_none() {
-            self.other(&folder.path, "an empty folder");
+        let is_empty = self.is_empty((&above, below.as_ref()), &names, &folder.path)?;
+        let is_changed = !names.is_empty() || is_opaque(&above);
+        if match folder.below {
+            None => is_empty || !self.usual.contains(&folder.mode),
+            Some(before) => before != folder.mode || (is_empty && is_changed),
+        } {
+            let (path, after) = (folder.path.clone(), Some(folder.mode));
+            let before = folder.below;
+            self.found.modes.push(Moded { path, is_folder: true, before, after });
         }
         for name in &names {
             let path = folder.path.join(name);
@@ -171,6 +194,23 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Whether nothing is in a folder any more: all that was below is gone.
+    fn is_empty(
+        &mut self,
+        (above, below): (&OwnedFd, Option<&OwnedFd>),
+        names: &BTreeSet<OsString>,
+        path: &Path,
+    ) -> Result<bool, DraftError> {
+        let is_gone = |name: &OsString| matches!(look(above, name), Some(Thing::Whiteout));
+        if !names.iter().all(is_gone) {
+            return Ok(false);
+        }
+        match below.filter(|_| !is_opaque(above)) {
+            Some(below) => Ok(self.names(below, path)?.is_subset(names)),
+            None => Ok(true),
+        }
+    }
+
     /// One name; a folder to look into, if it is one above.
     fn entry(
         &mut self,
@@ -188,14 +228,11 @@ impl Walk<'_> {
                 self.differing(path, None, Some(above));
             }
             (Thing::Folder(mode), Some(Thing::Folder(before))) => {
-                if mode != before {
-                    self.other(&path, "the mode of a folder");
-                }
-                return Ok(Some(Pending { path, has_below: true }));
+                return Ok(Some(Pending { path, mode, below: Some(before) }));
             }
-            (Thing::Folder(_), lower) => {
+            (Thing::Folder(mode), lower) => {
                 self.gone(path.clone(), lower)?;
-                return Ok(Some(Pending { path, has_below: false }));
+                return Ok(Some(Pending { path, mode, below: None }));
             }
             (Thing::Other, lower) => {
                 self.gone(path.clone(), lower)?;
@@ -211,10 +248,10 @@ impl Walk<'_> {
             None | Some(Thing::Whiteout) => {}
             Some(Thing::Other) => self.other(&path, "removed, and neither a file nor a link"),
             Some(Thing::File(side)) => self.differing(path, Some(side), None),
-            Some(Thing::Folder(_)) => {
-                let mut folders = vec![path];
-                while let Some(path) = folders.pop() {
-                    folders.extend(self.gone_folder(&path)?);
+            Some(Thing::Folder(mode)) => {
+                let mut folders = vec![(path, mode)];
+                while let Some((path, mode)) = folders.pop() {
+                    folders.extend(self.gone_folder(&path, mode)?);
                 }
             }
         }
@@ -222,18 +259,24 @@ impl Walk<'_> {
     }
 
     /// The folders in a folder that is not there any more.
-    fn gone_folder(&mut self, path: &Path) -> Result<Vec<PathBuf>, DraftError> {
+    fn gone_folder(&mut self, path: &Path, mode: u32) -> Result<Vec<(PathBuf, u32)>, DraftError> {
         let Some(below) = self.below(path) else {
             self.other(path, "removed, and a folder that cannot be read");
             return Ok(Vec::new());
         };
         let mut folders = Vec::new();
-        for name in self.names(&below, path)? {
+        let names = self.names(&below, path)?;
+        if names.is_empty() {
+            // One with something in it goes with that.
+            let (path, before) = (path.to_owned(), Some(mode));
+            self.found.modes.push(Moded { path, is_folder: true, before, after: None });
+        }
+        for name in names {
             let path = path.join(&name);
             match look(&below, &name) {
                 None => {}
                 Some(_) if name == ".git" => self.other(&path, "removed, and a repository"),
-                Some(Thing::Folder(_)) => folders.push(path),
+                Some(Thing::Folder(mode)) => folders.push((path, mode)),
                 Some(Thing::File(side)) => self.differing(path, Some(side), None),
                 Some(Thing::Whiteout | Thing::Other) => {
                     self.other(&path, "removed, and neither a file nor a link");
@@ -259,7 +302,31 @@ impl Walk<'_> {
     }
 
     fn differing(&mut self, path: PathBuf, below: Option<Side>, above: Option<Side>) {
+        if let Some(after) = above.filter(|side| side.mode != FileMode::Link)
+            && !self.is_told(below.as_ref(), &after)
+        {
+            let before = below.filter(|side| side.mode != FileMode::Link);
+            let before = before.map(|side| side.permissions);
+            let (path, after) = (path.clone(), Some(after.permissions));
+            self.found.modes.push(Moded { path, is_folder: false, before, after });
+        }
         self.found.files.push(Differing { path, below, above });
+    }
+
+    /// Whether the mode that git knows says it all.
+    fn is_told(&self, below: Option<&Side>, above: &Side) -> bool {
+        let Some(below) = below.filter(|side| side.mode != FileMode::Link) else {
+            let is_program = above.mode == FileMode::Executable;
+            let [program, file] = [self.usual[0], self.usual[0] & !0o111];
+            return above.permissions == if is_program { program } else { file };
+        };
+        let before = below.permissions;
+        let expected = match (below.mode == above.mode, above.mode) {
+            (true, _) => before,
+            (false, FileMode::Executable) => before | ((before & 0o444) >> 2),
+            (false, _) => before & !0o111,
+        };
+        above.permissions == expected
     }
 
     fn other(&mut self, path: &Path, what: &'static str) {
@@ -288,12 +355,21 @@ impl Walk<'_> {
     }
 }
 
+/// What a new folder has when nobody says anything, alone and in one that passes its group on.
+fn usual_modes() -> [u32; 2] {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    let umask = umask.and_then(|umask| u32::from_str_radix(umask.trim(), 8).ok()).unwrap_or(0o022);
+    [0o777 & !umask, 0o2777 & !umask]
+}
+
 fn look(folder: &OwnedFd, name: &OsStr) -> Option<Thing> {
     let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     let side = |mode, stat: &Stat| {
         Thing::File(Side {
             mode,
             bytes: u64::try_from(stat.st_size).unwrap_or_default(),
+            permissions: stat.st_mode & 0o7777,
             changed: (stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or_default()),
         })
     };

@@ -3,10 +3,11 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use super::clone::copy_history;
 use super::{Git, GitError, ObjectId, Repository, ended, last_words, line, object};
+use crate::programs;
 
 /// Who a commit is by: the user, as their git has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,7 +200,7 @@ impl Repository {
         credential: Option<(String, &str)>,
     ) -> Result<(), GitError> {
         const VERB: &str = "push";
-        let mut command = Command::new("git");
+        let mut command = programs::command("git");
         for name in ELSEWHERE {
             command.env_remove(name);
         }

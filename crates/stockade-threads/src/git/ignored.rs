@@ -5,10 +5,12 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::repository::file_settings;
-use super::snapshot::{SnapshotError, copy_excludes, copy_index};
+use super::snapshot::{FILE_MAX, SnapshotError, copy_excludes, copy_index};
 use super::{Git, GitError, Repository, fields};
 
 /// Those of `paths` that are ignored. They are relative to `top`, and `directory` is a repository
@@ -56,4 +58,29 @@ pub(crate) fn ignored<'a>(
         }
     }
     Ok(ignored)
+}
+
+/// Fills a `tree`, which is there, for [`ignored`]: of the `.gitignore` files above `paths` those that
+/// `open` has.
+pub(crate) fn copy_ignores<'a>(
+    paths: impl Iterator<Item = &'a Path>,
+    open: impl Fn(&Path) -> Option<File>,
+    tree: &Path,
+) -> io::Result<()> {
+    let mut folders = BTreeSet::new();
+    for path in paths {
+        for folder in path.ancestors().skip(1) {
+            if !folders.insert(folder) {
+                break;
+            }
+        }
+    }
+    for folder in folders {
+        let path = folder.join(".gitignore");
+        let Some(file) = open(&path) else { continue };
+        let to = tree.join(&path);
+        fs::create_dir_all(to.parent().unwrap_or(tree))?;
+        io::copy(&mut file.take(FILE_MAX), &mut File::create(&to)?)?;
+    }
+    Ok(())
 }

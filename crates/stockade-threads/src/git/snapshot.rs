@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::repository::file_settings;
 use super::trees::{self, CHANGES, Listing};
-use super::{Git, GitError, Identity, ObjectId, Repository, fields, init_bare, line, object};
+use super::{Git, GitError, Identity, ObjectId, Repository, fields, line, object, of_changes};
 use crate::record::{Changes, LeftOut, PathText};
 
 /// A file above this is left out, in bytes.
@@ -91,12 +91,8 @@ impl LocalChanges {
         let repository = Repository::discover(workspace).map_err(failed)?;
         let top = repository.as_ref().map_or(workspace, |repository| &repository.top).to_owned();
         let inner = workspace.strip_prefix(&top).unwrap_or(Path::new("")).to_owned();
-        let directory = thread.join(CHANGES);
-        let format = repository.as_ref().map_or("sha1", |repository| &repository.format);
-        let is_new = !directory.exists();
-        if is_new {
-            init_bare(&directory, format).map_err(failed)?;
-        }
+        let is_new = !thread.join(CHANGES).exists();
+        let directory = of_changes(thread, repository.as_ref()).map_err(failed)?;
         let git = git(repository.as_ref(), &top, &directory);
         let (base, left_out, hidden) = (Listing::new(), Vec::new(), hidden.to_owned());
         let mut changes = Self { top, inner, directory, repository, git, base, hidden, left_out };

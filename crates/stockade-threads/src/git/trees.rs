@@ -147,6 +147,7 @@ pub(crate) fn keep(
         clone: None,
         commits: Vec::new(),
         ignored: 0,
+        modes: Vec::new(),
     })
 }
 

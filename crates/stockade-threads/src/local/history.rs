@@ -82,8 +82,10 @@ fn part(event: Event) -> Option<String> {
         | Event::Phase(_)
         | Event::Question(_)
         | Event::Answer(_)
+        | Event::Held(_)
         | Event::Connection(_)
         | Event::Usage(_)
+        | Event::Note { .. }
         | Event::Check(_)
         | Event::Cloned(_)
         | Event::Changes(_)

@@ -4,7 +4,7 @@
 //! socket that is its standard input. It is started through [`OWN_PROGRAM`], so that it may lie in
 //! a folder that is hidden or private inside.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -15,14 +15,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use stockade_guest::{ChannelError, Client, ServeOptions};
 use stockade_policy::{Mode, Policy, Reason, Review, Verdict, review};
-use stockade_sandbox::{Command, Launch, Layer, OWN_PROGRAM, Running, SetupError, Stdio};
+use stockade_sandbox::{
+    Answering, Command, Execs, Launch, Layer, OWN_PROGRAM, Running, SetupError, Stdio,
+};
 
 use super::{Noted, Place};
+use crate::in_place::Counter;
 use crate::network::{Connections, NetworkError, NetworkService};
 use crate::record::Denial;
+use crate::undo::Segment;
 
 /// The first of the two arguments of the hands; no verb begins so. The second is the folder.
 const MARK: &str = "#hands";
+
+/// The same without a boundary.
+const MARK_FREE: &str = "#hands-free";
 
 /// The place could not be put up; nothing has run in it.
 #[derive(Debug, thiserror::Error)]
@@ -59,11 +66,24 @@ pub struct Local {
     // Before the boundary: dropping it lets the hands end by themselves.
     client: Client,
     _running: Running,
+    /// Ended when nothing writes any more.
+    _keep: Option<Ending>,
     shell: PathBuf,
     enforcement: &'static [&'static str],
     connections: Arc<Connections>,
     /// Bytes of the list of refusals that were read.
     heard: Mutex<usize>,
+}
+
+/// What a boundary keeps, until it is down.
+#[derive(Debug)]
+struct Ending(Segment);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // Without its mark the last sign of life is taken for the end.
+        self.0.end().ok();
+    }
 }
 
 /// The list of refusals inside, which only PID 1 can write.
@@ -80,32 +100,60 @@ struct Line {
     message: String,
 }
 
+/// What is kept apart from the files, and judged, in a place.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// What is laid over the files.
+    pub layers: Vec<Layer>,
+    /// Where what is written to caches lands.
+    pub caches: Option<Layer>,
+    /// Who judges what is executed.
+    pub execs: Option<Execs>,
+    /// A file for what is to be looked at afterwards.
+    pub notes: Option<PathBuf>,
+    /// Where what is replaced is kept, to be taken back.
+    pub undo: Option<Segment>,
+    /// Who answers what waits in it.
+    pub asks: Option<Counter>,
+}
+
 impl Local {
-    /// Puts up the boundary of `policy`, with `layers` over the files; commands inside start with
-    /// `environment`.
+    /// Puts up the boundary of `policy`; commands inside start with `environment`.
     ///
     /// # Errors
     ///
     /// [`PlaceError`]; nothing has run then.
     pub fn start(
-        policy: Policy,
-        environment: Vec<(OsString, OsString)>,
-        (layers, caches): (Vec<Layer>, Option<Layer>),
+        mut policy: Policy,
+        mut environment: Vec<(OsString, OsString)>,
+        Kept { layers, caches, execs, notes, undo: keep, asks }: Kept,
     ) -> Result<Self, PlaceError> {
+        let keeping = keep.as_ref().map(Segment::keeping);
         let enforcement = walls(policy.mode);
         let connections = Arc::<Connections>::default();
+        let asks = asks.filter(|_| policy.mode != Mode::DangerFullAccess);
+        policy.network.asks &= asks.is_some();
         let network = {
             let connections = Arc::clone(&connections);
             NetworkService::prepare(&policy.network, move |event| connections.note(event))?
         };
+        network.introduce(&mut policy.network, &mut environment);
+        if let Some(asks) = &asks {
+            network.ask_by(Arc::new(asks.clone()));
+        }
         let folder = policy.workspace.as_path().to_owned();
+        let mark = match policy.mode {
+            Mode::DangerFullAccess => MARK_FREE,
+            Mode::ReadOnly | Mode::WorkspaceWrite => MARK,
+        };
         let command = Command {
             program: OWN_PROGRAM.into(),
-            arguments: vec![MARK.into(), folder.clone().into()],
+            arguments: vec![mark.into(), folder.clone().into()],
             environment,
             folder,
         };
-        let launch = Launch { command, policy, layers, caches, execs: None, may_degrade: false };
+        let may_degrade = false;
+        let launch = Launch { command, policy, layers, caches, execs, notes, keeping, may_degrade };
         let launch = match review(launch, &[(Verdict::Allow, Reason::Own)]) {
             Review::Allowed(launch) => launch,
             Review::Ask(_) | Review::Denied(_) => {
@@ -114,10 +162,13 @@ impl Local {
         };
         let (near, far) = UnixStream::pair()?;
         let stdio = Stdio { stdin: OwnedFd::from(far), ..Stdio::null()? };
-        let running = stockade_sandbox::spawn(launch, stdio, |doors| network.serve(doors))?;
+        let ask = asks.map(|asks| -> Answering<'_> { Box::new(move |it| asks.serve(it)) });
+        let running = stockade_sandbox::spawn(launch, stdio, |doors| network.serve(doors), ask);
+        let running = running.inspect_err(|_| keep.iter().for_each(Segment::forget))?;
+        let keep = keep.map(Ending);
         let client = Client::connect(near.try_clone()?, near)?;
         let (shell, heard) = (super::shell().to_owned(), Mutex::default());
-        Ok(Self { client, _running: running, shell, enforcement, connections, heard })
+        Ok(Self { client, _running: running, _keep: keep, shell, enforcement, connections, heard })
     }
 
     /// The lines of the list of refusals that are new.
@@ -170,20 +221,26 @@ impl Place for Local {
 /// hands have no right that it does not have.
 pub fn enter_if_hands() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().as_deref() != Some(OsStr::new(MARK)) {
+    let mark = arguments.next()?;
+    let is_free = mark == MARK_FREE;
+    if mark != MARK && !is_free {
         return None;
     }
     let folder = PathBuf::from(arguments.next()?);
     if arguments.next().is_some() {
         return None;
     }
-    Some(serve(folder).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS))
+    Some(serve(folder, is_free).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS))
 }
 
-fn serve(folder: PathBuf) -> io::Result<()> {
+fn serve(folder: PathBuf, is_free: bool) -> io::Result<()> {
     // Before anything else is started: a command inside has the same user and could otherwise
     // trace the hands, or open the channel through `/proc/PID/fd`, and answer in their stead.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    // Without a boundary it could do so to any process, and who judges what is executed has to
+    // look into the process that is about to execute it.
+    if !is_free {
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    }
     let channel = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     // The number that commands inherit unless they are given another must not be the channel.
     let null = std::fs::File::open("/dev/null")?;

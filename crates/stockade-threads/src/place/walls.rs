@@ -48,6 +48,8 @@ impl Walls for Boundary {
             layers: Vec::new(),
             caches: None,
             execs: None,
+            notes: None,
+            keeping: None,
             may_degrade: false,
         };
         let launch = match review(launch, &[(Verdict::Allow, Reason::Own)]) {
@@ -57,7 +59,8 @@ impl Walls for Boundary {
             }
         };
         let stdio = Stdio { stdin, stdout, stderr };
-        let running = stockade_sandbox::spawn(launch, stdio, |_doors| Ok(())).map_err(|error| {
+        let running = stockade_sandbox::spawn(launch, stdio, |_doors| Ok(()), None);
+        let running = running.map_err(|error| {
             let words = crate::ended::with_causes(&error);
             io::Error::other(format!("put up walls around QEMU: {words}"))
         })?;

@@ -1,7 +1,9 @@
 //! Commands.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use stockade_agents::{Exit, HandsError, ShellCall, ShellOutcome};
 use stockade_guest::{CallError, End, Exec, Stream};
@@ -12,6 +14,7 @@ use super::capture::Capture;
 use super::{Declined, NO_ENTRY, Session, failed};
 use crate::approvals::Judged;
 use crate::bounds::{Refusal, shown};
+use crate::in_place::{ASKED, InPlace};
 use crate::journal::Live;
 use crate::judge::{Judge, reading, refused};
 use crate::place::{Noted, Place};
@@ -30,6 +33,12 @@ const OUTSIDE: &str = stockade_policy::Denial::OUTSIDE;
 /// What programs print when the boundary, or the owner of a file, refuses a write.
 const REFUSED_BY_KERNEL: &str = "Read-only file system";
 
+/// What a program prints for Stockade that a rule keeps from being executed.
+const EXEC_REFUSED: &str = "stockade: refused: rule";
+
+/// How the record names such a refusal.
+const EXECUTE: &str = stockade_policy::Operation::Execute.as_str();
+
 /// What came of a command.
 pub(super) struct Ran {
     pub(super) end: Result<End, CallError>,
@@ -39,7 +48,12 @@ pub(super) struct Ran {
     is_truncated: bool,
     /// What the agent should know of refusals.
     words: Vec<String>,
+    /// Whether a write outside is among them.
+    tells_outside: bool,
 }
+
+/// How a command ended, and what it printed.
+type Done = (Result<End, CallError>, Capture);
 
 /// As many refusals as are told to the agent at once.
 const WORDS_MAX: usize = 5;
@@ -83,6 +97,7 @@ impl Session<'_> {
         match self.approve(review(exec, &[ruling.reviewed()]), &asked, Some(&judged)) {
             Ok(approved) => {
                 self.record(&started(&id, call, &ruling, decision))?;
+                let _allowing = self.parts.in_place.map(|it| it.allow(by_rule(&ruling)));
                 self.execute(approved, (id, &open), output)
             }
             Err(Declined::Lost(error)) => Err(error),
@@ -209,8 +224,10 @@ impl Session<'_> {
             Ok(End::Stopped) => return Err(HandsError::Interrupted),
             Err(error) => return Err(failed(error)),
         };
-        let Ran { mut printed, is_truncated, words, .. } = ran;
-        printed.extend(self.remark(&printed, exit).bytes());
+        let Ran { mut printed, is_truncated, words, tells_outside, .. } = ran;
+        if !tells_outside {
+            printed.extend(self.remark(&printed, exit).bytes());
+        }
         for words in words.iter().filter(|_| exit != Exit::Status(0)) {
             self.parts.journal.show(&Live::Refused(words));
             printed.extend(format!("\n{words}\n").bytes());
@@ -225,17 +242,43 @@ impl Session<'_> {
         (id, place): (String, &dyn Place),
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Ran, HandsError> {
+        let done = self.have_done(exec, place, output);
+        self.note_end(done, (id, place))
+    }
+
+    /// Has it run, and keeps what it prints.
+    pub(super) fn have_done(
+        &self,
+        exec: Approved<Exec>,
+        place: &dyn Place,
+        output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Done {
         let mut capture = Capture::default();
-        let outcome = place.client().exec(
-            &exec.into_action(),
-            &|| self.parts.stop.is_requested(),
-            &mut |stream, bytes| {
-                capture.add(bytes);
-                output(stream, bytes);
-            },
-        );
+        let mut exec = exec.into_action();
+        // Where a person may be asked meanwhile, the time is kept here.
+        let asks = self.parts.in_place.filter(|_| exec.timeout.is_some());
+        let clock = asks.and_then(|asks| Some(Clock::new(exec.timeout.take()?, asks)));
+        let is_late = || clock.as_ref().is_some_and(Clock::is_over);
+        let is_stopped = || self.parts.stop.is_requested();
+        let stop = || is_stopped() || is_late();
+        let outcome = place.client().exec(&exec, &stop, &mut |stream, bytes| {
+            capture.add(bytes);
+            output(stream, bytes);
+        });
+        let end = outcome.map(|outcome| {
+            let by_clock = outcome.end == End::Stopped && is_late() && !is_stopped();
+            if by_clock { End::TimedOut } else { outcome.end }
+        });
+        (end, capture)
+    }
+
+    /// Records the end of a command that has run.
+    pub(super) fn note_end(
+        &self,
+        (end, capture): Done,
+        (id, place): (String, &dyn Place),
+    ) -> Result<Ran, HandsError> {
         let (printed, is_truncated) = capture.finish();
-        let end = outcome.map(|outcome| outcome.end);
         let status = match &end {
             Ok(End::Exited(status)) => *status,
             Ok(End::Killed(signal)) => of_signal(*signal),
@@ -251,9 +294,19 @@ impl Session<'_> {
         for connection in noted.connections {
             self.record(&Event::Connection(connection))?;
         }
-        // Of a write outside, `remark` says it.
-        let inside = noted.denials.iter().filter(|(denial, _)| denial.decided_by != OUTSIDE);
-        let words = inside.take(WORDS_MAX).map(|(_, words)| words.clone()).collect();
+        if let Some(hits) = &self.parts.hits {
+            let denials = noted.denials.iter().map(|(denial, _)| denial);
+            hits.count_denials(&self.parts.judge.rules, denials);
+        }
+        // Who executed a program that a rule denies has been told why.
+        let is_told = contains(&printed, EXEC_REFUSED);
+        let untold = noted.denials.iter().filter(|(denial, _)| denial.op != EXECUTE || !is_told);
+        let untold: Vec<_> = untold.take(WORDS_MAX).collect();
+        let is_outside = |by: &str| by == OUTSIDE || by.starts_with(ASKED);
+        let tells_outside =
+            untold.iter().any(|(denial, _)| denial.op != EXECUTE && is_outside(&denial.decided_by));
+        let words = untold.into_iter().map(|(denial, words)| self.in_words(denial, words));
+        let words = words.collect();
         self.record(&Event::CommandFinished(CommandFinished {
             id,
             exit: status,
@@ -261,16 +314,27 @@ impl Session<'_> {
             truncated: is_truncated,
             denials: noted.denials.into_iter().map(|(denial, _)| denial).collect(),
         }))?;
-        Ok(Ran { end, status, printed, is_truncated, words })
+        Ok(Ran { end, status, printed, is_truncated, words, tells_outside })
     }
 
-    /// What is added for the agent when a command failed on something that is read-only.
+    /// A refusal for the agent, who names paths as its own tools do.
+    fn in_words(&self, denial: &Denial, words: &str) -> String {
+        match &self.parts.bounds {
+            Some(bounds) if denial.decided_by == OUTSIDE => refused(&format!(
+                "{} of {} is outside the writable roots (writable here: {})",
+                denial.op,
+                bounds.shown(Path::new(&denial.target)),
+                bounds.writable_here()
+            )),
+            _ => words.to_owned(),
+        }
+    }
+
+    /// What is added for the agent when a command failed on something that is read-only, and which
+    /// path that was is not known: a second try, or a place where nobody takes refusals down.
     fn remark(&self, printed: &[u8], exit: Exit) -> String {
         let Some(bounds) = &self.parts.bounds else { return String::new() };
-        let is_refused = printed
-            .windows(REFUSED_BY_KERNEL.len())
-            .any(|window| window == REFUSED_BY_KERNEL.as_bytes());
-        if exit == Exit::Status(0) || !is_refused {
+        if exit == Exit::Status(0) || !contains(printed, REFUSED_BY_KERNEL) {
             return String::new();
         }
         let words = format!(
@@ -281,6 +345,35 @@ impl Session<'_> {
         self.parts.journal.show(&Live::Refused(&words));
         format!("\n{words}\n")
     }
+}
+
+/// The time that a command may take, but for what it waits for a person's answer.
+struct Clock<'a> {
+    left: Cell<Duration>,
+    looked: Cell<Instant>,
+    asks: &'a InPlace<'a>,
+}
+
+impl<'a> Clock<'a> {
+    fn new(limit: Duration, asks: &'a InPlace<'a>) -> Self {
+        Self { left: Cell::new(limit), looked: Cell::new(Instant::now()), asks }
+    }
+
+    /// To be called often: what is asked and answered between two looks counts.
+    fn is_over(&self) -> bool {
+        let now = Instant::now();
+        let passed = now - self.looked.replace(now);
+        if !self.asks.is_asking() {
+            self.left.set(self.left.get().saturating_sub(passed));
+        }
+        self.left.get().is_zero()
+    }
+}
+
+/// The commands that rules ask about.
+fn by_rule(ruling: &Ruling) -> Vec<Vec<String>> {
+    let asks = |part: &&Part| part.kind == PartKind::Command && part.verdict == Some(Verdict::Ask);
+    ruling.parts.iter().filter(asks).map(|part| part.argv.clone()).collect()
 }
 
 /// What is opened, in words.
@@ -299,6 +392,10 @@ fn started(id: &str, call: &ShellCall, ruling: &Ruling, decision: Decision) -> E
         decision,
         rule: ruling.rule.as_ref().map(|rule| rule.source.clone()),
     })
+}
+
+fn contains(printed: &[u8], words: &str) -> bool {
+    printed.windows(words.len()).any(|window| window == words.as_bytes())
 }
 
 fn of_signal(signal: i32) -> u8 {

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use stockade_agents::HandsError;
 use stockade_guest::{CallError, End, Exec, Stream};
-use stockade_policy::{Review, Verdict, review};
+use stockade_policy::{Approved, Review, Verdict, review};
 
-use super::shell::NOT_EXECUTABLE;
+use super::shell::{NOT_EXECUTABLE, Ran};
 use super::{Session, failed};
 use crate::journal::Live;
 use crate::record::{CommandStarted, Decision, Denial, Event};
+use crate::screen::{Lent, Screen};
 
 /// How a typed command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +23,13 @@ pub(crate) struct TypedEnd {
 }
 
 impl Session<'_> {
-    /// Runs a line of the configuration's in `folder` of the place; the value is its status.
-    pub(crate) fn unasked(&self, line: &str, folder: &Path) -> Result<u8, HandsError> {
+    /// Runs a line of the configuration's in `folder` of the place, with `variables` beside the
+    /// place's own; the value is its status.
+    pub(crate) fn unasked(
+        &self,
+        line: &str,
+        (folder, variables): (&Path, &[(&str, String)]),
+    ) -> Result<u8, HandsError> {
         self.not_stopped()?;
         let id = self.next_command();
         let shell = self.parts.place.shell();
@@ -36,7 +42,12 @@ impl Session<'_> {
             decision: if is_denied { Decision::Deny } else { Decision::Allow },
             rule: ruling.rule.as_ref().map(|rule| rule.source.clone()),
         }))?;
-        let argv = vec![shell.into(), "-c".into(), line.into()];
+        let mut argv: Vec<OsString> = vec![shell.into(), "-c".into(), line.into()];
+        if !variables.is_empty() {
+            // The rest of its environment is the place's affair.
+            let set = variables.iter().map(|(name, value)| format!("{name}={value}").into());
+            argv = ["/usr/bin/env".into()].into_iter().chain(set).chain(argv).collect();
+        }
         let folder = (!folder.as_os_str().is_empty()).then(|| folder.to_owned());
         let exec = Exec { argv, folder, ..Exec::default() };
         // What a rule would ask about was written into the configuration by who would answer.
@@ -58,8 +69,13 @@ impl Session<'_> {
     }
 
     /// Runs `argv` in `folder` of the place. What it writes to its standard output is shown as
-    /// [`Live::Answer`].
-    pub(crate) fn typed(&self, argv: &[OsString], folder: &Path) -> Result<TypedEnd, HandsError> {
+    /// [`Live::Answer`]; with a terminal all that it writes, as [`Live::Screen`].
+    pub(crate) fn typed(
+        &self,
+        argv: &[OsString],
+        folder: &Path,
+        screen: Option<&dyn Screen>,
+    ) -> Result<TypedEnd, HandsError> {
         let words: Vec<String> = argv.iter().map(|word| word.to_string_lossy().into()).collect();
         let ruling = self.parts.judge.typed(&words);
         let id = self.next_command();
@@ -73,18 +89,16 @@ impl Session<'_> {
             rule: ruling.rule.as_ref().map(|rule| rule.source.clone()),
         }))?;
         let folder = (!folder.as_os_str().is_empty()).then(|| folder.to_owned());
-        let exec = Exec { argv: argv.to_vec(), folder, ..Exec::default() };
+        let lent = screen.filter(|_| decision == Decision::Allow).and_then(Screen::lend);
+        let terminal = lent.as_ref().map(|lent| lent.terminal());
+        let exec = Exec { argv: argv.to_vec(), folder, terminal, ..Exec::default() };
         let Review::Allowed(exec) = review(exec, &[ruling.reviewed()]) else {
+            drop(lent);
             let by = ruling.rule.as_ref().map_or("rules", |rule| rule.source.as_str());
             self.record(&Event::Denial(Denial::new("exec", words.join(" ").as_ref(), by)))?;
             return Ok(TypedEnd { status: NOT_EXECUTABLE, failure: Some(ruling.reason) });
         };
-        let ran = self.carry_out(exec, (id, self.parts.place), &mut |stream, bytes| {
-            self.parts.journal.show(&match stream {
-                Stream::Stdout => Live::Answer(bytes),
-                Stream::Stderr => Live::Output(bytes),
-            });
-        })?;
+        let ran = self.shown(exec, id, lent)?;
         match ran.end {
             Ok(End::Stopped) => Err(HandsError::Interrupted),
             Ok(_) => Ok(TypedEnd { status: ran.status, failure: None }),
@@ -93,5 +107,28 @@ impl Session<'_> {
             }
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// Has it run before the user's eyes.
+    fn shown(
+        &self,
+        exec: Approved<Exec>,
+        id: String,
+        lent: Option<Box<dyn Lent>>,
+    ) -> Result<Ran, HandsError> {
+        let (journal, place) = (self.parts.journal, self.parts.place);
+        let Some(lent) = lent else {
+            return self.carry_out(exec, (id, place), &mut |stream, bytes| {
+                journal.show(&match stream {
+                    Stream::Stdout => Live::Answer(bytes),
+                    Stream::Stderr => Live::Output(bytes),
+                });
+            });
+        };
+        journal.show(&Live::Screen(&[]));
+        let done = self.have_done(exec, place, &mut |_, bytes| journal.show(&Live::Screen(bytes)));
+        // Before anything is said about its end: what is said stands on lines.
+        drop(lent);
+        self.note_end(done, (id, place))
     }
 }

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use stockade_agents::Stop;
 
-use super::thread::{is_alive, pause};
+use super::thread::{is_alive, rests_within};
 use super::{Store, StoreError};
 use crate::ThreadId;
 use crate::record::State;
@@ -22,8 +22,6 @@ const CANCEL: &str = "cancel";
 
 /// How often a thread at work looks for the wish.
 const LOOK: Duration = Duration::from_millis(250);
-/// How often who wishes looks whether it is fulfilled.
-const WAIT: Duration = Duration::from_millis(50);
 /// What a thread has for ending in good order; its result is still taken out.
 const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -54,12 +52,8 @@ impl Store {
         if is_alive(&folder) {
             let path = folder.join(CANCEL);
             fs::write(&path, b"").map_err(StoreError::io("write", &path))?;
-            let began = Instant::now();
-            while is_alive(&folder) {
-                if began.elapsed() > PATIENCE {
-                    return Err(StoreError::Busy(id.to_string()));
-                }
-                pause(WAIT);
+            if !rests_within(&folder, PATIENCE) {
+                return Err(StoreError::Busy(id.to_string()));
             }
         }
         match self.detail(id)?.summary.state {

@@ -184,11 +184,13 @@ impl Detail {
                 self.finished = Some((finished.exit, finished.summary));
             }
             Event::Policy(_)
+            | Event::Note { .. }
             | Event::Message(_)
             | Event::CommandStarted(_)
             | Event::CommandFinished(_)
             | Event::Edit(_)
             | Event::Denial(_)
+            | Event::Held(_)
             | Event::Connection(_)
             | Event::Applied(_)
             | Event::Proposed(_)

@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 use rustix::fs::FlockOperation;
@@ -191,6 +191,19 @@ pub(super) fn is_alive(folder: &Path) -> bool {
     let lock = if chain::is_run(folder) { folder.to_owned() } else { folder.join(LOCK) };
     let Ok(file) = fs::File::open(lock) else { return false };
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+}
+
+/// Waits until no process works on the thread; whether that came within `patience`.
+pub(super) fn rests_within(folder: &Path, patience: Duration) -> bool {
+    const WAIT: Duration = Duration::from_millis(50);
+    let began = Instant::now();
+    while is_alive(folder) {
+        if began.elapsed() > patience {
+            return false;
+        }
+        pause(WAIT);
+    }
+    true
 }
 
 /// Nothing tells when a lock becomes free except waiting for it without an end, and a record

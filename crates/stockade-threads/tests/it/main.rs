@@ -9,3 +9,4 @@ mod looks;
 mod project;
 mod runs;
 mod store;
+mod wrote;

@@ -45,6 +45,7 @@ fn end(record: RunRecord) {
         exit: 3,
         summary: "exit 3".to_owned(),
         has_run: true,
+        held: Vec::new(),
         denials: vec![Denial::new("write", "/etc/x".as_ref(), "writable_roots")],
         connections: Vec::new(),
         sources: vec![("limits.processes".to_owned(), "c.toml:1".to_owned())],
@@ -61,6 +62,22 @@ fn lab() -> (tempfile::TempDir, PathBuf) {
     let lab = tempfile::tempdir().unwrap();
     let root = lab.path().join("not/there/yet");
     (lab, root)
+}
+
+#[test]
+fn the_policy_is_told_once_before_all_that_follows_it() {
+    let (_lab, root) = lab();
+    let mut record = begin(&root);
+    let id = record.id().clone();
+    record.tell_policy(&policy(), Vec::new());
+    let early = fs::read_to_string(file(&root, &id)).unwrap();
+    record.tell_policy(&policy(), Vec::new());
+    end(record);
+    let whole = fs::read_to_string(file(&root, &id)).unwrap();
+    assert!(whole.starts_with(&early) && early.lines().last().unwrap().contains("\"hidden\""));
+    assert_eq!(whole.matches("\"hidden\"").count(), 1);
+    let store = Store::open(&root).unwrap();
+    assert!(store.records(&id).unwrap().all(|record| record.is_ok()));
 }
 
 #[test]

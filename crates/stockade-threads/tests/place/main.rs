@@ -17,7 +17,7 @@ use stockade_agents::{Hands as _, HandsError, ShellCall, ShellOutcome, Stop};
 use stockade_policy::{AbsPath, ApprovalPolicy, Limits, Mode, Network, Policy, Verdict};
 use stockade_rules::{Rule, RuleSet};
 use stockade_threads::approvals::{Approvals, Asking};
-use stockade_threads::place::Local;
+use stockade_threads::place::{self, Local};
 use stockade_threads::record::{Decision, EditKind, Event};
 use stockade_threads::store::StoreError;
 use stockade_threads::{
@@ -29,7 +29,7 @@ use stockade_threads::{
 const ELSEWHERE: &str = "run-elsewhere";
 
 fn main() -> ExitCode {
-    if let Some(code) = stockade_sandbox::enter_if_helper() {
+    if let Some(code) = stockade_sandbox::enter_if_helper(|_, _| None) {
         return code;
     }
     if let Some(code) = stockade_threads::place::enter_if_hands() {
@@ -138,7 +138,7 @@ impl Lab {
 
     fn place(&self) -> Local {
         let environment = vec![("PATH".into(), "/usr/bin:/bin".into())];
-        Local::start(self.policy(), environment, (Vec::new(), None)).unwrap()
+        Local::start(self.policy(), environment, place::Kept::default()).unwrap()
     }
 
     /// Does `work` in a session, and gives what was recorded.
@@ -172,6 +172,7 @@ impl Lab {
             journal: &journal,
             stop,
             hits: None,
+            in_place: None,
         }));
         drop(journal);
         kept.0.into_inner().unwrap()

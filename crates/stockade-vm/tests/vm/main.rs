@@ -50,6 +50,7 @@ fn spec(state: &Path) -> VmSpec {
         memory_bytes: 512 << 20,
         cpus: 1,
         disk_bytes: 1 << 30,
+        setup: None,
         accelerator: None,
         walls: None,
     }

@@ -1,7 +1,7 @@
 //! `stockade local --agent NAME`: another agent's program at work on these files.
 //!
 //! It has the terminal, and its own way to talk; the boundary holds what it does, and the record
-//! has what it changed.
+//! has what it changed. With `--json` what it prints goes to standard error.
 
 use std::ffi::OsString;
 
@@ -10,17 +10,16 @@ use stockade_threads::record::Kind;
 
 use super::read_prompt;
 use crate::cli::LocalArgs;
-use crate::commands::{boundary, run};
+use crate::commands::{boundary, events::Events, held, run};
 use crate::failure::Failure;
 
 /// Runs the agent to its end; the value is its exit status.
 pub(super) fn run(arguments: &LocalArgs) -> Result<u8, Failure> {
     let flags = &arguments.boundary;
-    if arguments.json {
-        let hint = "what it prints is its own; `stockade threads log` has the record";
-        return Err(Failure::new("not yet: `--json` of another agent than `builtin`", hint));
-    }
+    // Before anything can print there.
+    let events = arguments.json.then(Events::on_stdout).transpose()?;
     let env = boundary::surroundings(flags)?;
+    held::settle_lost(&env);
     let recipes = boundary::recipes(&env)?;
     let prompt = arguments.prompt.as_deref().map(read_prompt).transpose()?;
     let task = prompt.as_ref().map(OsString::from);
@@ -51,5 +50,5 @@ pub(super) fn run(arguments: &LocalArgs) -> Result<u8, Failure> {
         direct: &ready.needs.state.clone(),
         is_draft: arguments.draft,
     };
-    run::recorded((flags, &env), ready, &program)
+    run::recorded((flags, &env), ready, (&program, events))
 }

@@ -13,7 +13,7 @@ use stockade_threads::record::State;
 
 use crate::failure::Failure;
 use crate::ui;
-use crate::ui::prompt::{Line, Look};
+use crate::ui::prompt::{Line, Look, Turns};
 use crate::ui::status::Status;
 
 /// The person.
@@ -41,8 +41,12 @@ struct Pressed {
 
 impl Talk {
     /// Takes the terminal.
-    pub(super) fn begin(interrupts: Interrupts, stop: &Stop) -> Result<Self, Failure> {
-        let line = Line::open().ok_or_else(|| {
+    pub(super) fn begin(
+        interrupts: Interrupts,
+        stop: &Stop,
+        turns: Arc<Turns>,
+    ) -> Result<Self, Failure> {
+        let line = Line::open(turns).ok_or_else(|| {
             let hint = "give the task: `stockade local \"PROMPT\"`, or `-` to read it";
             Failure::new("a thread without a prompt needs a terminal", hint)
         })?;

@@ -4,8 +4,10 @@ use clap::Args;
 use serde::Serialize;
 use stockade_config::{Edited, GrantText, Layer, NewRule, Prefix, RuleFile, RuleText};
 use stockade_policy::Verdict;
+use stockade_threads::approvals::revoke_grant;
+use stockade_threads::store::Store;
 
-use super::list::Listed;
+use super::list::{Listed, grants};
 use super::{FAILED, MISUSED, Target, loaded, printed, say_backup, surroundings, words};
 use crate::cli::BoundaryArgs;
 use crate::failure::Failure;
@@ -53,7 +55,8 @@ pub(super) struct RevokeArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// `FILE:LINE` as `rules list` shows it, the end of that, or the words of the rule
+    /// `FILE:LINE` as `rules list` shows it, the end of that, or the words of the rule; `THREAD:gN` for
+    /// what you have allowed for the rest of a thread
     rule: String,
 }
 
@@ -106,6 +109,9 @@ pub(super) fn add(arguments: &AddArgs) -> Result<u8, Failure> {
 
 /// Takes one rule out.
 pub(super) fn revoke(arguments: &RevokeArgs) -> Result<u8, Failure> {
+    if let Some(done) = revoke_granted(arguments)? {
+        return Ok(done);
+    }
     let (_, loaded) = loaded(&arguments.boundary)?;
     let wanted = &arguments.rule;
     let is_meant = |rule: &&RuleText| {
@@ -148,6 +154,33 @@ pub(super) fn revoke(arguments: &RevokeArgs) -> Result<u8, Failure> {
     let edited = file.revoke(&rule.place);
     let edited = edited.map_err(|error| Failure::from(error).with_status(FAILED))?;
     tell(&edited, "revoked", arguments.json)
+}
+
+/// Takes a grant of a thread back, if one is meant: by the form of its name, or because there is one of
+/// just these words.
+fn revoke_granted(arguments: &RevokeArgs) -> Result<Option<u8>, Failure> {
+    let wanted = &arguments.rule;
+    let number = wanted.rsplit(':').next().and_then(|end| end.strip_prefix('g'));
+    let is_name = number.is_some_and(|number| number.parse::<u32>().is_ok());
+    let env = surroundings()?;
+    if !is_name && !grants(&env)?.iter().any(|grant| grant.text() == *wanted) {
+        return Ok(None);
+    }
+    let root = env.state_folder().ok_or_else(|| {
+        Failure::new("no place for threads: no home is known", "set `HOME`").with_status(FAILED)
+    })?;
+    let store = Store::open(&root).map_err(|error| Failure::from(error).with_status(FAILED))?;
+    let revoked = revoke_grant(&store, wanted).map_err(|error| {
+        let hint = "`stockade rules list --grants` shows them";
+        Failure::new(error.to_string(), hint).with_status(FAILED)
+    })?;
+    if arguments.json {
+        printed(ui::json(&revoked))?;
+    } else {
+        let text = revoked.text().replace('\n', "\\n");
+        printed(ui::line(&format!("revoked: {text}  ({})", revoked.thread)))?;
+    }
+    Ok(Some(0))
 }
 
 /// Says what was done, and how it is taken back.

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use stockade_config::{Layer, RuleText, check_rules};
+use stockade_config::{Env, Layer, RuleText, check_rules};
+use stockade_threads::approvals::{OpenGrant, open_grants};
 use stockade_threads::hits::Hits;
+use stockade_threads::store::Store;
 
 use super::{FAILED, MISUSED, loaded, printed, words};
 use crate::cli::BoundaryArgs;
@@ -21,6 +23,9 @@ pub(super) struct ListArgs {
     /// Print one JSON array
     #[arg(long)]
     json: bool,
+    /// What you have allowed for the rest of threads and runs that are alive, and nothing else
+    #[arg(long)]
+    grants: bool,
 }
 
 /// Flags of `stockade rules test`.
@@ -115,6 +120,17 @@ impl Listed {
 
 /// Lists them, in the order in which they are read; those that are over come last.
 pub(super) fn list(arguments: &ListArgs) -> Result<u8, Failure> {
+    if arguments.grants {
+        let grants = grants(&super::surroundings()?)?;
+        if arguments.json {
+            printed(ui::json(&grants))?;
+        } else if grants.is_empty() {
+            ui::say("stockade", "nothing is allowed for the rest of a thread that is alive");
+        } else {
+            printed(grants.iter().try_for_each(|grant| ui::line(&grant_line(grant))))?;
+        }
+        return Ok(0);
+    }
     let (env, loaded) = loaded(&arguments.boundary)?;
     let hits = env.state_folder().map(|state| Hits::of(&state).all()).unwrap_or_default();
     let listed = |rule: &RuleText, expired: bool| {
@@ -129,8 +145,23 @@ pub(super) fn list(arguments: &ListArgs) -> Result<u8, Failure> {
         printed(ui::json(&all))?;
     } else {
         printed(all.iter().try_for_each(|rule| ui::line(&rule.line())))?;
+        let grants = grants(&env)?;
+        printed(grants.iter().try_for_each(|grant| ui::line(&grant_line(grant))))?;
     }
     Ok(0)
+}
+
+/// What was allowed for the rest of threads that are alive; nothing where no thread was ever.
+pub(super) fn grants(env: &Env) -> Result<Vec<OpenGrant>, Failure> {
+    let Some(root) = env.state_folder().filter(|root| root.exists()) else { return Ok(Vec::new()) };
+    let grants = Store::open(&root).and_then(|store| open_grants(&store));
+    grants.map_err(|error| Failure::from(error).with_status(FAILED))
+}
+
+/// `allow  write /a/b  (THREAD:g1; thread)`.
+fn grant_line(grant: &OpenGrant) -> String {
+    let text = grant.text().replace('\n', "\\n");
+    format!("{:<5}  {text}  ({}; thread)", "allow", grant.id)
 }
 
 #[derive(Debug, Serialize)]

@@ -1,15 +1,15 @@
 //! `stockade threads apply`: what a thread changed, into the present files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde::Serialize;
 use stockade_config::Request;
 use stockade_threads::apply::{ApplyError, ApplyOptions, FileOutcome, Outcome, apply};
-use stockade_threads::quoted;
 use stockade_threads::record::{Applied, Event, PathText};
+use stockade_threads::{ThreadId, quoted};
 
-use super::{Desk, FAILED, MISUSED, Place, of_store, unprinted};
+use super::{Desk, FAILED, File, MISUSED, Place, of_store, unprinted};
+use crate::commands::held;
 use crate::failure::Failure;
 use crate::ui;
 
@@ -37,28 +37,25 @@ pub(crate) struct ApplyArgs {
     paths: Vec<PathBuf>,
 }
 
-#[derive(Debug, Serialize)]
-struct File<'a> {
-    #[serde(flatten)]
-    path: PathText,
-    outcome: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<String>,
-}
-
 pub(super) fn run(arguments: &ApplyArgs) -> Result<u8, Failure> {
     let desk = Desk::open(&arguments.place)?;
     let id = desk.find(&arguments.id)?;
+    let workspace = desk.detail(&id)?.started.workspace();
+    let (accept, clean) = release(arguments, (&desk, &id), &workspace)?;
+    if let Some(clean) = clean
+        && accept.is_empty()
+    {
+        return Ok(u8::from(!clean));
+    }
     let changes = desk.result(&id, arguments.ignored)?;
     // What the user hides from threads, no thread writes to either.
-    let workspace = desk.detail(&id)?.started.workspace();
     let request = Request { workspace: Some(workspace), ..Request::default() };
     let loaded = stockade_config::load(&desk.env, &request)
         .map_err(|error| Failure::from(error).with_status(MISUSED))?;
     let hidden = loaded.policy.hidden.iter().map(|path| path.as_path().to_owned());
     let options = ApplyOptions {
         paths: desk.relative(&arguments.paths, changes.root()),
-        accept: arguments.accept.clone(),
+        accept,
         never: hidden.collect(),
         markers: arguments.markers,
     };
@@ -66,7 +63,39 @@ pub(super) fn run(arguments: &ApplyArgs) -> Result<u8, Failure> {
     let outcomes = apply(&changes, &thread, &options).map_err(|error| of_apply(&error))?;
     note(&thread, &outcomes)?;
     tell(arguments, &outcomes)?;
-    Ok(u8::from(!outcomes.iter().all(|file| file.outcome.is_clean())))
+    let is_clean = outcomes.iter().all(|file| file.outcome.is_clean()) && clean != Some(false);
+    Ok(u8::from(!is_clean))
+}
+
+/// Puts back what was held at the thread's end and is accepted. The rest of what is accepted, and
+/// whether all went well, if anything was meant.
+fn release(
+    arguments: &ApplyArgs,
+    (desk, id): (&Desk, &ThreadId),
+    workspace: &Path,
+) -> Result<(Vec<String>, Option<bool>), Failure> {
+    let names = (arguments.accept.as_slice(), desk.here.as_path(), workspace);
+    let (rest, released) = held::release(desk.store.root(), id, names);
+    if arguments.json && rest.is_empty() && !released.is_empty() {
+        let files = released.iter().map(|(path, done)| File {
+            path: PathText::from(path.as_path()),
+            outcome: if done.is_ok() { "released" } else { "held" },
+            why: done.as_ref().err().map(ToString::to_string),
+        });
+        ui::json(&files.collect::<Vec<_>>()).map_err(unprinted)?;
+    }
+    for (path, done) in &released {
+        let path = quoted(path.as_os_str().as_encoded_bytes());
+        match done {
+            Ok(()) if !arguments.json => {
+                ui::line(&format!("released  {path}")).map_err(unprinted)?;
+            }
+            Ok(()) => {}
+            Err(error) => ui::say("error", &format!("held as before: `{path}`: {error}")),
+        }
+    }
+    let is_clean = released.iter().all(|(_, done)| done.is_ok());
+    Ok((rest, (!released.is_empty()).then_some(is_clean)))
 }
 
 /// Records what was done, if anything was.

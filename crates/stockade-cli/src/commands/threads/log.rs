@@ -99,6 +99,9 @@ fn event(event: &Event) -> String {
         Event::Denial(denial) => {
             format!("denied: {} {} ({})", denial.op, denial.target, denial.decided_by)
         }
+        Event::Held(held) => {
+            format!("held back: {} ({})", held.path.to_path().display(), held.why)
+        }
         Event::Connection(connection) => {
             let decision = word(connection.decision);
             format!("connection to {}: {decision}", connection.place())
@@ -106,6 +109,7 @@ fn event(event: &Event) -> String {
         Event::Usage(usage) => {
             format!("tokens: {} read, {} written", usage.input_tokens, usage.output_tokens)
         }
+        Event::Note { text } => format!("note: {text}"),
         Event::Check(check) => format!("check {}: exit {}", check.name, check.exit),
         Event::Changes(changes) => format!("{} files changed", changes.files),
         Event::Applied(applied) => {

@@ -1,11 +1,13 @@
 //! `stockade threads resume`: a thread goes on, or is followed up.
 
+use std::sync::Arc;
+
 use clap::Args;
 use stockade_config::{Env, Request};
 use stockade_policy::Mode;
 use stockade_sandbox::Interrupts;
 use stockade_threads::ThreadId;
-use stockade_threads::cloud::{self, Wishes};
+use stockade_threads::cloud::{self, User, Wishes};
 use stockade_threads::draft::Draft;
 use stockade_threads::local::LocalTask;
 use stockade_threads::record::{Event, Kind, State};
@@ -13,6 +15,7 @@ use stockade_threads::store::{Detail, Store};
 
 use super::{Desk, FAILED, MISUSED, Place, of_draft, of_store};
 use crate::cli::BoundaryArgs;
+use crate::commands::attached::{self, Begun, Front, Person};
 use crate::commands::{boundary, cloud as machine, local};
 use crate::failure::Failure;
 use crate::ui;
@@ -35,20 +38,25 @@ pub(crate) struct ResumeArgs {
     prompt: Option<String>,
 }
 
-pub(super) fn run(arguments: &ResumeArgs) -> Result<u8, Failure> {
-    go_on(arguments).map_err(|failure| failure.unless_status(MISUSED, FAILED))
+pub(super) fn run(arguments: &ResumeArgs, front: Option<Front>) -> Result<u8, Failure> {
+    go_on(arguments, front).map_err(|failure| failure.unless_status(MISUSED, FAILED))
 }
 
-fn go_on(arguments: &ResumeArgs) -> Result<u8, Failure> {
+fn go_on(arguments: &ResumeArgs, front: Option<Front>) -> Result<u8, Failure> {
     let flags = &arguments.boundary;
-    let interrupts = local::hold()?;
     let env = boundary::surroundings(flags)?;
     let desk = Desk::open(&Place { folder: flags.folder.clone() })?;
     let id = desk.find(&arguments.id)?;
-    let thread = Stood { detail: desk.detail(&id)?, store: local::store(&env)?, id, env };
+    let detail = desk.detail(&id)?;
+    let is_cloud = detail.summary.kind == Kind::Cloud;
+    if is_cloud && front.is_none() && attached::is_wanted(arguments.json) {
+        return attached::in_front();
+    }
+    let interrupts = local::hold()?;
+    let thread = Stood { detail, store: local::store(&env)?, id, env };
     match thread.detail.summary.kind {
         Kind::Local => thread.local(arguments, interrupts),
-        Kind::Cloud => thread.cloud(arguments, interrupts),
+        Kind::Cloud => thread.cloud(arguments, (interrupts, front)),
         Kind::Run => {
             let text = format!("thread `{}` was one command, and has no task", thread.id);
             Err(Failure::new(text, "`stockade run` starts another"))
@@ -75,7 +83,7 @@ impl Stood {
             return Err(Failure::new(text, "`stockade local --draft` starts another"));
         }
         let mut prompt = arguments.prompt.as_deref().map(local::read_prompt).transpose()?;
-        let is_watched = !arguments.json && !flags.quiet && Line::open().is_some();
+        let is_watched = !arguments.json && !flags.quiet && Line::open(Arc::default()).is_some();
         if prompt.is_none() && !is_watched {
             if detail.summary.state == State::Completed {
                 let text = format!("thread `{id}` has finished its task");
@@ -110,7 +118,11 @@ impl Stood {
     }
 
     /// In a new machine.
-    fn cloud(self, arguments: &ResumeArgs, interrupts: Interrupts) -> Result<u8, Failure> {
+    fn cloud(
+        self,
+        arguments: &ResumeArgs,
+        (interrupts, front): (Interrupts, Option<Front>),
+    ) -> Result<u8, Failure> {
         let Self { env, store, id, detail } = self;
         let flags = &arguments.boundary;
         machine::refuse_walls(flags)?;
@@ -134,11 +146,15 @@ impl Stood {
         let work = machine::agents_work(prompt, &loaded, &env)?;
         let task = machine::task_of(work, &loaded, &request, &env)?;
         let wishes = Wishes::default();
-        machine::on_interrupt(interrupts, &wishes);
         let ask = Prompt::new(wishes.stop.clone());
-        let watch = local::watch((arguments.json, flags.quiet), &env, &wishes.stop);
+        let (watch, status) = machine::watch((arguments.json, flags.quiet), &env, &wishes.stop);
+        let begun = Begun::default();
+        begun.add(&id.to_string());
+        let person = Person { wishes: wishes.clone(), turns: ask.turns(), status, begun };
+        attached::heed(interrupts, front, person);
         let mut watch = boundary::watched(flags, &loaded.policy, watch)?;
-        let outcome = cloud::resume(&task, &store, &id, watch.as_mut(), (&ask, &wishes))?;
+        let user = User { ask: &ask, wishes: &wishes, screen: None };
+        let outcome = cloud::resume(&task, &store, &id, watch.as_mut(), user)?;
         if !flags.quiet {
             machine::report(&outcome, &store);
         }

@@ -4,12 +4,14 @@
 use std::ffi::CStr;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, mount, mount_move};
-use stockade_guest::{Parameters, REPOSITORY_DISK, SYSTEM_DISK, USER_NAME};
+use stockade_guest::{
+    Parameters, REPOSITORY_DISK, SETUP_ARCHIVE, SETUP_DISK, SYSTEM_DISK, USER_NAME,
+};
 
 use super::{Failure, machine};
 
@@ -73,7 +75,18 @@ pub(super) fn root(parameters: &Parameters) -> Result<(), Failure> {
     Mount { source, target: "/dev/pts", kind: "devpts", flags, data }.put_up()?;
     kernel("tmpfs", "/dev/shm", NO_TRUST)?;
     kernel("tmpfs", "/run", NO_TRUST)?;
+    if parameters.has_setup {
+        archive(parameters)?;
+    }
     own_folders(parameters)
+}
+
+/// Lets the user read what a set-up has left.
+fn archive(parameters: &Parameters) -> Result<(), Failure> {
+    let device = disk(SETUP_DISK)?;
+    chown(&device, Some(parameters.uid), Some(parameters.gid))
+        .and_then(|()| symlink(&device, SETUP_ARCHIVE))
+        .map_err(|error| Failure::because("open", SETUP_ARCHIVE, &error))
 }
 
 /// The repository's disk, where relative paths start.

@@ -1,13 +1,14 @@
 //! The process that waits for a trapped call: its memory, descriptors and current folder.
 
 use std::cell::OnceCell;
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
+use super::peers::Peers;
+use crate::linux::moved::Moved;
 use crate::linux::sys::seccomp_unsafe::{self as seccomp, Notification};
 use crate::linux::sys::{memory_unsafe, socket_unsafe};
 
@@ -17,11 +18,38 @@ pub(super) struct Caller<'a> {
     listener: &'a OwnedFd,
     call: &'a Notification,
     pidfd: OnceCell<OwnedFd>,
+    peers: Option<&'a Peers>,
+    moved: Option<&'a Moved>,
 }
 
 impl<'a> Caller<'a> {
     pub(super) fn new(listener: &'a OwnedFd, call: &'a Notification) -> Self {
-        Self { listener, call, pidfd: OnceCell::new() }
+        Self { listener, call, pidfd: OnceCell::new(), peers: None, moved: None }
+    }
+
+    /// The same in the host's network, if `peers` are judged there.
+    pub(super) fn with(self, peers: Option<&'a Peers>) -> Self {
+        Self { peers, ..self }
+    }
+
+    /// Who may be spoken to, where the network is the host's.
+    pub(super) fn peers(&self) -> Option<&'a Peers> {
+        self.peers
+    }
+
+    /// The same where folders are others by name.
+    pub(super) fn among(self, moved: Option<&'a Moved>) -> Self {
+        Self { moved, ..self }
+    }
+
+    /// `path`, or what stands for it.
+    pub(super) fn moved(&self, path: Vec<u8>) -> Vec<u8> {
+        self.moved.and_then(|moved| moved.of(&path)).unwrap_or(path)
+    }
+
+    /// The number of its call.
+    pub(super) fn number(&self) -> i64 {
+        self.call.call
     }
 
     /// Argument `index` (0–5) as passed.
@@ -33,6 +61,16 @@ impl<'a> Caller<'a> {
     pub(super) fn integer(&self, index: usize) -> i32 {
         let [a, b, c, d, ..] = self.argument(index).to_le_bytes();
         i32::from_le_bytes([a, b, c, d])
+    }
+
+    /// The same as a set of bits.
+    pub(super) fn word(&self, index: usize) -> u32 {
+        self.integer(index).cast_unsigned()
+    }
+
+    /// Argument `index` as the flags of an open.
+    pub(super) fn open_flags(&self, index: usize) -> OFlags {
+        OFlags::from_bits_retain(self.word(index))
     }
 
     /// The thread's id in this PID namespace.
@@ -90,6 +128,16 @@ impl<'a> Caller<'a> {
         Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG))
     }
 
+    /// Copies the path that argument `index` points to, or what stands for it.
+    pub(super) fn read_moved(&self, index: usize) -> io::Result<Vec<u8>> {
+        Ok(self.moved(self.read_path(self.argument(index))?))
+    }
+
+    /// Copies `bytes` to `address`, all or `EFAULT`. To be asked whether it is still the caller before.
+    pub(super) fn write(&self, address: u64, bytes: &[u8]) -> io::Result<()> {
+        memory_unsafe::write_memory(self.call.pid, address, bytes)
+    }
+
     /// The folder that a path relative to the caller's descriptor `number` starts from.
     pub(super) fn folder(&self, number: i32) -> io::Result<OwnedFd> {
         if number == libc::AT_FDCWD {
@@ -113,13 +161,13 @@ impl<'a> Caller<'a> {
 
     /// Its umask, and whether a signal waits for it that it neither blocks nor ignores.
     pub(super) fn status(&self) -> io::Result<Status> {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.call.pid))?;
+        let text = of_kernel(&format!("/proc/{}/status", self.call.pid))?;
         Status::of(&text).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
     }
 
     /// The number of its terminal (`tty_nr` of `proc_pid_stat(5)`), 0 for none.
     pub(super) fn terminal(&self) -> io::Result<u32> {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.call.pid))?;
+        let text = of_kernel(&format!("/proc/{}/stat", self.call.pid))?;
         // The name of the program may contain anything, and ends at the last parenthesis.
         let number = text.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(4));
         let number: Option<i32> = number.and_then(|number| number.parse().ok());
@@ -128,7 +176,7 @@ impl<'a> Caller<'a> {
 
     /// Whether it traces `process`, and so may write to its memory.
     pub(super) fn traces(&self, process: i32) -> bool {
-        let text = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        let text = of_kernel(&format!("/proc/{process}/status")).unwrap_or_default();
         let tracer = field(&text, "TracerPid:").and_then(|number| number.parse().ok());
         tracer.is_some_and(|tracer: i32| {
             tracer == self.call.pid || self.process().is_ok_and(|own| own == tracer)
@@ -149,7 +197,18 @@ impl<'a> Caller<'a> {
         Ok(rustix::process::pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty())?)
     }
 
-    /// The same for a socket, which must belong to this network: standard input may be one of the
+    /// The same, or a reference to it where descriptors cannot be had: a container's filter may refuse
+    /// `pidfd_getfd`. What a reference leads to can be looked at, and changed by the link to it.
+    pub(super) fn object(&self, number: i32) -> io::Result<OwnedFd> {
+        match self.descriptor(number) {
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                self.behind(number, OFlags::PATH | OFlags::CLOEXEC)
+            }
+            taken => taken,
+        }
+    }
+
+    /// A descriptor of a socket of the caller's, which must belong to this network: standard input may be one of the
     /// host's (inetd), and would lead wherever the host's network does.
     ///
     /// # Errors
@@ -187,9 +246,26 @@ impl<'a> Caller<'a> {
 
     /// The process (thread group) that the thread belongs to.
     pub(super) fn process(&self) -> io::Result<i32> {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.call.pid))?;
+        let text = of_kernel(&format!("/proc/{}/status", self.call.pid))?;
         let number = field(&text, "Tgid:").and_then(|number| number.parse().ok());
         number.ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
+    }
+}
+
+/// The text of a file of the kernel's, which has no size: three calls, where the standard library
+/// makes ten. What the kernel gives less of than there is room for ends there.
+fn of_kernel(path: &str) -> io::Result<String> {
+    const ROOM: usize = 4096;
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = Vec::new();
+    loop {
+        let start = text.len();
+        text.resize(start + ROOM, 0);
+        let read = rustix::io::read(&file, text.get_mut(start..).unwrap_or_default())?;
+        text.truncate(start + read);
+        if read < ROOM {
+            return String::from_utf8(text).map_err(io::Error::other);
+        }
     }
 }
 
@@ -197,16 +273,28 @@ impl<'a> Caller<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Status {
     pub(super) umask: u32,
-    pub(super) has_signal: bool,
+    /// Those that would be delivered, a bit each.
+    signals: u64,
 }
 
 impl Status {
+    /// Whether a signal waits for the call to end.
+    pub(super) fn has_signal(self) -> bool {
+        self.signals != 0
+    }
+
+    /// The same but for a window that has another size: the program draws when it has its answer. It
+    /// is told so after a question on its terminal, which would be put again if that ended the call.
+    pub(super) fn has_signal_to_obey(self) -> bool {
+        self.signals & !(1 << (libc::SIGWINCH - 1)) != 0
+    }
+
     fn of(text: &str) -> Option<Self> {
         let mask = |name: &str| u64::from_str_radix(field(text, name)?, 16).ok();
         let pending = mask("SigPnd:")? | mask("ShdPnd:")?;
         Some(Self {
             umask: u32::from_str_radix(field(text, "Umask:")?, 8).ok()?,
-            has_signal: pending & !mask("SigBlk:")? & !mask("SigIgn:")? != 0,
+            signals: pending & !mask("SigBlk:")? & !mask("SigIgn:")?,
         })
     }
 }
@@ -226,9 +314,12 @@ mod tests {
                 "Name:\tx\nUmask:\t0027\nSigPnd:\t0\nShdPnd:\t{pending}\nSigBlk:\t2\nSigIgn:\t4\n"
             )
         };
-        let has_signal = |pending: &str| Status::of(&text(pending)).unwrap().has_signal;
-        assert_eq!(Status::of(&text("0")), Some(Status { umask: 0o27, has_signal: false }));
+        let has_signal = |pending: &str| Status::of(&text(pending)).unwrap().has_signal();
+        assert_eq!(Status::of(&text("0")), Some(Status { umask: 0o27, signals: 0 }));
         assert!(has_signal("1") && !has_signal("2") && !has_signal("4") && has_signal("6a"));
+        let window = |pending: &str| Status::of(&text(pending)).unwrap();
+        assert!(window("8000000").has_signal() && !window("8000000").has_signal_to_obey());
+        assert!(window("8000001").has_signal_to_obey());
         assert_eq!(Status::of("Name:\tx\n"), None);
     }
 }

@@ -7,12 +7,13 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use stockade_policy::{Denial, Operation};
 
-use crate::linux::control::Report;
+use crate::linux::canary::CANARY;
+use crate::linux::control::{End, Report};
 
 /// As many different refusals as are told of one run.
 const KINDS_MAX: usize = 1000;
@@ -49,12 +50,21 @@ impl Denials {
         self.list.is_some()
     }
 
+    /// Whether it is of the write by which Stockade tries the walls itself.
+    pub(super) fn is_canary(&self, denial: &Denial) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.canary.as_ref().is_some_and(|at| *at == denial.target)
+    }
+
+    /// Tells the parent something for the user, if that does not block.
+    pub(super) fn say(&self, text: &str) {
+        Report::Note(text.to_owned()).try_send(&self.channel).ok();
+    }
+
     /// Takes one down. Never waits for the parent.
     pub(super) fn note(&self, denial: &Denial) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if denial.op == Operation::Write
-            && known.canary.take_if(|at| *at == denial.target).is_some()
-        {
+        if known.canary.take_if(|at| is_canary(at, denial)).is_some() {
             return;
         }
         let kind = (denial.op, denial.target.clone());
@@ -85,6 +95,21 @@ impl Denials {
             report.send(&self.channel, &[]).ok();
         }
     }
+
+    /// Says that nothing more is told, where the parent hears of no other end.
+    pub(crate) fn close(&self) {
+        Report::Ended(End::Exited(0)).send(&self.channel, &[]).ok();
+    }
+}
+
+/// A file without a name, or a folder where everybody can make one.
+fn is_canary(at: &Path, denial: &Denial) -> bool {
+    let is_folder = || {
+        let name = denial.target.file_name().unwrap_or_default().to_string_lossy();
+        denial.target.parent() == Some(at) && name.starts_with(CANARY)
+    };
+    (denial.op == Operation::Write && denial.target == at)
+        || (denial.op == Operation::Create && is_folder())
 }
 
 /// One line of the list: a JSON object.

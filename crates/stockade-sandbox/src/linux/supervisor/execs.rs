@@ -15,7 +15,8 @@ use rustix::fs::FileType;
 use super::caller::Caller;
 use super::place::{self, Found, Place};
 use crate::ExecRequest;
-use crate::execs::Execs;
+use crate::execs::{ExecRefusal, Execs};
+use crate::linux::asks::Wanted;
 
 /// As much as the kernel takes with the stack that it gives a program (`execve(2)`), in bytes and
 /// in words; more is what more would be there: too long.
@@ -31,19 +32,57 @@ const FIRST_LINE: u64 = 256;
 /// What the kernel does not write more of at once than a pipe that is ready takes.
 const LINE_MAX: usize = 4096;
 
+/// Why a program is not executed.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// The file without links.
+    pub(super) target: PathBuf,
+    pub(super) refusal: ExecRefusal,
+    /// What somebody may be asked about, where only rules that ask are against it.
+    pub(super) asks: Option<Wanted>,
+}
+
+/// A program that is about to be executed, copied.
+struct Request {
+    asked: String,
+    file: OwnedFd,
+    name: PathBuf,
+    argv: Vec<String>,
+}
+
+impl Request {
+    fn wanted(&self) -> Wanted {
+        let (asked, file) = (self.asked.clone(), self.name.to_string_lossy().into_owned());
+        Wanted::Execute { asked, file, argv: self.argv.clone() }
+    }
+}
+
 /// Why the caller's program is not executed, if it is not.
 ///
 /// # Errors
 ///
 /// What the kernel would say of a path or of words that are not there.
-pub(super) fn refusal(caller: &Caller<'_>, call: i64, execs: &Execs) -> io::Result<Option<String>> {
-    let at = usize::from(call == libc::SYS_execveat);
+pub(super) fn refusal(caller: &Caller<'_>, execs: &Execs) -> io::Result<Option<Refused>> {
+    let request = read(caller)?;
+    let wanted = request.wanted();
+    let Some((target, refusal)) = judge(caller, execs, request) else { return Ok(None) };
+    let asks = refusal.asks.then_some(wanted);
+    Ok(Some(Refused { target, refusal, asks }))
+}
+
+/// Whether the caller still gives what it gave when `wanted` was read.
+pub(super) fn is_still(caller: &Caller<'_>, wanted: &Wanted) -> bool {
+    read(caller).is_ok_and(|request| request.wanted() == *wanted)
+}
+
+fn read(caller: &Caller<'_>) -> io::Result<Request> {
+    let at = usize::from(caller.number() == libc::SYS_execveat);
     let folder = if at == 0 { libc::AT_FDCWD } else { caller.integer(0) };
     let path = caller.read_path(caller.argument(at))?;
     let is_descriptor = at == 1 && path.is_empty() && caller.integer(4) & libc::AT_EMPTY_PATH != 0;
     let argv = words(caller, caller.argument(at + 1))?;
     let (file, name) = if is_descriptor {
-        let file = caller.descriptor(folder)?;
+        let file = caller.object(folder)?;
         let name = place::name_of(&file)?;
         (file, name)
     } else {
@@ -51,21 +90,22 @@ pub(super) fn refusal(caller: &Caller<'_>, call: i64, execs: &Execs) -> io::Resu
     };
     caller.confirm()?;
     let asked = String::from_utf8_lossy(&path).into_owned();
-    Ok(judge(caller, execs, (asked, file, name), argv))
+    Ok(Request { asked, file, name, argv })
 }
 
 /// Judges the file and the interpreters that it names: the kernel starts those without a call.
-fn judge(
-    caller: &Caller<'_>,
-    execs: &Execs,
-    (mut asked, mut file, mut name): (String, OwnedFd, PathBuf),
-    mut argv: Vec<String>,
-) -> Option<String> {
+/// What denies is told before what asks.
+fn judge(caller: &Caller<'_>, execs: &Execs, request: Request) -> Option<(PathBuf, ExecRefusal)> {
+    let Request { mut asked, mut file, mut name, mut argv } = request;
+    let mut first = None;
     for _ in 0..INTERPRETERS_MAX {
         let whole = name.to_string_lossy();
         let request = ExecRequest { asked: &asked, file: &whole, argv: &argv };
         if let Some(refusal) = execs.refusal(&request) {
-            return Some(refusal);
+            if !refusal.asks {
+                return Some((name, refusal));
+            }
+            first.get_or_insert_with(|| (name.clone(), refusal));
         }
         let Some((interpreter, argument)) = interpreter(&file) else { break };
         let Ok(found) = find(caller, libc::AT_FDCWD, interpreter.as_bytes()) else { break };
@@ -74,7 +114,7 @@ fn judge(
         argv = [interpreter].into_iter().chain(argument).chain([script]).chain(rest).collect();
         (file, name) = found;
     }
-    None
+    first
 }
 
 /// The file that `path` leads to, as a reference, and its name without links.

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use rustix::net::AddressFamily;
 
 use super::caller::Caller;
+use super::files::Stop;
 use super::sockets::{Action, Address};
 use super::{Answer, Prepared, errno};
 use crate::linux::sys::process_unsafe;
@@ -129,11 +130,16 @@ impl Target {
 }
 
 /// `sendto(socket, data, length, flags, address, address length)`.
-pub(super) fn sendto(caller: &Caller<'_>) -> io::Result<Prepared> {
+pub(super) fn sendto(caller: &Caller<'_>) -> Result<Prepared, Stop> {
     let target = Target::of(caller)?;
     let length = usize::try_from(caller.argument(2)).map_err(io::Error::other)?.min(DATA_MAX);
     let message = Outgoing {
-        address: Some(Address::of(caller, target.domain, caller.argument(4), caller.argument(5))?),
+        address: Some(Address::of(
+            caller,
+            (&target.socket, target.domain),
+            caller.argument(4),
+            caller.argument(5),
+        )?),
         data: caller.read(caller.argument(1), length)?,
         control: Vec::new(),
         _descriptors: Vec::new(),
@@ -142,9 +148,10 @@ pub(super) fn sendto(caller: &Caller<'_>) -> io::Result<Prepared> {
 }
 
 /// `sendmsg(socket, header, flags)`.
-pub(super) fn sendmsg(caller: &Caller<'_>) -> io::Result<Prepared> {
+pub(super) fn sendmsg(caller: &Caller<'_>) -> Result<Prepared, Stop> {
     let header = Header::read(caller, caller.argument(1))?;
-    if header.name == 0 {
+    // In the host's network an address that comes in between would lead out.
+    if header.name == 0 && caller.peers().is_none() {
         return Ok(Prepared::Answer(Answer::Continue));
     }
     let target = Target::of(caller)?;
@@ -153,20 +160,20 @@ pub(super) fn sendmsg(caller: &Caller<'_>) -> io::Result<Prepared> {
 }
 
 /// `sendmmsg(socket, headers, count, flags)`.
-pub(super) fn sendmmsg(caller: &Caller<'_>) -> io::Result<Prepared> {
+pub(super) fn sendmmsg(caller: &Caller<'_>) -> Result<Prepared, Stop> {
     let first = caller.argument(1);
     let count = u64::from(caller.integer(2).cast_unsigned()).min(PARTS_MAX as u64);
     let headers = (0..count)
         .map(|index| Header::read(caller, first.wrapping_add(index * HEADER_AND_LENGTH_BYTES)))
         .collect::<io::Result<Vec<_>>>()?;
-    if headers.iter().all(|header| header.name == 0) {
+    if caller.peers().is_none() && headers.iter().all(|header| header.name == 0) {
         return Ok(Prepared::Answer(Answer::Continue));
     }
     let target = Target::of(caller)?;
     let messages = headers
         .iter()
         .map(|header| header.copy(caller, &target))
-        .collect::<io::Result<Vec<_>>>()?;
+        .collect::<Result<Vec<_>, Stop>>()?;
     let lengths = Lengths { thread: caller.thread(), first };
     finish(caller, target, caller.integer(3), messages, Some(lengths))
 }
@@ -177,7 +184,7 @@ fn finish(
     flags: i32,
     messages: Vec<Outgoing>,
     lengths: Option<Lengths>,
-) -> io::Result<Prepared> {
+) -> Result<Prepared, Stop> {
     let process = caller.process()?;
     caller.confirm()?;
     let send = Send { socket: target.socket, flags, messages, lengths, process };
@@ -208,11 +215,14 @@ impl Header {
         })
     }
 
-    fn copy(&self, caller: &Caller<'_>, target: &Target) -> io::Result<Outgoing> {
+    fn copy(&self, caller: &Caller<'_>, target: &Target) -> Result<Outgoing, Stop> {
         let address = if self.name == 0 {
             None
         } else {
-            Some(Address::of(caller, target.domain, self.name, self.name_length)?)
+            Some({
+                let socket = (&target.socket, target.domain);
+                Address::of(caller, socket, self.name, self.name_length)?
+            })
         };
         let (control, descriptors) = self.control(caller, target.domain)?;
         Ok(Outgoing { address, data: self.data(caller)?, control, _descriptors: descriptors })
@@ -246,6 +256,9 @@ impl Header {
             return Err(io::Error::from_raw_os_error(libc::ENOBUFS));
         }
         let mut control = caller.read(self.control, length)?;
+        if caller.peers().is_some() {
+            super::peers::permit_control(&control)?;
+        }
         let mut descriptors = Vec::new();
         if domain == AddressFamily::UNIX {
             translate_rights(&mut control, |number| {

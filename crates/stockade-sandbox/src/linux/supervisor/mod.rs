@@ -7,22 +7,27 @@
 //!
 //! Invariant: no error leaves a caller waiting; it is answered with an errno.
 
+mod asking;
 mod caller;
 mod denials;
 mod execs;
 mod files;
+mod led;
 mod messages;
+pub(super) mod peers;
 mod place;
 mod sockets;
 mod unix_peers;
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 
+use super::asks::Asker;
 use super::gate::Gate;
 use super::sys::process_unsafe;
 use super::sys::seccomp_unsafe::{self as seccomp, Answer, Notification};
@@ -30,13 +35,16 @@ use crate::execs::Execs;
 
 use caller::Caller;
 pub(crate) use denials::Denials;
-pub(crate) use files::{Beneath, Files};
-use files::{Done, Stop};
+pub use files::disk;
+pub(crate) use files::{Around, Beneath, Files, Fixed, Terminals};
+use files::{Done, Looked, Stop, Waiting};
+use led::Led;
+pub(crate) use peers::Peers;
 
 /// Stack of a thread; the deepest path copies its data to the heap.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// Threads that answer. Two suffice for builds (no difference to four was measured); the others
+/// Threads that answer, at most. Two suffice for builds (no difference to four was measured); the others
 /// are for calls that a slow file system holds up.
 const WORKERS: usize = 3;
 
@@ -44,21 +52,34 @@ const WORKERS: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     shared: Arc<Shared>,
+    /// Whether somebody answers. A program that does nothing that is trapped needs no thread.
+    has_begun: bool,
 }
 
 #[derive(Debug)]
 struct Shared {
     listener: OwnedFd,
+    /// Threads that answer, and those of them that have nothing to do.
+    workers: AtomicUsize,
+    idle: AtomicUsize,
     /// Judges calls that write; `None` where the filter traps none.
     files: Option<Files>,
     /// Judges what is executed; `None` where the filter traps no such call.
     execs: Option<Execs>,
+    /// Threads that make a call with another path.
+    led: Led,
     /// What was told last of what is executed, and to which thread.
     told: Mutex<(i32, String)>,
     /// Where connections to hosts get out.
     gate: Option<Arc<Gate>>,
+    /// Who may be spoken to, where the network is the host's.
+    peers: Option<Arc<Peers>>,
+    /// Whether each thread has an umask of its own.
+    has_own_settings: bool,
     /// Who is told of what is refused.
     denials: Arc<Denials>,
+    /// Who may be asked first.
+    asker: Option<Asker>,
 }
 
 impl Supervisor {
@@ -69,25 +90,77 @@ impl Supervisor {
     /// When a thread cannot be started.
     pub(crate) fn start(
         listener: OwnedFd,
-        (files, execs): (Option<Files>, Option<Execs>),
-        gate: Option<Gate>,
-        denials: Arc<Denials>,
+        judges: (Option<Files>, Option<Execs>),
+        ways: (Option<Gate>, Option<Arc<Peers>>),
+        told: (Arc<Denials>, Option<Asker>),
     ) -> io::Result<Self> {
+        let mut supervisor = Self::new(listener, judges, ways, told);
+        supervisor.shared.hire()?;
+        supervisor.has_begun = true;
+        Ok(supervisor)
+    }
+
+    /// Takes over `listener`, for [`Self::attend`] to answer.
+    pub(crate) fn new(
+        listener: OwnedFd,
+        (files, execs): (Option<Files>, Option<Execs>),
+        (gate, peers): (Option<Gate>, Option<Arc<Peers>>),
+        (denials, asker): (Arc<Denials>, Option<Asker>),
+    ) -> Self {
         seccomp::prefer_same_cpu(listener.as_fd());
-        let told = Mutex::default();
-        let gate = gate.map(Arc::new);
-        let shared = Arc::new(Shared { listener, files, execs, told, gate, denials });
-        for _ in 0..WORKERS {
-            let shared = Arc::clone(&shared);
-            let work = move || {
-                if work(&shared).is_err() {
-                    // Nobody would answer: the run ends here, rather than hang.
-                    process_unsafe::exit_now(1);
-                }
+        let shared = Shared {
+            listener,
+            workers: AtomicUsize::new(0),
+            idle: AtomicUsize::new(0),
+            files,
+            execs,
+            led: Led::default(),
+            told: Mutex::default(),
+            gate: gate.map(Arc::new),
+            peers,
+            // Filters of containers refuse that; then one thread does it all.
+            has_own_settings: process_unsafe::own_file_settings().is_ok(),
+            denials,
+            asker,
+        };
+        Self { shared: Arc::new(shared), has_begun: false }
+    }
+
+    /// What is to be polled for on [`Self::listener`], besides its end.
+    pub(crate) fn awaited(&self) -> PollFlags {
+        if self.has_begun { PollFlags::empty() } else { PollFlags::IN }
+    }
+
+    /// Sees to it that the call that waits is answered; `runs` says whether the command does.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be answered.
+    pub(crate) fn attend(&mut self, runs: bool) -> io::Result<()> {
+        // Before, only the canaries make calls, which wait for nobody, and nobody is asked about. To
+        // judge what is executed is to read it, from a disk that may be slow.
+        if !runs && self.shared.execs.is_none() {
+            return match seccomp::receive(self.shared.listener.as_fd())? {
+                Some(call) => self.shared.serve(&call, &mut Umask::current()),
+                None => Ok(()),
             };
-            std::thread::Builder::new().stack_size(STACK_BYTES).spawn(work)?;
         }
-        Ok(Self { shared })
+        match self.shared.hire() {
+            Ok(()) => {
+                self.has_begun = true;
+                Ok(())
+            }
+            // At the process limit a call fails as a fork would; the next one tries again.
+            Err(error) => match seccomp::receive(self.shared.listener.as_fd())? {
+                Some(call) => self.shared.answer(call.id, errno(&error)),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Whether the state change `status` of `pid` was waited for here.
+    pub(crate) fn hears(&self, pid: i32, status: i32) -> bool {
+        self.shared.led.hear(pid, status)
     }
 
     /// The descriptor that hangs up when every process under the filter has ended.
@@ -98,10 +171,18 @@ impl Supervisor {
 
 /// Answers until every process under the filter has ended.
 fn work(shared: &Arc<Shared>) -> io::Result<()> {
-    process_unsafe::own_file_settings()?;
+    if shared.has_own_settings {
+        process_unsafe::own_file_settings()?;
+    }
     let mut umask = Umask::current();
     loop {
-        match seccomp::receive(shared.listener.as_fd())? {
+        shared.idle.fetch_add(1, Ordering::AcqRel);
+        let received = seccomp::receive(shared.listener.as_fd());
+        if shared.idle.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // The next call finds somebody, unless there are as many as there may be.
+            shared.hire().ok();
+        }
+        match received? {
             Some(call) => shared.serve(&call, &mut umask)?,
             None if shared.has_ended() => return Ok(()),
             None => {}
@@ -129,6 +210,27 @@ impl Umask {
 }
 
 impl Shared {
+    /// Starts one more thread that answers, unless there are enough.
+    fn hire(self: &Arc<Self>) -> io::Result<()> {
+        let most = if self.has_own_settings { WORKERS } else { 1 };
+        let more = |count: usize| (count < most).then_some(count + 1);
+        if self.workers.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_err() {
+            return Ok(());
+        }
+        let shared = Arc::clone(self);
+        let work = move || {
+            if work(&shared).is_err() {
+                // Nobody would answer: the run ends here, rather than hang.
+                process_unsafe::exit_now(1);
+            }
+        };
+        let hired = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(work);
+        if hired.is_err() {
+            self.workers.fetch_sub(1, Ordering::AcqRel);
+        }
+        hired.map(drop)
+    }
+
     fn has_ended(&self) -> bool {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut fds = [PollFd::new(&self.listener, PollFlags::empty())];
@@ -137,8 +239,13 @@ impl Shared {
 
     /// Answers one call, in a thread of its own if it may block.
     fn serve(self: &Arc<Self>, call: &Notification, umask: &mut Umask) -> io::Result<()> {
-        let caller = Caller::new(&self.listener, call);
+        let moved = self.files.as_ref().and_then(Files::moved);
+        let caller = Caller::new(&self.listener, call).with(self.peers.as_deref()).among(moved);
+        if let Some(answered) = moved.and_then(|_| self.look(&caller, call)) {
+            return answered;
+        }
         let prepared = match call.call {
+            libc::SYS_listen => peers::listen(&caller).map_err(Stop::from),
             libc::SYS_connect => sockets::connect(&caller, self.gate.as_ref()),
             libc::SYS_sendto => messages::sendto(&caller),
             libc::SYS_sendmsg => messages::sendmsg(&caller),
@@ -149,14 +256,64 @@ impl Shared {
         match prepared {
             Ok(Prepared::Answer(answer)) => self.answer(call.id, answer),
             Ok(Prepared::Act(action)) if !action.may_block() => {
-                self.answer(call.id, action.perform())
+                self.answer(call.id, action.perform(&|| Ok(())))
             }
             Ok(Prepared::Act(action)) => {
                 let call = *call;
-                self.aside(call.id, move |shared| shared.answer(call.id, action.perform()))
+                self.aside(call.id, move |shared| {
+                    let caller = Caller::new(&shared.listener, &call).with(shared.peers.as_deref());
+                    let answer = action.perform(&|| asking::goes_on(&caller));
+                    shared.answer(call.id, answer)
+                })
             }
-            Err(error) => self.answer(call.id, errno(&error)),
+            Err(stop) => self.finish(call.id, Err(stop)),
         }
+    }
+
+    /// Answers a call that reads, where folders are others by name; `None` for any other call.
+    fn look(self: &Arc<Self>, caller: &Caller<'_>, call: &Notification) -> Option<io::Result<()>> {
+        let is_execution = matches!(call.call, libc::SYS_execve | libc::SYS_execveat);
+        Some(match self.files.as_ref()?.look(caller, call.call) {
+            Looked::Other => return None,
+            Looked::GoesOn if is_execution && self.execs.is_some() => return None,
+            Looked::GoesOn => self.answer(call.id, Answer::Continue),
+            // Another thread's program takes the number of the first one, and would not be found.
+            Looked::Led { otherwise, .. }
+                if is_execution && caller.process().ok() != Some(call.pid) =>
+            {
+                self.finish(call.id, Err(otherwise))
+            }
+            Looked::Led { path, index, otherwise } => self.lead(call, (path, index), otherwise),
+            Looked::Done(Ok(Done::Waits(waiting))) => self.wait(call, waiting),
+            Looked::Done(done) => self.finish(call.id, done),
+        })
+    }
+
+    /// Has the kernel carry out the caller's call with another path, or refuses it.
+    fn lead(
+        self: &Arc<Self>,
+        call: &Notification,
+        (path, index): (Vec<u8>, usize),
+        otherwise: Stop,
+    ) -> io::Result<()> {
+        let call = *call;
+        self.aside(call.id, move |shared| {
+            let confirm = || Caller::new(&shared.listener, &call).confirm();
+            let answer = || shared.answer(call.id, Answer::Errno(led::AGAIN));
+            match shared.led.lead(call.pid, (call.call, index), &path, (&confirm, &answer)) {
+                Ok(()) => Ok(()),
+                Err(_) => shared.finish(call.id, Err(otherwise)),
+            }
+        })
+    }
+
+    /// Waits for the other end of a FIFO.
+    fn wait(self: &Arc<Self>, call: &Notification, waiting: Waiting) -> io::Result<()> {
+        let call = *call;
+        self.aside(call.id, move |shared| {
+            let caller = Caller::new(&shared.listener, &call).with(shared.peers.as_deref());
+            shared.finish(call.id, waiting.wait(&caller))
+        })
     }
 
     /// Has the kernel execute the caller's program, or refuses it with a line that says why.
@@ -165,17 +322,25 @@ impl Shared {
             // The filter traps nothing of the kind.
             return self.answer(call.id, Answer::Errno(libc::ENOSYS));
         };
-        let line = match execs::refusal(caller, call.call, execs) {
+        let refused = match execs::refusal(caller, execs) {
             Ok(None) => return self.answer(call.id, Answer::Continue),
-            Ok(Some(line)) => line,
+            Ok(Some(refused)) => refused,
             Err(error) => return self.answer(call.id, errno(&error)),
         };
         let call = *call;
         // Who reads the line may have stopped reading.
         self.aside(call.id, move |shared| {
-            // Where nobody can be told, the errno has to do.
-            execs::tell(&Caller::new(&shared.listener, &call), &line, &shared.told).ok();
-            shared.answer(call.id, Answer::Errno(libc::EACCES))
+            let (answer, line) = shared.asked_to_execute(&call, &refused);
+            if let Some(line) = line {
+                // Where nobody can be told, the errno has to do.
+                execs::tell(
+                    &Caller::new(&shared.listener, &call).with(shared.peers.as_deref()),
+                    &line,
+                    &shared.told,
+                )
+                .ok();
+            }
+            shared.answer(call.id, answer)
         })
     }
 
@@ -196,21 +361,18 @@ impl Shared {
             Ok(())
         };
         let done = ready.map_err(Stop::from).and_then(|()| files.serve(caller, call.call));
+        if let Some(error) = files.not_kept() {
+            self.denials.say(&format!("from here on `stockade undo` has nothing: {error}"));
+        }
         match done {
-            Ok(Done::Waits(waiting)) => {
-                let call = *call;
-                self.aside(call.id, move |shared| {
-                    let caller = Caller::new(&shared.listener, &call);
-                    shared.finish(call.id, waiting.wait(&caller))
-                })
-            }
+            Ok(Done::Waits(waiting)) => self.wait(call, waiting),
             Ok(Done::Staged { close_on_exec, staged }) => {
                 let call = *call;
                 self.aside(call.id, move |shared| {
                     staged.hand_over(|file| {
                         shared.finish(call.id, Ok(Done::File { file, close_on_exec }))
                     })?;
-                    let caller = Caller::new(&shared.listener, &call);
+                    let caller = Caller::new(&shared.listener, &call).with(shared.peers.as_deref());
                     // What is refused now is not written; the caller has closed it.
                     if let Some(files) = &shared.files
                         && let Err(Stop::Denied(denial)) = files.settle(&caller, &staged)
@@ -220,6 +382,9 @@ impl Shared {
                     Ok(())
                 })
             }
+            Err(Stop::Outside(outside)) if self.asks_about(call, &outside) => {
+                self.ask_to_write(call, outside)
+            }
             done => self.finish(call.id, done),
         }
     }
@@ -228,14 +393,13 @@ impl Shared {
         let answer = match done {
             Ok(Done::Answer(answer)) => answer,
             Ok(Done::File { file, close_on_exec }) => {
-                let sent = seccomp::respond_with_file(
-                    self.listener.as_fd(),
-                    id,
-                    file.as_fd(),
-                    close_on_exec,
-                );
-                match sent {
-                    Ok(_) => return Ok(()),
+                let listener = self.listener.as_fd();
+                let given = seccomp::give_file(listener, id, file.as_fd(), close_on_exec);
+                // Before the caller goes on: a program that it writes and closes could not be
+                // executed, and a lock would not be let go, while there is another descriptor.
+                drop(file);
+                match given {
+                    Ok(number) => Answer::Value(number.into()),
                     Err(error) => errno(&error),
                 }
             }
@@ -245,8 +409,8 @@ impl Shared {
                 self.denials.note(&denial);
                 Answer::Errno(libc::EACCES)
             }
-            Err(Stop::Outside(denial)) => {
-                self.denials.note(&denial);
+            Err(Stop::Outside(outside)) => {
+                self.denials.note(&outside.denial);
                 Answer::Errno(libc::EROFS)
             }
             // Both are for others to deal with, who have by now.

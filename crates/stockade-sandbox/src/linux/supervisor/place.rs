@@ -96,7 +96,7 @@ impl Place {
             return Ok(Found::Object(object, name));
         }
         let target = rustix::fs::readlinkat(&self.folder, self.name.as_slice(), Vec::new())?;
-        let target = target.into_bytes();
+        let target = caller.moved(target.into_bytes());
         let (above, name, is_folder) = split(&target);
         let at = walk_from(caller, self.folder, above)?;
         Self::beneath(at, name.to_vec(), is_folder).map(Found::Place)
@@ -184,6 +184,7 @@ fn by_hand(caller: &Caller<'_>, start: OwnedFd, path: &[u8]) -> io::Result<Owned
             continue;
         }
         let target = rustix::fs::readlinkat(&next, "", Vec::new())?.into_bytes();
+        let target = caller.moved(target);
         if target.starts_with(b"/") {
             at = root()?;
         }

@@ -9,12 +9,15 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::net::{AddressFamily, SocketType};
+use stockade_policy::{Denial, Operation};
 
 use super::caller::Caller;
+use super::files::Stop;
 use super::messages::Send;
+use super::place;
 use super::unix_peers::{self, SocketFile};
 use super::{Answer, Prepared, errno};
-use crate::linux::gate::{self, Gate};
+use crate::linux::gate::Gate;
 use crate::linux::sys::socket_unsafe;
 
 /// `sizeof(struct sockaddr_storage)`: no address is longer.
@@ -28,7 +31,7 @@ pub(super) enum Action {
     /// Connect this socket there.
     Connect(OwnedFd, Address),
     /// Connect this socket to a host, by the way out.
-    ConnectOut(OwnedFd, Address, Out),
+    ConnectOut(OwnedFd, Vec<u8>, Out),
     /// Send these messages.
     Send(Send),
 }
@@ -45,8 +48,9 @@ impl Action {
         !rustix::fs::fcntl_getfl(socket).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
     }
 
-    /// Carries it out; what the kernel says is what the caller gets.
-    pub(super) fn perform(self) -> Answer {
+    /// Carries it out; what the kernel says is what the caller gets. `goes_on` ends a wait for
+    /// somebody outside.
+    pub(super) fn perform(self, goes_on: &dyn Fn() -> io::Result<()>) -> Answer {
         match self {
             Self::Connect(socket, address) => {
                 match socket_unsafe::connect(socket.as_fd(), address.bytes()) {
@@ -56,7 +60,7 @@ impl Action {
             }
             Self::ConnectOut(socket, address, out) => {
                 let Out { gate, to, process } = out;
-                match gate.connect(socket.as_fd(), address.bytes(), to, process) {
+                match gate.connect((socket.as_fd(), &address), to, process, goes_on) {
                     Ok(()) => Answer::Value(0),
                     Err(error) => errno(&error),
                 }
@@ -93,32 +97,48 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// `EACCES` for a named socket that was not bound inside; else what the kernel would say.
+    /// [`Stop::Denied`] for a named socket that was not bound inside; else what the kernel would
+    /// say.
     pub(super) fn of(
         caller: &Caller<'_>,
-        domain: AddressFamily,
+        socket: (&OwnedFd, AddressFamily),
         pointer: u64,
         length: u64,
-    ) -> io::Result<Self> {
-        let length = usize::try_from(length & 0xffff_ffff).map_err(io::Error::other)?;
-        if length > ADDRESS_MAX {
-            return Err(io::Error::from_raw_os_error(libc::EINVAL));
-        }
-        let bytes = caller.read(pointer, length)?;
-        match unix_path(domain, &bytes) {
-            None => Ok(Self { bytes, _file: None }),
-            Some(path) => Self::bound_inside(caller, path),
+    ) -> Result<Self, Stop> {
+        Self::judged(caller, socket, copied(caller, pointer, length)?, None)
+    }
+
+    /// The same for one that was copied.
+    fn judged(
+        caller: &Caller<'_>,
+        (socket, domain): (&OwnedFd, AddressFamily),
+        bytes: Vec<u8>,
+        gate: Option<&Arc<Gate>>,
+    ) -> Result<Self, Stop> {
+        match (unix_path(domain, &bytes), caller.peers()) {
+            (Some(path), _) => Self::bound_inside(caller, path, gate),
+            (None, None) => Ok(Self { bytes, _file: None }),
+            (None, Some(peers)) => {
+                Ok(Self { bytes: peers.lead(socket, domain, bytes)?, _file: None })
+            }
         }
     }
 
-    fn bound_inside(caller: &Caller<'_>, path: &Path) -> io::Result<Self> {
+    fn bound_inside(
+        caller: &Caller<'_>,
+        path: &Path,
+        gate: Option<&Arc<Gate>>,
+    ) -> Result<Self, Stop> {
         let file = resolve(caller, path)?;
-        let refused = |errno: i32| Err(io::Error::from_raw_os_error(errno));
-        let Some(socket) = SocketFile::of(&file)? else { return refused(libc::ECONNREFUSED) };
-        match unix_peers::was_bound_inside(&file, socket) {
+        let Some(socket) = SocketFile::of(&file)? else {
+            return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED).into());
+        };
+        let is_served = gate.is_some_and(|gate| gate.is_served(&file));
+        match unix_peers::was_bound_inside(&file, socket, caller.peers()) {
+            _ if is_served => {}
             Ok(true) => {}
             // Nobody is told whether somebody outside listens there.
-            Ok(false) | Err(_) => return refused(libc::EACCES),
+            Ok(false) | Err(_) => return Err(Stop::Denied(Box::new(not_inside(&file)?))),
         }
         let mut bytes = libc::sa_family_t::try_from(libc::AF_UNIX)
             .map_err(io::Error::other)?
@@ -127,6 +147,15 @@ impl Address {
         bytes.extend(format!("/proc/self/fd/{}\0", file.as_raw_fd()).as_bytes());
         Ok(Self { bytes, _file: Some(file) })
     }
+}
+
+/// The address at argument values `pointer` and `length`.
+fn copied(caller: &Caller<'_>, pointer: u64, length: u64) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(length & 0xffff_ffff).map_err(io::Error::other)?;
+    if length > ADDRESS_MAX {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    caller.read(pointer, length)
 }
 
 /// The path in `bytes`, when they name a Unix socket by one (not an abstract one, which the
@@ -150,31 +179,42 @@ fn resolve(caller: &Caller<'_>, path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_MAGICLINKS;
     if path.is_absolute() {
+        let path = caller.moved(path.as_os_str().as_bytes().to_vec());
+        let path = path.as_slice();
         return Ok(rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), resolve)?);
     }
     let folder = caller.current_folder()?;
     Ok(rustix::fs::openat2(folder, path, flags, Mode::empty(), resolve)?)
 }
 
+fn not_inside(file: &OwnedFd) -> io::Result<Denial> {
+    Ok(Denial {
+        op: Operation::Connect,
+        target: place::name_of(file)?,
+        decided_by: "no program inside has bound this socket".to_owned(),
+        alternatives: Vec::new(),
+    })
+}
+
 /// `connect(socket, address, length)`.
-pub(super) fn connect(caller: &Caller<'_>, gate: Option<&Arc<Gate>>) -> io::Result<Prepared> {
+pub(super) fn connect(caller: &Caller<'_>, gate: Option<&Arc<Gate>>) -> Result<Prepared, Stop> {
     let socket = caller.socket(caller.integer(0))?;
     let domain = rustix::net::sockopt::socket_domain(&socket)?;
-    let address = Address::of(caller, domain, caller.argument(1), caller.argument(2))?;
+    let bytes = copied(caller, caller.argument(1), caller.argument(2))?;
+    let is_internet = domain == AddressFamily::INET || domain == AddressFamily::INET6;
     let is_stream =
         || rustix::net::sockopt::socket_type(&socket).is_ok_and(|kind| kind == SocketType::STREAM);
-    let out = match gate {
-        Some(gate) if domain != AddressFamily::UNIX && is_stream() => {
-            let process = u32::try_from(caller.thread()).unwrap_or_default();
-            gate::leads_out(address.bytes()).map(|to| Out { gate: Arc::clone(gate), to, process })
-        }
-        _ => None,
+    let way = gate.filter(|_| is_internet && is_stream());
+    let out = way.and_then(|gate| Some((gate, gate.leads_out(&bytes)?)));
+    let action = if let Some((gate, to)) = out {
+        let process = u32::try_from(caller.thread()).unwrap_or_default();
+        Action::ConnectOut(socket, bytes, Out { gate: Arc::clone(gate), to, process })
+    } else {
+        let address = Address::judged(caller, (&socket, domain), bytes, gate)?;
+        Action::Connect(socket, address)
     };
     caller.confirm()?;
-    Ok(Prepared::Act(match out {
-        Some(out) => Action::ConnectOut(socket, address, out),
-        None => Action::Connect(socket, address),
-    }))
+    Ok(Prepared::Act(action))
 }
 
 #[cfg(test)]

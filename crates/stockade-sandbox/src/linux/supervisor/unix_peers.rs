@@ -12,6 +12,8 @@ use std::os::fd::OwnedFd;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
+use super::peers::Peers;
+
 /// linux/netlink.h: `NETLINK_SOCK_DIAG`.
 const SOCK_DIAG: u32 = 4;
 /// `linux/sock_diag.h`: `SOCK_DIAG_BY_FAMILY`.
@@ -53,17 +55,23 @@ impl SocketFile {
 /// # Errors
 ///
 /// As [`is_bound_inside`].
-pub(super) fn was_bound_inside(fd: &OwnedFd, file: SocketFile) -> io::Result<bool> {
+pub(super) fn was_bound_inside(
+    fd: &OwnedFd,
+    file: SocketFile,
+    peers: Option<&Peers>,
+) -> io::Result<bool> {
     // Nothing is made on a read-only mount. Besides, the kernel tells inode numbers by their low
     // halves only, which two files of a large file system may share.
     if rustix::fs::fstatvfs(fd)?.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
         return Ok(false);
     }
-    if is_bound_inside(file)? {
+    if is_bound_inside(file, peers)? {
         return Ok(true);
     }
     match file_system_of(fd)? {
-        Some(device) if device != file.device => is_bound_inside(SocketFile { device, ..file }),
+        Some(device) if device != file.device => {
+            is_bound_inside(SocketFile { device, ..file }, peers)
+        }
         _ => Ok(false),
     }
 }
@@ -88,7 +96,7 @@ fn file_system_of(fd: &OwnedFd) -> io::Result<Option<u32>> {
 /// # Errors
 ///
 /// `ENOENT` or `EPROTONOSUPPORT` on a kernel without `CONFIG_UNIX_DIAG`: the caller refuses.
-fn is_bound_inside(file: SocketFile) -> io::Result<bool> {
+fn is_bound_inside(file: SocketFile, peers: Option<&Peers>) -> io::Result<bool> {
     let protocol = rustix::net::Protocol::from_raw(
         rustix::net::RawProtocol::new(SOCK_DIAG).expect("invariant: not zero"),
     );
@@ -102,7 +110,7 @@ fn is_bound_inside(file: SocketFile) -> io::Result<bool> {
     let mut buffer = vec![0; 32 * 1024];
     loop {
         let (read, _size) = rustix::net::recv(&socket, &mut buffer[..], RecvFlags::empty())?;
-        match search(buffer.get(..read).unwrap_or_default(), file)? {
+        match search(buffer.get(..read).unwrap_or_default(), (file, peers))? {
             Found::Yes => return Ok(true),
             Found::End => return Ok(false),
             Found::NotYet => {}
@@ -134,7 +142,7 @@ enum Found {
 }
 
 /// Looks for `file` in one datagram of the kernel's answer.
-fn search(mut datagram: &[u8], file: SocketFile) -> io::Result<Found> {
+fn search(mut datagram: &[u8], (file, peers): (SocketFile, Option<&Peers>)) -> io::Result<Found> {
     while let Some(header) = datagram.get(..HEADER_BYTES) {
         let length = usize::try_from(word(header, 0)).map_err(io::Error::other)?;
         let Some(message) = datagram.get(..length.max(HEADER_BYTES)) else { break };
@@ -146,7 +154,11 @@ fn search(mut datagram: &[u8], file: SocketFile) -> io::Result<Found> {
             }
             _ => {
                 let attributes = message.get(HEADER_BYTES + MESSAGE_BYTES..).unwrap_or_default();
-                if vfs_attribute(attributes) == Some(file) {
+                // `udiag_ino`: in the host's network only those count that were seen to be bound.
+                let is_ours = || {
+                    peers.is_none_or(|peers| peers.knows(word(message, HEADER_BYTES + 4).into()))
+                };
+                if vfs_attribute(attributes) == Some(file) && is_ours() {
                     return Ok(Found::Yes);
                 }
             }
@@ -201,8 +213,8 @@ mod tests {
         let _listener = UnixListener::bind(&live).unwrap();
         drop(UnixListener::bind(&stale).unwrap());
         let file = |path: &std::path::Path| SocketFile::of(&reference(path)).unwrap();
-        assert!(is_bound_inside(file(&live).expect("a socket")).unwrap());
-        assert!(!is_bound_inside(file(&stale).expect("a socket's file")).unwrap());
+        assert!(is_bound_inside(file(&live).expect("a socket"), None).unwrap());
+        assert!(!is_bound_inside(file(&stale).expect("a socket's file"), None).unwrap());
         assert_eq!(file(folder.path()), None);
     }
 
@@ -212,8 +224,8 @@ mod tests {
         for length in 0..40 {
             let mut datagram = request();
             datagram.truncate(length);
-            search(&datagram, file).ok();
+            search(&datagram, (file, None)).ok();
         }
-        assert_eq!(search(&[0xff; 64], file).unwrap(), Found::NotYet);
+        assert_eq!(search(&[0xff; 64], (file, None)).unwrap(), Found::NotYet);
     }
 }

@@ -48,9 +48,10 @@ pub(crate) fn close_above_two_on_exec() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Makes descriptor `number` (0, 1 or 2) refer to what `fd` does, open across execve.
+/// Makes descriptor `number` refer to what `fd` does, open across execve. Its owner, if it has one,
+/// then owns that.
 pub(crate) fn install_stdio(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
-    // SAFETY: the standard descriptors have no owner in this process that could be cheated;
+    // SAFETY: an owner of `number` still owns an open descriptor;
     // `fd` is open, being borrowed.
     match unsafe { libc::dup2(fd.as_raw_fd(), number) } {
         -1 => Err(io::Error::last_os_error()),
@@ -58,7 +59,7 @@ pub(crate) fn install_stdio(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
     }
 }
 
-/// Lets go of the standard descriptors `numbers`, which then refer to `/dev/null`.
+/// Lets go of the descriptors `numbers`, which then refer to `/dev/null`.
 pub(crate) fn detach_stdio(numbers: &[i32]) -> io::Result<()> {
     let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
     numbers.iter().try_for_each(|&number| install_stdio(null.as_fd(), number))

@@ -4,6 +4,8 @@
 use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 
+use rustix::event::{Timespec, poll};
+
 /// The two sides of a fork.
 #[derive(Debug)]
 pub(crate) enum Fork<P> {
@@ -22,17 +24,35 @@ pub(crate) struct Namespaced {
     pub(crate) pidfd: OwnedFd,
 }
 
+/// How long a thread that has been joined may take to be gone, in turns.
+const TURNS: usize = 1000;
+const TURN: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+
 /// Refuses when a second thread exists: a forked child has only the calling thread, and a
 /// lock that another one held would never be released in it.
 ///
-/// `unshare(CLONE_THREAD)` has no effect but to say whether there is one (unshare(2)).
+/// Who joins a thread goes on before the kernel has let go of it (`CLONE_CHILD_CLEARTID`, clone(2)): on
+/// a busy machine one that has ended is waited for.
 fn single_threaded() -> io::Result<()> {
-    // SAFETY: the call takes an integer, and with this flag changes nothing.
-    if unsafe { libc::unshare(libc::CLONE_THREAD) } == 0 {
-        return Ok(());
+    for _ in 0..TURNS {
+        if is_single_threaded() {
+            return Ok(());
+        }
+        poll(&mut [], Some(&TURN)).ok();
     }
     let text = "refusing to fork: another thread is running";
     Err(io::Error::new(io::ErrorKind::Unsupported, text))
+}
+
+/// `unshare(CLONE_THREAD)` has no effect but to say whether there is another one (unshare(2)).
+fn is_single_threaded() -> bool {
+    // SAFETY: the call takes an integer, and with this flag changes nothing.
+    if unsafe { libc::unshare(libc::CLONE_THREAD) } == 0 {
+        return true;
+    }
+    // Filters of containers refuse the call whatever it asks for; a second thread gives `EINVAL`.
+    let is_refused = io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL);
+    is_refused && std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
 }
 
 /// Forks with `clone3` into the namespaces named by `flags` (`CLONE_NEW*`). The child's
@@ -86,6 +106,23 @@ pub(crate) fn fork() -> io::Result<Fork<i32>> {
     }
 }
 
+/// Forks a process that shares the descriptors of this one: what one of them opens is open in both.
+///
+/// # Errors
+///
+/// As [`clone_into`].
+pub(crate) fn fork_sharing_descriptors() -> io::Result<Fork<i32>> {
+    single_threaded()?;
+    let flags = libc::c_long::from(libc::CLONE_FILES | libc::SIGCHLD);
+    // SAFETY: as in `clone_into`; without a stack of its own the child goes on with a copy.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, 0_usize, 0_usize, 0_usize) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(i32::try_from(pid).map_err(io::Error::other)?)),
+    }
+}
+
 /// How a child changed state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
@@ -97,10 +134,11 @@ pub(crate) enum Change {
     Stopped(i32),
 }
 
-/// Takes one state change of any child, without waiting.
+/// Takes one state change of any child or traced thread, without waiting; the number is that of
+/// waitpid(2).
 ///
-/// `Ok(None)` when no child has changed, or there is none.
-pub(crate) fn reap() -> io::Result<Option<(i32, Change)>> {
+/// `Ok(None)` when none has changed, or there is none.
+pub(crate) fn reap() -> io::Result<Option<(i32, Change, i32)>> {
     let mut status = 0;
     // SAFETY: `status` is a live int for the kernel to fill.
     let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
@@ -110,7 +148,7 @@ pub(crate) fn reap() -> io::Result<Option<(i32, Change)>> {
             error if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
             error => Err(error),
         },
-        pid => Ok(Some((pid, change(status)))),
+        pid => Ok(Some((pid, change(status), status))),
     }
 }
 

@@ -132,22 +132,22 @@ pub(crate) fn respond(listener: BorrowedFd<'_>, id: u64, answer: Answer) -> io::
 }
 
 /// Gives the caller of notification `id` a descriptor for the file behind `file`, the lowest
-/// free number, and lets its call return that number. `Ok(false)` when the caller is gone.
+/// free number, which is returned: what its call is to return. The caller still waits.
 ///
 /// # Errors
 ///
 /// What the caller's call fails with: `EMFILE` at its limit.
-pub(crate) fn respond_with_file(
+pub(crate) fn give_file(
     listener: BorrowedFd<'_>,
     id: u64,
     file: BorrowedFd<'_>,
     close_on_exec: bool,
-) -> io::Result<bool> {
-    /// `SECCOMP_ADDFD_FLAG_SEND` (linux/seccomp.h, 5.14).
-    const ADDFD_SEND: u32 = 2;
+) -> io::Result<i32> {
+    // Not `SECCOMP_ADDFD_FLAG_SEND`, which lets the caller go on while this process still holds the
+    // file. Nothing but its end comes between, thanks to `FLAG_WAIT_KILLABLE_RECV`.
     let request = libc::seccomp_notif_addfd {
         id,
-        flags: ADDFD_SEND,
+        flags: 0,
         srcfd: file.as_raw_fd().cast_unsigned(),
         newfd: 0,
         newfd_flags: if close_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 },
@@ -156,11 +156,7 @@ pub(crate) fn respond_with_file(
     let result = unsafe {
         libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const request)
     };
-    if result >= 0 {
-        return Ok(true);
-    }
-    let error = io::Error::last_os_error();
-    if error.raw_os_error() == Some(libc::ENOENT) { Ok(false) } else { Err(error) }
+    if result >= 0 { Ok(result) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Asks for wake-ups on the same CPU (Linux 6.6), which about halves the cost of a trapped

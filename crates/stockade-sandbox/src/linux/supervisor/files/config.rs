@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{self, Seek as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use stockade_policy::Denial;
@@ -18,6 +18,7 @@ use stockade_policy::guard::{COMMONDIR, Tree as _};
 
 use super::disk::{Disk, read_small};
 use super::{Beneath, Stop, Turn};
+use crate::keep::Keep;
 use crate::linux::supervisor::place::Place;
 
 const READ: OFlags =
@@ -26,13 +27,14 @@ const READ: OFlags =
 #[derive(Debug)]
 pub(super) struct Configs {
     beneath: Beneath,
+    keep: Option<Arc<Keep>>,
     /// What was in each file when the run first changed it, by device and inode.
     before: Mutex<HashMap<(u64, u64), Vec<u8>>>,
 }
 
 impl Configs {
-    pub(super) fn new(beneath: Beneath) -> Self {
-        Self { beneath, before: Mutex::default() }
+    pub(super) fn new(beneath: Beneath, keep: Option<Arc<Keep>>) -> Self {
+        Self { beneath, keep, before: Mutex::default() }
     }
 
     /// Lets `target` have the text of `source`, as a rename would, and removes `source`.
@@ -60,7 +62,8 @@ impl Configs {
         target: &Place,
         (text, mode): (&[u8], Mode),
     ) -> Result<(), Stop> {
-        let is_new = target.path.parent().is_some_and(|folder| disk.is_new(folder));
+        let folder = target.path.parent().unwrap_or(&target.path);
+        let is_new = disk.is_new(folder);
         let opened =
             rustix::fs::openat(&target.folder, target.name.as_slice(), READ, Mode::empty());
         let old = match opened {
@@ -73,15 +76,15 @@ impl Configs {
             Some(old) => (text_of(old)?, self.before(old)?),
             None => (Vec::new(), Vec::new()),
         };
-        let change = Change { before: &before, current: &current, new: text, is_new };
+        let change = Change { before: &before, current: &current, new: text, is_new, folder };
         if let Err(refusal) = check_change(&change) {
             return Err(Stop::Denied(Box::new(Denial {
                 op: turn.op,
                 target: target.path.clone(),
                 decided_by: format!("protected name `.git/config`: {refusal}"),
                 alternatives: vec![
-                    "`user.*`, a new remote and `branch.*` can be set; the rest is the user's \
-                     to set outside"
+                    "`user.*`, a new remote, `branch.*` and switches such as `pull.rebase` can be \
+                     set; the rest is the user's to set outside"
                         .to_owned(),
                 ],
             })));
@@ -93,12 +96,20 @@ impl Configs {
     pub(super) fn put(&self, target: &Place, (text, mode): (&[u8], Mode)) -> io::Result<()> {
         if target.kind().is_some() {
             let file = self.open_existing(target)?;
+            if let Some(keep) = &self.keep {
+                keep.touches(&file, &target.path, true);
+            }
             let length = u64::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
             return replace_text(&file, text, length);
         }
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&target.folder, target.name.as_slice(), flags, mode)?;
-        replace_text(&file, text, 0)
+        let keep = self.keep.as_deref();
+        let begun = keep.map(|keep| keep.bears(&target.folder, &target.name, &target.path));
+        let file = rustix::fs::openat(&target.folder, target.name.as_slice(), flags, mode);
+        if let (Some(keep), Some(begun)) = (keep, begun) {
+            keep.bore(&begun, &target.folder, &target.name, file.is_ok());
+        }
+        replace_text(&file?, text, 0)
     }
 
     fn before(&self, old: &fs::File) -> Result<Vec<u8>, Stop> {
@@ -110,6 +121,22 @@ impl Configs {
         let text = text_of(old)?;
         before.insert((stat.st_dev, stat.st_ino), text.clone());
         Ok(text)
+    }
+
+    /// The same place by the way that no read-only mount covers, where there is one.
+    pub(super) fn uncovered(&self, place: Place) -> io::Result<Place> {
+        let within = |(root, _): &&(std::path::PathBuf, OwnedFd)| place.path.starts_with(root);
+        let found = self.beneath.iter().filter(within);
+        let Some((root, tree)) = found.max_by_key(|(root, _)| root.as_os_str().len()) else {
+            return Ok(place);
+        };
+        let folder = place.path.parent().unwrap_or(root);
+        let inner = folder.strip_prefix(root).map_err(io::Error::other)?;
+        let inner = if inner.as_os_str().is_empty() { Path::new(".") } else { inner };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
+        let folder = rustix::fs::openat2(tree, inner, flags, Mode::empty(), resolve)?;
+        Ok(Place { folder, ..place })
     }
 
     fn open_existing(&self, target: &Place) -> io::Result<OwnedFd> {
@@ -138,7 +165,7 @@ pub(super) fn text_of(mut file: &fs::File) -> io::Result<Vec<u8>> {
 
 /// Gives the configuration of a folder that becomes a repository, and what says where its common
 /// part is, files of their own, which nobody holds open.
-pub(super) fn renew(folder: &Path) -> io::Result<()> {
+pub(super) fn renew(folder: &Path, keep: Option<&Keep>) -> io::Result<()> {
     for name in ["config", "config.worktree", "commondir"] {
         let path = folder.join(name);
         let file: fs::File = match rustix::fs::open(&path, READ, Mode::empty()) {
@@ -148,17 +175,31 @@ pub(super) fn renew(folder: &Path) -> io::Result<()> {
         };
         let text = read_small(&file).ok_or_else(|| io::Error::from_raw_os_error(libc::EACCES))?;
         let mode = Mode::from_raw_mode(rustix::fs::fstat(&file)?.st_mode & 0o777);
-        fs::remove_file(&path)?;
+        if let Some(keep) = keep {
+            // Its successor is a file of the thread's: what is taken back is this one.
+            let begun = keep.loses(rustix::fs::CWD, path.as_os_str().as_encoded_bytes(), &path);
+            let removed = fs::remove_file(&path);
+            keep.ended(&begun, removed.is_ok());
+            removed?;
+        } else {
+            fs::remove_file(&path)?;
+        }
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         // The judgement was about this very text: it was read again, so it is judged again.
         let is_harmless = match name {
             "commondir" => text == COMMONDIR,
-            _ => stockade_policy::git_config::check_new(&text).is_ok(),
+            _ => stockade_policy::git_config::check_new(&text, folder).is_ok(),
         };
         if !is_harmless {
             return Err(io::Error::from_raw_os_error(libc::EACCES));
         }
-        replace_text(&rustix::fs::open(&path, flags, mode)?, &text, 0)?;
+        let name = path.as_os_str().as_encoded_bytes();
+        let begun = keep.map(|keep| keep.bears(rustix::fs::CWD, name, &path));
+        let file = rustix::fs::open(&path, flags, mode);
+        if let (Some(keep), Some(begun)) = (keep, begun) {
+            keep.bore(&begun, rustix::fs::CWD, name, file.is_ok());
+        }
+        replace_text(&file?, &text, 0)?;
     }
     Ok(())
 }

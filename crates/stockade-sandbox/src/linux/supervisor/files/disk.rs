@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxFlags};
 use rustix::time::ClockId;
 use stockade_policy::git_config::TEXT_MAX;
 use stockade_policy::guard::{Kind, Tree};
@@ -22,6 +22,17 @@ impl Disk {
     pub(crate) fn now() -> Self {
         let now = rustix::time::clock_gettime(ClockId::RealtimeCoarse);
         Self { since: (now.tv_sec, u32::try_from(now.tv_nsec).unwrap_or(0)) }
+    }
+
+    /// Whether what has these facts was born since.
+    pub(super) fn has_made(&self, stat: &Statx) -> bool {
+        StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME)
+            && (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec) >= self.since
+    }
+
+    /// The moment from which on things are new.
+    pub(super) fn since(&self) -> (i64, u32) {
+        self.since
     }
 }
 
@@ -41,10 +52,7 @@ impl Tree for Disk {
     /// nothing that is new: then more is refused.
     fn is_new(&self, path: &Path) -> bool {
         let found = rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME);
-        found.is_ok_and(|stat| {
-            StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME)
-                && (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec) >= self.since
-        })
+        found.is_ok_and(|stat| self.has_made(&stat))
     }
 
     fn text(&self, path: &Path) -> Option<Vec<u8>> {

@@ -4,14 +4,24 @@
 //! so that what was found out about its surroundings still holds when it is carried out: every
 //! call inside that could change them waits.
 
+mod across;
 mod config;
 mod disk;
+mod fixed;
+mod kept;
+mod looks;
+mod metadata;
 mod names;
+mod noted;
 mod open;
 mod outside;
+mod shared;
 mod staged;
+mod terminals;
+mod tracked;
 mod wish;
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -23,12 +33,21 @@ use stockade_policy::{Denial, Operation};
 use super::Answer;
 use super::caller::Caller;
 use super::place;
-
+use crate::keep::Keep;
+use crate::linux::asks::Change;
+use crate::linux::hand::Hand;
+use crate::linux::moved::Moved;
+use crate::notes::Notebook;
 use config::Configs;
 pub(crate) use disk::Disk;
+pub(crate) use fixed::Fixed;
+pub(super) use looks::Looked;
 pub(super) use open::Waiting;
+use shared::Shared;
 pub(super) use staged::Staged;
 use staged::Staging;
+pub(crate) use terminals::Terminals;
+use tracked::{Installed, Versions};
 use wish::Wish;
 pub(super) use wish::needs_umask;
 
@@ -40,9 +59,28 @@ pub(crate) struct Files {
     configs: Configs,
     /// Where the view lets write, for what is said of the rest.
     writable: Vec<PathBuf>,
+    /// What mounts hold, where there are none.
+    fixed: Option<Fixed>,
+    /// Which terminals are the run's, where the others are there too.
+    terminals: Option<Terminals>,
+    /// Folders that are others by name.
+    moved: Option<Moved>,
     staging: Staging,
+    notes: Option<Notebook>,
+    /// Who takes away what a mount stands on.
+    hand: Option<Hand>,
+    installed: Installed,
+    versions: Versions,
+    shared: Shared,
+    /// Keeps what is replaced, if it is to be taken back.
+    keep: Option<Arc<Keep>>,
     /// Held shared by ordinary calls, alone by those that are judged by more than their path.
     order: RwLock<()>,
+}
+
+/// The disk as it is here, for a judgement when a run is over.
+pub fn disk() -> impl stockade_policy::guard::Tree {
+    Disk::now()
 }
 
 /// The roots as the host has them, without what is mounted in them here.
@@ -66,7 +104,7 @@ pub(super) enum Done {
 }
 
 impl Done {
-    const NOTHING: Self = Self::Answer(Answer::Value(0));
+    pub(super) const NOTHING: Self = Self::Answer(Answer::Value(0));
 }
 
 /// Why a call did not come to its end.
@@ -79,7 +117,15 @@ pub(super) enum Stop {
     /// Refused.
     Denied(Box<Denial>),
     /// Refused by a mount that is read-only, with the kernel's own word for it.
-    Outside(Box<Denial>),
+    Outside(Box<Outside>),
+}
+
+/// What a read-only mount refused.
+#[derive(Debug)]
+pub(super) struct Outside {
+    pub(super) denial: Denial,
+    /// What of it somebody may be asked about, besides opening a file.
+    pub(super) change: Option<Change>,
 }
 
 impl From<io::Error> for Stop {
@@ -94,6 +140,24 @@ impl From<rustix::io::Errno> for Stop {
     }
 }
 
+/// What the judge of a run works with.
+#[derive(Debug, Default)]
+pub(crate) struct Around {
+    pub(crate) beneath: Beneath,
+    /// Keeps what is replaced, if it is to be taken back.
+    pub(crate) keep: Option<Arc<Keep>>,
+    /// Where it is noted what is looked at when the run is over.
+    pub(crate) notes: Option<File>,
+    /// Who takes away what a mount stands on.
+    pub(crate) hand: Option<Hand>,
+    /// What mounts hold, where there are none.
+    pub(crate) fixed: Option<Fixed>,
+    /// Which terminals are the run's, where the others are there too.
+    pub(crate) terminals: Option<Terminals>,
+    /// Folders that are others by name.
+    pub(crate) moved: Option<Moved>,
+}
+
 /// One call on its way.
 pub(super) struct Turn<'a> {
     caller: &'a Caller<'a>,
@@ -103,22 +167,45 @@ pub(super) struct Turn<'a> {
 }
 
 impl Files {
-    pub(crate) fn new(guard: Guard, beneath: Beneath, writable: Vec<PathBuf>) -> Self {
+    pub(crate) fn new(
+        guard: Guard,
+        Around { beneath, keep, notes, hand, fixed, terminals, moved }: Around,
+        writable: Vec<PathBuf>,
+    ) -> Self {
         let disk = Disk::now();
         Self {
             guard,
             disk,
-            configs: Configs::new(beneath),
+            configs: Configs::new(beneath, keep.clone()),
             writable,
+            fixed,
+            terminals,
+            moved,
             staging: Staging::default(),
+            notes: notes.map(Notebook::new),
+            hand,
+            installed: Installed::default(),
+            versions: Versions::default(),
+            shared: Shared::default(),
+            keep,
             order: RwLock::new(()),
         }
+    }
+
+    /// Folders that are others by name.
+    pub(super) fn moved(&self) -> Option<&Moved> {
+        self.moved.as_ref()
     }
 
     /// Carries out one call.
     pub(super) fn serve(&self, caller: &Caller<'_>, call: i64) -> Result<Done, Stop> {
         let wish = Wish::of(caller, call)?;
         let op = wish.operation();
+        if self.has_closed() {
+            // What git does next tells others that it has written a file: there it is by then.
+            let _alone = self.order.write().unwrap_or_else(PoisonError::into_inner);
+            self.settle_closed(&Turn { caller, alone: true, op });
+        }
         {
             let _shared = self.order.read().unwrap_or_else(PoisonError::into_inner);
             let turn = Turn { caller, alone: false, op };
@@ -137,35 +224,53 @@ impl Files {
     /// What only a read-only mount refused is a denial too. Only the words depend on where the
     /// path leads by now.
     fn explained(&self, turn: &Turn<'_>, wish: &Wish, stop: Stop) -> Stop {
-        let read_only = Some(libc::EROFS);
-        if !matches!(&stop, Stop::Error(error) if error.raw_os_error() == read_only) {
+        let Stop::Error(error) = &stop else { return stop };
+        // Landlock has the other word, which a file's own mode has as well.
+        let is_landlock = match error.raw_os_error() {
+            // Elsewhere it is trapped to be kept, and no more is made of it than the kernel does.
+            Some(libc::EROFS) if self.fixed.is_none() && matches!(wish, Wish::Metadata(_)) => {
+                return stop;
+            }
+            Some(libc::EROFS) => false,
+            Some(libc::EACCES) if self.fixed.is_some() => true,
+            _ => return stop,
+        };
+        let Some(target) = self.landing(turn, wish) else { return stop };
+        if is_landlock && (self.is_writable(&target) || place::in_proc(&target).is_some()) {
             return stop;
         }
-        let Some(target) = self.landing(turn, wish) else { return stop };
         let (decided_by, alternatives) = if self.is_writable(&target) {
             ("protected: read-only inside a writable root".to_owned(), Vec::new())
         } else {
-            (Denial::OUTSIDE.to_owned(), outside::alternatives(&self.writable, &target))
+            let has_roots = self.guard.has_roots();
+            let alternatives = outside::alternatives(&self.writable, has_roots, &target);
+            (Denial::OUTSIDE.to_owned(), alternatives)
         };
-        Stop::Outside(Box::new(Denial { op: turn.op, target, decided_by, alternatives }))
+        let change = self.change(turn, wish, &target);
+        let denial = Denial { op: turn.op, target, decided_by, alternatives };
+        Stop::Outside(Box::new(Outside { denial, change }))
     }
 
     /// Judges one act, and refuses what needs no look at a content.
     fn judge(&self, turn: &Turn<'_>, path: &Path, act: &Act<'_>) -> Result<Judgement, Stop> {
         if let Some(inner) = place::in_proc(path)
-            && !place::is_own(turn.caller, inner)?
+            && (!place::is_own(turn.caller, inner)? || self.is_machines(inner))
         {
             return Err(io::Error::from_raw_os_error(libc::EACCES).into());
         }
         if !Guard::is_notable(path) {
-            return Ok(Judgement::Ordinary);
+            return self.unless_fixed(turn, path, act);
         }
         if !turn.alone {
             return Err(Stop::Notable);
         }
         match self.guard.judge(&self.disk, path, act) {
-            Judgement::Denied(denied) => Err(refused(turn, path, &denied)),
-            judgement @ (Judgement::Ordinary
+            Judgement::Denied(denied) => {
+                self.note_refused(path);
+                Err(refused(turn, path, &denied))
+            }
+            Judgement::Ordinary => self.unless_fixed(turn, path, act),
+            judgement @ (Judgement::Control(_)
             | Judgement::Config(_)
             | Judgement::GitFile
             | Judgement::Commondir
@@ -177,24 +282,30 @@ impl Files {
     fn permit(&self, turn: &Turn<'_>, path: &Path, act: &Act<'_>) -> Result<(), Stop> {
         match self.judge(turn, path, act)? {
             Judgement::Ordinary => Ok(()),
-            Judgement::Completes(folder) => Ok(config::renew(&folder)?),
+            Judgement::Completes(folder) => self.completes(folder),
             Judgement::Config(_) | Judgement::GitFile | Judgement::Commondir => {
                 let why = "its content would have to be known";
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 Err(refused(turn, path, &Denied { name, why }))
             }
+            Judgement::Control(_) if self.is_of_the_past(path, act) => Ok(()),
+            Judgement::Control(denied) => Err(self.control_refused(turn, path, &denied)),
             Judgement::Denied(denied) => Err(refused(turn, path, &denied)),
         }
     }
 }
 
 fn refused(turn: &Turn<'_>, path: &Path, denied: &Denied) -> Stop {
-    Stop::Denied(Box::new(Denial {
+    Stop::Denied(Box::new(denial(turn, path, denied)))
+}
+
+fn denial(turn: &Turn<'_>, path: &Path, denied: &Denied) -> Denial {
+    Denial {
         op: turn.op,
         target: path.to_owned(),
         decided_by: format!("protected name `{}`: {}", denied.name, denied.why),
         alternatives: alternatives(&denied.name),
-    }))
+    }
 }
 
 fn alternatives(name: &str) -> Vec<String> {

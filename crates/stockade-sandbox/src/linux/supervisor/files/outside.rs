@@ -6,6 +6,7 @@ use rustix::fs::FileType;
 
 use super::wish::{Given, Wish};
 use super::{Files, Turn};
+use crate::linux::asks::Change;
 use crate::linux::supervisor::place::{self, Found, Place};
 
 /// As many roots as one sentence names.
@@ -32,16 +33,61 @@ impl Files {
                 from.filter(|path| !is_inside(path)).or_else(|| placed(turn, to))
             }
             Wish::ModeOf { descriptor, .. } => {
-                let file = turn.caller.descriptor(*descriptor).ok()?;
+                let file = turn.caller.object(*descriptor).ok()?;
                 place::name_of(&file).ok()
             }
-            Wish::Bind { .. } => None,
+            Wish::Bind { .. } | Wish::Metadata(_) => None,
+        }
+    }
+
+    /// What of a call that landed at `target`, outside, somebody may be asked about. Both ends of a
+    /// rename are: from a folder that can be written, it could be swapped meanwhile.
+    pub(super) fn change(&self, turn: &Turn<'_>, wish: &Wish, target: &Path) -> Option<Change> {
+        let target = target.to_owned();
+        match wish {
+            Wish::MakeFolder { at, mode } if names(at, true) => {
+                Some(Change::MakeFolder { path: target, mode: *mode & 0o777 })
+            }
+            Wish::Remove { at, flags } => {
+                let is_folder = *flags & libc::AT_REMOVEDIR != 0;
+                names(at, is_folder).then_some(Change::Remove { path: target, is_folder })
+            }
+            Wish::Rename { from, to, flags }
+                if names(from, false)
+                    && names(to, false)
+                    && matches!(*flags, 0 | libc::RENAME_NOREPLACE) =>
+            {
+                let [from, to] = [placed(turn, from)?, placed(turn, to)?];
+                let is_outside = !self.is_writable(&from) && !self.is_writable(&to);
+                let is_careful = *flags != 0;
+                is_outside.then_some(Change::Rename { from, to, is_careful })
+            }
+            Wish::Open { .. }
+            | Wish::MakeFolder { .. }
+            | Wish::MakeNode { .. }
+            | Wish::Symlink { .. }
+            | Wish::Link { .. }
+            | Wish::Rename { .. }
+            | Wish::Truncate { .. }
+            | Wish::Mode { .. }
+            | Wish::ModeOf { .. }
+            | Wish::Bind { .. }
+            | Wish::Metadata(_) => None,
         }
     }
 
     pub(super) fn is_writable(&self, path: &Path) -> bool {
         self.writable.iter().any(|root| path.starts_with(root))
     }
+}
+
+/// Whether the last component is a name, and says of no file that it is a folder.
+fn names(at: &Given, may_be_folder: bool) -> bool {
+    let end = at.path.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+    let trimmed = at.path.get(..end).unwrap_or_default();
+    let name = trimmed.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let is_name = !matches!(name, b"" | b"." | b"..");
+    is_name && (may_be_folder || end == at.path.len())
 }
 
 fn placed(turn: &Turn<'_>, at: &Given) -> Option<PathBuf> {
@@ -62,13 +108,17 @@ fn followed(turn: &Turn<'_>, at: &Given) -> Option<PathBuf> {
 }
 
 /// Where one may write instead, and how the user opens this.
-pub(super) fn alternatives(writable: &[PathBuf], target: &Path) -> Vec<String> {
+pub(super) fn alternatives(writable: &[PathBuf], has_roots: bool, target: &Path) -> Vec<String> {
     let mut roots: Vec<_> =
         writable.iter().take(NAMED).map(|root| root.display().to_string()).collect();
     if writable.len() > NAMED {
         roots.push("…".to_owned());
     }
     let mut all = vec![format!("writable here: {}", roots.join(", "))];
+    if !has_roots {
+        all.push("the user can open the workspace: --sandbox workspace-write".to_owned());
+        return all;
+    }
     let folder = target.parent().filter(|folder| folder.parent().is_some());
     if let Some(folder) = folder.filter(|_| !NEVER.iter().any(|root| target.starts_with(root))) {
         all.push(format!("the user can open it: --add-dir {}", folder.display()));

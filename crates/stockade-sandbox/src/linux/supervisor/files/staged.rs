@@ -2,6 +2,7 @@
 //! editor), a `.git` file, a worktree's `gitdir`. The caller writes into a file of memory, and what
 //! is in it when it is closed is judged and written.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -31,6 +32,8 @@ static OPEN: AtomicUsize = AtomicUsize::new(0);
 pub(in crate::linux::supervisor) struct Staged {
     place: Place,
     mode: Mode,
+    /// Whether it is itself what is put in the place.
+    gets_its_name: bool,
     memory: OwnedFd,
     closed: OwnedFd,
     /// The caller's file, until the caller has it. As long as it is open here too, the caller's
@@ -55,6 +58,9 @@ impl Staged {
         &self,
         send: impl FnOnce(OwnedFd) -> io::Result<()>,
     ) -> io::Result<()> {
+        if self.gets_its_name {
+            avoid_the_turn_of_a_second();
+        }
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.take().map_or(Ok(()), send)
     }
@@ -72,12 +78,16 @@ impl Staged {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        OPEN.fetch_sub(1, Ordering::Relaxed);
+        // Settled, it counts no more.
+        if !self.is_settled.load(Ordering::Relaxed) {
+            OPEN.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
-/// The file that the caller writes to, and what waits for it.
-fn stage(place: Place, how: How) -> Result<Done, Stop> {
+/// The file that the caller writes to, and what waits for it. It is one of memory, or one without a
+/// name in `folder`.
+fn stage(place: Place, how: How, folder: Option<&OwnedFd>) -> Result<Done, Stop> {
     let is_there = place.kind().is_some();
     if is_there && how.is_exclusive() {
         return error(libc::EEXIST);
@@ -89,14 +99,28 @@ fn stage(place: Place, how: How) -> Result<Done, Stop> {
         OPEN.fetch_sub(1, Ordering::Relaxed);
         return error(libc::EMFILE);
     }
-    let memory = rustix::fs::memfd_create("config", MemfdFlags::CLOEXEC)?;
+    let mut memory = match folder {
+        Some(folder) => {
+            let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+            rustix::fs::openat(folder, ".", flags, how.mode())?
+        }
+        None => rustix::fs::memfd_create("config", MemfdFlags::CLOEXEC)?,
+    };
+    let own = format!("/proc/self/fd/{}", memory.as_raw_fd());
+    // Opened anew, so that the caller's last close is one.
+    let file = rustix::fs::open(&own, how.of_a_copy(), Mode::empty())?;
+    if folder.is_some() {
+        // Whoever can write to it counts.
+        memory = rustix::fs::open(&own, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    }
     let closed = rustix::fs::inotify::init(CreateFlags::CLOEXEC)?;
     let staged = Staged {
         place,
         mode: how.mode(),
+        gets_its_name: folder.is_some(),
         memory,
         closed,
-        file: Mutex::default(),
+        file: Mutex::new(Some(file)),
         is_settled: AtomicBool::new(false),
         refused: Mutex::default(),
     };
@@ -106,28 +130,65 @@ fn stage(place: Place, how: How) -> Result<Done, Stop> {
         let old = rustix::fs::openat(&place.folder, place.name.as_slice(), flags, Mode::empty())?;
         rustix::io::write(&staged.memory, &text_of(&old.into())?)?;
     }
-    // Opened anew, so that the caller's last close is one.
     let own = format!("/proc/self/fd/{}", staged.memory.as_raw_fd());
     rustix::fs::inotify::add_watch(&staged.closed, own.as_str(), WatchFlags::CLOSE_WRITE)?;
-    let file = rustix::fs::open(own, how.of_a_copy(), Mode::empty())?;
-    *staged.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
     Ok(Done::Staged { close_on_exec: how.closes_on_exec(), staged: Arc::new(staged) })
+}
+
+/// To get a name changes `st_ctime`, of which git compares the second. What is written in the last
+/// moments of one would look changed.
+fn avoid_the_turn_of_a_second() {
+    const SECOND: i64 = 1_000_000_000;
+    const LAST: i64 = 50_000_000;
+    /// The clock that the kernel takes for files is behind by as much (`CONFIG_HZ`).
+    const BEHIND: i64 = 10_000_000;
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let left = SECOND - now.tv_nsec;
+    if !(LAST..=SECOND - BEHIND).contains(&left) {
+        let left = (left + BEHIND) % SECOND;
+        poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: left.min(LAST + BEHIND) })).ok();
+    }
+}
+
+fn has_no_unnamed(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL))
+}
+
+/// Whether `path` is a `.git`, and not a worktree's `gitdir`.
+pub(super) fn is_git_file(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.eq_ignore_ascii_case(".git"))
 }
 
 impl Files {
     pub(super) fn stage(&self, place: Place, how: How) -> Result<Done, Stop> {
         let is_there = place.kind().is_some();
         let foreseen = self.foresee(&place.path).filter(|_| !is_there);
-        let done = stage(place, how)?;
+        let done = stage(place, how, None)?;
+        if let (Done::Staged { staged, .. }, Some(text)) = (&done, foreseen) {
+            self.note_git_file(&staged.place.path)?;
+            self.configs.put(&staged.place, (&text, staged.mode))?;
+        }
+        Ok(self.remember(done))
+    }
+
+    /// The same in a file that may get its name when it is closed: git goes by what it was told of it
+    /// while it was open. Where the file system has no such files, it is one of memory.
+    pub(super) fn stage_version(&self, place: Place, how: How) -> Result<Done, Stop> {
+        let folder = self.configs.uncovered(place.again()?)?.folder;
+        let done = match stage(place.again()?, how, Some(&folder)) {
+            Err(Stop::Error(error)) if has_no_unnamed(&error) => stage(place, how, None)?,
+            done => done?,
+        };
+        Ok(self.remember(done))
+    }
+
+    fn remember(&self, done: Done) -> Done {
         if let Done::Staged { staged, .. } = &done {
-            if let Some(text) = foreseen {
-                self.configs.put(&staged.place, (&text, staged.mode))?;
-            }
             let mut open = self.staging.open.lock().unwrap_or_else(PoisonError::into_inner);
             open.retain(|staged| staged.strong_count() > 0);
             open.push(Arc::downgrade(staged));
         }
-        Ok(done)
+        done
     }
 
     /// The text that is going to be written, where it can be told.
@@ -141,6 +202,17 @@ impl Files {
             }
         }
         self.guard.foresee_lead(&self.disk, path)
+    }
+
+    /// Whether there is anything that [`Self::settle_closed`] would write.
+    pub(super) fn has_closed(&self) -> bool {
+        if OPEN.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let open = self.staging.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits =
+            |staged: &Staged| !staged.is_settled.load(Ordering::Relaxed) && staged.is_closed();
+        open.iter().filter_map(Weak::upgrade).any(|staged| waits(&staged))
     }
 
     /// Writes what was closed and waits for its thread. To be called alone.
@@ -174,15 +246,24 @@ impl Files {
             let mut refused = staged.refused.lock().unwrap_or_else(PoisonError::into_inner);
             return refused.take().map_or(Ok(()), |denial| Err(Stop::Denied(denial)));
         }
-        let memory = staged.memory.try_clone()?;
-        let text = text_of(&memory.into())?;
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+        let memory = fs::File::from(staged.memory.try_clone()?);
         // Where the folder is by now decides, not where it was.
         let place = staged.place.again()?;
+        let judgement = self.judge(turn, &place.path, &Act::Write)?;
+        if let Judgement::Control(denied) = &judgement {
+            return self.install_version(turn, &place, (&memory, staged.mode), denied);
+        }
+        let text = text_of(&memory)?;
         let content = (text.as_slice(), staged.mode);
-        match self.judge(turn, &place.path, &Act::Write)? {
-            Judgement::Config(_) => self.configs.write(turn, &self.disk, &place, content),
+        match judgement {
+            Judgement::Config(_) => {
+                self.note_controlled(&place.path)?;
+                self.configs.write(turn, &self.disk, &place, content)
+            }
             Judgement::GitFile => match self.guard.check_lead(&self.disk, &place.path, &text) {
                 Ok(leads) => {
+                    self.note_git_file(&place.path)?;
                     self.configs.put(&place, content)?;
                     self.expect(&place.path, leads);
                     Ok(())
@@ -191,6 +272,7 @@ impl Files {
             },
             Judgement::Ordinary
             | Judgement::Denied(_)
+            | Judgement::Control(_)
             | Judgement::Commondir
             | Judgement::Completes(_) => error(libc::EACCES),
         }

@@ -5,6 +5,7 @@ use std::io;
 use rustix::fs::OFlags;
 use stockade_policy::Operation;
 
+use super::metadata::Wanted;
 use crate::linux::seccomp::FCHMODAT2;
 use crate::linux::supervisor::caller::Caller;
 
@@ -28,6 +29,7 @@ pub(super) enum Wish {
     Mode { at: Given, mode: u32, flags: i32 },
     ModeOf { descriptor: i32, mode: u32 },
     Bind { socket: i32, address: Vec<u8> },
+    Metadata(Wanted),
 }
 
 /// Whether the call may make something whose mode the umask cuts. Those that are known not to:
@@ -68,6 +70,11 @@ struct Arguments<'a>(&'a Caller<'a>);
 
 impl Arguments<'_> {
     fn path(&self, index: usize) -> io::Result<Vec<u8>> {
+        self.0.read_moved(index)
+    }
+
+    /// What a link will say.
+    fn text(&self, index: usize) -> io::Result<Vec<u8>> {
         self.0.read_path(self.0.argument(index))
     }
 
@@ -122,7 +129,7 @@ impl Wish {
                 let device = u64::from(from.word(3));
                 Self::MakeNode { at: from.at(0)?, mode: from.word(2), device }
             }
-            libc::SYS_symlinkat => Self::Symlink { target: from.path(0)?, at: from.at(1)? },
+            libc::SYS_symlinkat => Self::Symlink { target: from.text(0)?, at: from.at(1)? },
             libc::SYS_linkat => {
                 Self::Link { from: from.at(0)?, to: from.at(2)?, flags: from.int(4) }
             }
@@ -136,7 +143,10 @@ impl Wish {
             libc::SYS_fchmodat => Self::Mode { at: from.at(0)?, mode: from.word(2), flags: 0 },
             FCHMODAT2 => Self::Mode { at: from.at(0)?, mode: from.word(2), flags: from.int(3) },
             libc::SYS_bind => Self::Bind { socket: from.int(0), address: from.address(1)? },
-            call => Self::of_old(&from, call)?,
+            call => match Wanted::of(caller, call)? {
+                Some(wanted) => Self::Metadata(wanted),
+                None => Self::of_old(&from, call)?,
+            },
         };
         caller.confirm()?;
         Ok(wish)
@@ -158,7 +168,7 @@ impl Wish {
                 let device = u64::from(from.word(2));
                 Self::MakeNode { at: from.here(0)?, mode: from.word(1), device }
             }
-            libc::SYS_symlink => Self::Symlink { target: from.path(0)?, at: from.here(1)? },
+            libc::SYS_symlink => Self::Symlink { target: from.text(0)?, at: from.here(1)? },
             libc::SYS_link => Self::Link { from: from.here(0)?, to: from.here(1)?, flags: 0 },
             libc::SYS_unlink => Self::Remove { at: from.here(0)?, flags: 0 },
             libc::SYS_rmdir => Self::Remove { at: from.here(0)?, flags: libc::AT_REMOVEDIR },
@@ -183,7 +193,7 @@ impl Wish {
             Self::Link { .. } => Operation::Link,
             Self::Rename { .. } => Operation::Rename,
             Self::Remove { .. } => Operation::Remove,
-            Self::Mode { .. } | Self::ModeOf { .. } => Operation::Mode,
+            Self::Mode { .. } | Self::ModeOf { .. } | Self::Metadata(_) => Operation::Mode,
         }
     }
 }

@@ -1,0 +1,109 @@
+//! Questions of what runs under `stockade run`, and of agents' own programs: who is asked, and what configuration says to a yes.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use stockade_agents::Stop;
+use stockade_config::{Env, Loaded, Openings};
+use stockade_policy::{Grant, Mode, Policy};
+use stockade_sandbox::Pauser;
+use stockade_threads::approvals::Asking;
+use stockade_threads::record::Event;
+use stockade_threads::{Ask, Bounds, InPlace, InPlaceOf, Nobody, Programmed};
+
+use super::run_log::RunLog;
+use crate::ui::relay::Relay;
+
+/// What configuration says of opening a path, looked up when somebody asks.
+struct Opening {
+    env: Env,
+    loaded: Loaded,
+    openings: OnceLock<Openings>,
+}
+
+impl stockade_threads::Openings for Opening {
+    fn open(&self, path: &Path) -> Result<Grant, String> {
+        let openings = self.openings.get_or_init(|| Openings::of(&self.env, &self.loaded));
+        openings.open(path).map_err(|error| error.to_string())
+    }
+}
+
+/// Who is asked what a run tries beyond its boundary.
+pub(super) struct Asked {
+    pub(super) questions: Arc<InPlace<'static>>,
+    /// How its terminal is had for a question.
+    pub(super) pauser: Option<Pauser>,
+}
+
+/// The questions of a run; `None` where nobody is asked, or nothing would keep what was.
+pub(super) fn of_run(
+    log: &RunLog,
+    (env, loaded): (&Env, &Loaded),
+    policy: &Policy,
+) -> Option<Asked> {
+    if !asks(loaded) {
+        return None;
+    }
+    let (root, id) = log.place()?;
+    let of = of((env, loaded), policy, Box::new(log.notes()));
+    Some(asked(loaded, |asking, stop| InPlace::of_run((&root, &id), asking, stop, of)))
+}
+
+/// The questions of a program that is a thread, whose record `told` is called about when it has
+/// grown; `None` where nobody is asked.
+pub(super) fn of_thread(
+    (thread, told): (&Programmed, impl Fn() + Send + Sync + 'static),
+    (env, loaded): (&Env, &Loaded),
+    policy: &Policy,
+) -> Option<Asked> {
+    if !asks(loaded) {
+        return None;
+    }
+    let note = thread.notes();
+    let note = move |event: &Event| {
+        note(event);
+        told();
+    };
+    let of = of((env, loaded), policy, Box::new(note));
+    let of = InPlaceOf { drafts: thread.drafts(), ..of };
+    let place = (thread.id(), thread.folder());
+    Some(asked(loaded, |asking, stop| InPlace::of_thread(place, asking, stop, of)))
+}
+
+fn asks(loaded: &Loaded) -> bool {
+    let approval = loaded.approval;
+    loaded.policy.mode != Mode::DangerFullAccess
+        && (approval.asks_to_cross() || approval.asks_by_rule())
+}
+
+fn of(
+    (env, loaded): (&Env, &Loaded),
+    policy: &Policy,
+    note: Box<dyn Fn(&Event) + Send + Sync>,
+) -> InPlaceOf<'static> {
+    let opening = Opening { env: env.clone(), loaded: loaded.clone(), openings: OnceLock::new() };
+    InPlaceOf {
+        bounds: Bounds::new(policy.clone(), loaded.unprotected.clone()),
+        // As long as this process, which ends with the run.
+        openings: Some(Box::leak(Box::new(opening))),
+        rules: loaded.rule_set(),
+        approval: loaded.approval,
+        note,
+        drafts: Vec::new(),
+    }
+}
+
+fn asked(
+    loaded: &Loaded,
+    questions: impl FnOnce(&Asking<'static>, &'static Stop) -> Arc<InPlace<'static>>,
+) -> Asked {
+    let stop: &'static Stop = Box::leak(Box::default());
+    let pauser = Pauser::new().ok();
+    let relay = pauser.clone().map(|pauser| Relay::new(pauser, loaded.agent.notify));
+    let ask: &'static dyn Ask = match relay {
+        Some(relay) => Box::leak(Box::new(relay)),
+        None => &Nobody,
+    };
+    let asking = Asking { limit: loaded.agent.question_timeout, ..Asking::of(ask) };
+    Asked { questions: questions(&asking, stop), pauser }
+}

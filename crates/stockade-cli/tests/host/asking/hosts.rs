@@ -1,0 +1,149 @@
+//! Hosts that a running program is asked about, where none was named and where some were.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use super::{Client, end, events, of_type, start};
+use crate::{Home, text};
+
+const CONNECTS: &str = r#"
+import errno, socket, sys
+def connect(host, port):
+    try:
+        socket.create_connection((host, port), 60)
+        return "connected"
+    except socket.gaierror:
+        return "no such name"
+    except OSError as error:
+        return errno.errorcode.get(error.errno, str(error))
+for host, port in ("new.example.org", 443), ("denied.example.org", 443), ("10.0.0.1", 443):
+    print(host, connect(host, port))
+"#;
+
+/// Says no to the one host that a run of [`CONNECTS`] may be asked about.
+fn is_asked_about_one(client: &Client<'_>, asked: Child) {
+    let question = client.question();
+    assert_eq!(question["action"], "connect to new.example.org:443");
+    client.answer(&question, &["deny", "no network"]);
+    let said = text(&end(asked));
+    for line in
+        ["new.example.org ECONNREFUSED", "denied.example.org no such name", "10.0.0.1 ENETUNREACH"]
+    {
+        assert!(said.contains(line), "{said}");
+    }
+    assert!(client.questions.try_recv().is_err(), "each host once, and no other");
+}
+
+/// Threat model, C6: "A yes to a waiting call opens the file or host that was asked about …"
+#[test]
+fn a_new_host_is_asked_about_where_it_is_connected_to() {
+    let home = Home::new();
+    let options = ["--allow-host", "a.example.org", "-c", "network.deny=['denied.example.org:*']"];
+    let run = || start(&home, &options, &["python3", "-c", CONNECTS]);
+    let alone = text(&end(run()));
+    assert!(alone.contains("new.example.org no such name"), "{alone}");
+    let client = Client::of(&home);
+    let asked = run();
+    is_asked_about_one(&client, asked);
+    let events = events(&home);
+    let refused = of_type(&events, "connection");
+    let rule = "not allowed: asked, and the user said no: no network";
+    assert!(refused.iter().any(|event| event["rule"] == rule), "{refused:?}");
+}
+
+/// Issue 6, item 7: a run that names no host has a way to ask about one.
+#[test]
+fn a_new_host_is_asked_about_where_none_was_named() {
+    let home = Home::new();
+    let run = |options: &[&str]| start(&home, options, &["python3", "-c", CONNECTS]);
+    let alone = text(&end(run(&[])));
+    assert!(alone.contains("new.example.org no such name"), "{alone}");
+    let client = Client::of(&home);
+    let never = text(&end(run(&["-a", "never"])));
+    assert!(never.contains("new.example.org no such name"), "{never}");
+    let asked = run(&["-c", "network.deny=['denied.example.org:*']"]);
+    is_asked_about_one(&client, asked);
+}
+
+#[test]
+fn a_host_is_reached_after_a_yes_where_none_was_named() {
+    let home = Home::new();
+    let client = Client::of(&home);
+    let (port, dialled) = upstream();
+    let script = "
+import os, socket
+print(socket.create_connection(('new.example.org', 7001), 60).recv(99).decode().strip())
+print(os.environ['STOCKADE_NETWORK'])
+";
+    let mut command = home.command();
+    command.env("HTTPS_PROXY", format!("http://127.0.0.1:{port}"));
+    command.args(["--", "python3", "-c", script]);
+    let run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let question = client.question();
+    assert!(dialled.try_recv().is_err(), "nothing is dialled before the answer");
+    client.answer(&question, &["once"]);
+    let said = text(&end(run));
+    assert!(said.contains("greetings\nnone\n"), "{said}");
+    assert_eq!(dialled.try_recv().unwrap(), "new.example.org:7001");
+}
+
+/// The user's own proxy, which connects to nobody and greets whoever asks for a host.
+fn upstream() -> (u16, Receiver<String>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (sender, asked) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).unwrap();
+            sender.send(line.split(' ').nth(1).unwrap_or_default().to_owned()).ok();
+            (&stream).write_all(b"HTTP/1.1 200 OK\r\n\r\ngreetings\n").ok();
+        }
+    });
+    (port, asked)
+}
+
+#[test]
+fn a_host_that_is_allowed_is_reached_as_long_as_the_answer_says() {
+    let home = Home::new();
+    let client = Client::of(&home);
+    let (port, dialled) = upstream();
+    let script = "
+import os, socket, time
+def greeted(port):
+    try:
+        return socket.create_connection(('new.example.org', port), 60).recv(99).decode().strip()
+    except OSError as error:
+        return type(error).__name__
+print(greeted(7001), greeted(7001), greeted(7002))
+time.sleep(2)
+print(greeted(7002))
+proxy = socket.create_connection(os.environ['HTTPS_PROXY'].removeprefix('http://').split(':'))
+proxy.sendall(b'CONNECT 203.0.113.9:7003 HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n')
+print(proxy.recv(99).decode().split('\\r')[0])
+";
+    let mut command = home.command();
+    command.env("HTTPS_PROXY", format!("http://127.0.0.1:{port}"));
+    command.args(["--allow-host", "a.example.org", "--", "python3", "-c", script]);
+    let run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    for (action, answer) in [
+        ("connect to new.example.org:7001", "thread"),
+        ("connect to new.example.org:7002", "once"),
+        ("connect to new.example.org:7002", "deny"),
+        ("connect to 203.0.113.9:7003", "once"),
+    ] {
+        let question = client.question();
+        assert_eq!(question["action"], action);
+        let host = action.rsplit(' ').next().unwrap();
+        let dialled: Vec<String> = dialled.try_iter().collect();
+        assert!(answer == "deny" || !dialled.iter().any(|it| it == host), "{action}: {dialled:?}");
+        client.answer(&question, &[answer]);
+    }
+    let said = text(&end(run));
+    let expected = "greetings greetings greetings\nConnectionRefusedError\nHTTP/1.1 200 Connection";
+    assert!(said.contains(expected), "{said}");
+    let events = events(&home);
+    let allowed = of_type(&events, "connection");
+    assert!(allowed.iter().any(|event| event["rule"] == "allowed by an answer"), "{allowed:?}");
+}

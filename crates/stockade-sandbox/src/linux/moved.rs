@@ -1,0 +1,155 @@
+//! Folders that are another folder by name, where no mount can make them so.
+//!
+//! The second backend has no private `/tmp`. Where a call gives a path that begins with such a
+//! folder, the supervisor takes another path in its stead, in the run's own temporary folder. That
+//! opens nothing: what both the call and the supervisor may open is what Landlock says, and a call
+//! that gets past it finds the host's folder, hidden. It is a matter of names, so it is done by
+//! letters: a link elsewhere that leads there is followed where the supervisor follows it, and not
+//! where the kernel does.
+//!
+//! Pure.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Component, Path, PathBuf};
+
+use super::plan::{Content, Placement};
+
+/// Each with its name in the run's own folder.
+const FOLDERS: [(&str, &str); 3] = [("/tmp", "tmp"), ("/var/tmp", "var-tmp"), ("/dev/shm", "shm")];
+
+/// What leads where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Moved {
+    folders: Vec<(PathBuf, PathBuf)>,
+    /// What lies in one of them and is itself.
+    kept: Vec<PathBuf>,
+}
+
+impl Moved {
+    /// For a run whose own folder is `own`. Where the policy names a folder of these, or one in it,
+    /// that one is the host's.
+    pub(crate) fn new(placements: &[Placement], own: &Path) -> Self {
+        let named = |content| {
+            matches!(
+                content,
+                Content::Readable | Content::Writable | Content::Pinned | Content::Cached
+            )
+        };
+        let kept = placements.iter().filter(|it| named(it.content));
+        let kept: Vec<PathBuf> = kept.map(|it| it.path.as_path().to_owned()).collect();
+        let is_free = |folder: &str| !kept.iter().any(|kept| kept == Path::new(folder));
+        let folders = FOLDERS.iter().filter(|(folder, _)| is_free(folder));
+        let folders = folders.map(|(folder, name)| (PathBuf::from(folder), own.join(name)));
+        let kept = kept.iter().map(PathBuf::as_path).chain([own]);
+        let is_in = |path: &&Path| FOLDERS.iter().any(|(folder, _)| path.starts_with(folder));
+        Self { folders: folders.collect(), kept: kept.filter(is_in).map(Path::to_owned).collect() }
+    }
+
+    /// The folders in the run's own that stand for others, of a run whose own folder is `own`.
+    pub(crate) fn made_in(own: &Path) -> [PathBuf; 3] {
+        FOLDERS.map(|(_, name)| own.join(name))
+    }
+
+    /// The path that stands for `path`; `None` where it is what it says.
+    pub(crate) fn of(&self, path: &[u8]) -> Option<Vec<u8>> {
+        // What almost every path is: absolute and elsewhere, or relative.
+        if path.first() != Some(&b'/') {
+            return None;
+        }
+        let given = Path::new(OsStr::from_bytes(path));
+        let (folder, rest) = self
+            .folders
+            .iter()
+            .find_map(|(shown, folder)| Some((folder, given.strip_prefix(shown).ok()?)))?;
+        if leaves(rest) || self.kept.iter().any(|kept| given.starts_with(kept)) {
+            return None;
+        }
+        let mut moved = folder.as_os_str().to_owned().into_vec();
+        for part in rest.components() {
+            moved.push(b'/');
+            moved.extend(part.as_os_str().as_bytes());
+        }
+        // As the caller means a folder.
+        if path.ends_with(b"/") || path.ends_with(b"/.") {
+            moved.push(b'/');
+        }
+        Some(moved)
+    }
+}
+
+/// Whether `rest` goes above where it starts.
+fn leaves(rest: &Path) -> bool {
+    let mut depth = 0_usize;
+    for part in rest.components() {
+        match part {
+            Component::ParentDir => match depth.checked_sub(1) {
+                Some(less) => depth = less,
+                None => return true,
+            },
+            Component::Normal(_) => depth += 1,
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use stockade_policy::AbsPath;
+
+    use super::*;
+
+    fn moved(placements: &[(&str, Content)]) -> Moved {
+        let placements: Vec<Placement> = placements
+            .iter()
+            .map(|(path, content)| Placement {
+                path: AbsPath::new(*path).unwrap(),
+                content: *content,
+            })
+            .collect();
+        Moved::new(&placements, Path::new("/tmp/own"))
+    }
+
+    #[test]
+    fn a_path_in_a_moved_folder_leads_to_the_runs_own() {
+        let moved = moved(&[]);
+        let of = |path: &str| moved.of(path.as_bytes()).map(|it| String::from_utf8(it).unwrap());
+        let cases = [
+            ("/tmp", "/tmp/own/tmp"),
+            ("/tmp/", "/tmp/own/tmp/"),
+            ("/tmp/.", "/tmp/own/tmp/"),
+            ("//tmp//a/./b", "/tmp/own/tmp/a/b"),
+            ("/tmp/a/../b/", "/tmp/own/tmp/a/../b/"),
+            ("/var/tmp/x", "/tmp/own/var-tmp/x"),
+            ("/dev/shm/x", "/tmp/own/shm/x"),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(of(path).as_deref(), Some(expected), "{path}");
+        }
+        let others = [
+            "",
+            "/",
+            "tmp/x",
+            "/tmpx",
+            "/var",
+            "/dev/null",
+            "/tmp/..",
+            "/tmp/a/../../etc/passwd",
+            "/tmp/own",
+            "/tmp/own/tmp/x",
+            "/tmp/own/..",
+        ];
+        for path in others {
+            assert_eq!(of(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_the_policy_names_is_the_hosts() {
+        let moved = moved(&[("/tmp/work", Content::Writable), ("/var/tmp", Content::Readable)]);
+        assert_eq!(moved.of(b"/tmp/work/x"), None);
+        assert_eq!(moved.of(b"/var/tmp/x"), None);
+        assert_eq!(moved.of(b"/tmp/x").as_deref(), Some(&b"/tmp/own/tmp/x"[..]));
+    }
+}

@@ -1,0 +1,73 @@
+//! What ssh inside is led to: a socket behind which an agent is, outside, and the keys of the hosts
+//! that it may know. The user's own are hidden.
+//!
+//! The socket stands where nobody inside can make one, so the supervisor knows it by its file, which
+//! is held open: no other file gets its number meanwhile.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use super::failure::{Failure, step};
+use super::mounts;
+use super::plan::Plan;
+
+/// Their names, in the folder of what is made for a run.
+pub(crate) const AGENT: &str = "stockade-ssh-agent";
+pub(crate) const KNOWN_HOSTS: &str = "stockade-known-hosts";
+
+/// Where ssh asks for its agent.
+const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
+/// How git starts ssh.
+const GIT_VARIABLE: &str = "GIT_SSH_COMMAND";
+
+/// The socket's file.
+#[derive(Debug)]
+pub(crate) struct Agent(OwnedFd);
+
+impl Agent {
+    /// Makes both in `folder`, where programs log in to hosts at all. The listener is for whoever
+    /// answers.
+    pub(crate) fn make(
+        plan: &Plan,
+        folder: &Path,
+    ) -> Result<Option<(Self, UnixListener)>, Failure> {
+        let known_hosts = plan.way_out.as_ref().and_then(|way| way.known_hosts.as_ref());
+        let Some(known_hosts) = known_hosts else { return Ok(None) };
+        let path = folder.join(KNOWN_HOSTS);
+        let write = || -> io::Result<()> {
+            let file = File::options().write(true).create_new(true).mode(0o444).open(&path);
+            file?.write_all(known_hosts.as_bytes())?;
+            // Made under the user's umask.
+            Ok(rustix::fs::chmod(&path, rustix::fs::Mode::from_raw_mode(0o444))?)
+        };
+        write().map_err(step("make", &path))?;
+        let path = folder.join(AGENT);
+        let listener = UnixListener::bind(&path).map_err(step("make", &path))?;
+        let file = mounts::open(&path)?;
+        Ok(Some((Self(file), listener)))
+    }
+
+    /// Whether `file` is it.
+    pub(crate) fn is(&self, file: &OwnedFd) -> bool {
+        let number = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
+        number(&self.0).is_ok_and(|own| number(file) == Ok(own))
+    }
+}
+
+/// Leads programs there; `folder` is where they see it. What says already how git starts ssh stays.
+pub(crate) fn lead(environment: &mut Vec<(OsString, OsString)>, folder: &Path) {
+    environment.retain(|(name, _)| name != AGENT_VARIABLE);
+    environment.push((AGENT_VARIABLE.into(), folder.join(AGENT).into()));
+    if environment.iter().all(|(name, _)| name != GIT_VARIABLE) {
+        // In quotes for the shell by which git starts it.
+        let mut command = OsString::from("ssh -o UserKnownHostsFile='");
+        command.push(folder.join(KNOWN_HOSTS));
+        command.push(OsStr::new("'"));
+        environment.push((GIT_VARIABLE.into(), command));
+    }
+}

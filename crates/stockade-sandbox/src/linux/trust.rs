@@ -1,0 +1,110 @@
+//! The files of certificates that programs inside trust: the system's, and the gateway's after them.
+//! Java virtual machines of the system have a file of their own.
+
+mod java;
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use stockade_policy::environment::{BUNDLES, JAVA_STORES};
+
+use super::failure::{Failure, step};
+use super::mounts::{attach_on, close, open_quietly, subtree};
+
+/// Larger than any bundle of certificates; in bytes.
+const FILE_BYTES: u64 = 4 << 20;
+/// Their names in the scratch.
+const NAME: &str = "certificates";
+const JAVA_NAME: &str = "java-certificates";
+
+/// What is to stand over the system's files; they are read before the view is built.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    files: Vec<PathBuf>,
+    text: String,
+    /// Of Java virtual machines, each with what is to stand over it.
+    stores: Vec<(PathBuf, Vec<u8>)>,
+}
+
+impl Trust {
+    /// `None` when nobody is to be trusted beside those that the system trusts.
+    pub(crate) fn of(authorities: &str) -> Result<Option<Self>, Failure> {
+        if authorities.is_empty() {
+            return Ok(None);
+        }
+        let files = found(BUNDLES);
+        let mut text = String::new();
+        for file in &files {
+            read(file, &mut text).map_err(step("read the certificates in", file))?;
+            text.push('\n');
+        }
+        let store = |path: PathBuf| {
+            let mut old = Vec::new();
+            let read =
+                File::open(&path).and_then(|file| file.take(FILE_BYTES).read_to_end(&mut old));
+            read.map_err(step("read the certificates in", &path))?;
+            let new = java::store(&old, &text, authorities);
+            Ok((path, new))
+        };
+        let stores = found(JAVA_STORES).into_iter().map(store).collect::<Result<_, Failure>>()?;
+        text.push_str(authorities);
+        Ok(Some(Self { files, text, stores }))
+    }
+
+    /// Writes one file with them all at `path`, which nobody has yet.
+    pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
+        let made = File::options().write(true).create_new(true).mode(0o444).open(path);
+        made?.write_all(self.text.as_bytes())
+    }
+
+    /// Puts one file over each; `scratch` is the private tmpfs.
+    pub(crate) fn stand(&self, scratch: &OwnedFd) -> Result<(), Failure> {
+        put(scratch, (NAME, self.text.as_bytes()), &self.files)?;
+        for (index, (path, store)) in self.stores.iter().enumerate() {
+            let name = format!("{JAVA_NAME}-{index}");
+            put(scratch, (&name, store), std::slice::from_ref(path))?;
+        }
+        Ok(())
+    }
+}
+
+/// Those of `paths` that are there, each once.
+fn found(paths: &[&str]) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> =
+        paths.iter().filter_map(|path| std::fs::canonicalize(path).ok()).collect();
+    files.sort();
+    files.dedup();
+    files
+}
+
+/// Makes a file in the scratch, and puts it over each of `files`.
+fn put(
+    scratch: &OwnedFd,
+    (name, content): (&str, &[u8]),
+    files: &[PathBuf],
+) -> Result<(), Failure> {
+    make(scratch, name, content).map_err(step("make a file of certificates in", "/"))?;
+    for path in files {
+        let target = open_quietly(path).map_err(step("open", path))?;
+        let tree = subtree(scratch, name)?;
+        close(&tree, path)?;
+        attach_on(&tree, &target).map_err(step("mount over", path))?;
+    }
+    Ok(())
+}
+
+fn read(path: &Path, text: &mut String) -> io::Result<()> {
+    File::open(path)?.take(FILE_BYTES).read_to_string(text).map(drop)
+}
+
+fn make(scratch: &OwnedFd, name: &str, content: &[u8]) -> io::Result<()> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(scratch, name, flags, Mode::from_raw_mode(0o444))?;
+    // Made under the user's umask.
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o444))?;
+    File::from(file).write_all(content)
+}
