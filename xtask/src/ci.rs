@@ -51,6 +51,12 @@ const STAGES: &[Stage] = &[
             ],
         )
     },
+    // The targets of the fuzzers are a workspace of their own, which nothing above looks at; the
+    // flag is what cargo-fuzz sets.
+    Stage {
+        environment: &[("RUSTFLAGS", "--cfg fuzzing")],
+        ..stage("fuzz targets", &["cargo", "check", "--locked", "--manifest-path", "fuzz/Cargo.toml"])
+    },
     stage("tests", &["cargo", "test", "--locked", "--workspace", "--", "--show-output"]),
     Stage {
         environment: &[("RUSTDOCFLAGS", "-D warnings")],
