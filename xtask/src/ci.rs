@@ -55,7 +55,10 @@ const STAGES: &[Stage] = &[
     // flag is what cargo-fuzz sets.
     Stage {
         environment: &[("RUSTFLAGS", "--cfg fuzzing")],
-        ..stage("fuzz targets", &["cargo", "check", "--locked", "--manifest-path", "fuzz/Cargo.toml"])
+        ..stage(
+            "fuzz targets",
+            &["cargo", "check", "--locked", "--manifest-path", "fuzz/Cargo.toml"],
+        )
     },
     stage("tests", &["cargo", "test", "--locked", "--workspace", "--", "--show-output"]),
     Stage {
@@ -72,7 +75,7 @@ const STAGES: &[Stage] = &[
 ];
 
 /// Seconds for each fuzz target: enough to run the corpus and to notice a target that broke.
-const FUZZ_SECONDS: u32 = 20;
+const FUZZ_SECONDS: u32 = 10;
 
 /// What one stage came to.
 #[derive(Debug)]
