@@ -23,6 +23,7 @@ use super::plan::{Plan, Walls};
 use super::second;
 use super::services::Services;
 use super::sys::exec_unsafe;
+use super::sys::pages_unsafe;
 use super::sys::process_unsafe::{self, Change, Fork, Namespaced};
 use super::sys::signal_unsafe::{self, SignalSet};
 use super::terminal::{self, Terminal};
@@ -49,6 +50,9 @@ const HELD: [i32; 4] = [libc::SIGCONT, libc::SIGTTIN, libc::SIGTTOU, libc::SIGCH
 
 /// How long a command may take to end after a signal that asks it to.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long a command has to run before this process lets go of what it needed to start it.
+const REST: Duration = Duration::from_millis(500);
 
 /// Runs `launch` behind every wall, until it or `leash` ends.
 pub(crate) fn launch(
@@ -159,6 +163,7 @@ fn run_masked(
         plan,
         beat: beat(plan),
         usage: None,
+        rest: None,
         last_chance: None,
         is_asked_to_stop: false,
     };
@@ -276,6 +281,8 @@ struct Outside<'a, 'b> {
     beat: Option<Beat>,
     /// Known when the command runs.
     usage: Option<Usage>,
+    /// When the pages are let go of that were read until the command ran.
+    rest: Option<Instant>,
     /// When the command is ended that was asked to end, and by which signal.
     last_chance: Option<(Instant, i32)>,
     /// Whether somebody outside asked this process to stop.
@@ -347,6 +354,10 @@ impl Outside<'_, '_> {
             return Some(Outcome::OverLimit(exceeded));
         }
         let now = Instant::now();
+        if self.rest.is_some_and(|when| now >= when) {
+            self.rest = None;
+            pages_unsafe::let_go_of_program();
+        }
         if let Some((when, limit)) = self.deadline
             && now >= when
         {
@@ -359,7 +370,7 @@ impl Outside<'_, '_> {
     fn wait(&self) -> io::Result<Ready> {
         let next = self.deadline.map(|(when, _)| when).into_iter();
         let next = next.chain(self.last_chance.map(|(when, _)| when));
-        let next = next.chain(self.usage.as_ref().map(Usage::next)).min();
+        let next = next.chain(self.usage.as_ref().map(Usage::next)).chain(self.rest).min();
         let timeout = next.map(|when| {
             let left = when.saturating_duration_since(Instant::now());
             Timespec {
@@ -480,6 +491,7 @@ impl Outside<'_, '_> {
                 // Standard error stays: what ends a run is said there.
                 exec_unsafe::detach_stdio(&[0, 1]).map_err(host("detach from standard output"))?;
                 self.leash.started();
+                self.rest = Some(Instant::now() + REST);
                 Ok(None)
             }
             Report::Terminal => {

@@ -41,6 +41,9 @@ const LOCK: &str = "lock";
 /// The first journal of a thread.
 const FIRST: &str = "1-run";
 
+/// A first line is filled up to a multiple of this, so that those of most runs are equally long.
+const FIRST_LINE: usize = 512;
+
 /// How much longer than its last sign of life a run that was killed may have written.
 const SLACK: u64 = 2_000_000_000;
 /// As many lines at the end of a killed run may tell of what never happened.
@@ -106,13 +109,13 @@ impl Segment {
     pub(crate) fn of(thread: &Path, sort: Sort, roots: Vec<AbsPath>) -> io::Result<Self> {
         let texts = || roots.iter().map(|root| PathText::from(root.as_path())).collect();
         let mut line = serde_json::to_vec(&Shape { sort, roots: texts() })?;
+        let length = (line.len() + 1).next_multiple_of(FIRST_LINE);
+        line.resize(length - 1, b' ');
         line.push(b'\n');
         if sort == Sort::Run
             && let Some(folder) = taken(thread)?
         {
-            let mut options = File::options();
-            let journal = options.write(true).truncate(true).open(folder.join(JOURNAL));
-            journal?.write_all(&line)?;
+            rewrite(&folder.join(JOURNAL), &line)?;
             return Ok(Self { folder, roots, sort, empty: line.len() as u64 });
         }
         let thread = {
@@ -262,6 +265,17 @@ fn taken(thread: &Path) -> io::Result<Option<PathBuf>> {
     rustix::fs::utimensat(CWD, thread, &now, AtFlags::SYMLINK_NOFOLLOW)?;
     // The sandbox follows no link.
     Ok(Some(canonical(thread)?.join(FIRST)))
+}
+
+/// Puts `line` in the place of a journal's only one. A file that is cut to nothing and written again
+/// is given another block, ext4 writes it to the disk when it is closed, and where it discards blocks
+/// whoever cuts waits for the disk.
+fn rewrite(journal: &Path, line: &[u8]) -> io::Result<()> {
+    let mut journal = File::options().write(true).open(journal)?;
+    if journal.metadata()?.len() != line.len() as u64 {
+        journal.set_len(0)?;
+    }
+    journal.write_all(line)
 }
 
 /// Whether `folder` is one, and has these entries and no others.
@@ -559,7 +573,8 @@ mod tests {
         let second = lab.run(&other, "/w");
         assert_eq!((inode(&second), lab.names()), (was, vec![other.to_string()]));
         let text = fs::read_to_string(second.folder.join(JOURNAL)).unwrap();
-        assert_eq!(text, "{\"sort\":\"run\",\"roots\":[{\"path\":\"/w\"}]}\n");
+        assert_eq!(text.trim_end(), "{\"sort\":\"run\",\"roots\":[{\"path\":\"/w\"}]}");
+        assert_eq!(text.len(), FIRST_LINE);
         let time = fs::metadata(folder(&lab.root(), &other)).unwrap().modified().unwrap();
         assert!(time > old + Duration::from_hours(24), "it is as old as its run");
         let third = lab.run(&one, "/w");
@@ -569,6 +584,25 @@ mod tests {
             (both, lab.names()),
             ([vec![], vec![]], vec!["spare-0".into(), "spare-1".into()])
         );
+    }
+
+    #[test]
+    fn a_journal_that_is_taken_over_keeps_its_block() {
+        use rustix::fs::inotify;
+
+        let lab = Lab(tempfile::tempdir().unwrap());
+        lab.run(&ThreadId::generate(), "/a/long/name/of/a/workspace").end().unwrap();
+        let events = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+        let journal = lab.root().join(UNDO).join("spare-0").join(FIRST).join(JOURNAL);
+        inotify::add_watch(&events, journal, inotify::WatchFlags::ALL_EVENTS).unwrap();
+        let other = lab.run(&ThreadId::generate(), "/w");
+        let mut buffer = [const { std::mem::MaybeUninit::uninit() }; 4096];
+        let mut reader = inotify::Reader::new(&events, &mut buffer);
+        let seen: Vec<_> = std::iter::from_fn(|| Some(reader.next().ok()?.events())).collect();
+        let [open, modify, close] =
+            [inotify::ReadFlags::OPEN, inotify::ReadFlags::MODIFY, inotify::ReadFlags::CLOSE_WRITE];
+        assert_eq!(seen, [open, modify, close], "to cut it is one more change");
+        assert!(other.is_kept());
     }
 
     #[test]
