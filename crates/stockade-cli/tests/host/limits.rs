@@ -1,6 +1,10 @@
 //! Limits: what ends a run says which one it was and how to raise it, and honest programs fit.
 
 use std::ffi::OsStr;
+use std::fs;
+use std::io::Read as _;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use super::{Home, text};
 
@@ -50,6 +54,44 @@ fn runtimes_that_reserve_much_start_under_the_default_limits() {
             ends(&[], script, 0, &["42"]);
         }
     }
+}
+
+/// Of the code of the program that `pid` runs: what is mapped, in KiB.
+fn code_mapped(pid: u32) -> u64 {
+    let program = env!("CARGO_BIN_EXE_stockade");
+    let maps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let (mut sum, mut counts) = (0, false);
+    for line in maps.lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["Rss:", size, "kB"] if counts => sum += size.parse::<u64>().unwrap(),
+            [_, "r-xp", ..] => counts = line.ends_with(program),
+            [_, rights, ..] if rights.len() == 4 && rights.ends_with(['p', 's']) => counts = false,
+            _ => {}
+        }
+    }
+    sum
+}
+
+/// docs/budgets.md: under 4 MiB of private memory. What other runs have mapped too is not private, so
+/// that what is mapped is looked at here.
+#[test]
+fn who_waits_for_a_command_lets_go_of_what_its_start_has_read() {
+    let home = Home::new();
+    let mut command = home.command();
+    command.args(["--", "sh", "-c", "echo on; exec sleep 60"]).stdout(Stdio::piped());
+    let mut run = command.spawn().unwrap();
+    let mut on = [0; 3];
+    run.stdout.take().unwrap().read_exact(&mut on).unwrap();
+    let limit = Instant::now() + Duration::from_secs(30);
+    let mut mapped = code_mapped(run.id());
+    while mapped >= 2048 && Instant::now() < limit {
+        std::thread::yield_now();
+        mapped = code_mapped(run.id());
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert!(mapped < 2048, "{mapped} KiB of its code");
 }
 
 /// PID 1 starts the threads that answer trapped calls when there is one to answer. Where none can be
