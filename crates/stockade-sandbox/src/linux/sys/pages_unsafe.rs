@@ -12,6 +12,10 @@ pub(crate) fn let_go_of_program() {
 }
 
 /// For the first object, which is the program itself; the libraries' pages are everybody's.
+///
+/// # Safety
+///
+/// To be called by `dl_iterate_phdr(3)` only.
 unsafe extern "C" fn first(
     info: *mut libc::dl_phdr_info,
     _size: libc::size_t,
