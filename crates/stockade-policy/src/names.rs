@@ -101,7 +101,40 @@ pub fn protecting(name: &[u8]) -> Option<&'static Protected> {
 
 /// Whether `name`, one component at the top of a folder, is protected there.
 pub fn is_protected(name: &[u8]) -> bool {
-    protecting(name).is_some()
+    may_match(name) && protecting(name).is_some()
+}
+
+/// Bytes that a protected name can begin with, those that one with any beginning can end with, and the
+/// length of the shortest such end: each component of each path that is written to is asked about, and
+/// hardly any is one of those.
+const EDGES: ([bool; 256], [bool; 256], usize) = edges();
+
+const fn edges() -> ([bool; 256], [bool; 256], usize) {
+    let (mut begins, mut ends, mut shortest) = ([false; 256], [false; 256], usize::MAX);
+    let mut entries = PROTECTED;
+    while let [entry, rest @ ..] = entries {
+        match entry.name.as_bytes() {
+            [b'*', end @ .., last] => {
+                ends[*last as usize] = true;
+                if end.len() + 1 < shortest {
+                    shortest = end.len() + 1;
+                }
+            }
+            [first, ..] => begins[*first as usize] = true,
+            [] => {}
+        }
+        entries = rest;
+    }
+    (begins, ends, shortest)
+}
+
+/// Whether there is an entry that begins, or ends after a `*`, as `name` does.
+fn may_match(name: &[u8]) -> bool {
+    let (begins, ends, shortest) = &EDGES;
+    let has = |table: &[bool; 256], byte: Option<&u8>| {
+        byte.and_then(|byte| table.get(usize::from(*byte))).is_some_and(|is_there| *is_there)
+    };
+    has(begins, name.first()) || (name.len() >= *shortest && has(ends, name.last()))
 }
 
 /// What an entry of `unprotected` can do.
@@ -179,6 +212,21 @@ mod tests {
         for name in [".env.example", ".envy", ".env.", "env", ".vscode2", "package.json"] {
             assert!(!is_protected(name.as_bytes()), "{name}");
         }
+    }
+
+    #[test]
+    fn no_name_of_the_table_is_left_out_by_its_edges() {
+        for entry in PROTECTED {
+            for middle in ["", "x", "-local", ".e"] {
+                let name = entry.name.replace('*', middle);
+                let is_one = protecting(name.as_bytes()).is_some();
+                assert_eq!(is_protected(name.as_bytes()), is_one, "{name}");
+            }
+        }
+        assert!(
+            !may_match(b"") && !may_match(b"home") && !may_match(b"4711"),
+            "or it saves nothing"
+        );
     }
 
     #[test]

@@ -156,7 +156,15 @@ impl Keep {
 
     /// The name `path`, `name` in `folder`, is about to come into being, if nothing has it yet.
     pub fn bears(&self, folder: impl AsFd, name: &[u8], path: &Path) -> Begun {
-        if !self.covers(path) || look(folder.as_fd(), name).is_some() {
+        if look(folder.as_fd(), name).is_some() {
+            return Begun::NOTHING;
+        }
+        self.bears_anew(path)
+    }
+
+    /// The same of a name that nothing had at the last look, by a call that fails where something has.
+    pub(crate) fn bears_anew(&self, path: &Path) -> Begun {
+        if !self.covers(path) {
             return Begun::NOTHING;
         }
         self.lock().write(Op::Born(path.to_owned()))

@@ -269,6 +269,40 @@ fn of_kernel(path: &str) -> io::Result<String> {
     }
 }
 
+/// Where the umask of the last caller is told, kept open: the next call is most often the same
+/// thread's. The file is bound to the thread and not to its number, and says nothing of a thread that
+/// has ended.
+#[derive(Debug, Default)]
+pub(super) struct Masks(Option<(i32, OwnedFd)>);
+
+impl Masks {
+    /// The umask of the caller.
+    pub(super) fn of(&mut self, caller: &Caller<'_>) -> io::Result<u32> {
+        let number = caller.thread();
+        if let Some((known, file)) = &self.0
+            && *known == number
+            && let Ok(umask) = umask_in(file)
+        {
+            return Ok(umask);
+        }
+        self.0 = None;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(format!("/proc/{number}/status"), flags, Mode::empty())?;
+        let umask = umask_in(&file)?;
+        self.0 = Some((number, file));
+        Ok(umask)
+    }
+}
+
+/// It stands in the second line, after a name of 64 bytes at most.
+fn umask_in(status: &OwnedFd) -> io::Result<u32> {
+    let mut text = [0; 256];
+    let length = rustix::io::pread(status, &mut text, 0)?;
+    let text = String::from_utf8_lossy(text.get(..length).unwrap_or_default());
+    let umask = field(&text, "Umask:").and_then(|mask| u32::from_str_radix(mask, 8).ok());
+    umask.ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
+}
+
 /// What of `proc_pid_status(5)` matters to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Status {
@@ -321,5 +355,36 @@ mod tests {
         assert!(window("8000000").has_signal() && !window("8000000").has_signal_to_obey());
         assert!(window("8000001").has_signal_to_obey());
         assert_eq!(Status::of("Name:\tx\n"), None);
+    }
+
+    fn of_process(pid: i32) -> Notification {
+        Notification { id: 1, pid, call: libc::SYS_openat, arguments: [0; 6] }
+    }
+
+    #[test]
+    fn the_umask_is_the_callers_of_now_and_nobodys_after_its_end() {
+        use std::io::{BufRead as _, BufReader, Write as _};
+        use std::process::{Command, Stdio};
+        let script = "umask 027; echo; read go; umask 077; echo; read go";
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut go, mut said) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut said = BufReader::new(&mut said);
+        let listener = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let (call, mut masks) = (of_process(child.id().cast_signed()), Masks::default());
+        let caller = Caller::new(&listener, &call);
+        said.read_line(&mut String::new()).unwrap();
+        assert_eq!(masks.of(&caller).unwrap(), 0o27);
+        go.write_all(b"\n").unwrap();
+        said.read_line(&mut String::new()).unwrap();
+        assert_eq!(masks.of(&caller).unwrap(), 0o77, "the file is kept, not what it said");
+        drop(go);
+        child.wait().unwrap();
+        assert!(masks.of(&caller).is_err(), "the number may be anybody's");
+        assert!(masks.0.is_none());
     }
 }

@@ -33,7 +33,7 @@ use super::sys::process_unsafe;
 use super::sys::seccomp_unsafe::{self as seccomp, Answer, Notification};
 use crate::execs::Execs;
 
-use caller::Caller;
+use caller::{Caller, Masks};
 pub(crate) use denials::Denials;
 pub use files::disk;
 pub(crate) use files::{Around, Beneath, Files, Fixed, Terminals};
@@ -192,20 +192,25 @@ fn work(shared: &Arc<Shared>) -> io::Result<()> {
 
 /// The umask of this thread, which is that of the caller it works for.
 #[derive(Debug)]
-struct Umask(u32);
+struct Umask {
+    own: u32,
+    callers: Masks,
+}
 
 impl Umask {
     fn current() -> Self {
         let mask = rustix::process::umask(Mode::empty());
         rustix::process::umask(mask);
-        Self(mask.as_raw_mode())
+        Self { own: mask.as_raw_mode(), callers: Masks::default() }
     }
 
-    fn set(&mut self, mask: u32) {
-        if self.0 != mask {
+    fn follow(&mut self, caller: &Caller<'_>) -> io::Result<()> {
+        let mask = self.callers.of(caller)?;
+        if self.own != mask {
             rustix::process::umask(Mode::from_raw_mode(mask));
-            self.0 = mask;
+            self.own = mask;
         }
+        Ok(())
     }
 }
 
@@ -354,12 +359,9 @@ impl Shared {
             // The filter traps nothing else.
             return self.answer(call.id, Answer::Errno(libc::ENOSYS));
         };
-        // To ask for the umask costs a quarter of a call, and only what makes something needs it.
-        let ready = if files::needs_umask(caller, call.call) {
-            caller.status().map(|status| umask.set(status.umask))
-        } else {
-            Ok(())
-        };
+        // To ask for the umask costs a part of a call, and only what makes something needs it.
+        let needs_umask = files::needs_umask(caller, call.call);
+        let ready = if needs_umask { umask.follow(caller) } else { Ok(()) };
         let done = ready.map_err(Stop::from).and_then(|()| files.serve(caller, call.call));
         if let Some(error) = files.not_kept() {
             self.denials.say(&format!("from here on `stockade undo` has nothing: {error}"));

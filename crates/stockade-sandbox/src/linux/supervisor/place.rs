@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
@@ -132,9 +132,18 @@ pub(super) fn in_proc(path: &Path) -> Option<&Path> {
 /// The folder that the caller's `path` leads to.
 pub(super) fn walk(caller: &Caller<'_>, folder: i32, path: &[u8]) -> io::Result<OwnedFd> {
     if path.starts_with(b"/") {
-        return walk_from(caller, root()?, path);
+        return match straight(CWD, path) {
+            Err(rustix::io::Errno::LOOP) => by_hand(caller, root()?, path),
+            found => Ok(found?),
+        };
     }
     walk_from(caller, caller.folder(folder)?, path)
+}
+
+/// Most paths have no link in them, and then this is all.
+fn straight(start: impl AsFd, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let flags = REFERENCE | OFlags::DIRECTORY;
+    rustix::fs::openat2(start, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
 }
 
 fn root() -> io::Result<OwnedFd> {
@@ -145,9 +154,7 @@ fn walk_from(caller: &Caller<'_>, start: OwnedFd, path: &[u8]) -> io::Result<Own
     if path.is_empty() {
         return Ok(start);
     }
-    let flags = REFERENCE | OFlags::DIRECTORY;
-    // Most paths have no link in them, and then this is all.
-    match rustix::fs::openat2(&start, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+    match straight(&start, path) {
         Err(rustix::io::Errno::LOOP) => by_hand(caller, start, path),
         found => Ok(found?),
     }

@@ -42,6 +42,15 @@ pub(in crate::linux::supervisor) fn needs_umask(caller: &Caller<'_>, call: i64) 
     match call {
         libc::SYS_openat => makes(2),
         libc::SYS_unlinkat
+        | libc::SYS_utimensat
+        | libc::SYS_fchown
+        | libc::SYS_fchownat
+        | libc::SYS_setxattr
+        | libc::SYS_lsetxattr
+        | libc::SYS_fsetxattr
+        | libc::SYS_removexattr
+        | libc::SYS_lremovexattr
+        | libc::SYS_fremovexattr
         | libc::SYS_renameat
         | libc::SYS_renameat2
         | libc::SYS_linkat
@@ -58,7 +67,12 @@ pub(in crate::linux::supervisor) fn needs_umask(caller: &Caller<'_>, call: i64) 
         | libc::SYS_rename
         | libc::SYS_link
         | libc::SYS_symlink
-        | libc::SYS_chmod => false,
+        | libc::SYS_chmod
+        | libc::SYS_chown
+        | libc::SYS_lchown
+        | libc::SYS_utime
+        | libc::SYS_utimes
+        | libc::SYS_futimesat => false,
         _ => true,
     }
 }
@@ -195,5 +209,33 @@ impl Wish {
             Self::Remove { .. } => Operation::Remove,
             Self::Mode { .. } | Self::ModeOf { .. } | Self::Metadata(_) => Operation::Mode,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+    use crate::linux::sys::seccomp_unsafe::Notification;
+
+    #[test]
+    fn only_what_makes_something_asks_for_the_umask() {
+        let listener = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let asks = |call: i64, flags: i32| {
+            let arguments = [0, 0, u64::from(flags.cast_unsigned()), 0, 0, 0];
+            let call = Notification { id: 1, pid: 1, call, arguments };
+            needs_umask(&Caller::new(&listener, &call), call.call)
+        };
+        assert!(asks(libc::SYS_openat, libc::O_CREAT | libc::O_WRONLY));
+        assert!(asks(libc::SYS_mkdirat, 0) && asks(libc::SYS_mknodat, 0));
+        assert!(asks(libc::SYS_bind, 0), "a socket's name has a mode");
+        assert!(!asks(libc::SYS_openat, libc::O_WRONLY));
+        for call in
+            [libc::SYS_unlinkat, libc::SYS_utimensat, libc::SYS_fchownat, libc::SYS_fchmodat]
+        {
+            assert!(!asks(call, 0), "{call}");
+        }
+        assert!(!asks(libc::SYS_setxattr, 0) && !asks(libc::SYS_removexattr, 0));
     }
 }
