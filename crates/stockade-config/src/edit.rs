@@ -15,7 +15,7 @@ use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Val
 use crate::diagnose::{ConfigError, Layer, Source};
 use crate::grants::GrantText;
 use crate::rule_text::{Prefix, RuleText};
-use crate::schema;
+use crate::schema::{self, Settings};
 
 /// A rule that is to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,13 +86,7 @@ impl RuleFile {
     /// it is then as it was.
     pub fn add(&self, rules: &[NewRule]) -> Result<Edited, ConfigError> {
         let before = self.text()?;
-        let start = match (&before, &self.workspace) {
-            (Some(text), _) => text.clone(),
-            (None, Some(workspace)) => {
-                format!("workspace = {}\n", Value::from(workspace.to_string_lossy().as_ref()))
-            }
-            (None, None) => String::new(),
-        };
+        let start = self.start(before.as_deref());
         let known = self.read(&start)?.len();
         let mut document = self.document(&start)?;
         push(&mut document, rules);
@@ -138,7 +132,18 @@ impl RuleFile {
         self.replace(Some(&before), &text, vec![taken])
     }
 
-    fn text(&self) -> Result<Option<String>, ConfigError> {
+    /// What the file begins with.
+    pub(crate) fn start(&self, before: Option<&str>) -> String {
+        match (before, &self.workspace) {
+            (Some(text), _) => text.to_owned(),
+            (None, Some(workspace)) => {
+                format!("workspace = {}\n", Value::from(workspace.to_string_lossy().as_ref()))
+            }
+            (None, None) => String::new(),
+        }
+    }
+
+    pub(crate) fn text(&self) -> Result<Option<String>, ConfigError> {
         match fs::read_to_string(&self.path) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -147,11 +152,15 @@ impl RuleFile {
     }
 
     fn read(&self, text: &str) -> Result<Vec<RuleText>, ConfigError> {
-        let source = Source { name: self.path.clone(), text: text.to_owned(), layer: self.layer };
-        Ok(schema::read(&source)?.rules)
+        Ok(self.settings(text)?.rules)
     }
 
-    fn document(&self, text: &str) -> Result<DocumentMut, ConfigError> {
+    pub(crate) fn settings(&self, text: &str) -> Result<Settings, ConfigError> {
+        let source = Source { name: self.path.clone(), text: text.to_owned(), layer: self.layer };
+        schema::read(&source)
+    }
+
+    pub(crate) fn document(&self, text: &str) -> Result<DocumentMut, ConfigError> {
         // It was read a moment ago, by the parser that this one shares.
         text.parse().map_err(|error: toml_edit::TomlError| {
             let what = format!("`{}` cannot be changed: {error}", self.path.display());
@@ -160,7 +169,7 @@ impl RuleFile {
     }
 
     /// Puts `text` in the place of what is there, in one step.
-    fn replace(
+    pub(crate) fn replace(
         &self,
         before: Option<&str>,
         text: &str,

@@ -10,6 +10,7 @@
 //! - nothing is written but the rules of the user's own files, where the user says so (`edit`).
 
 mod aliases;
+mod answered;
 mod caches;
 mod codex;
 mod diagnose;
@@ -44,6 +45,7 @@ mod trust;
 mod values;
 mod variables;
 
+pub use answered::AnsweredHost;
 pub use diagnose::{ConfigError, Diagnostic, Layer};
 pub use disk::HostDisk;
 pub use edit::{Edited, NewRule, RuleFile, check_rules, rules_as_text};

@@ -100,6 +100,17 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// What is answered about hosts: that some are allowed, and nothing else.
+    pub(crate) fn answered_host(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
+        if key.get_ref().as_ref() != "allow" {
+            let message = format!("unknown key `network.{}`", key.get_ref());
+            let help = "answers for a project say `network.allow`, and no more of the network";
+            return Err(self.source.wrong(key.span(), message, "not known", Some(help.to_owned())));
+        }
+        self.settings.network_allow = self.opened(value)?;
+        Ok(())
+    }
+
     /// What `parse` reads of a host's name; `hint` is how one is written.
     pub(crate) fn host<T>(
         &self,

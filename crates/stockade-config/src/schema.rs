@@ -132,17 +132,24 @@ impl<'a> Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// What is answered for a project are rules, and nothing else.
+    /// What is answered for a project are rules and hosts, and nothing else.
     fn answer(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
         match key.get_ref().as_ref() {
             "rules" => self.rules(value)?,
+            "network" => self.each_free(value, Self::answered_host)?,
             "workspace" => {
                 self.settings.workspace = Some(self.placed(value.span(), self.string(value)?));
             }
             name => {
-                let help = "answers for a project are its `workspace` and `[[rules]]`".to_owned();
+                let help =
+                    "answers for a project are its `workspace`, `[[rules]]` and `network.allow`";
                 let message = format!("unknown key `{name}`");
-                return Err(self.source.wrong(key.span(), message, "not known", Some(help)));
+                return Err(self.source.wrong(
+                    key.span(),
+                    message,
+                    "not known",
+                    Some(help.to_owned()),
+                ));
             }
         }
         Ok(())

@@ -28,7 +28,7 @@ pub use desk::{
 pub use grants::{Granted, OpenGrant, RevokeError, granted, open_grants, revoke_grant};
 
 use crate::ThreadId;
-use crate::question::{Ask, Asked, Reply};
+use crate::question::{Ask, Asked, Kept, Reply};
 use crate::store::now;
 use crate::widen::Openings;
 use desk::Desk;
@@ -46,8 +46,8 @@ const SAME_DENIED_MAX: u32 = 3;
 /// How often an answer from elsewhere is looked for.
 const TURN: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// Keeps a yes for the project; the words are the beginning of commands.
-pub type Keep = dyn Fn(&[String]) -> Result<(), String> + Send + Sync;
+/// Keeps a yes for the project.
+pub type Keep = dyn Fn(Kept<'_>) -> Result<(), String> + Send + Sync;
 
 /// Who is asked, how long, and what can come of a yes.
 pub struct Asking<'a> {
@@ -138,7 +138,8 @@ impl<'a> Approvals<'a> {
 
     /// What can be answered to `asked`.
     pub(crate) fn choices(&self, asked: &Asked) -> Vec<String> {
-        let keeps = self.keep.is_some() && asked.can_be_kept && !asked.prefixes.is_empty();
+        let has_any = asked.can_be_kept && !asked.prefixes.is_empty() || !asked.hosts.is_empty();
+        let keeps = self.keep.is_some() && has_any;
         let choices = ["once", "thread", "project", "deny"];
         let offered = choices.into_iter().filter(|choice| keeps || *choice != "project");
         offered.map(str::to_owned).collect()
@@ -241,8 +242,12 @@ impl<'a> Approvals<'a> {
     /// A yes for the project is kept before it counts.
     fn kept(&self, asked: &Asked, reply: Reply) -> Reply {
         let Reply::Project(prefix) = &reply else { return reply };
-        let keeps = self.keep.filter(|_| asked.can_be_kept);
-        match keeps.map(|keep| keep(prefix)) {
+        let keeps = self.keep.filter(|_| asked.may_keep(prefix));
+        let kept = match prefix.as_slice() {
+            [entry] if !asked.hosts.is_empty() => Kept::Host(entry),
+            words => Kept::Commands(words),
+        };
+        match keeps.map(|keep| keep(kept)) {
             Some(Ok(())) => reply,
             Some(Err(why)) => Reply::Deny(format!("the answer could not be kept: {why}")),
             None => Reply::Deny("this cannot be allowed for the project".to_owned()),
@@ -276,6 +281,10 @@ impl<'a> Approvals<'a> {
         }
         let add = |granted: &mut Granted| match reply {
             Reply::Thread(None) => granted.actions.push(asked.action.clone()),
+            // A host is no beginning of a command: this one is open until the end, others from the next start.
+            Reply::Project(_) if !asked.hosts.is_empty() => {
+                granted.actions.push(asked.action.clone());
+            }
             Reply::Thread(Some(prefix)) | Reply::Project(prefix) => {
                 granted.prefixes.push(prefix.clone());
             }
@@ -295,6 +304,7 @@ impl<'a> Approvals<'a> {
             effect: asked.effect.clone(),
             choices: self.choices(asked),
             prefixes: asked.prefixes.clone(),
+            hosts: if self.keep.is_some() { asked.hosts.clone() } else { Vec::new() },
             asked: now(),
             limit_seconds: self.limit.as_secs(),
             state: QuestionState::Open,

@@ -34,7 +34,7 @@ use stockade_sandbox::{Asks, Question, Reply as Answer, Wanted};
 
 use crate::approvals::{Approvals, Asking, Judged, Put, of_run};
 use crate::bounds::{OUTSIDE, shown};
-use crate::question::{Asked, Reply};
+use crate::question::{Asked, Reply, entries};
 use crate::record::{self, Event};
 use crate::session::answered;
 use crate::widen::Openings;
@@ -312,7 +312,7 @@ impl<'a> InPlace<'a> {
         let again = |rules: &RuleSet| rules.evaluate_argv(&words);
         let judged = Judged { asking: vec![Some(&words)], again: &again };
         let prefixes = if name.starts_with('/') { beginnings(&words) } else { Vec::new() };
-        let asked = Asked { action, effect, prefixes, can_be_kept: false };
+        let asked = Asked { action, effect, prefixes, ..Asked::default() };
         match self.ask(&asked, Some(&judged), &|| question.is_wanted()) {
             Said::Once if !question.is_wanted() => self.keep(&asked),
             Said::Once | Said::Always => Answer::Yes,
@@ -446,7 +446,7 @@ impl AskHost for InPlace<'_> {
             "{action}\nno entry of the network's list allows this host at this port.\n\
              A yes lets what runs inside connect to it."
         );
-        let asked = Asked { action, effect, ..Asked::default() };
+        let asked = Asked { action, effect, hosts: entries(host, port), ..Asked::default() };
         match Self::ask(self, &asked, None, &|| true) {
             Said::Once => Given::Once,
             Said::Always => Given::Always,

@@ -62,7 +62,7 @@ pub use in_place::{Counter, InPlace, InPlaceOf};
 pub use journal::{Journal, Live, Record, Watch};
 pub use judge::Judge;
 pub use program::{Program, Programmed};
-pub use question::{Ask, Asked, Nobody, Reply};
+pub use question::{Ask, Asked, Kept, Nobody, Reply};
 pub use quote::{json_for_terminals, quoted};
 pub use run_record::{NewRun, RunEnd, RunRecord};
 pub use session::{Parts, Session};

@@ -1,5 +1,7 @@
 //! Asking a person about one exact action.
 
+use stockade_policy::{Host, HostEntry, HostName, HostPattern, Ports};
+
 /// What a person is asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Asked {
@@ -11,6 +13,54 @@ pub struct Asked {
     pub prefixes: Vec<Vec<String>>,
     /// Whether a yes can be kept for the project: not where a rule asks, which would go on asking.
     pub can_be_kept: bool,
+    /// For a host: entries of `network.allow` that a yes for the project may be meant for, widest last.
+    pub hosts: Vec<String>,
+}
+
+/// What is kept of a yes for the project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept<'a> {
+    /// Commands that begin so.
+    Commands(&'a [String]),
+    /// An entry of `network.allow`.
+    Host(&'a str),
+}
+
+/// Entries that allow `host` at `port`, widest last; none for an address.
+pub(crate) fn entries(host: &str, port: u16) -> Vec<String> {
+    let Ok(Host::Name(name)) = Host::new(host) else { return Vec::new() };
+    let entry = |pattern: HostPattern, ports: Ports| HostEntry { pattern, ports }.to_string();
+    let mut all = vec![entry(HostPattern::Name(name.clone()), Ports::One(port))];
+    if Ports::Web.contain(port) {
+        all.push(entry(HostPattern::Name(name.clone()), Ports::Web));
+    }
+    // Never a whole top level, nor what is one but for its dot (`co.uk`).
+    let parent = name.as_str().split_once('.').map_or("", |(_, parent)| parent);
+    let is_wide = parent
+        .split_once('.')
+        .is_none_or(|(second, rest)| second.len() <= 3 && !rest.contains('.') && rest.len() == 2);
+    if !is_wide && let Ok(parent) = HostName::new(parent) {
+        all.push(entry(HostPattern::Below(parent), Ports::One(port)));
+    }
+    all
+}
+
+/// Whether `entry` is one that allows what `offered` begins with, which names one host and port.
+pub(crate) fn is_entry_for(entry: &str, offered: &[String]) -> bool {
+    let asked = offered.first().and_then(|first| first.rsplit_once(':'));
+    let Some((host, port)) = asked else { return false };
+    let (Ok(host), Ok(port)) = (Host::new(host), port.parse()) else { return false };
+    entry.parse::<HostEntry>().is_ok_and(|entry| entry.covers(&host, port))
+}
+
+impl Asked {
+    /// Whether a yes for the project may be kept as `words`.
+    pub fn may_keep(&self, words: &[String]) -> bool {
+        match words {
+            [entry] if !self.hosts.is_empty() => is_entry_for(entry, &self.hosts),
+            _ => self.can_be_kept && self.hosts.is_empty(),
+        }
+    }
 }
 
 /// What a person said.
@@ -20,7 +70,7 @@ pub enum Reply {
     Once,
     /// For the rest of the thread: this very action, or commands that begin so.
     Thread(Option<Vec<String>>),
-    /// In this project from now on: commands that begin so.
+    /// In this project from now on: commands that begin so, or for a host the one entry.
     Project(Vec<String>),
     /// No, with a word to the agent that may be empty.
     Deny(String),
@@ -52,5 +102,42 @@ impl Ask for Nobody {
 
     fn ask(&self, _question: &Asked, _elsewhere: &dyn Fn() -> Option<Reply>) -> Reply {
         Reply::Nobody
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_may_be_allowed_alone_and_with_its_neighbours_but_never_a_top_level() {
+        for (host, port, expected) in [
+            (
+                "api.new.example.org",
+                443,
+                "api.new.example.org:443 api.new.example.org *.new.example.org:443",
+            ),
+            ("new.example.org", 22, "new.example.org:22 *.example.org:22"),
+            ("example.org", 80, "example.org:80 example.org"),
+            ("shop.co.uk", 8443, "shop.co.uk:8443"),
+            ("192.0.2.1", 443, ""),
+            ("::1", 443, ""),
+        ] {
+            let offered = entries(host, port);
+            assert_eq!(offered.join(" "), expected, "{host}");
+            assert!(offered.iter().all(|entry| is_entry_for(entry, &offered)), "{host}");
+        }
+        let offered = entries("new.example.org", 443);
+        for (entry, is_one) in [
+            ("new.example.org:*", true),
+            ("*.example.org", true),
+            ("new.example.org:80", false),
+            ("other.example.org", false),
+            ("registries", false),
+            ("*", false),
+            ("", false),
+        ] {
+            assert_eq!(is_entry_for(entry, &offered), is_one, "{entry}");
+        }
     }
 }

@@ -137,6 +137,9 @@ fn show(question: &OpenQuestion) -> Result<(), Failure> {
         let words = prefix.join(" ").replace('\n', "\\n");
         printed(ui::line(&format!("  --prefix {number}: `{words} …`")))?;
     }
+    for (number, entry) in (1..).zip(&question.hosts) {
+        printed(ui::line(&format!("  project --prefix {number}: `{entry}`")))?;
+    }
     printed(ui::line(&format!("  asked {}; answers: {choices}", question.asked)))
 }
 
@@ -184,8 +187,10 @@ fn words(store: &Store, id: &str, prefix: &str) -> Result<Vec<String>, Failure> 
             .map_err(|error| Failure::new(format!("--prefix: {error}"), "").with_status(MISUSED));
     };
     let question = find_question(store, id).map_err(|error| of_answer(&error))?;
-    let offered = number.checked_sub(1).and_then(|at| question.prefixes.get(at));
-    offered.cloned().ok_or_else(|| {
+    let at = number.checked_sub(1);
+    let entry = at.and_then(|at| question.hosts.get(at)).map(|entry| vec![entry.clone()]);
+    let offered = at.and_then(|at| question.prefixes.get(at)).cloned().or(entry);
+    offered.ok_or_else(|| {
         let text = format!("question `{id}` offers no beginning {number}");
         Failure::new(text, "`stockade approvals list` shows them").with_status(FAILED)
     })

@@ -7,10 +7,11 @@ use stockade_agents::Stop;
 use stockade_config::{Env, Loaded, Openings};
 use stockade_policy::{Grant, Mode, Policy};
 use stockade_sandbox::Pauser;
-use stockade_threads::approvals::Asking;
+use stockade_threads::approvals::{Asking, Keep};
 use stockade_threads::record::Event;
 use stockade_threads::{Ask, Bounds, InPlace, InPlaceOf, Nobody, Programmed};
 
+use super::keep;
 use super::run_log::RunLog;
 use crate::ui::relay::Relay;
 
@@ -46,7 +47,7 @@ pub(super) fn of_run(
     }
     let (root, id) = log.place()?;
     let of = of((env, loaded), policy, Box::new(log.notes()));
-    Some(asked(loaded, |asking, stop| InPlace::of_run((&root, &id), asking, stop, of)))
+    Some(asked((env, loaded), |asking, stop| InPlace::of_run((&root, &id), asking, stop, of)))
 }
 
 /// The questions of a program that is a thread, whose record `told` is called about when it has
@@ -67,7 +68,7 @@ pub(super) fn of_thread(
     let of = of((env, loaded), policy, Box::new(note));
     let of = InPlaceOf { drafts: thread.drafts(), ..of };
     let place = (thread.id(), thread.folder());
-    Some(asked(loaded, |asking, stop| InPlace::of_thread(place, asking, stop, of)))
+    Some(asked((env, loaded), |asking, stop| InPlace::of_thread(place, asking, stop, of)))
 }
 
 fn asks(loaded: &Loaded) -> bool {
@@ -94,7 +95,7 @@ fn of(
 }
 
 fn asked(
-    loaded: &Loaded,
+    (env, loaded): (&Env, &Loaded),
     questions: impl FnOnce(&Asking<'static>, &'static Stop) -> Arc<InPlace<'static>>,
 ) -> Asked {
     let stop: &'static Stop = Box::leak(Box::default());
@@ -104,6 +105,9 @@ fn asked(
         Some(relay) => Box::leak(Box::new(relay)),
         None => &Nobody,
     };
-    let asking = Asking { limit: loaded.agent.question_timeout, ..Asking::of(ask) };
+    // As long as this process, as the rest.
+    let keep: &'static Keep = Box::leak(Box::new(keep::keep(env, loaded)));
+    let limit = loaded.agent.question_timeout;
+    let asking = Asking { limit, keep: Some(keep), ..Asking::of(ask) };
     Asked { questions: questions(&asking, stop), pauser }
 }

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::thread;
 
 use stockade_agents::Stop;
-use stockade_config::{Env, GrantText, Layer, Loaded, NewRule, Openings, Prefix, RuleFile};
-use stockade_policy::{Grant, Verdict};
+use stockade_config::{Env, Loaded, Openings};
+use stockade_policy::Grant;
 use stockade_sandbox::Interrupts;
 use stockade_threads::approvals::Asking;
 use stockade_threads::local::{self, Company, Ended, LocalTask};
@@ -18,7 +18,7 @@ use stockade_threads::record::State;
 use stockade_threads::store::Store;
 use stockade_threads::{Bounds, Judge, Watch};
 
-use super::{agent, boundary, execs, held};
+use super::{agent, boundary, execs, held, keep};
 use crate::cli::{BoundaryArgs, LocalArgs};
 use crate::failure::Failure;
 use crate::ui;
@@ -85,7 +85,7 @@ impl Start<'_> {
         let Self { flags, loaded, env, .. } = self;
         let stop = Stop::default();
         let ask = Prompt::new(stop.clone()).calling(loaded.agent.notify);
-        let (openings, keep) = (Opening(Openings::of(env, loaded)), keep(env, loaded));
+        let (openings, keep) = (Opening(Openings::of(env, loaded)), keep::keep(env, loaded));
         let asking = &Asking {
             ask: &ask,
             limit: loaded.agent.question_timeout,
@@ -133,31 +133,6 @@ struct Opening(Openings);
 impl stockade_threads::Openings for Opening {
     fn open(&self, path: &Path) -> Result<Grant, String> {
         self.0.open(path).map_err(|error| error.to_string())
-    }
-}
-
-/// Keeps what was allowed for the project, in the user's own configuration.
-fn keep(
-    env: &Env,
-    loaded: &Loaded,
-) -> impl Fn(&[String]) -> Result<(), String> + Send + Sync + use<> {
-    let workspace = loaded.policy.workspace.as_path().to_owned();
-    let path = env.answers_file(&workspace);
-    move |words: &[String]| {
-        let path = path.clone().ok_or("no home is known")?;
-        let file = RuleFile { path, layer: Layer::Answers, workspace: Some(workspace.clone()) };
-        let prefix = Prefix::Words(words.iter().map(|word| vec![word.clone()]).collect());
-        let rule = NewRule {
-            prefix,
-            decision: Verdict::Allow,
-            reason: None,
-            grant: GrantText::default(),
-            expires: None,
-            examples: Vec::new(),
-            counterexamples: Vec::new(),
-            comment: Some("answered to a question".to_owned()),
-        };
-        file.add(&[rule]).map(drop).map_err(|error| error.to_string())
     }
 }
 

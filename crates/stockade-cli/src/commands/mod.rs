@@ -17,6 +17,7 @@ mod execs;
 pub(crate) mod explain;
 mod found;
 mod held;
+mod keep;
 pub(crate) mod local;
 mod refused;
 pub(crate) mod rules;

@@ -295,6 +295,7 @@ impl Ask for Prompt {
             };
             writeln!(error, "  [t{number}] `{shown} …` for this thread{project}").ok();
         }
+        write!(error, "{}", hosts(question)).ok();
         write!(error, "{}", call(self.notify, &question.action)).ok();
         error.flush().ok();
         drop(error);
@@ -323,13 +324,17 @@ pub(super) fn reply(answer: &str, question: &Asked) -> Reply {
     let wanted = rest.trim();
     let numbered = wanted.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
     let prefix = match numbered {
+        Some(at) if !question.hosts.is_empty() => question.hosts.get(at).map(|it| vec![it.clone()]),
         Some(at) => question.prefixes.get(at).cloned(),
+        None if rest.starts_with(' ') && !question.hosts.is_empty() => {
+            Some(vec![wanted.to_owned()])
+        }
         None if rest.starts_with(' ') => typed(wanted, &question.prefixes),
         None => None,
     };
     match (kind.to_ascii_lowercase().as_str(), prefix) {
-        ("t", Some(prefix)) => return Reply::Thread(Some(prefix)),
-        ("p", Some(prefix)) if question.can_be_kept => return Reply::Project(prefix),
+        ("t", Some(prefix)) if question.hosts.is_empty() => return Reply::Thread(Some(prefix)),
+        ("p", Some(prefix)) if question.may_keep(&prefix) => return Reply::Project(prefix),
         _ => {}
     }
     match answer.to_ascii_lowercase().as_str() {
@@ -341,6 +346,14 @@ pub(super) fn reply(answer: &str, question: &Asked) -> Reply {
             Reply::Deny(word.unwrap_or(answer).trim().to_owned())
         }
     }
+}
+
+/// What a yes about a host may allow in the project, a line each.
+pub(super) fn hosts(question: &Asked) -> String {
+    let line = |(number, entry): (usize, &String)| {
+        format!("  [p{number}] `{}` for this project\n", printable(entry))
+    };
+    (1..).zip(&question.hosts).map(line).collect()
 }
 
 /// The words that were typed, when a command that is asked about begins with them.
@@ -362,6 +375,27 @@ mod tests {
         let inner = called.strip_prefix("\u{1b}]9;").unwrap().strip_suffix('\u{7}').unwrap();
         assert!(inner.starts_with("stockade asks: write /a"), "{inner}");
         assert!(!inner.contains(char::is_control) && inner.len() < 200, "{inner}");
+    }
+
+    #[test]
+    fn a_host_is_allowed_for_the_project_by_an_entry_that_names_it() {
+        let hosts = ["a.example.org:443", "a.example.org", "*.example.org:443"];
+        let hosts = hosts.map(str::to_owned).to_vec();
+        let question = Asked { hosts, ..Asked::default() };
+        let kept = |entry: &str| Reply::Project(vec![entry.to_owned()]);
+        for (answer, expected) in [
+            ("p1", kept("a.example.org:443")),
+            ("p3", kept("*.example.org:443")),
+            ("p a.example.org:*", kept("a.example.org:*")),
+            ("p b.example.org", Reply::Deny("p b.example.org".to_owned())),
+            ("p4", Reply::Deny("p4".to_owned())),
+            ("t1", Reply::Deny("t1".to_owned())),
+            ("t", Reply::Thread(None)),
+        ] {
+            assert_eq!(reply(answer, &question), expected, "{answer}");
+        }
+        let shown = super::hosts(&question);
+        assert!(shown.contains("[p2] `a.example.org` for this project\n"), "{shown}");
     }
 
     #[test]

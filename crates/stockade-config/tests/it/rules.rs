@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use stockade_config::{Loaded, Scope, load};
+use stockade_config::{Layer, Loaded, RuleFile, Scope, load};
 use stockade_policy::Verdict;
 
 use crate::lab::Lab;
@@ -128,6 +128,41 @@ fn answers_for_a_project_count_there_and_nowhere_else() {
     assert!(other.warnings[0].contains("these are answers for `/elsewhere`"), "{other:?}");
     write(lab.work().to_str().unwrap(), "sandbox_mode = 'danger-full-access'\n");
     assert!(refused(&lab).contains("unknown key `sandbox_mode`"));
+}
+
+#[test]
+fn hosts_are_allowed_and_taken_back_in_the_answers_of_one_project() {
+    let mut lab = Lab::new();
+    let path = lab.env.answers_file(&lab.work()).unwrap();
+    let workspace = Some(lab.work());
+    let file = RuleFile { path: path.clone(), layer: Layer::Answers, workspace };
+    file.allow_host("A.example.org:443").unwrap();
+    file.allow_host("a.example.org:443").unwrap();
+    file.allow_host("*.b.example.org").unwrap();
+    assert!(file.allow_host("*").is_err() && file.allow_host("x\"]\ny=1").is_err());
+    let entries = |file: &RuleFile| -> Vec<String> {
+        file.hosts().unwrap().into_iter().map(|host| host.entry).collect()
+    };
+    assert_eq!(entries(&file), ["a.example.org:443", "*.b.example.org"]);
+    let hosts = file.hosts().unwrap();
+    assert_ne!(hosts[0].place, hosts[1].place, "a line each");
+    let allowed = |lab: &Lab| -> Vec<String> {
+        loaded(lab).policy.network.allow.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(allowed(&lab).len(), 2);
+    // Another project has none of it, and its file says of no other.
+    lab.request.workspace = Some(lab.folder("home/other"));
+    assert!(allowed(&lab).is_empty());
+    let elsewhere = RuleFile { workspace: Some("/elsewhere".into()), ..file.clone() };
+    assert!(entries(&elsewhere).is_empty());
+    lab.request.workspace = None;
+    assert_eq!(file.revoke_host(&hosts[0].place).unwrap(), hosts[0]);
+    assert_eq!(entries(&file), ["*.b.example.org"]);
+    assert_eq!(allowed(&lab).len(), 1);
+    assert!(file.revoke_host("a.example.org:443").is_err());
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("allow =", "private =")).unwrap();
+    assert!(refused(&lab).contains("unknown key `network.private`"));
 }
 
 #[test]

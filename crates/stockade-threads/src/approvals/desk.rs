@@ -18,7 +18,7 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::folder::make_private;
-use crate::question::Reply;
+use crate::question::{Reply, is_entry_for};
 use crate::store::{Store, StoreError};
 use crate::{ThreadId, json_for_terminals};
 
@@ -55,6 +55,9 @@ pub struct OpenQuestion {
     pub choices: Vec<String>,
     /// Beginnings of commands that a yes may be meant for; counted from 1.
     pub prefixes: Vec<Vec<String>>,
+    /// For a host: entries that a yes for the project may be meant for; counted from 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
     /// When it was asked (RFC 3339, UTC).
     pub asked: String,
     /// After how many seconds it is a denial.
@@ -217,7 +220,12 @@ pub fn answer(
     {
         return Err(AnswerError::NotOffered(question.id, answer.answer.clone()));
     }
+    let is_entry = |prefix: &Vec<String>| match prefix.as_slice() {
+        [entry] => answer.answer == "project" && is_entry_for(entry, &question.hosts),
+        _ => false,
+    };
     if let Some(prefix) = &answer.prefix
+        && !is_entry(prefix)
         && !question.prefixes.iter().any(|longest| longest.starts_with(prefix))
     {
         return Err(AnswerError::NotPrefix(prefix.join(" ")));

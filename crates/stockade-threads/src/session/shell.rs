@@ -179,7 +179,7 @@ impl Session<'_> {
             _ => Vec::new(),
         };
         let by_rule = ruling.parts.iter().any(|part| part.verdict == Some(Verdict::Ask));
-        Asked { action, effect, prefixes, can_be_kept: !by_rule }
+        Asked { action, effect, prefixes, can_be_kept: !by_rule, ..Asked::default() }
     }
 
     fn decline(&self, call: &ShellCall, ruling: &Ruling, declined: &Declined) -> HandsError {

@@ -2,14 +2,17 @@
 
 use clap::Args;
 use serde::Serialize;
-use stockade_config::{Edited, GrantText, Layer, NewRule, Prefix, RuleFile, RuleText};
+use stockade_config::{
+    AnsweredHost, Edited, Env, GrantText, Layer, Loaded, NewRule, Prefix, RuleFile, RuleText,
+};
 use stockade_policy::Verdict;
 use stockade_threads::approvals::revoke_grant;
 use stockade_threads::store::Store;
 
-use super::list::{Listed, grants};
+use super::list::{Listed, grants, hosts};
 use super::{FAILED, MISUSED, Target, loaded, printed, say_backup, surroundings, words};
 use crate::cli::BoundaryArgs;
+use crate::commands::keep;
 use crate::failure::Failure;
 use crate::ui;
 
@@ -112,8 +115,11 @@ pub(super) fn revoke(arguments: &RevokeArgs) -> Result<u8, Failure> {
     if let Some(done) = revoke_granted(arguments)? {
         return Ok(done);
     }
-    let (_, loaded) = loaded(&arguments.boundary)?;
+    let (env, loaded) = loaded(&arguments.boundary)?;
     let wanted = &arguments.rule;
+    if let Some(done) = revoke_host((&env, &loaded), arguments)? {
+        return Ok(done);
+    }
     let is_meant = |rule: &&RuleText| {
         let ends = rule.place.strip_suffix(wanted.as_str());
         let is_place = ends.is_some_and(|before| before.is_empty() || before.ends_with('/'));
@@ -154,6 +160,37 @@ pub(super) fn revoke(arguments: &RevokeArgs) -> Result<u8, Failure> {
     let edited = file.revoke(&rule.place);
     let edited = edited.map_err(|error| Failure::from(error).with_status(FAILED))?;
     tell(&edited, "revoked", arguments.json)
+}
+
+/// Takes a host back that an answer allowed for the project, if one is meant.
+fn revoke_host(
+    (env, loaded): (&Env, &Loaded),
+    arguments: &RevokeArgs,
+) -> Result<Option<u8>, Failure> {
+    let wanted = arguments.rule.as_str();
+    let is_meant = |host: &AnsweredHost| {
+        let ends = host.place.strip_suffix(wanted);
+        host.entry == wanted || ends.is_some_and(|it| it.is_empty() || it.ends_with('/'))
+    };
+    let Some(host) = hosts(env, loaded)?.into_iter().find(is_meant) else { return Ok(None) };
+    let Some(file) = keep::answers(env, loaded.policy.workspace.as_path()) else {
+        return Ok(None);
+    };
+    let revoked = file.revoke_host(&host.place);
+    let revoked = revoked.map_err(|error| Failure::from(error).with_status(FAILED))?;
+    if arguments.json {
+        printed(ui::json(&RevokedHost { source: &revoked.place, host: &revoked.entry }))?;
+    } else {
+        let AnsweredHost { entry, place } = &revoked;
+        printed(ui::line(&format!("revoked: allow host {entry}  ({place})")))?;
+    }
+    Ok(Some(0))
+}
+
+#[derive(Debug, Serialize)]
+struct RevokedHost<'a> {
+    source: &'a str,
+    host: &'a str,
 }
 
 /// Takes a grant of a thread back, if one is meant: by the form of its name, or because there is one of

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use stockade_config::{Env, Layer, RuleText, check_rules};
+use stockade_config::{AnsweredHost, Env, Layer, Loaded, RuleText, check_rules};
 use stockade_threads::approvals::{OpenGrant, open_grants};
 use stockade_threads::hits::Hits;
 use stockade_threads::store::Store;
@@ -12,6 +12,7 @@ use stockade_threads::store::Store;
 use super::{FAILED, MISUSED, loaded, printed, words};
 use crate::cli::BoundaryArgs;
 use crate::commands::check::word;
+use crate::commands::keep;
 use crate::failure::Failure;
 use crate::ui;
 
@@ -55,6 +56,30 @@ pub(super) struct Listed {
     examples: usize,
     hits: u64,
     last_hit: Option<String>,
+}
+
+/// A host that is allowed for the project by an answer.
+#[derive(Debug, Serialize)]
+struct ListedHost<'a> {
+    source: &'a str,
+    host: &'a str,
+    decision: &'static str,
+    scope: &'static str,
+    author: &'static str,
+}
+
+impl<'a> ListedHost<'a> {
+    fn of(AnsweredHost { entry, place }: &'a AnsweredHost) -> Self {
+        let (decision, scope, author) = ("allow", "project", "answer");
+        Self { source: place, host: entry, decision, scope, author }
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Either<'a> {
+    Rule(&'a Listed),
+    Host(&'a ListedHost<'a>),
 }
 
 #[derive(Debug, Serialize)]
@@ -141,14 +166,30 @@ pub(super) fn list(arguments: &ListArgs) -> Result<u8, Failure> {
     let active = loaded.rules.iter().map(|rule| listed(rule, false));
     let expired = loaded.expired.iter().map(|rule| listed(rule, true));
     let all: Vec<Listed> = active.chain(expired).collect();
+    let hosts = hosts(&env, &loaded)?;
     if arguments.json {
-        printed(ui::json(&all))?;
+        let hosts: Vec<ListedHost> = hosts.iter().map(ListedHost::of).collect();
+        let all = all.iter().map(Either::Rule).chain(hosts.iter().map(Either::Host));
+        printed(ui::json(&all.collect::<Vec<_>>()))?;
     } else {
         printed(all.iter().try_for_each(|rule| ui::line(&rule.line())))?;
+        printed(hosts.iter().try_for_each(|host| ui::line(&host_line(host))))?;
         let grants = grants(&env)?;
         printed(grants.iter().try_for_each(|grant| ui::line(&grant_line(grant))))?;
     }
     Ok(0)
+}
+
+/// The hosts that you have allowed for the project by answers.
+pub(super) fn hosts(env: &Env, loaded: &Loaded) -> Result<Vec<AnsweredHost>, Failure> {
+    let file = keep::answers(env, loaded.policy.workspace.as_path());
+    let hosts = file.map_or(Ok(Vec::new()), |file| file.hosts());
+    hosts.map_err(|error| Failure::from(error).with_status(FAILED))
+}
+
+/// `allow  host example.org:443  (projects/x.toml:3; project)`.
+fn host_line(AnsweredHost { entry, place }: &AnsweredHost) -> String {
+    format!("{:<5}  host {entry}  ({place}; project)", "allow")
 }
 
 /// What was allowed for the rest of threads that are alive; nothing where no thread was ever.

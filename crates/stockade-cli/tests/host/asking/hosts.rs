@@ -66,6 +66,49 @@ fn a_new_host_is_asked_about_where_none_was_named() {
     is_asked_about_one(&client, asked);
 }
 
+/// Issue 6, item 6: an answer that fits the next cases. A host that was allowed for the project is not
+/// asked about in the next run there, is listed, and can be taken back.
+#[test]
+fn a_host_is_allowed_for_the_project_and_taken_back() {
+    let home = Home::new();
+    let client = Client::of(&home);
+    let (port, dialled) = upstream();
+    let run = |host: &str| {
+        let script = format!(
+            "import socket
+print(socket.create_connection(('{host}', 7001), 60).recv(99).decode().strip())"
+        );
+        let mut command = home.command();
+        command.env("HTTPS_PROXY", format!("http://127.0.0.1:{port}"));
+        command.args(["--", "python3", "-c", &script]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let first = run("a.new.example.org");
+    let question = client.question();
+    let offered = ["a.new.example.org:7001", "*.new.example.org:7001"];
+    assert_eq!(question["hosts"], serde_json::json!(offered));
+    let id = question["id"].as_str().unwrap();
+    let other = ["approvals", "answer", id, "project", "--prefix", "other.example.org"];
+    assert_eq!(super::stockade(&home, &other).output().unwrap().status.code(), Some(1));
+    client.answer(&question, &["project", "--prefix", "2"]);
+    let said = text(&end(first));
+    assert!(said.contains("greetings"), "{said}");
+    assert_eq!(dialled.try_recv().unwrap(), "a.new.example.org:7001");
+    assert!(!home.path("work/.stockade").exists(), "never in the project");
+
+    let again = text(&end(run("b.new.example.org")));
+    assert!(again.contains("greetings"), "{again}");
+    assert!(client.questions.try_recv().is_err(), "allowed, so nobody is asked");
+    let rules = |words: &[&str]| text(&super::stockade(&home, words).output().unwrap());
+    let listed = rules(&["rules", "list"]);
+    assert!(listed.contains("allow  host *.new.example.org:7001  ("), "{listed}");
+    let taken = rules(&["rules", "revoke", "*.new.example.org:7001"]);
+    assert!(taken.contains("revoked: allow host *.new.example.org:7001"), "{taken}");
+    let asked = run("b.new.example.org");
+    client.answer(&client.question(), &["deny"]);
+    assert!(!text(&end(asked)).contains("greetings"));
+}
+
 #[test]
 fn a_host_is_reached_after_a_yes_where_none_was_named() {
     let home = Home::new();

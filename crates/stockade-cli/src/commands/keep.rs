@@ -1,0 +1,64 @@
+//! A yes for the project, kept in the user's own configuration and never in the project.
+
+use std::path::Path;
+
+use stockade_config::{
+    ConfigError, Env, GrantText, Layer, Loaded, NewRule, Prefix, Request, RuleFile,
+};
+use stockade_policy::Verdict;
+use stockade_threads::Kept;
+
+/// Where answers for `workspace` are kept.
+pub(super) fn answers(env: &Env, workspace: &Path) -> Option<RuleFile> {
+    let path = env.answers_file(workspace)?;
+    Some(RuleFile { path, layer: Layer::Answers, workspace: Some(workspace.to_owned()) })
+}
+
+/// Keeps what was allowed for the project.
+pub(super) fn keep(
+    env: &Env,
+    loaded: &Loaded,
+) -> impl Fn(Kept<'_>) -> Result<(), String> + Send + Sync + use<> {
+    let workspace = loaded.policy.workspace.as_path().to_owned();
+    let file = answers(env, &workspace);
+    let env = env.clone();
+    move |kept: Kept<'_>| {
+        let file = file.as_ref().ok_or("no home is known")?;
+        match kept {
+            Kept::Commands(words) => file.add(&[rule(words)]).map(drop).map_err(said),
+            // The threads of a network ask with a small stack, and configuration takes more.
+            Kept::Host(entry) => std::thread::scope(|scope| {
+                let keep = || keep_host((&env, &workspace), file, entry);
+                let keeping = std::thread::Builder::new().spawn_scoped(scope, keep);
+                let kept = keeping.map_err(|error| error.to_string())?.join();
+                kept.unwrap_or_else(|_| Err("it went wrong inside".to_owned()))
+            }),
+        }
+    }
+}
+
+fn said(error: ConfigError) -> String {
+    error.to_string()
+}
+
+fn keep_host((env, workspace): (&Env, &Path), file: &RuleFile, entry: &str) -> Result<(), String> {
+    file.allow_host(entry).map_err(said)?;
+    // What the machine's requirements refuse would keep every start from happening.
+    let request = Request { workspace: Some(workspace.to_owned()), ..Request::default() };
+    let Err(error) = stockade_config::load(env, &request) else { return Ok(()) };
+    file.revoke_host(entry).map_err(said)?;
+    Err(said(error))
+}
+
+fn rule(words: &[String]) -> NewRule {
+    NewRule {
+        prefix: Prefix::Words(words.iter().map(|word| vec![word.clone()]).collect()),
+        decision: Verdict::Allow,
+        reason: None,
+        grant: GrantText::default(),
+        expires: None,
+        examples: Vec::new(),
+        counterexamples: Vec::new(),
+        comment: Some("answered to a question".to_owned()),
+    }
+}
