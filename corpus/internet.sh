@@ -59,7 +59,7 @@ ssh_servers() {
     echo "$name $(cat $NET/ssh/$name.key.pub)" >> "$HOME/.ssh/known_hosts"
     printf '%s\n' "HostKey $NET/ssh/$name.key" "ListenAddress $address" "AuthorizedKeysFile $NET/ssh/authorized" \
       'StrictModes no' 'UsePAM no' 'PasswordAuthentication no' 'KbdInteractiveAuthentication no' \
-      'PermitRootLogin yes' 'PidFile none' > $NET/ssh/$name.conf
+      'PermitRootLogin yes' 'PidFile none' 'Subsystem sftp internal-sftp' > $NET/ssh/$name.conf
   done
   [ "$(id -u)" != 0 ] || chown -R $WHO:$WHO "$HOME/.ssh" $NET/ssh
   chmod 600 "$HOME/.ssh/known_hosts"

@@ -20,6 +20,7 @@ mod driver;
 mod event;
 mod hands;
 mod model;
+pub mod programs;
 mod recipe;
 mod rest;
 mod tools;

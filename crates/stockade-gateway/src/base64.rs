@@ -1,9 +1,10 @@
-//! Base 64 (RFC 4648, section 4): how a log-in stands in a header (RFC 7617).
+//! Base 64 (RFC 4648, section 4): how a log-in stands in a header (RFC 7617), and bytes that are no
+//! text in a record.
 
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// `bytes` as text.
-pub(crate) fn encode(bytes: &[u8]) -> String {
+pub fn encode(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
         let mut block = [0; 4];
@@ -22,7 +23,7 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
 
 /// The bytes of `text`; `None` when it is not what [`encode`] would write of them, so that no
 /// other reader finds other bytes in it.
-pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
+pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let digits = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
     let mut bytes = Vec::with_capacity(digits.len());
     for chunk in digits.chunks(4) {

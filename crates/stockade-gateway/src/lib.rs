@@ -15,7 +15,7 @@
 //! - no name of a host that is not allowed leaves this process.
 
 mod authority;
-mod base64;
+pub mod base64;
 mod credentials;
 mod dial;
 mod dialled;
@@ -37,6 +37,7 @@ mod terminate;
 mod upstream;
 mod watch;
 
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -97,6 +98,7 @@ impl Gateway {
             authority,
             credentials,
             logins,
+            introduced: login::Introduced::default(),
             names: names::Names::default(),
             grants: grants::Grants::default(),
             inside: std::sync::OnceLock::new(),
@@ -129,13 +131,14 @@ impl Gateway {
         service::serve_proxy(&self.0, listener)
     }
 
-    /// Serves programs that ask for their ssh agent.
+    /// Serves programs that ask for their ssh agent. To `known_hosts`, where ssh inside reads them, the
+    /// keys of a host are added when a program connects to it.
     ///
     /// # Errors
     ///
     /// When a thread cannot be had.
-    pub fn serve_ssh_agent(&self, listener: UnixListener) -> io::Result<()> {
-        login::serve_agent(&self.0, listener)
+    pub fn serve_ssh_agent(&self, listener: UnixListener, known_hosts: File) -> io::Result<()> {
+        login::serve_agent(&self.0, listener, known_hosts)
     }
 
     /// Serves one program that wants a proxy, at the other end of `stream`.

@@ -16,11 +16,13 @@ mod known_hosts;
 mod user_agent;
 mod wire;
 
-use std::io;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use stockade_policy::{Host, SSH_PORT};
 
@@ -39,6 +41,8 @@ use wire::{Bind, LoginData, Request};
 const AGENT: &str = "ssh agent";
 /// Names of sub-domains that were asked for last, among which a host is looked for.
 const RECENT: usize = 256;
+/// Hosts whose keys ssh inside is told; a pattern may be of any number.
+const INTRODUCED_MAX: usize = 1024;
 
 /// A key that a host is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +55,9 @@ pub struct PublicKey {
 
 /// The user's keys. All of it may take as long as a disk, or a person with a token.
 pub trait Keys: Send + Sync {
+    /// The keys of hosts, as the user's files say now.
+    fn known(&self) -> KnownHosts;
+
     /// The one key for `host`.
     ///
     /// # Errors
@@ -72,8 +79,6 @@ pub trait Keys: Send + Sync {
 pub struct Broker {
     /// The user's keys.
     pub keys: Arc<dyn Keys>,
-    /// The keys of hosts.
-    pub known: Arc<KnownHosts>,
 }
 
 impl std::fmt::Debug for Broker {
@@ -115,8 +120,34 @@ enum State {
     Spoiled,
 }
 
-/// Serves programs that ask for their ssh agent.
-pub(crate) fn serve_agent(service: &Arc<Service>, listener: UnixListener) -> io::Result<()> {
+/// The file by which ssh inside knows hosts, with those that are in it.
+#[derive(Debug, Default)]
+pub(crate) struct Introduced(OnceLock<Mutex<(File, HashSet<Host>)>>);
+
+/// Has ssh inside know the keys of `host`, which a program may connect to and is about to; before
+/// anything of the host's arrives there. One that the user does not know stays unknown.
+pub(crate) fn introduce(service: &Service, host: &Host) {
+    let (Some(broker), Some(file)) = (&service.logins, service.introduced.0.get()) else { return };
+    let mut introduced = file.lock().unwrap_or_else(PoisonError::into_inner);
+    let (file, hosts) = &mut *introduced;
+    if hosts.len() >= INTRODUCED_MAX || hosts.contains(host) {
+        return;
+    }
+    let lines = broker.keys.known().only(std::slice::from_ref(host));
+    // In one piece; without it ssh says that it does not know the host.
+    if !lines.is_empty() && file.write_all(lines.as_bytes()).is_ok() {
+        hosts.insert(host.clone());
+    }
+}
+
+/// Serves programs that ask for their ssh agent; `known_hosts` is where ssh reads the keys of hosts.
+pub(crate) fn serve_agent(
+    service: &Arc<Service>,
+    listener: UnixListener,
+    known_hosts: File,
+) -> io::Result<()> {
+    // There is one.
+    service.introduced.0.set(Mutex::new((known_hosts, HashSet::new()))).ok();
     let served = Arc::clone(service);
     service::spawn("ssh agent", move || {
         loop {
@@ -218,7 +249,8 @@ impl Conversation<'_> {
         let named = service.network.ssh_hosts();
         let asked = service.names.latest(RECENT).into_iter().map(Host::Name);
         let mut hosts = named.into_iter().chain(asked);
-        hosts.find(|host| service.may_log_in(host) && self.broker.known.has(host, key))
+        let known = self.broker.keys.known();
+        hosts.find(|host| service.may_log_in(host) && known.has(host, key))
     }
 
     /// Signs `data`, or says where it was not done, and why.

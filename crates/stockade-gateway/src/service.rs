@@ -19,7 +19,7 @@ use crate::dialled::Dialled;
 use crate::dns::{self, Known};
 use crate::event::{Event, Log};
 use crate::grants::{Grants, Standing};
-use crate::login::Broker;
+use crate::login::{self, Broker, Introduced};
 use crate::names::{self, Names};
 use crate::terminate::Ending;
 use crate::upstream::Upstream;
@@ -57,6 +57,7 @@ pub(crate) struct Service {
     pub(crate) credentials: Option<Credentials>,
     /// Who signs log-ins by ssh, if anybody does.
     pub(crate) logins: Option<Broker>,
+    pub(crate) introduced: Introduced,
     pub(crate) names: Names,
     pub(crate) grants: Grants,
     /// How a port of the loopback inside is reached.
@@ -167,6 +168,9 @@ impl Service {
             let remedy = remedy.map(|entry| format!(" (`--allow-host {entry}` would allow it)"));
             let remedy = remedy.unwrap_or_default();
             return Err(Refused::Decided(format!("{host}:{port} is {why}{remedy}")));
+        }
+        if port == SSH_PORT {
+            login::introduce(self, host);
         }
         match dial::dial(&self.network, self.upstream.as_ref(), host, port) {
             Ok(stream) => Ok(stream),

@@ -31,8 +31,8 @@ pub struct Network {
     pub logins: Logins,
     /// Whether a person is asked about hosts of no entry, so that a way to them has to be there.
     pub asks: bool,
-    /// The keys of hosts that ssh inside knows, as a file of such, when programs can log in.
-    pub known_hosts: Option<String>,
+    /// Whether programs inside have an agent for log-ins by ssh.
+    pub logs_in: bool,
 }
 
 /// A proxy as the user has it in the environment or in a file.

@@ -29,8 +29,7 @@ pub(crate) use snapshot::{COUNT_MAX, FILE_MAX, TOTAL_MAX};
 pub use snapshot::{LocalChanges, SnapshotError};
 
 use serde::{Deserialize, Serialize};
-
-use crate::programs;
+use stockade_agents::programs;
 
 /// What an answer may be long, in bytes, unless the caller streams it.
 const OUTPUT_MAX: u64 = 256 << 20;

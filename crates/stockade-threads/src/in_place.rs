@@ -464,7 +464,8 @@ impl AskHost for InPlace<'_> {
         let action = format!("log in to {host} as {} by ssh, key {fingerprint}", escaped(user));
         let effect = format!(
             "{action}\nno rule of the network allows this log-in, by your key `{}`.\n\
-             A yes signs it: what runs inside is then you at that host. The key stays outside.",
+             A yes signs it: what runs inside is then you at that host. The key stays outside.\n\
+             Once is this log-in alone; git logs in anew for each fetch and push.",
             escaped(comment)
         );
         let asked = Asked { action, effect, ..Asked::default() };

@@ -15,7 +15,6 @@
 
 pub mod apply;
 pub mod approvals;
-mod base64;
 mod bounds;
 pub mod branch;
 pub mod caches;
@@ -40,7 +39,6 @@ pub mod network;
 pub mod patch;
 pub mod place;
 mod program;
-mod programs;
 mod question;
 mod quote;
 pub mod record;

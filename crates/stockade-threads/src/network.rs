@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use stockade_agents::Secret;
 use stockade_gateway::{Authority, Broker, Credentials, Gateway, Judgement, Means};
-use stockade_policy::{Host, KeySource, Network, SSH_PORT, UpstreamText};
+use stockade_policy::{KeySource, Network, SSH_PORT, UpstreamText};
 use stockade_sandbox::{Answer, Doors, Knock, SocketMaker};
 
 pub use stockade_gateway::{AskHost, Blocked, Event, Upstream};
 
 use crate::record::{Connection, Decision};
-use crate::ssh_keys::{self, UserKeys};
+use crate::ssh_keys::UserKeys;
 
 /// The network cannot be served as it was asked for; nothing has run.
 #[derive(Debug, thiserror::Error)]
@@ -130,15 +130,7 @@ impl NetworkService {
         if let Some(authority) = &self.authority {
             network.authorities.push_str(authority.certificate());
         }
-        if let Some(Broker { known, .. }) = &self.logins {
-            let mut hosts = network.ssh_hosts();
-            let is_allowed = |host: &Host| network.decide(host, SSH_PORT).is_allowed();
-            // Of every public host, only those that somebody named.
-            if network.open.is_none() {
-                hosts.extend(known.names().map(Host::Name).filter(is_allowed));
-            }
-            network.known_hosts = Some(known.only(&hosts));
-        }
+        network.logs_in = self.logins.is_some();
         let placeholders = self.credentials.iter().flat_map(Credentials::placeholders);
         for (variable, placeholder) in placeholders {
             environment.retain(|(name, _)| name != variable);
@@ -195,8 +187,7 @@ impl NetworkService {
 
 /// Who judges log-ins by ssh, with the user's keys.
 fn broker(network: &Network) -> Broker {
-    let known = Arc::new(ssh_keys::known_hosts(&network.logins.known_hosts));
-    Broker { keys: Arc::new(UserKeys::new(network.logins.clone())), known }
+    Broker { keys: Arc::new(UserKeys::new(network.logins.clone())) }
 }
 
 /// Reads what a placeholder stands for.
@@ -290,7 +281,7 @@ fn admit(
     match knock {
         Knock::Names(datagrams, streams) => gateway.serve_names(datagrams, streams),
         Knock::Proxy(listener) => gateway.serve_proxy(listener),
-        Knock::SshAgent(listener) => gateway.serve_ssh_agent(listener),
+        Knock::SshAgent(listener, known) => gateway.serve_ssh_agent(listener, known),
         Knock::Shared => {
             // What listens there inside is on the host's loopback already.
             published.retain(|(listener, port)| {

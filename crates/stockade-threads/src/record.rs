@@ -19,8 +19,7 @@ pub use held::Held;
 pub use mode::{ModeChange, Permissions};
 pub use question::{Answer, Question};
 use serde::{Deserialize, Serialize};
-
-use crate::base64;
+use stockade_gateway::base64;
 
 /// The version of the format, in the first record of a thread.
 pub const SCHEMA: u32 = 1;
@@ -192,7 +191,7 @@ impl PathText {
 
     /// The path that stands in a record as `text` and, where it is not UTF-8, as `base64`.
     pub(crate) fn whole(text: &str, base64: Option<&str>) -> PathBuf {
-        let bytes = base64.and_then(base64::decode);
+        let bytes = base64.and_then(|text| base64::decode(text.as_bytes()));
         bytes.map_or_else(|| PathBuf::from(text), |bytes| OsString::from_vec(bytes).into())
     }
 }

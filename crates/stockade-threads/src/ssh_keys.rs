@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-use stockade_gateway::{Keys, KnownHosts, PublicKey, UserAgent};
+use stockade_agents::programs;
+use stockade_gateway::{Keys, KnownHosts, PublicKey, UserAgent, base64};
 use stockade_policy::Logins;
-
-use crate::{base64, programs};
 
 /// Larger than any file of keys; in bytes.
 const FILE_BYTES: u64 = 4 << 20;
@@ -96,6 +95,16 @@ impl UserKeys {
 }
 
 impl Keys for UserKeys {
+    /// Read anew for each question: whoever connects once outside is known from then on.
+    fn known(&self) -> KnownHosts {
+        let mut known = KnownHosts::default();
+        for file in &self.logins.known_hosts {
+            // One that is not there says nothing.
+            known.read(&read(file).unwrap_or_default());
+        }
+        known
+    }
+
     fn key(&self, host: &str) -> Result<PublicKey, String> {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = found.get(host) {
@@ -183,7 +192,7 @@ fn in_file(path: &Path) -> Option<Found> {
     let text = read(&public).ok();
     let text = text.or_else(|| private.as_deref().and_then(public_half))?;
     let mut words = text.split_ascii_whitespace();
-    let (_kind, blob) = (words.next()?, base64::decode(words.next()?)?);
+    let (_kind, blob) = (words.next()?, base64::decode(words.next()?.as_bytes())?);
     let comment = words.collect::<Vec<_>>().join(" ");
     let comment = if comment.is_empty() { public.display().to_string() } else { comment };
     Some(Found { key: PublicKey { blob, comment }, private })
@@ -201,15 +210,6 @@ fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     fs::File::open(path)?.take(FILE_BYTES).read_to_string(&mut text)?;
     Ok(text)
-}
-
-/// What the user's files say of hosts; one that is not there says nothing.
-pub(crate) fn known_hosts(files: &[PathBuf]) -> KnownHosts {
-    let mut known = KnownHosts::default();
-    for file in files {
-        known.read(&read(file).unwrap_or_default());
-    }
-    known
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! A key that a program of the user's prints: a password store, a cloud's log-in.
 
 use std::io::{self, Read as _};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 
 use super::Secret;
+use crate::programs;
 
 /// Longer than any key, in bytes.
 const KEY_BYTES: u64 = 64 << 10;
@@ -54,7 +55,8 @@ impl Secret {
     /// Runs `argv`, without a shell, and takes the first line that it prints. It may talk to the
     /// user on standard error and on its terminal; it gets no standard input.
     ///
-    /// Runs outside of every boundary: only for a command that the user has configured.
+    /// Runs outside of every boundary: only for a command that the user has configured, and by its
+    /// name never one of a project's ([`programs`]).
     ///
     /// # Errors
     ///
@@ -63,7 +65,7 @@ impl Secret {
         let (program, arguments) = argv.split_first().ok_or(KeyError::Empty)?;
         let program = program.clone();
         let run = |source| KeyError::Run { program: program.clone(), source };
-        let mut child = Command::new(&program)
+        let mut child = programs::command(&program)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use ring::hmac;
+use stockade_policy::Host;
 use stockade_policy::environment::glob;
-use stockade_policy::{Host, HostName};
 
 use super::wire::Fields;
 use crate::base64;
@@ -80,15 +80,6 @@ impl KnownHosts {
             }
         }
         lines.into_iter().collect()
-    }
-
-    /// The names that stand there in plain text.
-    pub fn names(&self) -> impl Iterator<Item = HostName> {
-        let names = self.lines.iter().flat_map(|line| line.names.split(','));
-        names.filter_map(|name| match Host::new(name) {
-            Ok(Host::Name(name)) => Some(name),
-            Ok(Host::Address(_)) | Err(_) => None,
-        })
     }
 }
 

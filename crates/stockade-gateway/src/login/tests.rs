@@ -49,6 +49,15 @@ fn login(session: &[u8], user: &str, key: &[u8], host_key: Option<&[u8]>) -> Vec
 struct User;
 
 impl Keys for User {
+    fn known(&self) -> KnownHosts {
+        let mut known = KnownHosts::default();
+        for (host, seed) in [("a.org", 1), ("evil.org", 2), ("granted.a.org", 3)] {
+            let text = crate::base64::encode(&public(&pair(seed)));
+            known.read(&format!("{host} ssh-ed25519 {text}"));
+        }
+        known
+    }
+
     fn key(&self, host: &str) -> Result<PublicKey, String> {
         assert!(host.ends_with("a.org"), "{host} was never allowed");
         Ok(PublicKey { blob: public(&pair(9)), comment: "me".to_owned() })
@@ -99,12 +108,7 @@ impl Lab {
             key: AbsPath::new("/k").unwrap(),
             place: "config.toml:3".to_owned(),
         });
-        let mut known = KnownHosts::default();
-        for (host, seed) in [("a.org", 1), ("evil.org", 2), ("granted.a.org", 3)] {
-            let text = crate::base64::encode(&public(&pair(seed)));
-            known.read(&format!("{host} ssh-ed25519 {text}"));
-        }
-        let broker = Broker { keys: Arc::new(User), known: Arc::new(known) };
+        let broker = Broker { keys: Arc::new(User) };
         let means = Means { logins: Some(broker.clone()), ..Means::default() };
         let told = Arc::<Mutex<Vec<Event>>>::default();
         let log = Arc::clone(&told);
@@ -242,4 +246,22 @@ fn a_host_that_a_person_allowed_is_one() {
     assert_eq!(agent.answer(&bind), YES);
     assert!(wire::read_signed(&agent.answer(&login(SESSION, "me", &key(), None))).is_some());
     assert_eq!(agent.answer(&login(SESSION, "git", &key(), None)), NO, "no rule of this host's");
+}
+
+#[test]
+fn ssh_inside_knows_the_keys_of_hosts_that_programs_connect_to_and_no_others() {
+    let lab = Lab::new();
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    let mut inside = File::from(rustix::fs::memfd_create("known hosts", flags).unwrap());
+    let shown = Mutex::new((inside.try_clone().unwrap(), HashSet::new()));
+    lab.gateway.0.introduced.0.set(shown).unwrap();
+    let meet = |name: &str| introduce(&lab.gateway.0, &Host::new(name).unwrap());
+    for name in ["granted.a.org", "unknown.a.org", "granted.a.org", "a.org"] {
+        meet(name);
+    }
+    let mut known = String::new();
+    io::Seek::rewind(&mut inside).unwrap();
+    io::Read::read_to_string(&mut inside, &mut known).unwrap();
+    let of: Vec<_> = known.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(of, ["granted.a.org", "a.org"], "each once, and not what only the user knows");
 }

@@ -8,12 +8,14 @@
 //!
 //! A malformed packet is a bug of ours and ends the service; the sandbox is then without a network.
 
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 
 use super::control;
+use super::ssh::Served;
 
 /// The end that is outside.
 #[derive(Debug)]
@@ -29,8 +31,9 @@ pub enum Knock {
     Names(UdpSocket, TcpListener),
     /// Where programs inside may speak to a proxy.
     Proxy(TcpListener),
-    /// Where programs inside ask for their ssh agent.
-    SshAgent(UnixListener),
+    /// Where programs inside ask for their ssh agent, and where ssh reads the keys of hosts, to be
+    /// added to.
+    SshAgent(UnixListener, File),
     /// The loopback inside is the host's, so that a port that is published under its own number
     /// must be free for the programs inside. It waits for [`Doors::answer`].
     Shared,
@@ -122,7 +125,7 @@ impl Doors {
         Ok(Some(match kind {
             NAMES => Knock::Names(UdpSocket::from(one()?), TcpListener::from(one()?)),
             PROXY => Knock::Proxy(TcpListener::from(one()?)),
-            SSH_AGENT => Knock::SshAgent(UnixListener::from(one()?)),
+            SSH_AGENT => Knock::SshAgent(UnixListener::from(one()?), File::from(one()?)),
             SHARED => Knock::Shared,
             SHARED_NAMES => Knock::SharedNames(UdpSocket::from(one()?)),
             RESOLVING => Knock::Resolving(TcpStream::from(one()?)),
@@ -180,8 +183,8 @@ impl Inside<'_> {
         control::send(self.0, &[PROXY], &[listener.into()])
     }
 
-    pub(crate) fn ssh_agent(&self, listener: UnixListener) -> io::Result<()> {
-        control::send(self.0, &[SSH_AGENT], &[listener.into()])
+    pub(crate) fn ssh_agent(&self, Served { listener, known_hosts }: Served) -> io::Result<()> {
+        control::send(self.0, &[SSH_AGENT], &[listener.into(), known_hosts.into()])
     }
 
     /// Says that the loopback is the host's, and waits until its ports are free.

@@ -260,7 +260,7 @@ impl Writer {
             upstream: _,
             logins: _,
             asks,
-            known_hosts,
+            logs_in,
         } = network;
         self.list(host_ports, |writer, port| writer.number((*port).into()));
         self.list(published, |writer, Published { outside, inside }| {
@@ -277,7 +277,7 @@ impl Writer {
         self.list(open.as_slice(), |writer, place| writer.bytes(place.as_bytes()));
         self.bytes(authorities.as_bytes());
         self.number(u64::from(*asks));
-        self.list(known_hosts.as_slice(), |writer, text| writer.bytes(text.as_bytes()));
+        self.number(u64::from(*logs_in));
     }
 
     fn news(&mut self, news: &News) {
@@ -486,7 +486,7 @@ impl<'a> Reader<'a> {
             open: self.optional(Self::text)?,
             authorities: self.text()?,
             asks: self.number::<u64>()? != 0,
-            known_hosts: self.optional(Self::text)?,
+            logs_in: self.number::<u64>()? != 0,
             ..Network::default()
         })
     }
@@ -548,7 +548,7 @@ mod tests {
             open: Some("f:2".to_owned()),
             authorities: "-----BEGIN".to_owned(),
             asks: true,
-            known_hosts: Some("a.org ssh-ed25519 AAAA".to_owned()),
+            logs_in: true,
             ..Network::default()
         }
     }

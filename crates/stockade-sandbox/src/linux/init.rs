@@ -7,7 +7,6 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,7 +23,7 @@ use super::hand::Hand;
 use super::mounts;
 use super::plan::{Plan, RUNTIME};
 use super::refusal::{as_failure, lost, read_refusal, refuse_and_exit, take_listener};
-use super::ssh::{self, Agent};
+use super::ssh::{self, Agent, Served};
 use super::stdio::Reopened;
 use super::supervisor::{Around, Denials, Files, Peers, Supervisor, Terminals};
 use super::sys::exec_unsafe;
@@ -172,9 +171,9 @@ impl Inside<'_> {
     }
 
     /// Hands the agent's listener out; the value is its file. Without a way out nobody serves it.
-    fn offer(&self, agent: Option<(Agent, UnixListener)>) -> Result<Option<Agent>, Failure> {
-        let (Some((agent, listener)), Some(channel)) = (agent, &self.gate) else { return Ok(None) };
-        doors::Inside(channel).ssh_agent(listener).map_err(step("reach", "the gateway"))?;
+    fn offer(&self, agent: Option<(Agent, Served)>) -> Result<Option<Agent>, Failure> {
+        let (Some((agent, served)), Some(channel)) = (agent, &self.gate) else { return Ok(None) };
+        doors::Inside(channel).ssh_agent(served).map_err(step("reach", "the gateway"))?;
         Ok(Some(agent))
     }
 

@@ -36,6 +36,7 @@ mod seccomp_second;
 mod second;
 mod services;
 mod ssh;
+mod ssh_config;
 mod stdio;
 mod stubs;
 mod supervisor;

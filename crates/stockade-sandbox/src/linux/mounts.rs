@@ -11,7 +11,6 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::net::UnixListener;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
@@ -25,7 +24,8 @@ use super::layers::{self, Caches};
 use super::masks::Masks;
 use super::names;
 use super::plan::{Content, Placement, Plan, RUNTIME};
-use super::ssh::Agent;
+use super::ssh::{self, Agent, Served};
+use super::ssh_config::Configuration;
 use super::stubs;
 use super::supervisor::Beneath;
 use super::sys::mount_unsafe::{Attributes, mount_setattr};
@@ -56,7 +56,7 @@ pub(crate) struct Built {
     /// Where refusals are written; nobody inside can.
     pub(crate) denials: Option<File>,
     /// Where programs ask for their ssh agent.
-    pub(crate) agent: Option<(Agent, UnixListener)>,
+    pub(crate) agent: Option<(Agent, Served)>,
 }
 
 /// Builds the whole view. The caller is PID 1 of new mount and PID namespaces.
@@ -68,6 +68,7 @@ pub(crate) fn build(plan: &Plan) -> Result<Built, Failure> {
     let has_hosts = plan.way_out.as_ref().is_some_and(|way| way.has_hosts);
     let contents = has_hosts.then(names::contents);
     let trust = Trust::of(plan.way_out.as_ref().map_or("", |way| &way.authorities))?;
+    let configured = ssh::logs_in(plan).then(|| Configuration::of(Path::new(RUNTIME)));
     let devices = devices::capture()?;
     let tree = open("/")?;
     let attributes = Attributes {
@@ -126,6 +127,9 @@ pub(crate) fn build(plan: &Plan) -> Result<Built, Failure> {
     }
     if let Some(trust) = trust {
         trust.stand(&scratch.root)?;
+    }
+    if let Some(configured) = configured {
+        configured.stand(&scratch.root)?;
     }
     // The scratch is left where it stands, below the `/proc` that comes now: to unmount it
     // would wait for a grace period of the kernel's, about a tenth of a start.

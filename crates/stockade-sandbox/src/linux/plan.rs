@@ -146,8 +146,8 @@ pub(crate) struct WayOut {
     pub(crate) name_servers: Vec<IpAddr>,
     /// Certificates to trust beside the system's, as PEM.
     pub(crate) authorities: String,
-    /// The keys of hosts that ssh knows, where programs log in to hosts.
-    pub(crate) known_hosts: Option<String>,
+    /// Whether programs have an agent for log-ins by ssh.
+    pub(crate) logs_in: bool,
 }
 
 impl WayOut {
@@ -174,7 +174,7 @@ impl WayOut {
             published: same.map(|ports| ports.outside).collect(),
             name_servers: Vec::new(),
             authorities,
-            known_hosts: network.known_hosts.clone(),
+            logs_in: network.logs_in,
         })
     }
 }

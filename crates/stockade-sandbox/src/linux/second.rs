@@ -20,7 +20,6 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use rustix::net::SocketType;
@@ -36,7 +35,7 @@ use super::leash::Leash;
 use super::mounts::DENIALS;
 use super::moved::Moved;
 use super::plan::{Content, Placement, Plan, Walls};
-use super::ssh::{self, Agent};
+use super::ssh::{self, Agent, Served};
 use super::supervisor::{Fixed, Peers};
 use super::sys::process_unsafe::{self, Fork};
 use super::sys::{credentials_unsafe, exec_unsafe, landlock_unsafe, memory_unsafe, seccomp_unsafe};
@@ -148,7 +147,7 @@ pub(super) fn denials(plan: &Plan) -> Result<Option<File>, Failure> {
 }
 
 /// The same of the ssh agent.
-pub(super) fn agent(plan: &Plan) -> Result<Option<(Agent, UnixListener)>, Failure> {
+pub(super) fn agent(plan: &Plan) -> Result<Option<(Agent, Served)>, Failure> {
     let folder = plan.temporary.as_ref().filter(|_| plan.walls.supervisor);
     Ok(folder.map(|folder| Agent::make(plan, folder)).transpose()?.flatten())
 }

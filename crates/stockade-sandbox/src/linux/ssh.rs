@@ -2,11 +2,12 @@
 //! that it may know. The user's own are hidden.
 //!
 //! The socket stands where nobody inside can make one, so the supervisor knows it by its file, which
-//! is held open: no other file gets its number meanwhile.
+//! is held open: no other file gets its number meanwhile. The file of keys is empty at first: who
+//! serves the agent, outside, adds those of a host when a program connects to it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixListener;
@@ -25,31 +26,36 @@ const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
 /// How git starts ssh.
 const GIT_VARIABLE: &str = "GIT_SSH_COMMAND";
 
+/// What is for whoever serves the agent, outside.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) listener: UnixListener,
+    /// Where the keys of hosts are added.
+    pub(crate) known_hosts: File,
+}
+
 /// The socket's file.
 #[derive(Debug)]
 pub(crate) struct Agent(OwnedFd);
 
 impl Agent {
-    /// Makes both in `folder`, where programs log in to hosts at all. The listener is for whoever
-    /// answers.
-    pub(crate) fn make(
-        plan: &Plan,
-        folder: &Path,
-    ) -> Result<Option<(Self, UnixListener)>, Failure> {
-        let known_hosts = plan.way_out.as_ref().and_then(|way| way.known_hosts.as_ref());
-        let Some(known_hosts) = known_hosts else { return Ok(None) };
+    /// Makes both in `folder`, where programs log in to hosts at all.
+    pub(crate) fn make(plan: &Plan, folder: &Path) -> Result<Option<(Self, Served)>, Failure> {
+        if !logs_in(plan) {
+            return Ok(None);
+        }
         let path = folder.join(KNOWN_HOSTS);
-        let write = || -> io::Result<()> {
-            let file = File::options().write(true).create_new(true).mode(0o444).open(&path);
-            file?.write_all(known_hosts.as_bytes())?;
+        let write = || -> io::Result<File> {
+            let file = File::options().append(true).create_new(true).mode(0o444).open(&path)?;
             // Made under the user's umask.
-            Ok(rustix::fs::chmod(&path, rustix::fs::Mode::from_raw_mode(0o444))?)
+            rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(0o444))?;
+            Ok(file)
         };
-        write().map_err(step("make", &path))?;
+        let known_hosts = write().map_err(step("make", &path))?;
         let path = folder.join(AGENT);
         let listener = UnixListener::bind(&path).map_err(step("make", &path))?;
         let file = mounts::open(&path)?;
-        Ok(Some((Self(file), listener)))
+        Ok(Some((Self(file), Served { listener, known_hosts })))
     }
 
     /// Whether `file` is it.
@@ -57,6 +63,11 @@ impl Agent {
         let number = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
         number(&self.0).is_ok_and(|own| number(file) == Ok(own))
     }
+}
+
+/// Whether programs log in to hosts.
+pub(crate) fn logs_in(plan: &Plan) -> bool {
+    plan.way_out.as_ref().is_some_and(|way| way.logs_in)
 }
 
 /// Leads programs there; `folder` is where they see it. What says already how git starts ssh stays.

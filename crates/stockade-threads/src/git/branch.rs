@@ -5,9 +5,10 @@ use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
+use stockade_agents::programs;
+
 use super::clone::copy_history;
 use super::{Git, GitError, ObjectId, Repository, ended, last_words, line, object};
-use crate::programs;
 
 /// Who a commit is by: the user, as their git has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap::Args;
 use serde::Serialize;
-use stockade_agents::{KeyError, Secret};
+use stockade_agents::{KeyError, Secret, programs};
 use stockade_config::Env;
 use stockade_threads::ThreadId;
 use stockade_threads::flags::flags;
@@ -149,7 +149,7 @@ impl Server {
             &["gh", "auth", "token", "--hostname", host][..],
             &["secret-tool", "lookup", "service", service.as_str()],
         ];
-        for words in programs.into_iter().filter(|words| is_there(words, env)) {
+        for words in programs.into_iter().filter(|words| is_there(words)) {
             let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
             match Secret::from_command(&words) {
                 Ok(token) => return Ok(token),
@@ -165,10 +165,9 @@ impl Server {
     }
 }
 
-/// Whether the first of `words` is a program on the path.
-fn is_there(words: &[&str], env: &Env) -> bool {
-    let path = env.vars.get(OsStr::new("PATH"));
-    let folders = path.map(|path| std::env::split_paths(path).collect::<Vec<_>>());
+/// Whether the first of `words` is a program that would be run.
+fn is_there(words: &[&str]) -> bool {
+    let folders = programs::path().map(|path| std::env::split_paths(path).collect::<Vec<_>>());
     let program = words.first().copied().unwrap_or_default();
     folders.unwrap_or_default().iter().any(|folder| Path::new(folder).join(program).is_file())
 }

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// `name`, found where no task can have put it.
-pub(crate) fn command(name: &str) -> Command {
+/// `name`, found where no task can have put it. What it starts in turn is looked for there as well.
+pub fn command(name: &str) -> Command {
     let mut command = Command::new(name);
     if let Some(path) = path() {
         command.env("PATH", path);
@@ -20,7 +20,7 @@ pub(crate) fn command(name: &str) -> Command {
 }
 
 /// The user's `PATH` without the folders of projects.
-pub(crate) fn path() -> Option<&'static OsStr> {
+pub fn path() -> Option<&'static OsStr> {
     static PATH: OnceLock<Option<OsString>> = OnceLock::new();
     let find = || {
         let home = env::var_os("HOME").unwrap_or_default();
