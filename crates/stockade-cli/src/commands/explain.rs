@@ -95,7 +95,11 @@ pub(crate) fn run(arguments: &ExplainArgs) -> Result<u8, Failure> {
         let (reason, decided_by) = (&*reason, &*source);
         ui::json(&Answer { decision, act, subject, target, reason, decided_by })
     } else {
-        let text = format!("{decision}: {} {target}: {reason} ({source})", arguments.act.word());
+        let mut text = format!("{decision}: {} {target}: {reason}", arguments.act.word());
+        let source = format!(" ({source})");
+        if !text.contains(&source) {
+            text.push_str(&source);
+        }
         ui::line(&text.replace('\n', "\\n"))
     };
     printed.map_err(|error| {

@@ -322,12 +322,19 @@ fn say_blocked(blocked: &[Blocked], tell: &mut dyn FnMut(&str)) {
     if blocked.is_empty() {
         return;
     }
-    let one = |blocked: &Blocked| match &blocked.remedy {
+    // A name that was asked for, and a connection there by the proxy, are one when one entry allows both.
+    let mut told: Vec<&Blocked> = Vec::new();
+    for one in blocked {
+        if one.remedy.is_none() || told.iter().all(|it| it.remedy != one.remedy) {
+            told.push(one);
+        }
+    }
+    let one = |blocked: &&Blocked| match &blocked.remedy {
         Some(entry) => format!("{} (`--allow-host {entry}` would allow it)", blocked.host),
         None => format!("{} ({})", blocked.host, blocked.why),
     };
-    let named: Vec<_> = blocked.iter().take(NAMED).map(one).collect();
-    let more = blocked.len().saturating_sub(NAMED);
+    let named: Vec<_> = told.iter().take(NAMED).map(one).collect();
+    let more = told.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     tell(&format!("blocked: {}{more}", named.join(", ")));
 }

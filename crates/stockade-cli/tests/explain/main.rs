@@ -274,6 +274,7 @@ fn the_answer_names_the_line_and_scripts_read_it() {
     let (status, said) = ask(&["connect", "a.org", "--allow-host", "a.org", "-c", rule]);
     assert_eq!(status, 0, "{said}");
     assert!(said.contains("; it may be asked GET of any path (-c:1)"), "{said}");
+    assert_eq!(said.matches("(--allow-host)").count(), 1, "the line is named once: {said}");
     let (status, said) = ask(&["connect", "example.org:443", "--json"]);
     assert_eq!(status, 4, "{said}");
     assert!(

@@ -16,6 +16,8 @@ fn what_was_refused_is_said_and_recorded_with_what_would_allow_it() {
     let mut all = options(&["--allow-host", "only.example.org", "--json-file"]);
     all.push(events.as_os_str());
     let script = "getent hosts refused.example.org; getent hosts refused.example.org; \
+                  python3 -c 'import socket; s = socket.create_connection((\"198.18.0.1\", 3128)); \
+                  s.sendall(b\"CONNECT refused.example.org:443 HTTP/1.1\\r\\nHost: x.org\\r\\n\\r\\n\"); s.recv(9)'; \
                   getent hosts only.example.org | grep -q '198.18\\|fd53'";
     let output = home.command().args(all).args(["--", "sh", "-c", script]).output().unwrap();
     let said = text(&output);
