@@ -109,6 +109,9 @@ impl Head {
             _ => return Err("it has more than one Host"),
         };
         let body = body(version, &named("transfer-encoding"), &named("content-length"))?;
+        if method == "CONNECT" && body != Body::Length(0) {
+            return Err("what follows a CONNECT is said to the host");
+        }
         let upgrade = match named("upgrade").as_slice() {
             [] => Upgrade::No,
             wishes if wishes.iter().any(|wish| contains_word(wish, "h2c")) => Upgrade::Http2,
@@ -354,6 +357,8 @@ mod tests {
             "CONNECT a.org:443/ HTTP/1.1\r\nHost: a.org\r\n\r\n",
             "CONNECT a.org\0b.org:443 HTTP/1.1\r\nHost: a.org\r\n\r\n",
             "CONNECT 0x7f.1:443 HTTP/1.1\r\nHost: a.org\r\n\r\n",
+            "CONNECT a.org:80 HTTP/1.1\r\nHost: a.org\r\nContent-Length: 5\r\n\r\n",
+            "CONNECT a.org:80 HTTP/1.1\r\nHost: a.org\r\nTransfer-Encoding: chunked\r\n\r\n",
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             "GET / HTTP/3.0\r\nHost: a.org\r\n\r\n",
             "GET /\r\n\r\n",
