@@ -51,6 +51,7 @@ impl Conversation {
             | Event::Connection(_)
             | Event::Usage(_)
             | Event::Note { .. }
+            | Event::Slip { .. }
             | Event::Check(_)
             | Event::Cloned(_)
             | Event::Changes(_)

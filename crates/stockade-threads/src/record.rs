@@ -53,6 +53,12 @@ pub enum Event {
     /// The agent wrote a file by its own tool.
     #[serde(rename = "edit")]
     Edit(Edit),
+    /// A call of the model's was none that could be carried out: the model was told, and goes on.
+    #[serde(rename = "slip")]
+    Slip {
+        /// What was wrong, in one line.
+        why: String,
+    },
     /// Something waits for an answer.
     #[serde(rename = "question")]
     Question(Question),

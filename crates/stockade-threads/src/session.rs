@@ -106,10 +106,7 @@ impl<'a> Session<'a> {
                 );
                 return self.parts.journal.show(&Live::Note(&text));
             }
-            AgentEvent::Slip { why } => {
-                let text = format!("a call of the model's was not carried out: {why}");
-                return self.parts.journal.show(&Live::Note(&text));
-            }
+            AgentEvent::Slip { why } => Event::Slip { why },
             // Shown as it came, by `shell`.
             AgentEvent::Output(_) => return,
             AgentEvent::Plan { text } => {

@@ -158,6 +158,10 @@ impl Text {
         if let Event::Phase(phase) = event {
             self.phase(phase);
         }
+        if let Event::Slip { why } = event {
+            let text = format!("stockade: a call of the model's was not carried out: {why}");
+            self.tell(&printable(&text), DIM);
+        }
         if let Event::CommandFinished(finished) = event {
             if let Some(modes) = self.lent.take() {
                 // One that was killed has left them as they were.

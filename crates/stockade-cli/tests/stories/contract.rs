@@ -15,6 +15,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("command.started", &["id", "decision"]),
     ("command.finished", &["id", "exit", "output", "truncated", "denials"]),
     ("edit", &["path", "kind"]),
+    ("slip", &["why"]),
     ("question", &["id", "effect", "choices"]),
     ("answer", &["id", "answer", "by"]),
     ("denial", &["op", "target", "decided_by", "alternatives"]),
@@ -30,6 +31,7 @@ const SEEN: &[&str] = &[
     "command.started",
     "command.finished",
     "edit",
+    "slip",
     "denial",
     "usage",
     "thread.finished",
@@ -51,6 +53,8 @@ fn events_have_the_types_and_keys_that_scripts_rely_on() {
         Step::Shell("docker ps".to_owned()),
         Step::tool("write", edit),
         Step::tool("plan", steps(["done", "done"])),
+        Step::tool("teleport", json!({"to": "/"})),
+        Step::tool("shell", json!("{\"command\": \u{1b}[2J")),
         Step::say("done"),
     ])
     .unwrap();
@@ -82,6 +86,23 @@ fn events_have_the_types_and_keys_that_scripts_rely_on() {
     let decisions: Vec<_> = decisions.map(|event| event["decision"].as_str().unwrap()).collect();
     assert_eq!(decisions, ["allow", "deny"]);
     plans(&events, &told(&model));
+    slips(&events);
+    // The same later, and for a person.
+    let log = place.stockade(&model, &["log"]);
+    let log = text(&log);
+    assert!(log.contains("not carried out: there is no tool `teleport`"), "{log}");
+}
+
+/// What could not be carried out is told by its reason, in the order of the calls.
+fn slips(events: &[Value]) {
+    let slips = events.iter().filter(|event| event["type"] == "slip");
+    let why: Vec<&str> = slips.map(|event| event["why"].as_str().unwrap()).collect();
+    let starts =
+        ["the arguments of `plan`", "there is no tool `teleport`", "the arguments of `shell`"];
+    assert_eq!(why.len(), starts.len(), "{why:?}");
+    for (why, start) in why.iter().zip(starts) {
+        assert!(why.starts_with(start) && !why.contains(char::is_control), "{why}");
+    }
 }
 
 /// The plan is told as what the agent says; one that does not fit is a slip.

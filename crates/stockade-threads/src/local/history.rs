@@ -86,6 +86,7 @@ fn part(event: Event) -> Option<String> {
         | Event::Connection(_)
         | Event::Usage(_)
         | Event::Note { .. }
+        | Event::Slip { .. }
         | Event::Check(_)
         | Event::Cloned(_)
         | Event::Changes(_)

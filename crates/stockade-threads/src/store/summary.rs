@@ -189,6 +189,7 @@ impl Detail {
             | Event::CommandStarted(_)
             | Event::CommandFinished(_)
             | Event::Edit(_)
+            | Event::Slip { .. }
             | Event::Denial(_)
             | Event::Held(_)
             | Event::Connection(_)

@@ -94,6 +94,7 @@ fn event(event: &Event) -> String {
             let kind = format!("{:?}", edit.kind).to_lowercase();
             format!("{kind} {}", edit.path.to_path().display())
         }
+        Event::Slip { why } => format!("not carried out: {why}"),
         Event::Question(question) => format!("question: {}", question.effect),
         Event::Answer(answer) => format!("answer: {}, by {}", answer.answer, answer.by),
         Event::Denial(denial) => {
