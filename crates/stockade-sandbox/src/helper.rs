@@ -232,7 +232,8 @@ fn serve(channel: UnixStream, revive: Revive) -> ExitCode {
                 Told::Note(text) => leash.tell(&News::Note(text.to_owned())),
                 // Nobody reads the channel while the command runs; inside they are in the file
                 // that `$STOCKADE_DENIALS` names.
-                Told::Denied(_) | Told::DeniedMore(_) => {}
+                // A thread looks for what is kept once its boundary is up.
+                Told::Denied(_) | Told::DeniedMore(_) | Told::Unkept => {}
             };
             let way_out = WayOut::Elsewhere(ends.way_out);
             let ask = ends.asks.map_or(Asked::Nobody, Asked::Elsewhere);

@@ -112,6 +112,9 @@ pub enum Exceeded {
 pub enum Told<'a> {
     /// What the user should know of the boundary; before the command runs.
     Note(&'a str),
+    /// What it replaces is not kept by this boundary, though it was asked to; before the command
+    /// runs.
+    Unkept,
     /// Something was refused: each operation on each path once.
     Denied(Denial),
     /// So many further calls were refused, beyond the kinds that are told.

@@ -3,7 +3,7 @@
 mod history;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -471,6 +471,15 @@ impl Looked {
         if !undo.segment.as_ref().is_some_and(Segment::is_kept) {
             return Self::first(policy, thread, earlier.as_ref());
         }
+        Self::kept(policy, (store, thread), earlier)
+    }
+
+    /// Tells what changes by what the boundary is going to keep.
+    pub(crate) fn kept(
+        policy: &Policy,
+        (store, thread): (&Store, &Thread),
+        earlier: Option<Changes>,
+    ) -> Self {
         Self::Kept(Box::new(WroteOf {
             store: store.root().to_owned(),
             id: thread.id().clone(),
@@ -483,8 +492,13 @@ impl Looked {
 
     /// Looks at the files before the agent begins.
     pub(crate) fn first(policy: &Policy, thread: &Thread, earlier: Option<&Changes>) -> Self {
+        Self::in_folder(policy, thread.folder(), earlier)
+    }
+
+    /// The same, of the thread in `folder`.
+    pub(crate) fn in_folder(policy: &Policy, folder: &Path, earlier: Option<&Changes>) -> Self {
         let hidden = hidden(policy);
-        let looked = LocalChanges::begin(policy.workspace.as_path(), thread.folder(), &hidden);
+        let looked = LocalChanges::begin(policy.workspace.as_path(), folder, &hidden);
         let looked = looked.and_then(|mut looked| {
             earlier.map(|earlier| looked.after(earlier)).transpose()?;
             Ok(looked)

@@ -48,6 +48,8 @@ pub struct Programmed {
     /// Nothing once it has ended, for those who note what happens meanwhile.
     thread: Arc<Mutex<Option<Thread>>>,
     looked: Looked,
+    /// The same by looking, where the boundary turned out to keep nothing.
+    instead: Mutex<Option<Looked>>,
     watched: Option<Watched>,
     kept: Undo,
 }
@@ -75,10 +77,18 @@ impl Programmed {
             enforcement: walls(policy.mode).iter().map(|&wall| wall.to_owned()).collect(),
             policy: surroundings::pinned(judge, bounds),
         })?;
+        let kept = if program.is_draft {
+            Undo::default()
+        } else {
+            Undo::beside(store, thread.id(), (policy, program.direct))
+        };
         let begin = || -> Result<(Looked, Option<Watched>), LocalError> {
             let looked = if program.is_draft {
                 let draft = Draft::begin(thread.folder(), policy, program.direct)?;
                 Looked::Draft { draft, earlier: None }
+            } else if kept.segment.is_some() {
+                // Whoever starts it says so where the boundary keeps nothing.
+                Looked::kept(policy, (store, &thread), None)
             } else {
                 Looked::first(policy, &thread, None)
             };
@@ -98,14 +108,10 @@ impl Programmed {
         };
         match begin() {
             Ok((looked, watched)) => {
-                let kept = if program.is_draft {
-                    Undo::default()
-                } else {
-                    Undo::beside(store, thread.id(), (policy, program.direct))
-                };
                 let (id, folder) = (thread.id().clone(), thread.folder().to_owned());
                 let thread = Arc::new(Mutex::new(Some(thread)));
-                Ok(Self { id, folder, thread, looked, watched, kept })
+                let instead = Mutex::default();
+                Ok(Self { id, folder, thread, looked, instead, watched, kept })
             }
             Err(error) => {
                 // The error that is told is the one above.
@@ -132,6 +138,14 @@ impl Programmed {
             let thread = thread.lock().unwrap_or_else(PoisonError::into_inner);
             // What cannot be written now cannot be at the end either, which is told.
             thread.as_ref().map(|thread| thread.record(event));
+        }
+    }
+
+    /// Looks at the files, which nothing has changed yet, because the boundary keeps nothing.
+    pub fn look(&self, bounds: &Bounds) {
+        if matches!(self.looked, Looked::Kept(_)) {
+            let looked = Looked::in_folder(bounds.policy(), &self.folder, None);
+            *self.instead.lock().unwrap_or_else(PoisonError::into_inner) = Some(looked);
         }
     }
 
@@ -170,7 +184,8 @@ impl Programmed {
     /// It has ended, with `exit` for a shell; `denials` were refused to it. The text is to be told
     /// in any case: what was held back.
     pub fn finish(self, state: State, exit: u8, denials: Vec<Denial>) -> (Ended, Option<String>) {
-        let Self { id, folder: _, thread, looked, watched, kept } = self;
+        let Self { id, folder: _, thread, looked, instead, watched, kept } = self;
+        let looked = instead.into_inner().unwrap_or_else(PoisonError::into_inner).unwrap_or(looked);
         let held = watched.map(Watched::settle).unwrap_or_default();
         let finished = Event::CommandFinished(CommandFinished {
             id: COMMAND.to_owned(),

@@ -174,6 +174,7 @@ fn probe(arguments: &ProbeArgs, recipes: &Recipes) -> Result<u8, Failure> {
         refused: &mut Refused::default(),
         asked: None,
         meanwhile: &mut || {},
+        unkept: &|| {},
     };
     let outcome = run::typed(ready.launch, &flags, &env, seen)?;
     let name = recipe.name();

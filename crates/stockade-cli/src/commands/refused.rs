@@ -23,7 +23,7 @@ impl Refused {
         match told {
             Told::Denied(denial) => self.kept.push(denial),
             Told::DeniedMore(count) => self.more += count,
-            Told::Note(_) => {}
+            Told::Note(_) | Told::Unkept => {}
         }
     }
 

@@ -65,6 +65,7 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
         refused: &mut refused,
         asked: asked.as_ref(),
         meanwhile: &mut || log.tell_policy(&ready.loaded),
+        unkept: &|| {},
     };
     let outcome = typed(ready.launch, &arguments.boundary, &env, seen);
     if let Some(asked) = asked {
@@ -173,9 +174,13 @@ pub(super) fn recorded(
     let told = events.clone();
     let told = move || told.tell();
     let asked = asking::of_thread((&thread, told), (env, &loaded), &launch.policy);
-    let connections = &Arc::default();
-    let meanwhile = &mut || {};
-    let seen = Seen { connections, refused: &mut refused, asked: asked.as_ref(), meanwhile };
+    let seen = Seen {
+        connections: &Arc::default(),
+        refused: &mut refused,
+        asked: asked.as_ref(),
+        meanwhile: &mut || {},
+        unkept: &|| thread.look(&bounds),
+    };
     let outcome = typed(launch, flags, env, seen);
     if let Some(asked) = asked {
         asked.questions.finish();
@@ -219,6 +224,8 @@ pub(super) struct Seen<'a> {
     pub(super) asked: Option<&'a asking::Asked>,
     /// What is done while the walls are put up.
     pub(super) meanwhile: &'a mut dyn FnMut(),
+    /// What is done before the command starts when nothing will be kept of what it replaces.
+    pub(super) unkept: &'a dyn Fn(),
 }
 
 /// Has the command run that the user typed: boundary and rules hold it, nobody questions it
@@ -227,7 +234,7 @@ pub(super) fn typed(
     mut launch: Launch,
     arguments: &BoundaryArgs,
     env: &Env,
-    Seen { connections, refused, asked, meanwhile }: Seen<'_>,
+    Seen { connections, refused, asked, meanwhile, unkept }: Seen<'_>,
 ) -> Result<Outcome, Failure> {
     let workspace = launch.policy.workspace.clone();
     let mut tell = |text: &str| {
@@ -255,6 +262,7 @@ pub(super) fn typed(
         Review::Allowed(launch) => {
             let mut take = |told: Told<'_>| match told {
                 Told::Note(text) => tell(text),
+                Told::Unkept => unkept(),
                 Told::Denied(_) | Told::DeniedMore(_) => refused.take(told),
             };
             let outcome =

@@ -100,6 +100,43 @@ fn another_agent_works_as_a_thread() {
     assert!(home.said(&["log"]).contains("claude"));
 }
 
+/// Nothing is read at the start: what a look at the tree would leave out is not named.
+#[test]
+fn what_an_agent_changed_is_told_without_a_look_at_the_tree() {
+    let home = Home::new();
+    home.install("bin/claude", AGENT);
+    let large = fs::File::create(home.path("work/large")).unwrap();
+    large.set_len(65 << 20).unwrap();
+    let output = home.agents(&["local", "--agent", "claude", "Repair it."]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    let diff = home.agents(&["threads", "diff"]);
+    let said = text(&diff);
+    assert!(said.contains("b/said") && said.contains("b/src/file"), "{said}");
+    assert!(!said.contains("large"), "{said}");
+}
+
+/// Inside another Stockade nothing can be kept: then the tree is looked at, before the agent runs.
+#[test]
+fn what_an_agent_changed_is_told_where_nothing_is_kept() {
+    let home = Home::new();
+    fs::write(home.path("work/src/old"), "before\n").unwrap();
+    fs::File::create(home.path("work/large")).unwrap().set_len(65 << 20).unwrap();
+    let own = env!("CARGO_BIN_EXE_stockade");
+    let agent = "#!/bin/sh\necho after > src/old; echo new > src/made\n";
+    home.install("bin/mine", agent);
+    let mine = home.path("bin/mine").display().to_string();
+    let script = format!(
+        "export XDG_STATE_HOME=$TMPDIR/state; {own} local --degrade --agent {mine} x && \
+         {own} threads diff"
+    );
+    let output = home.agents(&["run", "--", "sh", "-c", &script]);
+    let said = text(&output);
+    assert!(output.status.success() && said.contains("cannot be taken back"), "{said}");
+    assert!(said.contains("-before") && said.contains("+after"), "{said}");
+    assert!(said.contains("b/src/made"), "{said}");
+    assert!(said.contains("large"), "the control of the test above: {said}");
+}
+
 #[test]
 fn another_agent_works_in_a_draft_and_its_state_is_its_own() {
     let home = Home::new();

@@ -225,6 +225,7 @@ pub(super) fn launch(
     }
     if plan.keeping.is_some() && help != Help::Supervisor {
         tell(Told::Note("what this run changes cannot be taken back by `stockade undo`"));
+        tell(Told::Unkept);
     }
     let plan = narrowed(plan, (&temporary.path, store.as_ref()), help);
     if help != Help::Supervisor {
