@@ -85,6 +85,7 @@ pub(crate) fn make(
     path: &Path,
     disk_bytes: u64,
     owner: Owner,
+    stop: &dyn Fn() -> bool,
 ) -> Result<(), DiskError> {
     let bytes = prepare(folder, owner)?;
     // Tables of the file system come on top: less than a sixteenth, and a little at least.
@@ -116,7 +117,7 @@ pub(crate) fn make(
         ]);
         command.arg(folder).arg(path);
     };
-    Ok(tool::run(TOOL, arguments, (Stdio::null(), Stdio::null()))?)
+    Ok(tool::run(TOOL, arguments, (Stdio::null(), Stdio::null()), stop)?)
 }
 
 /// Counts what `folder` has, in whole blocks, and gives it to the guest's user.

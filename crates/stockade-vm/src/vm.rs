@@ -18,9 +18,10 @@ use crate::qemu::args::{self, Accelerator, Disks, Machine};
 use crate::qemu::process::{Enclosure, Process, Start};
 use crate::repository::{self, DiskError};
 use crate::system::{self, ImageError, Owner};
+use crate::tool::{self, ToolError};
 use crate::trial::{Chosen, Trial};
 use crate::walls::Walls;
-use crate::{guest, initramfs, tool};
+use crate::{guest, initramfs};
 
 /// How long a machine may take until its agent greets: emulated ones on a busy host are slow.
 pub(crate) const BOOT_MAX: Duration = Duration::from_secs(90);
@@ -194,7 +195,14 @@ impl Vm {
         let disk = std::path::absolute(spec.state.join("repository.ext4"))
             .map_err(|error| BootError::Host("find the folder of the machine", error))?;
         in_phase(Phase::Disk, progress, |_| {
-            Ok(repository::make(&spec.repository, &disk, spec.disk_bytes, owner)?)
+            repository::make(&spec.repository, &disk, spec.disk_bytes, owner, stop).map_err(
+                |error| {
+                    if matches!(error, DiskError::Tool(ToolError::Stopped)) {
+                        return BootError::Stopped;
+                    }
+                    error.into()
+                },
+            )
         })?;
         check(stop)?;
         let setup = spec.setup.as_ref();
