@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
-use std::time::Duration;
 
+use rustix::event::{Timespec, poll};
 use rustix::fs::{Access, access};
 
 /// Where programs of the system are. Not the caller's `PATH`, in which a project may have put
@@ -22,7 +22,7 @@ const FOLDERS: &[&str] = &[
 ];
 
 /// How often it is asked whether a program is to stop.
-const ASKED_EVERY: Duration = Duration::from_millis(20);
+const ASKED_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// The first of `names` that there is.
 pub(crate) fn find(names: &[&str]) -> Option<PathBuf> {
@@ -94,7 +94,7 @@ fn wait(child: &mut Child, stop: &dyn Fn() -> bool) -> io::Result<Option<ExitSta
             child.wait()?;
             return Ok(None);
         }
-        thread::sleep(ASKED_EVERY);
+        poll(&mut [], Some(&ASKED_EVERY)).ok();
     }
 }
 
