@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use stockade_policy::names::GIT_PROTECTED;
 
 use crate::git_config;
-use crate::locate::{canonical, follow, links_in, with_target};
+use crate::locate::{canonical, follow, follow_on, links_in, with_target};
 
 /// How deep `.git/modules` is searched: a submodule of a submodule of a submodule.
 const MODULES_DEPTH: usize = 8;
@@ -37,6 +37,8 @@ pub(crate) struct Repository {
     /// What the repository's configuration runs or reads elsewhere: hooks in the work tree,
     /// included files.
     pub(crate) named: Vec<PathBuf>,
+    /// What it names in the work tree and is not there: whatever comes by that name, git obeys.
+    pub(crate) awaited: Vec<PathBuf>,
     /// The folder that holds the `.git` entry, or a bare repository itself.
     pub(crate) top: Option<PathBuf>,
     /// What was not opened, and why.
@@ -67,6 +69,8 @@ pub(crate) fn repository(workspace: &Path, user: User<'_>) -> Repository {
             break;
         }
     }
+    let top = found.top.clone().unwrap_or_else(|| workspace.to_owned());
+    found.follow_own(&top, user);
     found
 }
 
@@ -167,7 +171,27 @@ impl Repository {
 
     /// Hooks and configuration that the repository keeps in its work tree.
     fn follow_config(&mut self, folder: &Path, top: &Path, user: User<'_>) {
-        let mut files = vec![folder.join("config"), folder.join("config.worktree")];
+        let files = vec![folder.join("config"), folder.join("config.worktree")];
+        self.follow_files(files, top, user);
+    }
+
+    /// The user's own configuration, as far as it names something in this work tree or, as a link of a
+    /// collection of such files, lies in it.
+    fn follow_own(&mut self, top: &Path, user: User<'_>) {
+        let Some(home) = user.home else { return };
+        let mut own = Self::default();
+        let files = [home.join(".gitconfig"), home.join(".config/git/config")];
+        for file in files.iter().filter(|file| canonical(file).as_ref() != Some(file)) {
+            own.name_in_tree(file, top);
+        }
+        own.follow_files(files.to_vec(), top, user);
+        let is_here = |path: &PathBuf| path.starts_with(top);
+        self.named.extend(own.named.into_iter().filter(is_here));
+        self.awaited.extend(own.awaited.into_iter().filter(is_here));
+        self.warnings.extend(own.warnings);
+    }
+
+    fn follow_files(&mut self, mut files: Vec<PathBuf>, top: &Path, user: User<'_>) {
         let mut read = 0;
         while let Some(file) = files.pop() {
             read += 1;
@@ -177,7 +201,7 @@ impl Repository {
                 return;
             }
             let Some(named) = read_config(&file) else { continue };
-            let base = file.parent().unwrap_or(folder);
+            let base = file.parent().unwrap_or(top);
             for path in named.hooks.iter().chain(&named.attributes) {
                 self.name_in_tree(&git_config::resolve(path, top, user.home), top);
             }
@@ -190,9 +214,11 @@ impl Repository {
     }
 
     fn name_in_tree(&mut self, path: &Path, top: &Path) {
-        let (links, found) = follow(path);
+        let (links, found, is_there) = follow_on(path);
         self.named.extend(links);
-        let Some(found) = found else { return };
+        if !is_there {
+            return self.awaited.push(found);
+        }
         if top.starts_with(&found) {
             self.refuse_naming(&found);
         } else {
@@ -406,6 +432,33 @@ mod tests {
         git(&main, &["config", "core.hooksPath", "."]);
         fs::write(main.join("more"), "[include]\npath = more\n").unwrap();
         assert_eq!(repository(&main, user(uid)).warnings.len(), 2);
+    }
+
+    #[test]
+    fn what_configuration_names_and_is_not_there_is_awaited() {
+        let (_lab, top, uid) = lab();
+        let main = top.join("main");
+        git(&main, &["config", "core.hooksPath", "tools/hooks"]);
+        git(&main, &["config", "include.path", "../shared.cfg"]);
+        let mut awaited = repository(&main, user(uid)).awaited;
+        awaited.sort();
+        assert_eq!(awaited, [main.join("shared.cfg"), main.join("tools/hooks")]);
+    }
+
+    #[test]
+    fn the_users_own_configuration_is_followed_into_the_work_tree() {
+        let (_lab, top, uid) = lab();
+        let (main, home) = (top.join("main"), top.join("home"));
+        fs::create_dir(&home).unwrap();
+        fs::write(main.join("dotgit"), "[include]\n path = team.cfg\n path = ../home/own\n")
+            .unwrap();
+        std::os::unix::fs::symlink(main.join("dotgit"), home.join(".gitconfig")).unwrap();
+        fs::write(home.join("own"), "[core]\n hooksPath = .githooks\n").unwrap();
+        fs::write(main.join("team.cfg"), "").unwrap();
+        let found = repository(&main, User { uid, home: Some(&home) });
+        assert!(found.named.contains(&main.join("dotgit")), "{found:?}");
+        assert!(found.named.iter().all(|path| path.starts_with(&main)), "{found:?}");
+        assert_eq!(found.awaited, [main.join(".githooks")]);
     }
 
     #[test]

@@ -178,16 +178,15 @@ pub fn load(env: &Env, request: &Request) -> Result<Loaded, ConfigError> {
         }
         _ => Caches::default(),
     };
-    let mut protected = surface.protected;
-    protected.extend(caches.kept);
     let mut policy = Policy {
         mode,
         workspace: absolute(workspace)?,
         home: homes.main.map(absolute).transpose()?,
         writable: all_absolute(surface.writable)?,
-        protected: all_absolute(protected)?,
+        protected: all_absolute([surface.protected, caches.kept].concat())?,
         tops: all_absolute(surface.tops)?,
         unprotected: settings.unprotected.iter().map(|entry| entry.value.clone()).collect(),
+        awaited: all_absolute(surface.awaited)?,
         hidden: all_absolute(hidden.paths)?,
         readable: all_absolute(hidden.readable)?,
         caches: all_absolute(caches.folders)?,
@@ -216,6 +215,7 @@ struct Surface {
     writable: Vec<PathBuf>,
     protected: Vec<PathBuf>,
     tops: Vec<PathBuf>,
+    awaited: Vec<PathBuf>,
     warnings: Vec<String>,
 }
 
@@ -289,6 +289,11 @@ impl Place<'_> {
                 (&found.paths, user),
                 self.workspace,
             );
+            let within = |path: &PathBuf| found.paths.iter().any(|root| path.starts_with(root));
+            let others = added(self.workspace, &found.paths);
+            let others = others.into_iter().flat_map(|top| git::repository(top, user).awaited);
+            let awaited = repository.awaited.into_iter().chain(others);
+            surface.awaited = awaited.filter(within).collect();
             surface.writable = found.paths;
             surface.writable.extend(repository.opened);
         }

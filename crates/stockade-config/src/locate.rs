@@ -125,6 +125,12 @@ pub fn way_to(path: &Path) -> Option<Vec<PathBuf>> {
 /// The links that are met on the way from `/` to `path` (absolute), each by its canonical path,
 /// and what is at the end.
 pub(crate) fn follow(path: &Path) -> (Vec<PathBuf>, Option<PathBuf>) {
+    let (links, place, is_there) = follow_on(path);
+    (links, is_there.then_some(place))
+}
+
+/// The same, with the place where something would have to be, and whether it is there.
+pub(crate) fn follow_on(path: &Path) -> (Vec<PathBuf>, PathBuf, bool) {
     /// The kernel's own limit (`path_resolution(7)`).
     const LINKS_MAX: usize = 40;
     let reversed = |path: &Path| -> Vec<OsString> {
@@ -140,7 +146,7 @@ pub(crate) fn follow(path: &Path) -> (Vec<PathBuf>, Option<PathBuf>) {
         // An absolute part starts anew.
         let next = place.join(&part);
         match fs::read_link(&next) {
-            Ok(_) if links.len() == LINKS_MAX => return (links, None),
+            Ok(_) if links.len() == LINKS_MAX => return (links, place, false),
             Ok(target) => {
                 links.push(next);
                 rest.extend(reversed(&target));
@@ -150,7 +156,7 @@ pub(crate) fn follow(path: &Path) -> (Vec<PathBuf>, Option<PathBuf>) {
         }
     }
     let is_there = fs::symlink_metadata(&place).is_ok();
-    (links, is_there.then_some(place))
+    (links, place, is_there)
 }
 
 /// The links directly in `folder`, each with what it leads to.

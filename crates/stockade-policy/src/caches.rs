@@ -231,6 +231,11 @@ pub const APART: &[Apart] = &[
         usual: ".cache",
         instead: Instead::Set("XDG_CACHE_HOME", "{}/caches"),
         folder: "caches",
-        begins: &[Begin::Shadow("", 0)],
+        // Two that write to what they find, and fail where they cannot.
+        begins: &[
+            Begin::Shadow("virtualenv", ALL),
+            Begin::Shadow("pre-commit", 0),
+            Begin::Shadow("", 0),
+        ],
     },
 ];

@@ -92,6 +92,7 @@ mod tests {
             caches: Vec::new(),
             tops: Vec::new(),
             unprotected: Vec::new(),
+            awaited: Vec::new(),
             network: crate::Network::default(),
             limits: crate::Limits::for_memory(1 << 30),
         };
@@ -134,6 +135,7 @@ mod tests {
             caches: Vec::new(),
             tops: Vec::new(),
             unprotected: Vec::new(),
+            awaited: Vec::new(),
             network: crate::Network { host_ports: vec![80], ..crate::Network::default() },
             limits: crate::Limits::for_memory(1 << 30),
         };

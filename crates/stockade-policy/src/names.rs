@@ -54,6 +54,11 @@ pub const PROTECTED: &[Protected] = &[
     protected(".continue", AGENT),
     protected(".amazonq", AGENT),
     protected(".factory", AGENT),
+    protected(".agents", AGENT),
+    protected(".trae", AGENT),
+    protected(".junie", AGENT),
+    protected(".kilocode", AGENT),
+    protected(".augment", AGENT),
     protected(".crush.json", AGENT),
     protected("crush.json", AGENT),
     protected("opencode.json", AGENT),
@@ -85,6 +90,8 @@ pub const PROTECTED: &[Protected] = &[
     protected("mise.toml", TOOL),
     protected("mise.local.toml", TOOL),
     protected(".hg/hgrc", "mercurial runs hooks from it"),
+    protected(".hg/hgrc-not-shared", "mercurial runs hooks from it"),
+    protected(".hg/sharedpath", "mercurial runs hooks of the repository that it names"),
     protected(".jj/repo/config.toml", "jj runs programs from it"),
 ];
 

@@ -34,6 +34,9 @@ pub struct Policy {
     pub tops: Vec<AbsPath>,
     /// Protected names that the user has lifted.
     pub unprotected: Vec<String>,
+    /// Paths that do not exist and that git would obey if they did: hooks and configuration that its
+    /// configuration names. Nothing may take these names.
+    pub awaited: Vec<AbsPath>,
     /// What is reachable beyond the sandbox's own loopback.
     pub network: Network,
     /// What may be used up.

@@ -258,6 +258,7 @@ mod tests {
             caches: vec![],
             tops: Vec::new(),
             unprotected: Vec::new(),
+            awaited: Vec::new(),
             network: Network::default(),
             limits: Limits::for_memory(1 << 30),
         };

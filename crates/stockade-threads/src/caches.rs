@@ -260,6 +260,7 @@ mod tests {
             caches: caches.iter().map(|path| absolute(path)).collect(),
             tops: Vec::new(),
             unprotected: Vec::new(),
+            awaited: Vec::new(),
             network: Network::default(),
             limits: Limits::for_memory(1 << 30),
         }

@@ -75,6 +75,7 @@ fn policy() -> Policy {
         caches: paths(&["/h/.cache"]),
         tops: Vec::new(),
         unprotected: Vec::new(),
+        awaited: Vec::new(),
         network: Network { host_ports: vec![80], ..Network::default() },
         limits: Limits::for_memory(1 << 30),
     }

@@ -124,6 +124,7 @@ pub struct Guard {
     roots: Vec<AbsPath>,
     tops: Vec<AbsPath>,
     unprotected: Vec<String>,
+    awaited: Vec<AbsPath>,
 }
 
 impl Guard {
@@ -137,6 +138,7 @@ impl Guard {
             roots: policy.writable.clone(),
             tops: policy.tops.clone(),
             unprotected: policy.unprotected.clone(),
+            awaited: policy.awaited.clone(),
         })
     }
 
@@ -147,7 +149,7 @@ impl Guard {
 
     /// The same judge from its parts, as it was noted.
     pub fn from_parts(roots: Vec<AbsPath>) -> Self {
-        Self { roots, tops: Vec::new(), unprotected: Vec::new() }
+        Self { roots, tops: Vec::new(), unprotected: Vec::new(), awaited: Vec::new() }
     }
 
     /// Where one may write.
@@ -161,8 +163,21 @@ impl Guard {
         path.as_os_str().as_bytes().split(|byte| *byte == b'/').any(is_notable_name)
     }
 
+    /// The same for this run, which may wait for more names.
+    pub fn concerns(&self, path: &Path) -> bool {
+        Self::is_notable(path)
+            || self
+                .awaited
+                .iter()
+                .any(|name| path.starts_with(name) || name.as_path().starts_with(path))
+    }
+
     /// Decides about one call.
     pub fn judge(&self, tree: &dyn Tree, path: &Path, act: &Act<'_>) -> Judgement {
+        if self.awaited.iter().any(|name| brings(tree, name.as_path(), path, act)) {
+            let why = "git's configuration names it, and it did not exist";
+            return Denied::judged(path.to_string_lossy(), why);
+        }
         if !Self::is_notable(path) {
             return Judgement::Ordinary;
         }
@@ -255,6 +270,24 @@ impl Guard {
         }
         let entry = folder.join(".git");
         tree.kind(&entry).is_some() && !tree.is_new(&entry)
+    }
+}
+
+/// Whether `act` at `path` gives the name `awaited` to something, itself or by a folder above it.
+fn brings(tree: &dyn Tree, awaited: &Path, path: &Path, act: &Act<'_>) -> bool {
+    if path.starts_with(awaited) {
+        return !matches!(act, Act::Remove | Act::MoveAway);
+    }
+    let Ok(rest) = awaited.strip_prefix(path) else { return false };
+    match *act {
+        Act::MoveHere { source: Some(source), is_folder: true } => {
+            tree.kind(&source.join(rest)).is_some()
+        }
+        // A link there could lead to anything.
+        Act::MoveHere { .. } | Act::MakeOther => true,
+        Act::Write | Act::MakeFolder | Act::Remove | Act::MoveAway | Act::Execute | Act::Alias => {
+            false
+        }
     }
 }
 

@@ -198,7 +198,12 @@ mod tests {
     }
 
     fn guard() -> Guard {
-        Guard { roots: vec![AbsPath::new("/w").unwrap()], tops: vec![], unprotected: vec![] }
+        Guard {
+            roots: vec![AbsPath::new("/w").unwrap()],
+            tops: vec![],
+            unprotected: vec![],
+            awaited: vec![],
+        }
     }
 
     /// The paths that may not stay.

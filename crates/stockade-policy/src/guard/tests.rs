@@ -63,6 +63,7 @@ fn guard(unprotected: &[&str]) -> Guard {
         caches: Vec::new(),
         tops: vec![path("/w")],
         unprotected: unprotected.iter().map(|&name| name.to_owned()).collect(),
+        awaited: vec![path("/w/tools/hooks"), path("/w/shared.cfg")],
         network: Network::default(),
         limits: Limits::for_memory(1 << 30),
     };
@@ -330,4 +331,32 @@ fn nothing_old_is_brought_among_the_objects_of_a_repository() {
     assert!(moved("old/p.idx", false, ".git/objects/pack/p.idx"));
     assert!(!moved("fresh/p.idx", false, ".git/objects/pack/p.idx"), "what git has just made");
     assert!(!moved("old/p.idx", false, "new/objects/pack/p.idx"), "a repository of the run's");
+}
+
+#[test]
+fn what_gits_configuration_names_does_not_come_into_being() {
+    let tree = Fake::of(&["n/", "n/hooks/", "n/hooks/pre-commit=x", "m/", "m/src/"], &[]);
+    let from = |name: &str| Path::new("/w").join(name);
+    let (with, without, link) = (from("n"), from("m"), from("l"));
+    let moved = |source, is_folder| Act::MoveHere { source: Some(source), is_folder };
+    #[rustfmt::skip]
+    let cases = [
+        ("tools",               Act::MakeFolder,         false),
+        ("tools",               moved(&without, true),   false),
+        ("tools/other",         Act::Write,              false),
+        ("tools/hooks",         Act::Remove,             false),
+        ("shared.cfg.old",      Act::Write,              false),
+        ("tools",               moved(&with, true),      true),
+        ("tools",               moved(&link, false),     true),
+        ("tools",               Act::MakeOther,          true),
+        ("tools/hooks",         Act::MakeFolder,         true),
+        ("tools/hooks/pre-push", Act::Write,             true),
+        ("shared.cfg",          Act::Write,              true),
+        ("shared.cfg",          moved(&without, false),  true),
+    ];
+    for (path, act, is_denied) in cases {
+        let judged = judge(&tree, path, act);
+        assert_eq!(matches!(judged, Judgement::Denied(_)), is_denied, "{path} {act:?}: {judged:?}");
+    }
+    assert!(guard(&[]).concerns(&from("tools")) && !guard(&[]).concerns(&from("src")));
 }

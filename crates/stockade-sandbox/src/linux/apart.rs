@@ -271,6 +271,10 @@ fn shadow(
             room.entries = left;
             let (path, name) = (entry.path(), entry.file_name());
             let to = ours.join(&name);
+            // An earlier entry of the table has made it.
+            if to.symlink_metadata().is_ok_and(|made| made.is_dir()) {
+                continue;
+            }
             let (Ok(found), false) =
                 (entry.metadata(), hidden.iter().any(|it| path.starts_with(it)))
             else {
@@ -307,6 +311,20 @@ mod tests {
 
     fn pairs(list: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
         list.iter().map(|(name, value)| (name.into(), value.into())).collect()
+    }
+
+    #[test]
+    fn a_folder_that_was_begun_stays_ones_own_beside_those_that_are_links() {
+        let lab = tempfile::tempdir().unwrap();
+        let (users, ours) = (lab.path().join("users"), lab.path().join("ours"));
+        for folder in ["tool/1/deep", "other"] {
+            fs::create_dir_all(users.join(folder)).unwrap();
+        }
+        let begins = [Begin::Shadow("tool", 8), Begin::Shadow("", 0)];
+        begin((&users, &ours), &begins, &[], &mut { MOST }).unwrap();
+        fs::write(ours.join("tool/1/deep/lock"), "").unwrap();
+        assert!(!users.join("tool/1/deep/lock").exists());
+        assert_eq!(fs::read_link(ours.join("other")).unwrap(), users.join("other"));
     }
 
     #[test]

@@ -224,13 +224,14 @@ impl Writer {
             caches,
             tops,
             unprotected,
+            awaited,
             network,
             limits,
         } = policy;
         self.bytes(mode.as_str().as_bytes());
         self.path(workspace.as_path());
         self.list(home.as_slice(), |writer, home| writer.path(home.as_path()));
-        for paths in [writable, protected, hidden, readable, caches, tops] {
+        for paths in [writable, protected, hidden, readable, caches, tops, awaited] {
             self.paths(paths);
         }
         self.list(unprotected, |writer, name| writer.bytes(name.as_bytes()));
@@ -456,6 +457,7 @@ impl<'a> Reader<'a> {
             readable: self.list(Self::abs_path)?,
             caches: self.list(Self::abs_path)?,
             tops: self.list(Self::abs_path)?,
+            awaited: self.list(Self::abs_path)?,
             unprotected: self.list(Self::text)?,
             network: self.network()?,
             limits: Limits {
@@ -573,6 +575,7 @@ mod tests {
                 caches: vec![absolute(b"/h/.cargo")],
                 tops: vec![absolute(b"/h/w")],
                 unprotected: vec![".env".to_owned()],
+                awaited: vec![absolute(b"/h/w/hooks")],
                 network: network(),
                 limits: Limits {
                     wall_time: Some(Duration::from_millis(1500)),

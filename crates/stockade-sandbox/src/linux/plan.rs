@@ -373,6 +373,7 @@ mod tests {
             caches: Vec::new(),
             tops: Vec::new(),
             unprotected: Vec::new(),
+            awaited: Vec::new(),
             network: Network::default(),
             limits: Limits::for_memory(1 << 30),
         }

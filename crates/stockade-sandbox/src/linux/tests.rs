@@ -73,6 +73,7 @@ fn policy(folder: &Path) -> Policy {
         caches: Vec::new(),
         tops: Vec::new(),
         unprotected: Vec::new(),
+        awaited: Vec::new(),
         network: Network::default(),
         limits: Limits::for_memory(1 << 30),
     }

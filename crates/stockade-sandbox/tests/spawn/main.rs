@@ -93,6 +93,7 @@ fn launch(place: &Path, script: &str) -> Launch {
             caches: Vec::new(),
             tops: Vec::new(),
             unprotected: Vec::new(),
+            awaited: Vec::new(),
             network: Network::default(),
             limits: Limits::for_memory(1 << 30),
         },

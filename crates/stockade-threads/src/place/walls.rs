@@ -99,6 +99,7 @@ fn policy(folder: &Path, hidden: &[PathBuf], paths: &Paths<'_>) -> io::Result<Po
         caches: Vec::new(),
         tops: Vec::new(),
         unprotected: Vec::new(),
+        awaited: Vec::new(),
         network: Network::default(),
         limits: Limits {
             processes: THREADS,

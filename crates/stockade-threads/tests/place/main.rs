@@ -131,6 +131,7 @@ impl Lab {
             caches: Vec::new(),
             tops: Vec::new(),
             unprotected: Vec::new(),
+            awaited: Vec::new(),
             network: Network::default(),
             limits: Limits::for_memory(1 << 30),
         }

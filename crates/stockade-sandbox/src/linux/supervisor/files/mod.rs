@@ -258,7 +258,7 @@ impl Files {
         {
             return Err(io::Error::from_raw_os_error(libc::EACCES).into());
         }
-        if !Guard::is_notable(path) {
+        if !self.guard.concerns(path) {
             return self.unless_fixed(turn, path, act);
         }
         if !turn.alone {
