@@ -25,7 +25,9 @@ pub(super) fn keep(
     move |kept: Kept<'_>| {
         let file = file.as_ref().ok_or("no home is known")?;
         match kept {
-            Kept::Commands(words) => file.add(&[rule(words)]).map(drop).map_err(said),
+            Kept::Commands(words) => {
+                file.add(&[rule(words)]).map(drop).map_err(|error| said(&error))
+            }
             // The threads of a network ask with a small stack, and configuration takes more.
             Kept::Host(entry) => std::thread::scope(|scope| {
                 let keep = || keep_host((&env, &workspace), file, entry);
@@ -37,17 +39,17 @@ pub(super) fn keep(
     }
 }
 
-fn said(error: ConfigError) -> String {
+fn said(error: &ConfigError) -> String {
     error.to_string()
 }
 
 fn keep_host((env, workspace): (&Env, &Path), file: &RuleFile, entry: &str) -> Result<(), String> {
-    file.allow_host(entry).map_err(said)?;
+    file.allow_host(entry).map_err(|error| said(&error))?;
     // What the machine's requirements refuse would keep every start from happening.
     let request = Request { workspace: Some(workspace.to_owned()), ..Request::default() };
     let Err(error) = stockade_config::load(env, &request) else { return Ok(()) };
-    file.revoke_host(entry).map_err(said)?;
-    Err(said(error))
+    file.revoke_host(entry).map_err(|error| said(&error))?;
+    Err(said(&error))
 }
 
 fn rule(words: &[String]) -> NewRule {
