@@ -100,6 +100,13 @@ pub enum Exceeded {
         /// What was found.
         used: u64,
     },
+    /// Temporary files, where no file system of their own bounds them.
+    Temporary {
+        /// What was allowed, in bytes.
+        limit: u64,
+        /// What was found, at least.
+        used: u64,
+    },
     /// Open files of all processes together.
     OpenFiles {
         /// What was allowed.

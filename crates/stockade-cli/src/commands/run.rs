@@ -312,6 +312,13 @@ pub(super) fn over_limit(exceeded: Exceeded) -> (String, &'static str) {
             );
             (text, "limits.memory")
         }
+        Exceeded::Temporary { limit, used } => {
+            let [limit, used] = [limit, used].map(|bytes| bytes.div_ceil(1 << 20));
+            let text = format!(
+                "the run had {used} MiB of temporary files, more than its limit of {limit} MiB, and was ended"
+            );
+            (text, "limits.tmp_size")
+        }
         Exceeded::OpenFiles { limit } => {
             let text = format!(
                 "the run had more than {limit} files open, sixteen times the limit of a process, \

@@ -42,6 +42,39 @@ fn landlock_and_seccomp_hold_a_reading_run_alone() {
     assert!(!home.path("work/src/new").exists());
 }
 
+/// Threat model, K8: in the second backend, whose temporary folder lies on the host's disk.
+#[test]
+fn a_run_with_more_temporary_files_than_its_limit_is_ended() {
+    let options = ["-c", "limits.tmp_size=4MiB"];
+    let fill = "head -c 64M /dev/zero";
+    for script in [
+        format!("{fill} > $TMPDIR/a"),
+        format!("{fill} > /tmp/a"),
+        format!("exec 3> $TMPDIR/a; rm $TMPDIR/a; {fill} >&3"),
+        format!("mkdir $TMPDIR/a; {fill} > $TMPDIR/a/b; chmod 0 $TMPDIR/a"),
+        "cd $TMPDIR; seq 3000 | xargs touch".to_owned(),
+    ] {
+        let home = Home::new();
+        let output = run(&home, &options, &format!("{script}; exec sleep 60"));
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(137), "{script}: {said}");
+        for word in ["temporary files", "limit of 4 MiB", "limits.tmp_size"] {
+            assert!(said.contains(word), "{script}: {word}: {said}");
+        }
+    }
+    let home = Home::new();
+    let output = run(
+        &home,
+        &options,
+        &format!("head -c 2M /dev/zero > $TMPDIR/a; {fill} > a; sleep 2; echo done"),
+    );
+    let said = text(&output);
+    assert!(
+        output.status.success() && said.contains("done"),
+        "what fits, and the workspace: {said}"
+    );
+}
+
 /// Threat model, F1, F2, F6, F7, N1, N3: in the second backend.
 #[test]
 fn the_supervisor_holds_a_writing_run_and_names_what_was_refused() {

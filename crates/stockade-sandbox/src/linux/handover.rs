@@ -302,6 +302,11 @@ impl Writer {
                 self.number(*limit);
                 self.number(*used);
             }
+            News::Ended(Ok(Outcome::OverLimit(Exceeded::Temporary { limit, used }))) => {
+                self.0.push(b'd');
+                self.number(*limit);
+                self.number(*used);
+            }
             News::Ended(Ok(Outcome::OverLimit(Exceeded::OpenFiles { limit }))) => {
                 self.0.push(b'o');
                 self.number(*limit);
@@ -505,6 +510,10 @@ impl<'a> Reader<'a> {
                 limit: self.number()?,
                 used: self.number()?,
             })),
+            b'd' => Ok(Outcome::OverLimit(Exceeded::Temporary {
+                limit: self.number()?,
+                used: self.number()?,
+            })),
             b'o' => Ok(Outcome::OverLimit(Exceeded::OpenFiles { limit: self.number()? })),
             b'N' => Err(SetupError::Namespaces(self.cause()?)),
             b'S' => Err(SetupError::Step {
@@ -656,6 +665,7 @@ mod tests {
             News::Ended(Ok(Outcome::Killed(9))),
             News::Ended(Ok(Outcome::TimedOut(Duration::from_millis(2500)))),
             News::Ended(Ok(Outcome::OverLimit(Exceeded::Memory { limit: 7, used: u64::MAX }))),
+            News::Ended(Ok(Outcome::OverLimit(Exceeded::Temporary { limit: 8, used: 1 << 40 }))),
             News::Ended(Ok(Outcome::OverLimit(Exceeded::OpenFiles { limit: 9 }))),
             News::Ended(Err(SetupError::Namespaces(error(1)))),
             News::Ended(Err(SetupError::Step {

@@ -35,6 +35,7 @@ mod seccomp_kept;
 mod seccomp_second;
 mod second;
 mod services;
+mod space;
 mod ssh;
 mod ssh_config;
 mod stdio;

@@ -22,6 +22,7 @@ use super::pause::Pauser;
 use super::plan::{Plan, Walls};
 use super::second;
 use super::services::Services;
+use super::space::Space;
 use super::sys::exec_unsafe;
 use super::sys::pages_unsafe;
 use super::sys::process_unsafe::{self, Change, Fork, Namespaced};
@@ -487,7 +488,10 @@ impl Outside<'_, '_> {
             Report::Started => {
                 Services::let_go(self.ties);
                 let root = (!self.plan.walls.namespaces).then_some(self.child.pid);
-                self.usage = Usage::of(descriptors, root, self.limits);
+                let folder = self.plan.temporary.as_deref().filter(|_| root.is_some());
+                let space = folder.map(|folder| Space::of(folder, self.limits.tmp_bytes));
+                let space = space.transpose().map_err(host("look at the temporary folder"))?;
+                self.usage = Usage::of(descriptors, (root, space), self.limits);
                 // Standard error stays: what ends a run is said there.
                 exec_unsafe::detach_stdio(&[0, 1]).map_err(host("detach from standard output"))?;
                 self.leash.started();

@@ -58,28 +58,24 @@ const TMP: &str = "tmp";
 const CERTIFICATES: &str = "stockade-certificates.pem";
 
 const WEAKER: &str = "no user namespaces here: Landlock, seccomp and a supervisor hold this run. \
-    `/tmp`, `/var/tmp` and `/dev/shm` are private by name (`$TMPDIR` is the place, with no limit but \
-    the disk's); caches are read-only, \
+    `/tmp`, `/var/tmp` and `/dev/shm` are private by name (`$TMPDIR` is the place); caches are read-only, \
     but cargo, npm, pip, uv, Go and Maven have places of their own; the loopback is the host's: servers \
     inside can be reached by others on this machine; your other processes can be seen, and names of \
     hidden files";
 
 const WITHOUT_SOCKETS: &str = "no user namespaces here, nor `pidfd_getfd`: Landlock, seccomp and a supervisor \
     hold this run. There is no network, loopback included (in a container `--cap-add SYS_PTRACE` gives \
-    one); `/tmp`, `/var/tmp` and `/dev/shm` are private by name (`$TMPDIR` is the place, with no limit but \
-    the disk's); caches are \
+    one); `/tmp`, `/var/tmp` and `/dev/shm` are private by name (`$TMPDIR` is the place); caches are \
     read-only, but cargo, npm, pip, uv, Go and Maven have places of their own; your other processes can \
     be seen, and names of hidden files";
 
 const WEAKEST: &str = "no user namespaces and no supervisor here: Landlock and seccomp alone hold \
     this run. There is no network, loopback included; `/tmp` is read-only and `$TMPDIR` a private \
-    folder with no limit but the disk's; caches are read-only; your other processes can be seen, \
-    names of hidden files too, and \
+    folder; caches are read-only; your other processes can be seen, names of hidden files too, and \
     modes and times of your files can be changed";
 
 const NESTED: &str = "inside another Stockade, whose walls hold this run: Landlock narrows what can be \
-    read. There is no network, loopback included; `$TMPDIR` is a private folder with no limit but \
-    the disk's";
+    read. There is no network, loopback included; `$TMPDIR` is a private folder";
 
 const HOSTS: &str = "allowed hosts are reached by led connections: programs see the loopback as their \
     peer, and those that look up names in a way of their own need their proxy settings \

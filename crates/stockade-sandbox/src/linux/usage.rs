@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use stockade_policy::Limits;
 
+use super::space::Space;
 use crate::Exceeded;
 
 /// What a processor can fill in a second, with room to spare: the time between two looks is the
@@ -55,6 +56,8 @@ pub(crate) struct Usage {
     /// What they held then, in bytes.
     in_files: u64,
     next: Instant,
+    /// Of a temporary folder that is no file system of its own.
+    space: Option<Space>,
 }
 
 /// One look at everything.
@@ -67,7 +70,11 @@ struct Seen {
 
 impl Usage {
     /// From now on, by what [`sources`] gave; `None` when it gave nothing. `root`: see there.
-    pub(crate) fn of(sources: Vec<OwnedFd>, root: Option<i32>, limits: &Limits) -> Option<Self> {
+    pub(crate) fn of(
+        sources: Vec<OwnedFd>,
+        (root, space): (Option<i32>, Option<Space>),
+        limits: &Limits,
+    ) -> Option<Self> {
         let mut sources = sources.into_iter();
         let (processes, segments) = (sources.next()?, sources.next());
         // Not by `available_parallelism`, which reads the files of control groups as well.
@@ -83,6 +90,7 @@ impl Usage {
             shared_then: shared_memory(),
             in_files: 0,
             next: Instant::now(),
+            space,
         };
         usage.schedule(0);
         Some(usage)
@@ -90,11 +98,18 @@ impl Usage {
 
     /// When to look again.
     pub(crate) fn next(&self) -> Instant {
-        self.next
+        self.space.iter().map(Space::next).fold(self.next, Instant::min)
     }
 
     /// Looks, when it is time to; `Some` when the run has to end.
     pub(crate) fn look(&mut self) -> Option<Exceeded> {
+        let mut space = self.space.take();
+        let unnamed = |device| self.unnamed(Some(device));
+        let exceeded = space.as_mut().and_then(|space| space.look(unnamed));
+        self.space = space;
+        if exceeded.is_some() {
+            return exceeded;
+        }
         if Instant::now() < self.next {
             return None;
         }
@@ -209,10 +224,14 @@ impl Usage {
 
     /// Bytes in files without a name and in segments of System V, mapped or not.
     fn in_memory(&self) -> u64 {
+        self.unnamed(None) + self.in_segments()
+    }
+
+    /// Bytes in open files without a name, of one device or of all.
+    fn unnamed(&self, device: Option<u64>) -> u64 {
         let mut known = HashSet::new();
         let pids = self.numbers();
-        let in_files: u64 = pids.iter().map(|pid| self.files_in_memory(pid, &mut known)).sum();
-        in_files + self.in_segments()
+        pids.iter().map(|pid| self.files_without_name(pid, device, &mut known)).sum()
     }
 
     /// Bytes in segments of System V: what nobody has attached is in no process.
@@ -228,7 +247,12 @@ impl Usage {
     }
 
     /// Bytes of the files without a name (memfd) that `pid` has open and that are not in `known`.
-    fn files_in_memory(&self, pid: &str, known: &mut HashSet<(u64, u64)>) -> u64 {
+    fn files_without_name(
+        &self,
+        pid: &str,
+        device: Option<u64>,
+        known: &mut HashSet<(u64, u64)>,
+    ) -> u64 {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::openat(&self.processes, format!("{pid}/fd"), flags, Mode::empty());
         let Ok(folder) = folder else { return 0 };
@@ -241,7 +265,9 @@ impl Usage {
             };
             let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
             // A memfd has no name; what was deleted on a disk counts little, as a file in memory.
-            if is_file && stat.st_nlink == 0 && known.insert((stat.st_dev, stat.st_ino)) {
+            let is_there = device.is_none_or(|device| device == stat.st_dev);
+            if is_file && is_there && stat.st_nlink == 0 && known.insert((stat.st_dev, stat.st_ino))
+            {
                 bytes += u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
             }
         }
@@ -279,7 +305,7 @@ mod tests {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let processes = rustix::fs::open("/proc", flags, Mode::empty()).unwrap();
         let limits = Limits { memory_bytes: memory, open_files: files, ..Limits::for_memory(0) };
-        Usage { next: Instant::now(), ..Usage::of(vec![processes], None, &limits).unwrap() }
+        Usage { next: Instant::now(), ..Usage::of(vec![processes], (None, None), &limits).unwrap() }
     }
 
     #[test]
@@ -305,9 +331,9 @@ mod tests {
         let usage = of_this_machine(1 << 60, 1 << 20);
         let pid = std::process::id().to_string();
         let mut known = HashSet::new();
-        let bytes = usage.files_in_memory(&pid, &mut known);
+        let bytes = usage.files_without_name(&pid, None, &mut known);
         assert!((1 << 20..2 << 20).contains(&bytes), "{bytes}");
-        assert_eq!(usage.files_in_memory(&pid, &mut known), 0, "known by then");
+        assert_eq!(usage.files_without_name(&pid, None, &mut known), 0, "known by then");
     }
 
     #[test]
