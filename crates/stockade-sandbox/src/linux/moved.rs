@@ -7,11 +7,12 @@
 //! letters: a link elsewhere that leads there is followed where the supervisor follows it, and not
 //! where the kernel does.
 //!
-//! Pure.
+//! Pure, but for the folders themselves.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
+use std::{fs, io};
 
 use super::plan::{Content, Placement};
 
@@ -46,9 +47,21 @@ impl Moved {
         Self { folders: folders.collect(), kept: kept.filter(is_in).map(Path::to_owned).collect() }
     }
 
-    /// The folders in the run's own that stand for others, of a run whose own folder is `own`.
-    pub(crate) fn made_in(own: &Path) -> [PathBuf; 3] {
-        FOLDERS.map(|(_, name)| own.join(name))
+    /// Makes the folders in the run's own that stand for others, of a run whose own folder is `own`.
+    ///
+    /// Who comes to `own` step by step, as `mkdir -p $TMPDIR/a` does (`chdir("/tmp")` first), looks
+    /// for the rest of its path in what stands for `/tmp`: a link there leads back.
+    pub(crate) fn make(own: &Path) -> io::Result<()> {
+        for (shown, name) in FOLDERS {
+            let folder = own.join(name);
+            fs::create_dir(&folder)?;
+            let Ok(rest) = own.strip_prefix(shown) else { continue };
+            let link = folder.join(rest);
+            fs::create_dir_all(link.parent().unwrap_or(&folder))?;
+            let back: PathBuf = rest.components().map(|_| "..").collect();
+            std::os::unix::fs::symlink(back, link)?;
+        }
+        Ok(())
     }
 
     /// The path that stands for `path`; `None` where it is what it says.

@@ -188,10 +188,8 @@ pub(super) fn launch(
     }
     let temporary = Temporary::make()
         .map_err(|error| SetupError::Host("make a private temporary folder".into(), error))?;
-    for folder in Moved::made_in(temporary.path.as_path()) {
-        std::fs::create_dir(&folder)
-            .map_err(|error| SetupError::Host("make a private temporary folder".into(), error))?;
-    }
+    Moved::make(temporary.path.as_path())
+        .map_err(|error| SetupError::Host("make a private temporary folder".into(), error))?;
     let certificates = certificates(plan, &temporary.path)?;
     let help = match supervised() {
         Ok(true) => Help::Supervisor,
