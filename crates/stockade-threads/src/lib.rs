@@ -35,6 +35,7 @@ mod in_place;
 mod journal;
 mod judge;
 pub mod local;
+mod neighbours;
 pub mod network;
 pub mod patch;
 pub mod place;

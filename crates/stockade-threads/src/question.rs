@@ -2,6 +2,8 @@
 
 use stockade_policy::{Host, HostEntry, HostName, HostPattern, Ports};
 
+use crate::neighbours::is_shared;
+
 /// What a person is asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Asked {
@@ -34,12 +36,15 @@ pub(crate) fn entries(host: &str, port: u16) -> Vec<String> {
     if Ports::Web.contain(port) {
         all.push(entry(HostPattern::Name(name.clone()), Ports::Web));
     }
-    // Never a whole top level, nor what is one but for its dot (`co.uk`).
+    // Never a whole top level, nor what is one but for its dot (`co.uk`), nor what strangers are under.
     let parent = name.as_str().split_once('.').map_or("", |(_, parent)| parent);
     let is_wide = parent
         .split_once('.')
         .is_none_or(|(second, rest)| second.len() <= 3 && !rest.contains('.') && rest.len() == 2);
-    if !is_wide && let Ok(parent) = HostName::new(parent) {
+    if !is_wide
+        && !is_shared(parent)
+        && let Ok(parent) = HostName::new(parent)
+    {
         all.push(entry(HostPattern::Below(parent), Ports::One(port)));
     }
     all
@@ -120,6 +125,8 @@ mod tests {
             ("new.example.org", 22, "new.example.org:22 *.example.org:22"),
             ("example.org", 80, "example.org:80 example.org"),
             ("shop.co.uk", 8443, "shop.co.uk:8443"),
+            ("alice.github.io", 443, "alice.github.io:443 alice.github.io"),
+            ("b.s3.eu-west-1.amazonaws.com", 22, "b.s3.eu-west-1.amazonaws.com:22"),
             ("192.0.2.1", 443, ""),
             ("::1", 443, ""),
         ] {
