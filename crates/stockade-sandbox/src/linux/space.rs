@@ -126,9 +126,10 @@ impl Space {
                 if !is_folder && stat.st_nlink > 1 {
                     let names = linked.entry(stat.st_ino).or_insert(0);
                     *names += 1;
-                    if *names != stat.st_nlink {
-                        continue;
-                    }
+                }
+                let names = linked.get(&stat.st_ino).filter(|_| !is_folder);
+                if names.is_some_and(|names| *names != stat.st_nlink) {
+                    continue;
                 }
                 let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
                 bytes = bytes.saturating_add(blocks.saturating_mul(512).max(LEAST));
@@ -207,7 +208,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let closed = place.path().join("closed");
         std::fs::create_dir(&closed).unwrap();
-        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o0)).unwrap();
         assert_eq!(space(place.path(), 1 << 20).named(), None);
         std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
     }
