@@ -11,6 +11,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
@@ -25,6 +26,8 @@ pub(crate) struct Moved {
     folders: Vec<(PathBuf, PathBuf)>,
     /// What lies in one of them and is itself.
     kept: Vec<PathBuf>,
+    /// The run's own folder. No other has its name, of the time and a process.
+    own: PathBuf,
 }
 
 impl Moved {
@@ -44,67 +47,85 @@ impl Moved {
         let folders = folders.map(|(folder, name)| (PathBuf::from(folder), own.join(name)));
         let kept = kept.iter().map(PathBuf::as_path).chain([own]);
         let is_in = |path: &&Path| FOLDERS.iter().any(|(folder, _)| path.starts_with(folder));
-        Self { folders: folders.collect(), kept: kept.filter(is_in).map(Path::to_owned).collect() }
+        Self {
+            folders: folders.collect(),
+            kept: kept.filter(is_in).map(Path::to_owned).collect(),
+            own: own.to_owned(),
+        }
     }
 
     /// Makes the folders in the run's own that stand for others, of a run whose own folder is `own`.
-    ///
-    /// Who comes to `own` step by step, as `mkdir -p $TMPDIR/a` does (`chdir("/tmp")` first), looks
-    /// for the rest of its path in what stands for `/tmp`: a link there leads back.
     pub(crate) fn make(own: &Path) -> io::Result<()> {
-        for (shown, name) in FOLDERS {
-            let folder = own.join(name);
-            fs::create_dir(&folder)?;
-            let Ok(rest) = own.strip_prefix(shown) else { continue };
-            let link = folder.join(rest);
-            fs::create_dir_all(link.parent().unwrap_or(&folder))?;
-            let back: PathBuf = rest.components().map(|_| "..").collect();
-            std::os::unix::fs::symlink(back, link)?;
+        for (_, name) in FOLDERS {
+            fs::create_dir(own.join(name))?;
+        }
+        // Whose current folder stands for `/tmp` finds in the one above what is in `/`.
+        for entry in fs::read_dir("/")?.flatten() {
+            let link = own.join(entry.file_name());
+            if fs::symlink_metadata(&link).is_err() {
+                symlink(entry.path(), link)?;
+            }
         }
         Ok(())
     }
 
     /// The path that stands for `path`; `None` where it is what it says.
     pub(crate) fn of(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let given = Path::new(OsStr::from_bytes(path));
         // What almost every path is: absolute and elsewhere, or relative.
         if path.first() != Some(&b'/') {
-            return None;
+            return self.back(given);
         }
-        let given = Path::new(OsStr::from_bytes(path));
-        let (folder, rest) = self
+        let (shown, folder, rest) = self
             .folders
             .iter()
-            .find_map(|(shown, folder)| Some((folder, given.strip_prefix(shown).ok()?)))?;
-        if leaves(rest) || self.kept.iter().any(|kept| given.starts_with(kept)) {
+            .find_map(|(shown, folder)| Some((shown, folder, given.strip_prefix(shown).ok()?)))?;
+        // What stands above `/tmp` leads on, and the host has not the folders that come before.
+        let goes_on = match above(rest) {
+            0 => true,
+            1 => shown.as_os_str() == "/tmp" && !rest.starts_with(".."),
+            _ => false,
+        };
+        if !goes_on || self.kept.iter().any(|kept| given.starts_with(kept)) {
             return None;
         }
-        let mut moved = folder.as_os_str().to_owned().into_vec();
-        for part in rest.components() {
-            moved.push(b'/');
-            moved.extend(part.as_os_str().as_bytes());
-        }
-        // As the caller means a folder.
-        if path.ends_with(b"/") || path.ends_with(b"/.") {
-            moved.push(b'/');
-        }
-        Some(moved)
+        Some(put(folder, rest, path))
+    }
+
+    /// Who comes to the run's own folder step by step, as `mkdir -p $TMPDIR/a` does (`chdir("/tmp")`
+    /// first), looks for the rest of its path in what stands for `/tmp`.
+    fn back(&self, given: &Path) -> Option<Vec<u8>> {
+        let rest = given.strip_prefix(self.own.file_name()?).ok()?;
+        (above(rest) == 0).then(|| put(&self.own, rest, given.as_os_str().as_bytes()))
     }
 }
 
-/// Whether `rest` goes above where it starts.
-fn leaves(rest: &Path) -> bool {
-    let mut depth = 0_usize;
+/// `rest` in `folder`, as `given` ends.
+fn put(folder: &Path, rest: &Path, given: &[u8]) -> Vec<u8> {
+    let mut path = folder.as_os_str().to_owned().into_vec();
+    for part in rest.components() {
+        path.push(b'/');
+        path.extend(part.as_os_str().as_bytes());
+    }
+    // As the caller means a folder.
+    if given.ends_with(b"/") || given.ends_with(b"/.") {
+        path.push(b'/');
+    }
+    path
+}
+
+/// How many folders above where it starts `rest` goes.
+fn above(rest: &Path) -> usize {
+    let (mut depth, mut above) = (0_usize, 0);
     for part in rest.components() {
         match part {
-            Component::ParentDir => match depth.checked_sub(1) {
-                Some(less) => depth = less,
-                None => return true,
-            },
+            Component::ParentDir if depth == 0 => above += 1,
+            Component::ParentDir => depth -= 1,
             Component::Normal(_) => depth += 1,
             Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
         }
     }
-    false
+    above
 }
 
 #[cfg(test)]
@@ -134,8 +155,11 @@ mod tests {
             ("/tmp/.", "/tmp/own/tmp/"),
             ("//tmp//a/./b", "/tmp/own/tmp/a/b"),
             ("/tmp/a/../b/", "/tmp/own/tmp/a/../b/"),
+            ("/tmp/a/../../etc/passwd", "/tmp/own/tmp/a/../../etc/passwd"),
             ("/var/tmp/x", "/tmp/own/var-tmp/x"),
             ("/dev/shm/x", "/tmp/own/shm/x"),
+            ("own", "/tmp/own"),
+            ("own/tmp/a/", "/tmp/own/tmp/a/"),
         ];
         for (path, expected) in cases {
             assert_eq!(of(path).as_deref(), Some(expected), "{path}");
@@ -148,10 +172,15 @@ mod tests {
             "/var",
             "/dev/null",
             "/tmp/..",
-            "/tmp/a/../../etc/passwd",
+            "/tmp/../etc/passwd",
+            "/tmp/a/../../../etc",
+            "/var/tmp/a/../../lib",
             "/tmp/own",
             "/tmp/own/tmp/x",
             "/tmp/own/..",
+            "own/../x",
+            "./own",
+            "owner",
         ];
         for path in others {
             assert_eq!(of(path), None, "{path}");
