@@ -2,8 +2,9 @@
 //!
 //! What they lead to inside the roots is a repository whose configuration and hooks are held like
 //! any other's. So a text may lead to what this run made or will make, and to the places that
-//! belong to this folder already; never out of the roots, where nothing is judged, and never
-//! to a repository of the user's, whose settings were not made for this folder.
+//! belong to this folder already; never out of the roots, where nothing is judged (but for a worktree
+//! in a private temporary folder, which is gone with it), and never to a repository of the user's,
+//! whose settings were not made for this folder.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -14,6 +15,8 @@ use crate::git_config;
 
 const OUT: &str = "it would lead out of the writable folders";
 const OTHER: &str = "it would lead to a repository that is not this folder's";
+/// Folders that are private to a run, as are those that it is given in them.
+const PASSING: [&str; 2] = ["/tmp", "/var/tmp"];
 const UNCLEAR: &str = "it does not say where it leads as git writes it";
 
 impl Guard {
@@ -32,7 +35,11 @@ impl Guard {
         let folder = path.parent().unwrap_or(path);
         let prefix: &[u8] = if is_git_file { b"gitdir: " } else { b"" };
         let leads = lead(folder, text, prefix).ok_or_else(|| denied(UNCLEAR))?;
-        if !self.roots.iter().any(|root| leads.starts_with(root.as_path())) {
+        // A worktree in a private temporary folder is gone after the run, and git says so then. Nothing
+        // is run or read by such a text.
+        let is_passing = || !is_git_file && PASSING.iter().any(|folder| leads.starts_with(folder));
+        let is_inside = self.roots.iter().any(|root| leads.starts_with(root.as_path()));
+        if !is_inside && !is_passing() {
             return Err(denied(OUT));
         }
         let may = if is_git_file {

@@ -266,6 +266,7 @@ fn a_git_file_leads_to_what_is_new_or_its_own_and_nowhere_else() {
         ("wt/.git", "gitdir: /w/.git/worktrees/old\n"),
         (".git/worktrees/fresh/gitdir", "/w/s/.git\n"),
         (".git/worktrees/fresh/gitdir", "../../../s/.git\n"),
+        (".git/worktrees/fresh/gitdir", "/tmp/s/.git\n"),
     ] {
         assert!(check(path, text).is_ok(), "{path}: {text}");
     }
@@ -283,6 +284,8 @@ fn a_git_file_leads_to_what_is_new_or_its_own_and_nowhere_else() {
         ("s/.git", "[core]\n"),
         ("s/.git", ""),
         (".git/worktrees/fresh/gitdir", "/home/x/.git\n"),
+        (".git/worktrees/fresh/gitdir", "/tmp/s\n"),
+        (".git/worktrees/fresh/gitdir", "/tmpx/.git\n"),
         (".git/worktrees/fresh/gitdir", "/w/s\n"),
     ] {
         assert!(check(path, text).is_err(), "{path}: {text}");
