@@ -49,7 +49,7 @@ fn beside_server(place: &Place, arguments: &[&str]) -> Output {
     fs::write(log(place), "").unwrap();
     let mut network = Command::new("unshare");
     if !rustix::process::geteuid().is_root() {
-        network.arg("--map-root-user");
+        network.args(["--user", "--map-current-user", "--keep-caps"]);
     }
     let words = "log=$1 server=$2; shift 2
         ip link set lo up && ip address add 203.0.113.10/32 dev lo || exit 99
