@@ -5,6 +5,7 @@ mod asks;
 mod canary;
 mod cgroup;
 mod control;
+mod covers;
 mod devices;
 mod doors;
 mod failure;

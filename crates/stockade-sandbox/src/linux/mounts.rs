@@ -9,7 +9,7 @@
 //! planted or swapped meanwhile can lead a mount elsewhere.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
@@ -18,6 +18,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, O
 
 use stockade_policy::AbsPath;
 
+use super::covers;
 use super::devices;
 use super::failure::{Failure, step};
 use super::layers::{self, Caches};
@@ -422,17 +423,9 @@ fn names_view(scratch: &Scratch, contents: &[String; 3]) -> Result<(), Failure> 
             Err(error) if is_absent(&error) => continue,
             Err(error) => return Err(step("open", path)(error)),
         };
-        let make = || -> io::Result<()> {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            let file = rustix::fs::openat(&scratch.root, *name, flags, Mode::from_raw_mode(0o444))?;
-            // Made under the user's umask.
-            rustix::fs::fchmod(&file, Mode::from_raw_mode(0o444))?;
-            File::from(file).write_all(content.as_bytes())
-        };
-        make().map_err(step("make a file for", &path))?;
-        let tree = subtree(&scratch.root, name)?;
-        set(&tree, READ_ONLY, false, &path)?;
-        attach_on(&tree, &target).map_err(step("mount over", path))?;
+        covers::make(&scratch.root, name, (0o444, content.as_bytes()))
+            .map_err(step("make a file for", &path))?;
+        covers::lay(&scratch.root, name, (&target, &path))?;
     }
     Ok(())
 }

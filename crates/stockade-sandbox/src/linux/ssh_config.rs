@@ -5,16 +5,17 @@
 //! user's namespace, so these are copies of the user's.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use stockade_policy::environment::glob;
 
+use super::covers;
 use super::failure::{Failure, step};
-use super::mounts::{attach_on, close, open_quietly, subtree};
+use super::mounts::open_quietly;
 use super::ssh::KNOWN_HOSTS;
 
 /// The file that is read first, and the folder where names in it begin.
@@ -69,10 +70,8 @@ impl Configuration {
                 continue;
             }
             let name = format!("ssh-configuration-{index}");
-            make(scratch, &name, text).map_err(step("make a file for", path))?;
-            let tree = subtree(scratch, &name)?;
-            close(&tree, path)?;
-            attach_on(&tree, &target).map_err(step("mount over", path))?;
+            covers::make(scratch, &name, (0o444, text)).map_err(step("make a file for", path))?;
+            covers::lay(scratch, &name, (&target, path))?;
         }
         Ok(())
     }
@@ -98,14 +97,6 @@ impl Part {
 fn identity_of(file: impl AsFd) -> io::Result<(u64, u64)> {
     let stat = rustix::fs::fstat(file)?;
     Ok((stat.st_dev, stat.st_ino))
-}
-
-fn make(scratch: &OwnedFd, name: &str, text: &[u8]) -> io::Result<()> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(scratch, name, flags, Mode::from_raw_mode(0o444))?;
-    // Made under the user's umask.
-    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o444))?;
-    File::from(file).write_all(text)
 }
 
 /// The files that `text` includes. Patterns are those of names in one folder.

@@ -3,14 +3,11 @@
 //! What is judged when it is executed can be raced, or read as data and copied; what is not there
 //! cannot.
 
-use std::fs::File;
-use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{Mode, OFlags};
-
+use super::covers;
 use super::failure::{Failure, step};
-use super::mounts::{attach_on, close, is_absent, open_quietly, subtree};
+use super::mounts::{is_absent, open_quietly};
 use crate::Stub;
 
 /// Puts each stub over its program; `scratch` is the private tmpfs. A program that the view does
@@ -24,20 +21,12 @@ pub(super) fn stand(scratch: &OwnedFd, stubs: &[Stub]) -> Result<(), Failure> {
             Err(error) => return Err(step("open", path)(error)),
         };
         let name = format!("stub-{index}");
-        make(scratch, &name, &script(&stub.text)).map_err(step("make a stub for", path))?;
-        let tree = subtree(scratch, &name)?;
-        close(&tree, path)?;
-        attach_on(&tree, &target).map_err(step("mount over", path))?;
+        let script = script(&stub.text);
+        covers::make(scratch, &name, (0o555, script.as_bytes()))
+            .map_err(step("make a stub for", path))?;
+        covers::lay(scratch, &name, (&target, path))?;
     }
     Ok(())
-}
-
-fn make(scratch: &OwnedFd, name: &str, script: &str) -> io::Result<()> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(scratch, name, flags, Mode::from_raw_mode(0o555))?;
-    // Made under the user's umask.
-    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o555))?;
-    File::from(file).write_all(script.as_bytes())
 }
 
 /// Says the line on standard error, in the shell's own words only: nothing else is started.

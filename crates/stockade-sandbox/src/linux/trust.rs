@@ -9,11 +9,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
 use stockade_policy::environment::{BUNDLES, JAVA_STORES};
 
+use super::covers;
 use super::failure::{Failure, step};
-use super::mounts::{attach_on, close, open_quietly, subtree};
+use super::mounts::open_quietly;
 
 /// Larger than any bundle of certificates; in bytes.
 const FILE_BYTES: u64 = 4 << 20;
@@ -87,24 +87,15 @@ fn put(
     (name, content): (&str, &[u8]),
     files: &[PathBuf],
 ) -> Result<(), Failure> {
-    make(scratch, name, content).map_err(step("make a file of certificates in", "/"))?;
+    covers::make(scratch, name, (0o444, content))
+        .map_err(step("make a file of certificates in", "/"))?;
     for path in files {
         let target = open_quietly(path).map_err(step("open", path))?;
-        let tree = subtree(scratch, name)?;
-        close(&tree, path)?;
-        attach_on(&tree, &target).map_err(step("mount over", path))?;
+        covers::lay(scratch, name, (&target, path))?;
     }
     Ok(())
 }
 
 fn read(path: &Path, text: &mut String) -> io::Result<()> {
     File::open(path)?.take(FILE_BYTES).read_to_string(text).map(drop)
-}
-
-fn make(scratch: &OwnedFd, name: &str, content: &[u8]) -> io::Result<()> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(scratch, name, flags, Mode::from_raw_mode(0o444))?;
-    // Made under the user's umask.
-    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o444))?;
-    File::from(file).write_all(content)
 }
