@@ -56,9 +56,11 @@ impl Moved {
 
     /// Makes the folders in the run's own that stand for others, of a run whose own folder is `own`.
     pub(crate) fn make(own: &Path) -> io::Result<()> {
-        for (_, name) in FOLDERS {
-            fs::create_dir(own.join(name))?;
-        }
+        FOLDERS.iter().try_for_each(|(_, name)| fs::create_dir(own.join(name)))
+    }
+
+    /// Makes in `own` what the folders that stand for others need to be among the host's.
+    pub(crate) fn lead_on(own: &Path) -> io::Result<()> {
         // Whose current folder stands for `/tmp` finds in the one above what is in `/`.
         for entry in fs::read_dir("/")?.flatten() {
             let link = own.join(entry.file_name());

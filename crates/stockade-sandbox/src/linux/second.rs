@@ -186,10 +186,10 @@ pub(super) fn launch(
         let what = "a standard stream that is a datagram socket";
         return Err(SetupError::Unheld { what: what.to_owned() });
     }
-    let temporary = Temporary::make()
-        .map_err(|error| SetupError::Host("make a private temporary folder".into(), error))?;
-    Moved::make(temporary.path.as_path())
-        .map_err(|error| SetupError::Host("make a private temporary folder".into(), error))?;
+    let failed = |error| SetupError::Host("make a private temporary folder".into(), error);
+    let temporary = Temporary::make().map_err(failed)?;
+    let own = temporary.path.as_path();
+    Moved::make(own).map_err(failed)?;
     let certificates = certificates(plan, &temporary.path)?;
     let help = match supervised() {
         Ok(true) => Help::Supervisor,
@@ -203,6 +203,9 @@ pub(super) fn launch(
         return Err(SetupError::Unheld { what: lost.join("; ") });
     }
     refuse_own(launch, help)?;
+    if help.supervises() {
+        Moved::lead_on(own).map_err(failed)?;
+    }
     let tell = &mut ties.tell;
     let store = Store::take(launch).unwrap_or_else(|error| {
         tell(Told::Note(&format!("caches are read-only: no place for them: {error}")));

@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 
 use crate::Exceeded;
 
@@ -65,7 +65,7 @@ impl Free {
 }
 
 impl Space {
-    /// From now on. The folder is empty.
+    /// From now on.
     pub(super) fn of(folder: &Path, limit: u64) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = rustix::fs::open(folder, flags, Mode::empty())?;
@@ -102,6 +102,12 @@ impl Space {
     fn named(&self) -> Option<u64> {
         let mut folders = vec![PathBuf::from(".")];
         let mut linked = HashMap::new();
+        // A file counts by the last of its names.
+        let mut is_last_name = |stat: &Stat| {
+            let names = linked.entry(stat.st_ino).or_insert(0);
+            *names += 1;
+            *names == stat.st_nlink
+        };
         let mut bytes = 0_u64;
         while let Some(path) = folders.pop() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -123,12 +129,7 @@ impl Space {
                 let flags = AtFlags::SYMLINK_NOFOLLOW;
                 let Ok(stat) = rustix::fs::statat(folder.as_fd(), name, flags) else { continue };
                 let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-                if !is_folder && stat.st_nlink > 1 {
-                    let names = linked.entry(stat.st_ino).or_insert(0);
-                    *names += 1;
-                }
-                let names = linked.get(&stat.st_ino).filter(|_| !is_folder);
-                if names.is_some_and(|names| *names != stat.st_nlink) {
+                if !is_folder && stat.st_nlink > 1 && !is_last_name(&stat) {
                     continue;
                 }
                 let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
