@@ -279,19 +279,14 @@ impl Place<'_> {
             let user = User { uid: self.env.uid, home: self.homes.main.as_deref() };
             let repository = git::repository(self.workspace, user);
             let found = self.roots(request, settings, &ground)?;
+            let added = added(self.workspace, &found.paths);
+            let others: Vec<_> = added.map(|top| git::repository(top, user)).collect();
             surface.warnings.extend(found.warnings);
             surface.warnings.extend(repository.warnings.iter().cloned());
             surface.tops = tops(self.workspace, &repository, &found.paths);
-            surface.protected = protected(
-                settings,
-                &surface.tops,
-                &repository,
-                (&found.paths, user),
-                self.workspace,
-            );
+            surface.protected = protected(settings, &surface.tops, (&repository, &others));
             let within = |path: &PathBuf| found.paths.iter().any(|root| path.starts_with(root));
-            let others = added(self.workspace, &found.paths);
-            let others = others.into_iter().flat_map(|top| git::repository(top, user).awaited);
+            let others = others.into_iter().flat_map(|other| other.awaited);
             let awaited = repository.awaited.into_iter().chain(others);
             surface.awaited = awaited.filter(within).collect();
             surface.writable = found.paths;
@@ -363,16 +358,13 @@ fn added<'a>(workspace: &'a Path, roots: &'a [PathBuf]) -> impl Iterator<Item = 
 fn protected(
     settings: &Settings,
     tops: &[PathBuf],
-    repository: &Repository,
-    (roots, user): (&[PathBuf], User<'_>),
-    workspace: &Path,
+    (repository, others): (&Repository, &[Repository]),
 ) -> Vec<PathBuf> {
     let lifted: Vec<String> =
         settings.unprotected.iter().map(|entry| entry.value.clone()).collect();
     let mut protected = locate::protected_names(tops, &lifted);
-    protected.extend(locate::protected_by_git(repository, &lifted));
-    for top in added(workspace, roots) {
-        protected.extend(locate::protected_by_git(&git::repository(top, user), &lifted));
+    for repository in std::iter::once(repository).chain(others) {
+        protected.extend(locate::protected_by_git(repository, &lifted));
     }
     protected
 }
