@@ -19,6 +19,11 @@ pub(crate) const STOCKADE_FAILED: u8 = 125;
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
+/// The exit status of a program that a signal ended, as a shell tells it.
+pub(crate) fn of_signal(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
+}
+
 /// A failure on its way to the user.
 #[derive(Debug)]
 pub(crate) struct Failure {

@@ -24,7 +24,7 @@ use stockade_threads::record::Event;
 use stockade_threads::{Live, Watch};
 
 use super::local;
-use crate::failure::Failure;
+use crate::failure::{Failure, of_signal};
 use crate::ui;
 use crate::ui::choice::{Choice, choose};
 use crate::ui::prompt::{Turns, terminal};
@@ -116,8 +116,8 @@ pub(super) fn in_front() -> Result<u8, Failure> {
 
 /// As a shell tells it.
 fn status(ended: ExitStatus) -> u8 {
-    let number = ended.code().or_else(|| ended.signal().map(|signal| 128 + signal));
-    number.and_then(|number| u8::try_from(number).ok()).unwrap_or(1)
+    let code = ended.code().and_then(|code| u8::try_from(code).ok());
+    code.or_else(|| ended.signal().map(of_signal)).unwrap_or(1)
 }
 
 /// The threads that this process has begun, for who leaves them.

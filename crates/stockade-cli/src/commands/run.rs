@@ -22,7 +22,7 @@ use super::events::{Events, Growing};
 use super::refused::Refused;
 use super::{asking, boundary, execs, found, held, local, run_log};
 use crate::cli::{BoundaryArgs, RunArgs};
-use crate::failure::Failure;
+use crate::failure::{Failure, of_signal};
 use crate::ui;
 
 /// The wall-time limit ended the run.
@@ -286,7 +286,7 @@ pub(super) fn typed(
 fn status(outcome: Outcome) -> u8 {
     match outcome {
         Outcome::Exited(status) => status,
-        Outcome::Killed(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+        Outcome::Killed(signal) => of_signal(signal),
         Outcome::TimedOut(limit) => {
             let text = format!("the run reached its wall-time limit of {limit:?} and was ended");
             ui::say("stockade", &text);

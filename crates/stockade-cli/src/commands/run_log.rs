@@ -17,7 +17,7 @@ use stockade_threads::{NewRun, RunEnd, RunRecord, ThreadId, place};
 
 use super::boundary;
 use crate::cli::BoundaryArgs;
-use crate::failure::Failure;
+use crate::failure::{Failure, of_signal};
 use crate::ui;
 
 /// A run's record, if there is one.
@@ -160,8 +160,7 @@ impl RunLog {
             Ok(Outcome::Exited(0)) => (State::Completed, 0, "exit 0".to_owned()),
             Ok(Outcome::Exited(status)) => (State::Failed, *status, format!("exit {status}")),
             Ok(Outcome::Killed(signal)) => {
-                let exit = u8::try_from(128 + signal).unwrap_or(u8::MAX);
-                (State::Interrupted, exit, format!("ended by signal {signal}"))
+                (State::Interrupted, of_signal(*signal), format!("ended by signal {signal}"))
             }
             Ok(Outcome::TimedOut(limit)) => {
                 (State::Failed, 124, format!("ended at its wall-time limit of {limit:?}"))
