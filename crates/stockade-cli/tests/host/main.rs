@@ -23,6 +23,7 @@ mod wrote;
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -65,6 +66,17 @@ impl Home {
 
     fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Until the clock of file times has moved on.
+    fn wait_for_file_times(&self) {
+        let time = || {
+            fs::write(self.path("clock"), "").unwrap();
+            let data = fs::metadata(self.path("clock")).unwrap();
+            (data.ctime(), data.ctime_nsec())
+        };
+        let first = time();
+        while time() == first {}
     }
 
     fn command(&self) -> Command {

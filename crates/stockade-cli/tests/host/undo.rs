@@ -304,14 +304,7 @@ fn a_file_that_was_edited_since_is_left_and_named() {
     let ran = home
         .run(&[], "echo run >> a; echo run > src/new; echo other > src/other; rm deep/er/est/z");
     assert!(ran.status.success(), "{}", text(&ran));
-    // The clock of file times has to move on.
-    let time = || {
-        fs::write(home.path("clock"), "").unwrap();
-        let data = fs::metadata(home.path("clock")).unwrap();
-        (data.ctime(), data.ctime_nsec())
-    };
-    let first = time();
-    while time() == first {}
+    home.wait_for_file_times();
     fs::write(work.join("a"), "mine\n").unwrap();
     fs::write(work.join("src/new"), "mine\n").unwrap();
     fs::write(work.join("src/own"), "mine\n").unwrap();

@@ -140,13 +140,7 @@ fn what_changed_later_is_said_and_what_changed_nothing_is_no_last() {
     );
     assert!(ran.status.success(), "{}", text(&ran));
     assert!(home.run(&[], "cat notes").status.success());
-    let time = || {
-        fs::write(home.path("clock"), "").unwrap();
-        let data = fs::metadata(home.path("clock")).unwrap();
-        (data.ctime(), data.ctime_nsec())
-    };
-    let first = time();
-    while time() == first {}
+    home.wait_for_file_times();
     fs::write(home.path("work/notes"), "mine\n").unwrap();
     let told = threads(&home, &["threads", "diff"]);
     let said = text(&told);
