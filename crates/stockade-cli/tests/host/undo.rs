@@ -146,6 +146,46 @@ fn everything_is_taken_back() {
     also_as_ordinary_user("undo::an_ordinary_user_has_everything_taken_back");
 }
 
+/// Moves everything to `top` that lies in a folder there; the most names that one folder had.
+fn flatten(top: &Path) -> usize {
+    let names = |folder: &Path| -> Vec<PathBuf> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+    };
+    let shelves = names(top).into_iter().filter(|path| path.is_dir());
+    let shelves: Vec<_> = shelves.map(|shelf| (names(&shelf), shelf)).collect();
+    let most = shelves.iter().map(|(names, _)| names.len()).chain([names(top).len()]).max();
+    for (names, shelf) in shelves {
+        for path in names {
+            fs::rename(&path, top.join(path.file_name().unwrap())).unwrap();
+        }
+        fs::remove_dir(shelf).unwrap();
+    }
+    most.unwrap()
+}
+
+#[test]
+fn of_many_files_no_folder_of_the_store_has_many_and_stores_of_before_still_count() {
+    for is_of_before in [false, true] {
+        let home = Home::new();
+        let work = home.path("work");
+        fs::create_dir(work.join("many")).unwrap();
+        for number in 0..600 {
+            fs::write(work.join(format!("many/{number}")), format!("{number}\n")).unwrap();
+        }
+        let before = tree(&work);
+        let ran = home.run(&[], "for i in many/[34]*; do echo more >> $i; done; rm -r many");
+        assert!(ran.status.success() && !work.join("many").exists(), "{}", text(&ran));
+        if is_of_before {
+            let threads = fs::read_dir(home.path(".local/state/stockade/undo")).unwrap();
+            let threads = threads.map(|it| it.unwrap().path().join("1-run/objects"));
+            let most = threads.filter(|objects| objects.is_dir()).map(|it| flatten(&it)).max();
+            assert!((100..150).contains(&most.unwrap()), "{most:?}");
+        }
+        let undone = stockade(&home, &["undo"]);
+        assert_eq!(differences(&work, &before), [""; 0].map(PathBuf::from), "{}", text(&undone));
+    }
+}
+
 /// Many operations on few names, so that they meet.
 const STORM: &str = r#"
 import ctypes, os, random, shutil, subprocess, sys

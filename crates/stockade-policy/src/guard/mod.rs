@@ -165,11 +165,9 @@ impl Guard {
 
     /// The same for this run, which may wait for more names.
     pub fn concerns(&self, path: &Path) -> bool {
-        Self::is_notable(path)
-            || self
-                .awaited
-                .iter()
-                .any(|name| path.starts_with(name) || name.as_path().starts_with(path))
+        let bytes = path.as_os_str().as_bytes();
+        let is_near = |name: &AbsPath| are_nested(name.as_os_str().as_bytes(), bytes);
+        Self::is_notable(path) || self.awaited.iter().any(is_near)
     }
 
     /// Decides about one call.
@@ -292,6 +290,14 @@ fn brings(tree: &dyn Tree, awaited: &Path, path: &Path, act: &Act<'_>) -> bool {
 }
 
 /// Whether a path with this component may be protected.
+/// Whether one of two absolute paths is the other, or leads through it. Asked for each call that
+/// writes, so by bytes: to take a path apart costs more than all else that is asked of it.
+fn are_nested(one: &[u8], other: &[u8]) -> bool {
+    let (short, long) = if one.len() < other.len() { (one, other) } else { (other, one) };
+    let rest = long.strip_prefix(short.strip_suffix(b"/").unwrap_or(short));
+    rest.is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'/'))
+}
+
 fn is_notable_name(name: &[u8]) -> bool {
     // Most names are none of these by their first byte.
     match name.first() {

@@ -87,6 +87,23 @@ fn folder() -> Act<'static> {
 const LINKED: Act<'_> = Act::MoveHere { source: None, is_folder: false };
 
 #[test]
+fn paths_are_nested_by_whole_components() {
+    for (one, other, nested) in [
+        ("/w/tools", "/w/tools", true),
+        ("/w/tools", "/w/tools/hooks", true),
+        ("/w/tools", "/w/toolset", false),
+        ("/", "/w", true),
+        ("/", "/", true),
+        ("/w", "/v", false),
+    ] {
+        assert_eq!(super::are_nested(one.as_bytes(), other.as_bytes()), nested, "{one} {other}");
+        assert_eq!(super::are_nested(other.as_bytes(), one.as_bytes()), nested, "{other} {one}");
+        let (one, other) = (Path::new(one), Path::new(other));
+        assert_eq!(one.starts_with(other) || other.starts_with(one), nested, "the control");
+    }
+}
+
+#[test]
 fn control_names_are_held_at_tops_and_free_elsewhere() {
     let tree = Fake::of(&[".git", "old/.git", "node_modules/p/.git", "a/.cargo"], &["new/.git"]);
     for name in [".env", ".mcp.json", ".vscode/tasks.json", ".cargo/config.toml", ".claude/x/y"] {

@@ -25,13 +25,13 @@ use rustix::time::ClockId;
 
 pub use line::{Facts, FileId, How, Line, Op};
 use objects::Objects;
-pub use objects::{COPY_MAX, copy_attributes};
+pub use objects::{COPY_MAX, copy_attributes, object_path};
 pub(crate) use objects::{Reach, copy_all, copy_mode_and_times};
 
 /// The journal's name in its folder. It is there before anything is kept, and its first line is its
 /// owner's: lines of this module follow.
 pub const JOURNAL: &str = "journal";
-/// The folder of what was kept, each under a number.
+/// The folder of what was kept, each under a number ([`object_path`]).
 pub const OBJECTS: &str = "objects";
 /// Its time says when the run was last known to live.
 pub const ALIVE: &str = "alive";
@@ -167,7 +167,7 @@ impl Keep {
         if !self.covers(path) {
             return Begun::NOTHING;
         }
-        self.lock().write(Op::Born(path.to_owned()))
+        self.lock().write([Op::Born(path.to_owned())])
     }
 
     /// It has, or has not.
@@ -203,16 +203,16 @@ impl Keep {
         let mut state = self.lock();
         let (id, is_known) = (id_of(&stat), self.covers(from) && stat.st_nlink > 0);
         if is_known && !state.born.contains(&id) {
-            return state.write(Op::Linked { from: from.to_owned(), to: path.to_owned(), id });
+            return state.write([Op::Linked { from: from.to_owned(), to: path.to_owned(), id }]);
         }
-        state.write(Op::Born(path.to_owned()))
+        state.write([Op::Born(path.to_owned())])
     }
 
     /// The operation was done, or failed.
     pub fn ended(&self, begun: &Begun, done: bool) {
         // The later line first, as they are read backwards.
         for number in begun.0.into_iter().rev().flatten().filter(|_| !done) {
-            drop(self.lock().write(Op::Failed(number)));
+            drop(self.lock().write([Op::Failed(number)]));
         }
     }
 
@@ -236,8 +236,7 @@ impl Keep {
             return;
         }
         let how = if with_content { self.objects.copy(object, &stat) } else { How::Facts };
-        state.keep(&stat, how);
-        drop(state.write(Op::Touched(path.to_owned(), id)));
+        drop(state.write([kept(&stat, how), Op::Touched(path.to_owned(), id)]));
         state.noted.insert(id);
         if with_content {
             state.copied.insert(id);
@@ -259,8 +258,8 @@ impl Keep {
         {
             return;
         }
-        state.keep(&stat, How::Attribute(name.to_owned(), attribute(object, name)));
-        drop(state.write(Op::Touched(path.to_owned(), id)));
+        let how = How::Attribute(name.to_owned(), attribute(object, name));
+        drop(state.write([kept(&stat, how), Op::Touched(path.to_owned(), id)]));
         state.attributes.insert((id, name.to_owned()));
     }
 
@@ -294,13 +293,16 @@ impl Keep {
                     state.copied.remove(&id);
                 }
             }
-            state.keep(&stat, how);
+            if !is_folder {
+                return state.write([kept(&stat, how), Op::Gone(path.to_owned(), id)]);
+            }
+            drop(state.write([kept(&stat, how)]));
         }
         if is_folder {
             state.noted.remove(&id);
             state.keep_attributes(&stat, folder, name);
         }
-        state.write(Op::Gone(path.to_owned(), id))
+        state.write([Op::Gone(path.to_owned(), id)])
     }
 
     /// A file is about to get the name `to` instead of `from`. What has that name is lost to it, or
@@ -321,13 +323,13 @@ impl Keep {
             // Two names of one file: the kernel does nothing.
             Some(target) if id_of(&target) == id => return Begun::NOTHING,
             Some(_) if swaps => {
-                return self.lock().write(Op::Swapped(from.to_owned(), to.to_owned()));
+                return self.lock().write([Op::Swapped(from.to_owned(), to.to_owned())]);
             }
             _ => {}
         }
         let Begun([lost, _]) = self.loses(to_folder, to_name, to);
         let moved = Op::Moved { from: from.to_owned(), to: to.to_owned(), id };
-        let Begun([moved, _]) = self.lock().write(moved);
+        let Begun([moved, _]) = self.lock().write([moved]);
         Begun([lost, moved])
     }
 }
@@ -344,11 +346,11 @@ fn look(folder: BorrowedFd<'_>, name: &[u8]) -> Option<Stat> {
     rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()
 }
 
-impl State {
-    fn keep(&mut self, stat: &Stat, how: How) {
-        drop(self.write(Op::Kept { id: id_of(stat), facts: facts_of(stat), how }));
-    }
+fn kept(stat: &Stat, how: How) -> Op {
+    Op::Kept { id: id_of(stat), facts: facts_of(stat), how }
+}
 
+impl State {
     /// A folder that goes away is made anew by an undo, and nothing of it is left but this.
     fn keep_attributes(&mut self, stat: &Stat, folder: BorrowedFd<'_>, name: &[u8]) {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -356,17 +358,19 @@ impl State {
         for name in objects::attributes(&object) {
             if self.attributes.insert((id_of(stat), name.clone())) {
                 let value = attribute(&object, &name);
-                self.keep(stat, How::Attribute(name, value));
+                drop(self.write([kept(stat, How::Attribute(name, value))]));
             }
         }
     }
 
-    fn write(&mut self, op: Op) -> Begun {
+    /// Writes a line for each, in one call; the last one's number is the operation's.
+    fn write<const COUNT: usize>(&mut self, ops: [Op; COUNT]) -> Begun {
         if self.is_over {
             return Begun::NOTHING;
         }
-        let line = Line { time: now(), op }.encode();
-        if let Err(error) = self.journal.write_all(line.as_bytes()) {
+        let time = now();
+        let lines: String = ops.into_iter().map(|op| Line { time, op }.encode()).collect();
+        if let Err(error) = self.journal.write_all(lines.as_bytes()) {
             // Half of a line would be read as another one's beginning.
             self.journal.set_len(self.length).ok();
             // So that whoever reads it knows, which needs no room on the disk.
@@ -375,8 +379,8 @@ impl State {
             self.is_over = true;
             return Begun::NOTHING;
         }
-        self.length += line.len() as u64;
-        self.lines += 1;
+        self.length += lines.len() as u64;
+        self.lines += COUNT as u64;
         Begun([Some(self.lines - 1), None])
     }
 }

@@ -1,19 +1,36 @@
 //! Where kept files lie: under a number each, by a second name or as a copy.
+//!
+//! A name costs a search through the folder that it is made in, so no folder has many
+//! (ADR 0076).
 
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
+use rustix::io::Errno;
 
 use super::{FileId, How, id_of, look};
 
 /// A file larger than this is not copied, unless its file system can share the content.
 pub const COPY_MAX: u64 = 64 << 20;
+
+/// As many kept files share a folder.
+const SHELF: u64 = 128;
+
+/// Where the kept file `number` lies, beneath the folder of all. The first ones are in that itself:
+/// most runs keep few.
+pub fn object_path(number: u64) -> PathBuf {
+    let name = number.to_string();
+    shelf(number).map_or_else(|| PathBuf::from(&name), |shelf| Path::new(&shelf).join(&name))
+}
+
+fn shelf(number: u64) -> Option<String> {
+    let shelf = number / SHELF;
+    (shelf > 0).then(|| format!("shelf-{shelf}"))
+}
 
 /// How a folder of the caller's is found on the mount that the store is on, without which no file can
 /// have a name in both.
@@ -27,16 +44,19 @@ pub(crate) enum Reach {
 
 #[derive(Debug)]
 pub(super) struct Objects {
-    folder: OwnedFd,
+    folder: Arc<OwnedFd>,
     reach: Reach,
     next: AtomicU64,
+    /// The folder that a file was kept in last, where that is none of the first.
+    shelf: Mutex<Option<(String, Arc<OwnedFd>)>>,
     /// The folder that was found last, and which it is: `rm -r` asks for the same many times.
     last: Mutex<Option<(FileId, Arc<OwnedFd>)>>,
 }
 
 impl Objects {
     pub(super) fn new(folder: OwnedFd, reach: Reach) -> Self {
-        Self { folder, reach, next: AtomicU64::new(0), last: Mutex::default() }
+        let (folder, next) = (Arc::new(folder), AtomicU64::new(0));
+        Self { folder, reach, next, shelf: Mutex::default(), last: Mutex::default() }
     }
 
     pub(super) fn folder(&self) -> &OwnedFd {
@@ -45,6 +65,26 @@ impl Objects {
 
     fn number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The folder for the file `number`, made if it is the first there.
+    fn shelf(&self, number: u64) -> io::Result<Arc<OwnedFd>> {
+        let Some(name) = shelf(number) else { return Ok(Arc::clone(&self.folder)) };
+        let mut last = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, folder)) = &*last
+            && *known == name
+        {
+            return Ok(Arc::clone(folder));
+        }
+        match rustix::fs::mkdirat(&*self.folder, &name, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = rustix::fs::openat(&*self.folder, &name, flags, Mode::empty())?;
+        let folder = Arc::new(folder);
+        *last = Some((name, Arc::clone(&folder)));
+        Ok(folder)
     }
 
     /// Gives the file a second name here; where that cannot be, and its content is not kept yet, a
@@ -69,18 +109,18 @@ impl Objects {
         (folder, name, path): (BorrowedFd<'_>, &[u8], &Path),
         (id, number): (FileId, u64),
     ) -> io::Result<()> {
-        let own = number.to_string();
+        let (shelf, own) = (self.shelf(number)?, number.to_string());
         match self.reached(folder, path)? {
-            None => rustix::fs::linkat(folder, name, &self.folder, &own, AtFlags::empty())?,
+            None => rustix::fs::linkat(folder, name, &*shelf, &own, AtFlags::empty())?,
             Some(folder) => {
-                rustix::fs::linkat(&*folder, name, &self.folder, &own, AtFlags::empty())?;
+                rustix::fs::linkat(&*folder, name, &*shelf, &own, AtFlags::empty())?;
             }
         }
         // Somebody may have given the name to another meanwhile.
-        match look(self.folder.as_fd(), own.as_bytes()) {
+        match look(shelf.as_fd(), own.as_bytes()) {
             Some(found) if id_of(&found) == id => Ok(()),
             _ => {
-                rustix::fs::unlinkat(&self.folder, &own, AtFlags::empty()).ok();
+                rustix::fs::unlinkat(&*shelf, &own, AtFlags::empty()).ok();
                 Err(io::ErrorKind::NotFound.into())
             }
         }
@@ -121,10 +161,11 @@ impl Objects {
             }
             FileType::Symlink => {
                 let number = self.number();
-                let copied = rustix::fs::readlinkat(folder, name, Vec::new()).and_then(|target| {
-                    rustix::fs::symlinkat(&*target, &self.folder, number.to_string())
+                let copied = self.shelf(number).and_then(|shelf| {
+                    let target = rustix::fs::readlinkat(folder, name, Vec::new())?;
+                    Ok(rustix::fs::symlinkat(&*target, &*shelf, number.to_string())?)
                 });
-                copied.map_or_else(|error| not(&error.into()), |()| How::Copy(number))
+                copied.map_or_else(|error| not(&error), |()| How::Copy(number))
             }
             FileType::Directory
             | FileType::Fifo
@@ -141,7 +182,7 @@ impl Objects {
         match self.try_copy(object, stat, number) {
             Ok(()) => How::Copy(number),
             Err(error) => {
-                rustix::fs::unlinkat(&self.folder, number.to_string(), AtFlags::empty()).ok();
+                rustix::fs::unlinkat(&*self.folder, object_path(number), AtFlags::empty()).ok();
                 not(&error)
             }
         }
@@ -153,12 +194,7 @@ impl Objects {
         let from = rustix::fs::open(own, flags, Mode::empty())?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        let to = rustix::fs::openat(
-            &self.folder,
-            OsStr::from_bytes(number.to_string().as_bytes()),
-            flags,
-            mode,
-        )?;
+        let to = rustix::fs::openat(&*self.shelf(number)?, number.to_string(), flags, mode)?;
         copy_attributes(&from, &to);
         if rustix::fs::ioctl_ficlone(&to, &from).is_ok() {
             return Ok(());
@@ -184,7 +220,7 @@ pub(super) fn with_room(
     let mut few = [0; 256];
     match ask(&mut few) {
         Ok(length) => few.get(..length).map(<[u8]>::to_vec),
-        Err(rustix::io::Errno::RANGE) => {
+        Err(Errno::RANGE) => {
             let mut room = vec![0; MOST];
             let length = ask(&mut room).ok()?;
             room.truncate(length);

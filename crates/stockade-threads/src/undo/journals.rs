@@ -25,7 +25,7 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode as FileMode, OFlags, Timespe
 use serde::{Deserialize, Serialize};
 use stockade_policy::{AbsPath, Mode, Policy};
 use stockade_sandbox::Keeping;
-use stockade_sandbox::keep::{ALIVE, FileId, How, JOURNAL, Line, OBJECTS, Op, now};
+use stockade_sandbox::keep::{ALIVE, FileId, How, JOURNAL, Line, OBJECTS, Op, now, object_path};
 
 use super::plan::Object;
 use crate::ThreadId;
@@ -383,6 +383,11 @@ impl Journals {
     pub(crate) fn object(&self, object: Object) -> PathBuf {
         let journal = self.all.get(object.journal);
         let folder = journal.map(|journal| journal.folder.join(OBJECTS)).unwrap_or_default();
+        let path = folder.join(object_path(object.number));
+        if path.symlink_metadata().is_ok() {
+            return path;
+        }
+        // In stores of before there was one folder for all.
         folder.join(object.number.to_string())
     }
 

@@ -280,7 +280,17 @@ impl Files {
 
     /// The same for an act that no content can make harmless.
     fn permit(&self, turn: &Turn<'_>, path: &Path, act: &Act<'_>) -> Result<(), Stop> {
-        match self.judge(turn, path, act)? {
+        self.permit_judged(turn, path, act, self.judge(turn, path, act)?)
+    }
+
+    fn permit_judged(
+        &self,
+        turn: &Turn<'_>,
+        path: &Path,
+        act: &Act<'_>,
+        judgement: Judgement,
+    ) -> Result<(), Stop> {
+        match judgement {
             Judgement::Ordinary => Ok(()),
             Judgement::Completes(folder) => self.completes(folder),
             Judgement::Config(_) | Judgement::GitFile | Judgement::Commondir => {

@@ -69,10 +69,11 @@ impl Files {
 
     fn remove(&self, turn: &Turn<'_>, at: &Given, flags: AtFlags) -> Result<Done, Stop> {
         let place = Place::of(turn.caller, at.folder, &at.path)?;
-        if matches!(self.judge(turn, &place.path, &Act::Remove)?, Judgement::Control(_)) {
+        let judgement = self.judge(turn, &place.path, &Act::Remove)?;
+        if matches!(judgement, Judgement::Control(_)) {
             return self.remove_of_the_past(turn, place, flags);
         }
-        self.permit(turn, &place.path, &Act::Remove)?;
+        self.permit_judged(turn, &place.path, &Act::Remove, judgement)?;
         self.lose(&place, || {
             Ok(rustix::fs::unlinkat(&place.folder, place.name.as_slice(), flags)?)
         })?;
