@@ -42,6 +42,23 @@ fn landlock_and_seccomp_hold_a_reading_run_alone() {
     assert!(!home.path("work/src/new").exists());
 }
 
+/// Threat model, K7: in the second backend. A server that is told "not yours" tries the next key, for
+/// ever: `initdb` of PostgreSQL did.
+#[test]
+fn shared_memory_of_the_host_is_refused_as_by_a_kernel_without_it() {
+    let ask = "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n\
+               for name, words in (('shmget', (77, 4096, 0o1600)), ('semget', (77, 1, 0o1600)), \
+               ('msgget', (77, 0o1600))):\n    \
+               assert getattr(libc, name)(*words) < 0; print(name, ctypes.get_errno())";
+    for mode in ["read-only", "workspace-write"] {
+        let home = Home::new();
+        let said = text(&run(&home, &["-s", mode], &format!("python3 -c \"{ask}\"")));
+        for line in ["shmget 38", "semget 38", "msgget 38"] {
+            assert!(said.contains(line), "{mode}: {line}: {said}");
+        }
+    }
+}
+
 /// Threat model, K8: in the second backend, whose temporary folder lies on the host's disk.
 #[test]
 fn a_run_with_more_temporary_files_than_its_limit_is_ended() {

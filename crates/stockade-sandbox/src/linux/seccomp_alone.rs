@@ -7,6 +7,7 @@ use super::sys::seccomp_unsafe::Instruction;
 
 const EPERM: i32 = libc::EPERM;
 const REFUSED: Rule = Rule::Deny(libc::EACCES);
+const ABSENT: Rule = Rule::Deny(libc::ENOSYS);
 const NOT_OF_OTHERS: Rule = Rule::DenyUnlessZero { argument: 0, errno: EPERM };
 
 /// What stands in the place of namespaces and of the supervisor.
@@ -17,20 +18,21 @@ pub(super) const ALONE: &[(libc::c_long, Rule)] = &[
     (libc::SYS_bind, REFUSED),
     (libc::SYS_listen, REFUSED),
     (libc::SYS_sendto, Rule::DenyUnlessZero { argument: 4, errno: libc::EACCES }),
-    // Shared memory, semaphores and messages of the host.
-    (libc::SYS_shmget, REFUSED),
-    (libc::SYS_shmat, REFUSED),
-    (libc::SYS_shmctl, REFUSED),
-    (libc::SYS_semget, REFUSED),
-    (libc::SYS_semop, REFUSED),
-    (libc::SYS_semtimedop, REFUSED),
-    (libc::SYS_semctl, REFUSED),
-    (libc::SYS_msgget, REFUSED),
-    (libc::SYS_msgsnd, REFUSED),
-    (libc::SYS_msgrcv, REFUSED),
-    (libc::SYS_msgctl, REFUSED),
-    (libc::SYS_mq_open, REFUSED),
-    (libc::SYS_mq_unlink, REFUSED),
+    // Shared memory, semaphores and messages of the host. As from a kernel that has none: who is told
+    // that a segment is another user's looks for the next one, and never ends (PostgreSQL).
+    (libc::SYS_shmget, ABSENT),
+    (libc::SYS_shmat, ABSENT),
+    (libc::SYS_shmctl, ABSENT),
+    (libc::SYS_semget, ABSENT),
+    (libc::SYS_semop, ABSENT),
+    (libc::SYS_semtimedop, ABSENT),
+    (libc::SYS_semctl, ABSENT),
+    (libc::SYS_msgget, ABSENT),
+    (libc::SYS_msgsnd, ABSENT),
+    (libc::SYS_msgrcv, ABSENT),
+    (libc::SYS_msgctl, ABSENT),
+    (libc::SYS_mq_open, ABSENT),
+    (libc::SYS_mq_unlink, ABSENT),
     // Limits and priorities of other processes: 0 is one's own.
     (libc::SYS_prlimit64, NOT_OF_OTHERS),
     (libc::SYS_setpriority, Rule::DenyUnlessZero { argument: 1, errno: EPERM }),
