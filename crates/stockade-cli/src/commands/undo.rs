@@ -1,6 +1,7 @@
 //! `stockade undo`: takes back what a thread changed, or takes that back.
 
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use stockade_threads::record::PathText;
@@ -47,7 +48,7 @@ pub(crate) fn run(arguments: &UndoArgs) -> Result<u8, Failure> {
         is_redo: arguments.redo,
     };
     let taken = undo::undo(desk.store(), &id, &options).map_err(|error| of_undo(&error))?;
-    tell(arguments, &id, &taken)?;
+    tell(arguments, (&id, desk.here()), &taken)?;
     let is_left = |taken: &Taken| matches!(taken.outcome, Outcome::Left(_));
     Ok(u8::from(taken.iter().any(is_left)))
 }
@@ -68,7 +69,11 @@ fn find(desk: &Desk, arguments: &UndoArgs) -> Result<ThreadId, Failure> {
     })
 }
 
-fn tell(arguments: &UndoArgs, id: &ThreadId, taken: &[Taken]) -> Result<(), Failure> {
+fn tell(
+    arguments: &UndoArgs,
+    (id, here): (&ThreadId, &Path),
+    taken: &[Taken],
+) -> Result<(), Failure> {
     let words = |outcome: &Outcome| match outcome {
         Outcome::Restored => "restored",
         Outcome::Removed => "removed",
@@ -85,14 +90,21 @@ fn tell(arguments: &UndoArgs, id: &ThreadId, taken: &[Taken]) -> Result<(), Fail
         });
         return ui::json(&files.collect::<Vec<_>>()).map_err(unprinted);
     }
+    let is_done = !arguments.dry_run;
+    let wish = |outcome: &Outcome| match outcome {
+        Outcome::Restored => "restore",
+        Outcome::Removed => "remove",
+        Outcome::Left(_) => "leave",
+    };
     for Taken { path, outcome } in taken {
-        use std::os::unix::ffi::OsStrExt as _;
         let why = match outcome {
             Outcome::Left(why) => format!(": {why}"),
             Outcome::Restored | Outcome::Removed => String::new(),
         };
+        let path = path.strip_prefix(here).ok().filter(|path| *path != "").unwrap_or(path);
         let path = quoted(path.as_os_str().as_bytes());
-        ui::line(&format!("{:<8} {path}{why}", words(outcome))).map_err(unprinted)?;
+        let word = if is_done { words(outcome) } else { wish(outcome) };
+        ui::line(&format!("{word:<8} {path}{why}")).map_err(unprinted)?;
     }
     let left = taken.iter().filter(|taken| matches!(taken.outcome, Outcome::Left(_))).count();
     let done = taken.len() - left;

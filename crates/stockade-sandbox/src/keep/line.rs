@@ -83,6 +83,8 @@ pub enum Op {
     Swapped(PathBuf, PathBuf),
     /// The content or the mode of a file changes in place.
     Touched(PathBuf, FileId),
+    /// A name in this folder comes or goes for the first time, which changes the folder's time.
+    Entered(PathBuf, FileId),
     /// The operation of an earlier line failed: its number, counted from 0.
     Failed(u64),
 }
@@ -114,6 +116,12 @@ fn put_bytes(line: &mut String, bytes: &[u8]) {
 
 fn put_id(line: &mut String, id: FileId) {
     write!(line, " {}:{}", id.device, id.inode).ok();
+}
+
+fn put_name(line: &mut String, letter: char, path: &Path, id: FileId) {
+    line.push(letter);
+    put_path(line, path);
+    put_id(line, id);
 }
 
 impl Line {
@@ -158,11 +166,9 @@ impl Line {
                 put_path(&mut line, to);
                 put_id(&mut line, *id);
             }
-            Op::Gone(path, id) | Op::Touched(path, id) => {
-                line.push(if matches!(self.op, Op::Gone(..)) { 'G' } else { 'T' });
-                put_path(&mut line, path);
-                put_id(&mut line, *id);
-            }
+            Op::Gone(path, id) => put_name(&mut line, 'G', path, *id),
+            Op::Touched(path, id) => put_name(&mut line, 'T', path, *id),
+            Op::Entered(path, id) => put_name(&mut line, 'E', path, *id),
             Op::Swapped(one, other) => {
                 line.push('S');
                 put_path(&mut line, one);
@@ -207,6 +213,7 @@ impl Line {
             "M" => Op::Moved { from: fields.path()?, to: fields.path()?, id: fields.id()? },
             "G" => Op::Gone(fields.path()?, fields.id()?),
             "T" => Op::Touched(fields.path()?, fields.id()?),
+            "E" => Op::Entered(fields.path()?, fields.id()?),
             "S" => Op::Swapped(fields.path()?, fields.path()?),
             "F" => Op::Failed(fields.number()?),
             _ => return None,
@@ -278,6 +285,7 @@ mod tests {
             Op::Moved { from: odd(), to: "/b".into(), id },
             Op::Swapped(odd(), "/b".into()),
             Op::Touched(odd(), id),
+            Op::Entered(odd(), id),
             Op::Failed(7),
         ];
         for op in ops {

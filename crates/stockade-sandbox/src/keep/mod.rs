@@ -59,6 +59,8 @@ struct State {
     linked: HashSet<FileId>,
     /// These were not there before.
     born: HashSet<FileId>,
+    /// Of these folders the time is noted.
+    entered: HashSet<FileId>,
     /// Nothing is kept any more.
     is_over: bool,
     /// Why, until it is told.
@@ -129,6 +131,7 @@ impl Keep {
             attributes: HashSet::new(),
             linked: HashSet::new(),
             born: HashSet::new(),
+            entered: HashSet::new(),
             is_over: false,
             broken: None,
         };
@@ -159,15 +162,36 @@ impl Keep {
         if look(folder.as_fd(), name).is_some() {
             return Begun::NOTHING;
         }
-        self.bears_anew(path)
+        self.bears_anew(folder, path)
     }
 
     /// The same of a name that nothing had at the last look, by a call that fails where something has.
-    pub(crate) fn bears_anew(&self, path: &Path) -> Begun {
+    pub(crate) fn bears_anew(&self, folder: impl AsFd, path: &Path) -> Begun {
         if !self.covers(path) {
             return Begun::NOTHING;
         }
-        self.lock().write([Op::Born(path.to_owned())])
+        let mut state = self.lock();
+        self.enter_for(&mut state, folder.as_fd(), path);
+        state.write([Op::Born(path.to_owned())])
+    }
+
+    /// The time of the folder behind `object`, called `path`, is about to change.
+    pub fn enters(&self, object: impl AsFd, path: &Path) {
+        if self.covers(path)
+            && let Ok(stat) = rustix::fs::fstat(object)
+        {
+            self.lock().enter(&stat, path);
+        }
+    }
+
+    /// A name in `folder` is about to come or go, which is called `path`.
+    fn enter_for(&self, state: &mut State, folder: BorrowedFd<'_>, path: &Path) {
+        // Without a descriptor of it nothing is lost but its time.
+        if let Some(above) = path.parent().filter(|above| self.covers(above))
+            && let Ok(stat) = rustix::fs::fstat(folder)
+        {
+            state.enter(&stat, above);
+        }
     }
 
     /// It has, or has not.
@@ -201,6 +225,7 @@ impl Keep {
         }
         let Ok(stat) = rustix::fs::fstat(object) else { return Begun::NOTHING };
         let mut state = self.lock();
+        self.enter_for(&mut state, folder.as_fd(), path);
         let (id, is_known) = (id_of(&stat), self.covers(from) && stat.st_nlink > 0);
         if is_known && !state.born.contains(&id) {
             return state.write([Op::Linked { from: from.to_owned(), to: path.to_owned(), id }]);
@@ -238,6 +263,9 @@ impl Keep {
         let how = if with_content { self.objects.copy(object, &stat) } else { How::Facts };
         drop(state.write([kept(&stat, how), Op::Touched(path.to_owned(), id)]));
         state.noted.insert(id);
+        if kind == FileType::Directory {
+            state.enter(&stat, path);
+        }
         if with_content {
             state.copied.insert(id);
         }
@@ -275,6 +303,7 @@ impl Keep {
         if state.is_over {
             return Begun::NOTHING;
         }
+        self.enter_for(&mut state, folder, path);
         if state.born.contains(&id) {
             return Begun::NOTHING;
         }
@@ -300,6 +329,7 @@ impl Keep {
         }
         if is_folder {
             state.noted.remove(&id);
+            state.entered.remove(&id);
             state.keep_attributes(&stat, folder, name);
         }
         state.write([Op::Gone(path.to_owned(), id)])
@@ -319,6 +349,11 @@ impl Keep {
         let Some(source) = look(folder.as_fd(), name) else { return Begun::NOTHING };
         let target = look(to_folder.as_fd(), to_name);
         let id = id_of(&source);
+        {
+            let mut state = self.lock();
+            self.enter_for(&mut state, folder.as_fd(), from);
+            self.enter_for(&mut state, to_folder.as_fd(), to);
+        }
         match target {
             // Two names of one file: the kernel does nothing.
             Some(target) if id_of(&target) == id => return Begun::NOTHING,
@@ -351,6 +386,20 @@ fn kept(stat: &Stat, how: How) -> Op {
 }
 
 impl State {
+    fn enter(&mut self, stat: &Stat, path: &Path) {
+        let id = id_of(stat);
+        if self.is_over || self.born.contains(&id) || !self.entered.insert(id) {
+            return;
+        }
+        let entered = Op::Entered(path.to_owned(), id);
+        // What was noted before has the time of before.
+        drop(if self.noted.contains(&id) {
+            self.write([entered])
+        } else {
+            self.write([kept(stat, How::Facts), entered])
+        });
+    }
+
     /// A folder that goes away is made anew by an undo, and nothing of it is left but this.
     fn keep_attributes(&mut self, stat: &Stat, folder: BorrowedFd<'_>, name: &[u8]) {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

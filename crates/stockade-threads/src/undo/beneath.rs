@@ -53,6 +53,15 @@ pub(crate) fn changed(stat: &Stat) -> u64 {
     part(stat.st_ctime).saturating_mul(1_000_000_000).saturating_add(stat.st_ctime_nsec)
 }
 
+/// The time of the content; that of access stays.
+fn put_time(object: &OwnedFd, facts: &Facts) -> io::Result<()> {
+    let Some((seconds, nanos)) = facts.modified else { return Ok(()) };
+    let stays = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    let modified = Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
+    let times = Timestamps { last_access: stays, last_modification: modified };
+    Ok(rustix::fs::utimensat(CWD, own_link(object), &times, AtFlags::empty())?)
+}
+
 impl Hands {
     /// Opens the roots that are there. Without a keeper nothing may be changed.
     pub(crate) fn open(roots: &[PathBuf], keep: Option<Keep>) -> io::Result<Self> {
@@ -82,7 +91,9 @@ impl Hands {
         let within = |(root, _): &&(PathBuf, OwnedFd)| path.starts_with(root) && path != root;
         let found = self.roots.iter().filter(within);
         let Some((root, folder)) = found.max_by_key(|(root, _)| root.as_os_str().len()) else {
-            return Err(io::ErrorKind::NotFound.into());
+            let root = self.roots.iter().find(|(root, _)| root == path);
+            let (_, folder) = root.ok_or(io::ErrorKind::NotFound)?;
+            return Ok((folder.try_clone()?, OsString::from(".")));
         };
         let parent = path.parent().unwrap_or(path).strip_prefix(root).map_err(io::Error::other)?;
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
@@ -170,15 +181,22 @@ impl Hands {
     /// Gives a file the time of its content back.
     pub(super) fn set_time(&self, path: &Path, facts: &Facts) -> io::Result<()> {
         let Some(stat) = self.look(path) else { return Err(io::ErrorKind::NotFound.into()) };
-        let Some((seconds, nanos)) = facts.modified.filter(|_| !is_of_time(&stat, facts)) else {
+        if is_of_time(&stat, facts) {
             return Ok(());
-        };
+        }
         let object = self.open_file(path, OFlags::PATH)?;
         self.keeper()?.touches(&object, path, false);
-        let stays = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
-        let modified = Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
-        let times = Timestamps { last_access: stays, last_modification: modified };
-        Ok(rustix::fs::utimensat(CWD, own_link(&object), &times, AtFlags::empty())?)
+        put_time(&object, facts)
+    }
+
+    /// Gives a folder the time at which a name in it came or went last.
+    pub(super) fn set_folder_time(&self, path: &Path, facts: &Facts) -> io::Result<()> {
+        let object = self.open_file(path, FOLDER)?;
+        if facts_of(&rustix::fs::fstat(&object)?).modified == facts.modified {
+            return Ok(());
+        }
+        self.keeper()?.enters(&object, path);
+        put_time(&object, facts)
     }
 
     /// Whether these extended attributes have these values.

@@ -207,6 +207,7 @@ impl Segment {
                 | Op::Linked { .. }
                 | Op::Moved { .. }
                 | Op::Swapped(..)
+                | Op::Entered(..)
                 | Op::Failed(_) => {}
             }
         }
@@ -468,7 +469,7 @@ fn names(op: &Op) -> Vec<&Path> {
         Op::Linked { from, to, .. } | Op::Moved { from, to, .. } | Op::Swapped(from, to) => {
             vec![from, to]
         }
-        Op::Kept { .. } | Op::Failed(_) => Vec::new(),
+        Op::Kept { .. } | Op::Entered(..) | Op::Failed(_) => Vec::new(),
     }
 }
 

@@ -25,7 +25,6 @@ pub use journals::Segment;
 use journals::Sort;
 pub use journals::missing;
 pub(crate) use journals::{Journals, UNDO};
-use plan::Wanted;
 pub(crate) use plan::{KeptFile, Plan, Want, plan as plan_of};
 pub use restore::CHANGED;
 use restore::Work;
@@ -144,11 +143,6 @@ pub fn undo(store: &Store, id: &ThreadId, options: &Options) -> Result<Vec<Taken
     let first = first.ok_or_else(|| UndoError::NoUndo(id.clone()))?;
     let plan = plan::plan(&journals.ops(first));
     let roots = journals.roots();
-    let is_selected = |it: &Wanted| {
-        let chosen = |path: &Path| options.paths.iter().any(|chosen| path.starts_with(chosen));
-        let source = matches!(&it.want, plan::Want::Moved(from) if chosen(from));
-        options.paths.is_empty() || chosen(&it.path) || chosen(&it.now) || source
-    };
     let sort = if options.is_redo { Sort::Redo } else { Sort::Undo };
     let segment = if options.is_preview {
         None
@@ -164,10 +158,11 @@ pub fn undo(store: &Store, id: &ThreadId, options: &Options) -> Result<Vec<Taken
         journals: &journals,
         plan: &plan,
         is_forced: options.is_forced,
+        chosen: &options.paths,
         waiting: format!(".stockade-undo-{id}"),
         taken: BTreeMap::new(),
     };
-    let taken = work.run(&is_selected, !options.is_preview);
+    let taken = work.run(!options.is_preview);
     if let Some(segment) = segment {
         let is_left = |taken: &Taken| matches!(taken.outcome, Outcome::Left(_));
         if options.paths.is_empty() && !taken.iter().any(is_left) {

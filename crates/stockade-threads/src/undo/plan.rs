@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::FileType;
 use stockade_sandbox::keep::{Facts, FileId, How, Op};
 
 /// Something in the store.
@@ -32,6 +33,12 @@ pub(crate) struct KeptFile {
     pub(crate) not: Option<String>,
     /// Extended attributes that changed: the value that they had, if they had one.
     pub(crate) attributes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+impl KeptFile {
+    pub(crate) fn is_folder(&self) -> bool {
+        FileType::from_raw_mode(self.facts.mode) == FileType::Directory
+    }
 }
 
 /// What a name should be.
@@ -62,11 +69,24 @@ pub(crate) struct Wanted {
     pub(crate) is_fresh: bool,
 }
 
+/// A folder in which names came or went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entered {
+    /// Its name as it was.
+    pub(crate) path: PathBuf,
+    /// Where it is now, unless it is gone.
+    pub(crate) now: PathBuf,
+    /// Which.
+    pub(crate) id: FileId,
+}
+
 /// All that is to be taken back.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// A folder before what is in it.
     pub(crate) wanted: Vec<Wanted>,
+    /// Folders whose time has changed, a folder before what is in it.
+    pub(crate) entered: Vec<Entered>,
     pub(crate) files: HashMap<FileId, KeptFile>,
 }
 
@@ -83,12 +103,13 @@ struct Node {
     /// Whether a line says so, and not only what stands above.
     is_said: bool,
     touched: Option<FileId>,
+    entered: Option<FileId>,
     inner: BTreeMap<OsString, Node>,
 }
 
 impl Node {
     fn new(what: What, is_said: bool) -> Self {
-        Self { what, is_said, touched: None, inner: BTreeMap::new() }
+        Self { what, is_said, touched: None, entered: None, inner: BTreeMap::new() }
     }
 
     fn at(&mut self, path: &Path) -> &mut Self {
@@ -108,12 +129,22 @@ impl Node {
         }
     }
 
-    fn flatten(&self, path: &Path, now: &Path, found: &mut Vec<Wanted>) {
+    /// Of which folder this was the name, when that gets its time back: one that is made anew, too.
+    fn timed(&self, files: &HashMap<FileId, KeptFile>) -> Option<FileId> {
+        match &self.what {
+            What::Here(_) => self.entered,
+            What::Absent => None,
+            What::Kept { id, .. } => files.get(id).filter(|file| file.is_folder()).map(|_| *id),
+        }
+    }
+
+    fn flatten(&self, path: &Path, now: &Path, found: &mut Plan) {
         let is_fresh = matches!(self.what, What::Kept { is_anew: true, .. });
         for (name, node) in &self.inner {
             let (path, now) = (path.join(name), now.join(name));
             let mut want = |want| {
-                found.push(Wanted { path: path.clone(), now: now.clone(), want, is_fresh });
+                let (path, now) = (path.clone(), now.clone());
+                found.wanted.push(Wanted { path, now, want, is_fresh });
             };
             let below = match &node.what {
                 What::Here(there) => {
@@ -121,7 +152,7 @@ impl Node {
                         want(Want::Moved(there.clone()));
                     }
                     if let Some(id) = node.touched {
-                        found.push(Wanted {
+                        found.wanted.push(Wanted {
                             path: path.clone(),
                             now: there.clone(),
                             want: Want::InPlace(id),
@@ -141,6 +172,9 @@ impl Node {
                     now.clone()
                 }
             };
+            if let Some(id) = node.timed(&found.files) {
+                found.entered.push(Entered { path: path.clone(), now: below.clone(), id });
+            }
             node.flatten(&path, &below, found);
         }
     }
@@ -172,6 +206,7 @@ pub(crate) fn plan(lines: &[(usize, Op)]) -> Plan {
                 *node = Node::new(What::Kept { id: *id, is_anew }, true);
             }
             Op::Touched(path, id) => root.at(path).touched = Some(*id),
+            Op::Entered(path, id) => root.at(path).entered = Some(*id),
             Op::Moved { from, to, .. } => {
                 let mut node = std::mem::replace(root.at(to), Node::new(What::Absent, true));
                 node.is_said = true;
@@ -186,9 +221,9 @@ pub(crate) fn plan(lines: &[(usize, Op)]) -> Plan {
             }
         }
     }
-    let mut wanted = Vec::new();
-    root.flatten(Path::new("/"), Path::new("/"), &mut wanted);
-    Plan { wanted, files }
+    let mut plan = Plan { files, ..Plan::default() };
+    root.flatten(Path::new("/"), Path::new("/"), &mut plan);
+    plan
 }
 
 /// The first line on a file knows what it was; later ones may have what the first has not.
@@ -273,6 +308,22 @@ mod tests {
             "/w/b (/w/b) absent",
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_folder_whose_time_changed_is_known_by_its_old_name_unless_it_was_made() {
+        let entered = |path: &str, id| Op::Entered(path.into(), id);
+        let ops = [
+            entered("/w", FOLDER),
+            moved("/w/a", "/w/b"),
+            entered("/w/b", FILE),
+            Op::Born("/w/new".into()),
+            entered("/w/new", FILE),
+        ];
+        let lines: Vec<_> = ops.iter().map(|op| (0, op.clone())).collect();
+        let found = plan(&lines).entered;
+        let of = |path: &str, now: &str, id| Entered { path: path.into(), now: now.into(), id };
+        assert_eq!(found, [of("/w", "/w", FOLDER), of("/w/a", "/w/b", FILE)]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use stockade_sandbox::keep::{self, FileId, id_of};
 
 use super::beneath::{Hands, changed, is_of_time, kind};
 use super::journals::{Ends, Journals};
-use super::plan::{KeptFile, Object, Plan, Want, Wanted};
+use super::plan::{Entered, KeptFile, Object, Plan, Want, Wanted};
 use super::{Outcome, Taken};
 
 /// Why a file is left that somebody edited after the thread did.
@@ -24,6 +24,8 @@ pub(super) struct Work<'a> {
     pub(super) ends: Ends,
     pub(super) plan: &'a Plan,
     pub(super) is_forced: bool,
+    /// Only what is at or below these; none: all.
+    pub(super) chosen: &'a [PathBuf],
     /// The folder beneath each root in which what is renamed waits.
     pub(super) waiting: String,
     pub(super) taken: BTreeMap<PathBuf, Outcome>,
@@ -40,9 +42,10 @@ enum Step {
 
 impl Work<'_> {
     /// Says what would be done with what is selected, and does it if `acts`.
-    pub(super) fn run(mut self, is_selected: &dyn Fn(&Wanted) -> bool, acts: bool) -> Vec<Taken> {
+    pub(super) fn run(mut self, acts: bool) -> Vec<Taken> {
         let plan = self.plan;
-        let selected: Vec<&Wanted> = plan.wanted.iter().filter(|it| is_selected(it)).collect();
+        let selected: Vec<&Wanted> = plan.wanted.iter().filter(|it| self.is_selected(it)).collect();
+        let entered: Vec<&Entered> = plan.entered.iter().filter(|it| self.is_old(it)).collect();
         let mut sources: HashSet<&Path> = HashSet::new();
         for it in &selected {
             if let Want::Moved(from) = &it.want {
@@ -67,8 +70,24 @@ impl Work<'_> {
         }
         if acts {
             self.act(&steps);
+            self.set_times(&entered);
         }
         self.taken.into_iter().map(|(path, outcome)| Taken { path, outcome }).collect()
+    }
+
+    fn is_chosen(&self, path: &Path) -> bool {
+        self.chosen.is_empty() || self.chosen.iter().any(|chosen| path.starts_with(chosen))
+    }
+
+    fn is_selected(&self, it: &Wanted) -> bool {
+        let source = matches!(&it.want, Want::Moved(from) if self.is_chosen(from));
+        self.is_chosen(&it.path) || self.is_chosen(&it.now) || source
+    }
+
+    /// Whether a folder is to have its time back: nobody else has made anything in it since.
+    fn is_old(&self, it: &Entered) -> bool {
+        self.is_chosen(&it.path)
+            && self.hands.look(&it.now).is_none_or(|stat| self.is_ours(&it.now, &stat))
     }
 
     fn is_ours(&self, path: &Path, stat: &Stat) -> bool {
@@ -93,7 +112,7 @@ impl Work<'_> {
             },
             Want::Kept(id) | Want::Anew(id) => {
                 let file = self.kept(*id)?;
-                let is_folder = FileType::from_raw_mode(file.facts.mode) == FileType::Directory;
+                let is_folder = file.is_folder();
                 if file.link.is_none() && file.copy.is_none() && !is_folder {
                     let why = file.not.as_deref().unwrap_or("its content is not there");
                     return Err(format!("not kept: {why}"));
@@ -243,7 +262,7 @@ impl Work<'_> {
     fn rewrite(&self, it: &Wanted) -> io::Result<()> {
         let (Want::InPlace(id) | Want::Kept(id)) = &it.want else { return Ok(()) };
         let file = self.kept(*id).map_err(io::Error::other)?;
-        if FileType::from_raw_mode(file.facts.mode) == FileType::Directory {
+        if file.is_folder() {
             self.hands.set_attributes(&it.now, &file.attributes)?;
             // Until the end things have to be made in it.
             return self.hands.set_mode(&it.now, file.facts.mode | 0o700);
@@ -355,6 +374,24 @@ impl Work<'_> {
             | FileType::CharacterDevice
             | FileType::BlockDevice
             | FileType::Unknown => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Gives folders their times, where all that is in them was taken back. Each is set when
+    /// nothing more is done below it.
+    fn set_times(&self, entered: &[&Entered]) {
+        let mut left: HashSet<&Path> = HashSet::new();
+        for (path, outcome) in &self.taken {
+            if matches!(outcome, Outcome::Left(_)) {
+                left.extend(path.ancestors().take(2));
+            }
+        }
+        for it in entered.iter().rev() {
+            let is_whole = !left.contains(it.path.as_path());
+            if let Some(file) = self.plan.files.get(&it.id).filter(|_| is_whole) {
+                // A folder of somebody else's keeps its time, and is whole all the same.
+                self.hands.set_folder_time(&it.path, &file.facts).ok();
+            }
         }
     }
 

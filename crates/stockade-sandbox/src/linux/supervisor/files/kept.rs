@@ -88,7 +88,7 @@ impl Files {
 }
 
 fn bear(keep: &Keep, place: &Place, how: How) -> Result<Opened, Stop> {
-    let begun = keep.bears_anew(&place.path);
+    let begun = keep.bears_anew(&place.folder, &place.path);
     let opened = open_name(place, how.with(OFlags::EXCL));
     match &opened {
         Ok(Opened::Done(Done::File { file, .. })) => keep.bore_file(&begun, file),

@@ -186,7 +186,7 @@ impl Files {
         let Some(keep) = self.keep_for(name) else { return };
         match change {
             // Those of a folder change with what is in it, which is not kept either.
-            Change::Times(_) if is_folder(file) => {}
+            Change::Times(_) if is_folder(file) => keep.enters(file, name),
             Change::Times(_) | Change::Owner(..) => keep.touches(file, name, false),
             Change::Attribute(attribute, ..) | Change::NoAttribute(attribute) => {
                 keep.touches_attribute(file, name, attribute);
