@@ -20,6 +20,11 @@ pub enum AgentEvent {
         /// The lines.
         text: String,
     },
+    /// What a call did that no other event tells, or why it came to nothing, in one line.
+    Step {
+        /// The line.
+        text: String,
+    },
     /// A piece of what the running command printed, as it came.
     Output(Vec<u8>),
     /// What one turn cost.

@@ -3,10 +3,12 @@
 pub(crate) mod choice;
 pub(crate) mod live;
 pub(crate) mod patch;
+mod printed;
 pub(crate) mod prompt;
 pub(crate) mod relay;
 pub(crate) mod screen;
 pub(crate) mod status;
+mod wrap;
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -17,6 +19,13 @@ pub(crate) fn say(kind: &str, text: &str) {
     let mut error = std::io::stderr().lock();
     // Nobody can be told that standard error is closed.
     writeln!(error, "{kind}: {}", printable(text)).ok();
+}
+
+/// How many columns standard output has, when it is a terminal.
+pub(crate) fn columns() -> Option<usize> {
+    let output = io::stdout();
+    let size = rustix::termios::tcgetwinsize(&output).ok().filter(|_| output.is_terminal())?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
 /// Begins a new line of talk, below what a terminal has drawn of a key.

@@ -206,26 +206,30 @@ impl Work<'_> {
             side.as_ref().is_some_and(|side| side.mode == FileMode::Submodule)
         };
         let held = self.held(file);
-        if !held.is_empty() {
-            return Ok(Outcome::Held(held));
-        }
         if is_submodule(&file.before) || is_submodule(&file.after) {
-            return Ok(Outcome::Refused("a submodule is set by `git submodule`"));
+            let refused = Outcome::Refused("a submodule is set by `git submodule`");
+            return Ok(if held.is_empty() { refused } else { Outcome::Held(held) });
         }
         let before = self.content(file.before.as_ref())?;
         let after = self.content(file.after.as_ref())?;
         let read = self.root.read(&path).map_err(ApplyError::io("read", &whole))?;
-        let Some(present) = read else {
-            let is_done = after.is_none();
-            let why = "something else stands in its way";
-            return Ok(if is_done { Outcome::Unchanged } else { Outcome::Conflict(why) });
+        let is_done = match &read {
+            None => after.is_none(),
+            Some(Present { content, .. }) => {
+                *content == after
+                    || self.kept.has_written(&file.path, content.as_ref(), after.as_ref())
+            }
         };
-        if present.content == after {
+        // What was accepted once does not wait again.
+        if is_done {
             return Ok(Outcome::Unchanged);
         }
-        if self.kept.has_written(&file.path, present.content.as_ref(), after.as_ref()) {
-            return Ok(Outcome::Unchanged);
+        if !held.is_empty() {
+            return Ok(Outcome::Held(held));
         }
+        let Some(present) = read else {
+            return Ok(Outcome::Conflict("something else stands in its way"));
+        };
         if present.content == before {
             let sides = (after.as_ref(), after.as_ref());
             return self.write(&path, &present, sides, Outcome::Applied);

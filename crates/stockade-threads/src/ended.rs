@@ -131,10 +131,15 @@ impl Deadline {
     }
 }
 
+/// `1 file`, `2 files`.
+pub fn files(count: u64) -> String {
+    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
+}
+
 /// What the diff of `changes` does not have, in words.
 pub fn not_in_diff(changes: &Changes) -> Vec<String> {
     let ignored = (changes.ignored > 0).then(|| {
-        format!("not in the diff: {} files that git ignores (`--ignored`)", changes.ignored)
+        format!("not in the diff: {} that git ignores (`--ignored`)", files(changes.ignored))
     });
     let left_out = changes.left_out.iter().map(|left| not_taken("not in the diff", left));
     let modes = changes.modes.iter().map(|change| {

@@ -43,6 +43,8 @@ pub enum Live<'a> {
     Note(&'a str),
     /// What the agent means to do, a step a line.
     Plan(&'a str),
+    /// What else the agent did, in a line: what it read, or why a call came to nothing.
+    Step(&'a str),
     /// What an edit changed; `None` for a file that was not, or is no longer there.
     Change {
         /// Relative to the workspace.

@@ -55,7 +55,7 @@ mod widen;
 pub mod wrote;
 
 pub use bounds::{Bounds, Refusal};
-pub use ended::not_in_diff;
+pub use ended::{files, not_in_diff};
 pub use id::{IdError, ThreadId};
 pub use in_place::{Counter, InPlace, InPlaceOf};
 pub use journal::{Journal, Live, Record, Watch};

@@ -10,7 +10,7 @@ use stockade_sandbox::{Keeping, Layer};
 use crate::ThreadId;
 use crate::bounds::Bounds;
 use crate::draft::Draft;
-use crate::ended::{Ended, not_in_diff, title, with_causes};
+use crate::ended::{Ended, files, not_in_diff, title, with_causes};
 use crate::held::Watched;
 use crate::judge::Judge;
 use crate::local::{LocalError, Looked, Undo, watched};
@@ -204,13 +204,12 @@ impl Programmed {
                 thread.record(&event).map_err(words)?;
             }
             let changes = looked.after()?;
-            let (files, notes) = (changes.files, not_in_diff(&changes));
+            let (count, notes) = (changes.files, not_in_diff(&changes));
             thread.record(&Event::Changes(changes)).map_err(words)?;
-            Ok((files, notes))
+            Ok((count, notes))
         };
         let (summary, mut notes) = match record() {
-            Ok((1, notes)) => ("1 file changed".to_owned(), notes),
-            Ok((files, notes)) => (format!("{files} files changed"), notes),
+            Ok((count, notes)) => (format!("{} changed", files(count)), notes),
             Err(why) => ("it ended".to_owned(), vec![format!("no diff of it: {why}")]),
         };
         notes.extend(kept.notes());

@@ -106,6 +106,7 @@ impl<'a> Session<'a> {
                 );
                 return self.parts.journal.show(&Live::Note(&text));
             }
+            AgentEvent::Step { text } => return self.parts.journal.show(&Live::Step(&text)),
             AgentEvent::Slip { why } => Event::Slip { why },
             // Shown as it came, by `shell`.
             AgentEvent::Output(_) => return,

@@ -71,7 +71,10 @@ impl Bench<'_> {
             shown.push_str(line);
             last += 1;
         }
-        if first > 1 || last < total {
+        let is_part = first > 1 || last < total;
+        let lines = if is_part { format!(", lines {first} to {last}") } else { String::new() };
+        self.step(&format!("read {}{lines}", path.display()));
+        if is_part {
             if !shown.ends_with('\n') {
                 shown.push('\n');
             }
@@ -84,6 +87,7 @@ impl Bench<'_> {
 
     pub(super) fn list(&mut self, arguments: &List) -> Result<String, ToolError> {
         let mut entries = self.hands.list(named(&arguments.path)?)?;
+        self.step(&format!("listed {}", arguments.path.display()));
         if entries.is_empty() {
             return Ok("[the folder is empty]".to_owned());
         }
@@ -108,6 +112,14 @@ impl Bench<'_> {
     pub(super) fn search(&mut self, arguments: Find) -> Result<String, ToolError> {
         let query = Search { pattern: arguments.pattern, path: arguments.path, max: MATCHES_MAX };
         let matches = self.hands.search(&query)?;
+        let within = query.path.as_ref().map(|path| format!(" in {}", path.display()));
+        let found = match matches.len() {
+            0 => "nothing".to_owned(),
+            1 => "1 line".to_owned(),
+            count => format!("{count} lines"),
+        };
+        let text = format!("searched{} for {}: {found}", within.unwrap_or_default(), query.pattern);
+        self.step(&text);
         if matches.is_empty() {
             return Ok("[no match]".to_owned());
         }

@@ -143,6 +143,10 @@ impl Bench<'_> {
                 why: harmless(why.lines().next().unwrap_or_default()),
             });
         }
+        // What was refused is told by whoever refused it.
+        if let Err(ToolError::Hands(HandsError::Failed(why))) = &result {
+            self.step(why);
+        }
         let (text, is_error) = match result {
             Ok(text) => (text, false),
             Err(ToolError::Slip(why) | ToolError::Hands(HandsError::Failed(why))) => {
@@ -155,6 +159,14 @@ impl Bench<'_> {
         };
         let text = output::head_and_tail(&harmless(&text), output::SHOWN_BYTES);
         Ok(CallResult { id: call.id.clone(), text, is_error })
+    }
+}
+
+impl Bench<'_> {
+    /// Tells the user of a call that nothing else tells of.
+    fn step(&mut self, text: &str) {
+        let text = harmless(text.lines().next().unwrap_or_default());
+        (self.events)(AgentEvent::Step { text });
     }
 }
 

@@ -140,6 +140,7 @@ impl Watch for Tagged {
             | Live::Refused(_)
             | Live::Asking { .. }
             | Live::Plan(_)
+            | Live::Step(_)
             | Live::Retrying { .. } => None,
         };
         if let Some(line) = line.filter(|_| !self.shown.is_quiet) {

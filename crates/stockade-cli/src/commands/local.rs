@@ -98,15 +98,23 @@ impl Start<'_> {
             self.task.prompt = prompt;
             let wish = stop.clone();
             on_interrupt(interrupts, move || wish.request());
-            let watch: Box<dyn Watch> = if self.is_json {
-                Box::new(Json::new(stop.clone()))
-            } else {
-                Box::new(text(flags.quiet, env).within(tokens, time))
-            };
+            let text = text(flags.quiet, env).within(tokens, time);
+            let status = text.status();
+            let watch: Box<dyn Watch> =
+                if self.is_json { Box::new(Json::new(stop.clone())) } else { Box::new(text) };
             let mut watch = boundary::watched(flags, &loaded.policy, watch)?;
-            let (watch, next) = (watch.as_mut(), &mut |_: &Ended| None);
-            let company = Company { watch, asking, stop: &stop, next };
-            local::run(self.task, &self.store, company)?
+            let next = &mut |_: &Ended| {
+                status.hide();
+                status.end_line();
+                None
+            };
+            let company = Company { watch: watch.as_mut(), asking, stop: &stop, next };
+            let ended = local::run(self.task, &self.store, company)?;
+            // Where it was shown while the agent was at work, and in a log nobody misses it.
+            if status.is_on() && !self.is_json {
+                ui::say("stockade", &status.sum());
+            }
+            ended
         } else {
             let talk = Talk::begin(interrupts, &stop, ask.turns())?;
             Talk::greet(&self.task);

@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use stockade_config::{Env, Request};
-use stockade_threads::ThreadId;
 use stockade_threads::changes::ChangeSet;
 use stockade_threads::draft::{Draft, DraftError, Look};
 use stockade_threads::flags::{Flag, Weight, flags, of_held};
 use stockade_threads::record::{Check, Event, Kind, PathText, State, Usage};
 use stockade_threads::store::{Detail, PhaseSeen, Store, Summary};
 use stockade_threads::wrote::{self, Wrote};
+use stockade_threads::{ThreadId, files};
 
 use super::attached::Front;
 use crate::failure::Failure;
@@ -179,9 +179,13 @@ impl Desk {
                 self.store.folder(id).is_dir() || stockade_threads::undo::has_any(root, id)
             };
             let threads = self.store.list(Some(&self.here)).map_err(of_store)?;
-            let ids = threads.iter().filter_map(|summary| summary.id.parse().ok());
-            if let Some(id) = ids.into_iter().find(has_any) {
+            let mut ids = threads.iter().filter_map(|summary| summary.id.parse().ok());
+            if let Some(id) = ids.find(has_any) {
                 return Ok(id);
+            }
+            if !threads.is_empty() {
+                let text = "no thread and no run here has changes";
+                return Err(Failure::new(text, NOT_KEPT).with_status(FAILED));
             }
         }
         self.find(name)
@@ -278,12 +282,16 @@ impl Desk {
     }
 }
 
+/// Why nothing may be known of what was changed.
+const NOT_KEPT: &str = "it changed no file, or ran where nothing is kept (`read-only`, \
+                        `danger-full-access`), or what was kept has been cleaned";
+
 /// Why there are none.
 fn no_changes(id: &ThreadId, detail: &Detail) -> Failure {
     let (text, hint) = if detail.is_discarded {
         ("has no changes any more: they were discarded", "")
     } else if detail.summary.state.is_final() {
-        ("has no changes in its record", "`stockade threads log` tells what happened")
+        ("has no changes", NOT_KEPT)
     } else {
         ("is still at work", "its changes are recorded when it ends")
     };
@@ -348,14 +356,26 @@ fn list(arguments: &ListArgs) -> Result<u8, Failure> {
         let (state, kind) = (thread.state.as_str(), thread.kind.as_str());
         let changes = match thread.changes {
             0 => String::new(),
-            1 => "1 file".to_owned(),
-            count => format!("{count} files"),
+            count => files(count),
         };
         let text =
             format!("{id}  {state:<11}  {kind:<5}  {created}  {changes:>9}  {}", thread.title);
-        ui::line(&one_line(&text)).map_err(unprinted)?;
+        let text = one_line(&text);
+        ui::line(&within(&text, ui::columns())).map_err(unprinted)?;
     }
     Ok(0)
+}
+
+/// As much of a line as a terminal has room for.
+fn within(text: &str, columns: Option<usize>) -> String {
+    // Controls take more room than one character, once they are escaped.
+    let text = ui::printable(text);
+    match columns {
+        Some(columns) if text.chars().count() > columns => {
+            text.chars().take(columns.saturating_sub(1)).chain(['…']).collect()
+        }
+        Some(_) | None => text,
+    }
 }
 
 /// How many digits tell all of `threads` apart.
@@ -412,9 +432,12 @@ fn described(detail: &Detail, flags: &[Flag]) -> Vec<String> {
         format!("boundary   {}", started.enforcement.join(", ")),
         format!("created    {}", summary.created),
         format!("updated    {}", summary.updated),
-        format!("tokens     {} read, {} written", usage.input_tokens, usage.output_tokens),
-        format!("changes    {} files", summary.changes),
     ];
+    if *usage != Usage::default() {
+        let (read, written) = (usage.input_tokens, usage.output_tokens);
+        lines.push(format!("tokens     {read} read, {written} written"));
+    }
+    lines.push(format!("changes    {}", files(summary.changes)));
     for phase in phases {
         let seconds = phase.seconds.map(|seconds| format!(", {seconds:.1} s")).unwrap_or_default();
         lines.push(format!("phase      {}: {:?}{seconds}", phase.name, phase.state).to_lowercase());

@@ -15,8 +15,10 @@ use stockade_threads::record::{CommandStarted, Decision, Event, Message, Phase, 
 use stockade_threads::{Live, Watch};
 
 use super::patch::{BOLD, DIM, PLAIN, Part, RED};
-use super::printable;
+use super::printed::Printed;
 use super::status::Status;
+use super::wrap::Wrap;
+use super::{columns, printable};
 use crate::ui;
 
 /// Lines of a change that are shown; the rest is counted.
@@ -79,7 +81,8 @@ pub(crate) struct Text {
     /// Whether the last that was written ended its line.
     is_fresh: bool,
     spoken: Pieces,
-    printed: Pieces,
+    said: Wrap,
+    printed: Printed,
     status: Arc<Status>,
     /// What a command has set of the terminal that it was lent.
     lent: Option<Modes>,
@@ -95,7 +98,8 @@ impl Text {
             is_quiet,
             is_fresh: true,
             spoken: Pieces::default(),
-            printed: Pieces::default(),
+            said: Wrap::default(),
+            printed: Printed::default(),
             status: Arc::new(Status::new(is_terminal && !is_quiet && !is_dumb)),
             lent: None,
         }
@@ -118,13 +122,26 @@ impl Text {
             return;
         }
         write_out(text.as_bytes());
-        self.is_fresh = text.ends_with('\n');
+        self.set_fresh(text.ends_with('\n'));
+    }
+
+    /// Writes the rest of what the agent said, which has its end or is broken off.
+    fn end_speech(&mut self) {
+        let rest = self.spoken.finish();
+        let rest = self.said.add(&rest, columns()) + &self.said.finish(columns());
+        self.speak(&rest);
+        self.end_line();
     }
 
     fn end_line(&mut self) {
         if !self.is_fresh {
             self.speak("\n");
         }
+    }
+
+    fn set_fresh(&mut self, is_fresh: bool) {
+        self.is_fresh = is_fresh;
+        self.status.set_open(!is_fresh);
     }
 
     /// Writes whole lines about what the agent does.
@@ -141,13 +158,12 @@ impl Text {
     }
 
     fn event(&mut self, event: &Event) {
-        if let Event::Message(_) = event {
-            let rest = self.spoken.finish();
-            self.speak(&rest);
-            self.end_line();
-        }
         if let Event::Message(Message { role: Role::User, .. }) = event {
+            // What was broken off belongs to the turn before, and a key has ended its line.
+            (self.spoken, self.said, self.is_fresh) = (Pieces::default(), Wrap::default(), true);
             self.status.begin();
+        } else if let Event::Message(_) = event {
+            self.end_speech();
         }
         if let Event::Usage(usage) = event {
             self.status.used(usage.input_tokens, usage.output_tokens);
@@ -207,14 +223,15 @@ impl Text {
         }
         let mut error = std::io::stderr().lock();
         drop((error.write_all(text.as_bytes()), error.flush()));
-        self.is_fresh = text.ends_with('\n');
+        drop(error);
+        self.set_fresh(text.ends_with('\n'));
     }
 
     /// What a command with the terminal writes to it.
     fn draw(&mut self, bytes: &[u8]) {
         self.lent.get_or_insert_default().see(bytes);
         write_out(bytes);
-        self.is_fresh = bytes.last().map_or(self.is_fresh, |last| *last == b'\n');
+        self.set_fresh(bytes.last().map_or(self.is_fresh, |last| *last == b'\n'));
     }
 
     fn change(&mut self, path: &Path, before: Option<&[u8]>, after: Option<&[u8]>) {
@@ -271,6 +288,7 @@ impl Text {
             Live::Event(event, _) => self.event(event),
             Live::Text(text) => {
                 let text = self.spoken.add(text.as_bytes());
+                let text = self.said.add(&text, columns());
                 self.speak(&text);
             }
             Live::Output(bytes) => {
@@ -288,8 +306,11 @@ impl Text {
             }
             Live::Change { path, before, after } => self.change(path, *before, *after),
             Live::Refused(words) => self.tell(&printable(words), RED),
+            Live::Step(text) => self.tell(&printable(text), DIM),
             Live::Retrying { why, after } => {
-                self.tell(&printable(&format!("{why}; again in {after:?}")), DIM);
+                self.end_speech();
+                let after = after.as_secs_f64();
+                self.tell(&printable(&format!("{why}; again in {after:.1} s")), DIM);
             }
         }
     }
@@ -297,13 +318,13 @@ impl Text {
 
 /// Text that comes in pieces, which may end in the middle of a character.
 #[derive(Debug, Default)]
-struct Pieces {
+pub(super) struct Pieces {
     rest: Vec<u8>,
 }
 
 impl Pieces {
     /// What can be shown of all so far, escaped.
-    fn add(&mut self, bytes: &[u8]) -> String {
+    pub(super) fn add(&mut self, bytes: &[u8]) -> String {
         self.rest.extend(bytes);
         let whole = match std::str::from_utf8(&self.rest) {
             // The start of a character whose end is still to come.
@@ -314,7 +335,7 @@ impl Pieces {
         shown(&ready)
     }
 
-    fn finish(&mut self) -> String {
+    pub(super) fn finish(&mut self) -> String {
         shown(&std::mem::take(&mut self.rest))
     }
 }

@@ -33,6 +33,8 @@ struct Line {
     /// How many questions of another kind are open.
     held: u8,
     is_shown: bool,
+    /// Whether something stands on the last line, and has not ended it.
+    is_open: bool,
     is_over: bool,
 }
 
@@ -49,6 +51,7 @@ impl Status {
             may_show: false,
             held: 0,
             is_shown: false,
+            is_open: false,
             is_over: false,
         };
         let shared = Arc::new((Mutex::new(line), Condvar::new()));
@@ -94,6 +97,23 @@ impl Status {
         let mut line = self.line();
         line.may_show = false;
         line.take_back();
+    }
+
+    /// Whether what was written last has not ended its line.
+    pub(crate) fn set_open(&self, is_open: bool) {
+        self.line().is_open = is_open;
+    }
+
+    /// Ends the line on which something was broken off.
+    pub(crate) fn end_line(&self) {
+        if std::mem::take(&mut self.line().is_open) {
+            crate::ui::apart();
+        }
+    }
+
+    /// Whether there is such a line at all.
+    pub(crate) fn is_on(&self) -> bool {
+        self.is_on
     }
 
     /// The line may be there again, after a while in which nothing else was written.

@@ -140,6 +140,14 @@ fn what_changed_later_is_said_and_what_changed_nothing_is_no_last() {
     );
     assert!(ran.status.success(), "{}", text(&ran));
     assert!(home.run(&[], "cat notes").status.success());
+    // One that changed nothing is known, and so is that.
+    let elsewhere = Home::new();
+    assert!(elsewhere.run(&[], "cat package.json; true").status.success());
+    let none = threads(&elsewhere, &["threads", "diff"]);
+    assert_eq!(none.status.code(), Some(1));
+    let said = text(&none);
+    assert!(said.contains("no thread and no run here has changes"), "{said}");
+    assert!(said.contains("hint: it changed no file"), "{said}");
     home.wait_for_file_times();
     fs::write(home.path("work/notes"), "mine\n").unwrap();
     let told = threads(&home, &["threads", "diff"]);

@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use stockade_testkit::model::{FakeModel, Step};
+use stockade_testkit::model::{FakeModel, Fault, Step};
 
 use crate::place::{Place, text, users};
 use crate::questions::Terminal;
@@ -100,6 +100,28 @@ fn ctrl_c_interrupts_the_turn_and_the_conversation_goes_on() {
     assert!(place.work().join("src/began").exists() && !place.work().join("src/late").exists());
     let last = model.requests().last().unwrap().to_string();
     assert!(last.contains("interrupted: whether this was carried out"), "{last}");
+}
+
+#[test]
+fn what_was_broken_off_in_the_middle_of_a_line_stands_alone() {
+    let text = "A sentence that is broken off before its end, and all of it was shown by then";
+    let script = vec![Step::say(text), Step::say("Again.")];
+    let model = FakeModel::start_faulty(script, vec![Fault::Stall]).unwrap();
+    let place = place_with(&model, *users().last().unwrap());
+    let mut terminal = Terminal::foreground(&place.command(&model, &["local"]));
+    terminal.expect(Some("\n> "));
+    terminal.type_in("Say it.\n");
+    terminal.expect(Some("shown by"));
+    terminal.type_in("\u{3}");
+    terminal.expect(Some("\nstockade: interrupted"));
+    terminal.expect(Some("\n> "));
+    terminal.type_in("And?\n");
+    // What waited to be a whole word is not said in the next turn.
+    terminal.expect(Some("\nA sentence"));
+    terminal.expect(Some("\n> "));
+    terminal.type_in("\u{4}");
+    terminal.expect(None);
+    assert!(terminal.child.wait().unwrap().success());
 }
 
 #[test]

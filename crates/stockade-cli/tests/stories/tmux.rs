@@ -140,3 +140,36 @@ fn a_session_can_be_read_in_80_columns_without_colour() {
     assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
     assert!(Path::new(&place.work()).join("src/one.txt").exists());
 }
+
+#[test]
+fn what_is_looked_at_is_told_words_stay_whole_and_a_flood_is_cut() {
+    let Some(tmux) = Tmux::new() else { return };
+    let place = Place::new(*users().last().unwrap());
+    let item = "- an item that is too long for one line of a terminal that has eighty and not more columns";
+    let model = FakeModel::start(vec![
+        Step::tool("search", json!({"pattern": "datetime", "path": "src"})),
+        Step::tool("read", json!({"path": "src/tokens.py"})),
+        Step::tool("read", json!({"path": "src/missing.py"})),
+        Step::Shell("seq 1 200000".to_owned()),
+        Step::say(&format!("Words, {}the end.\n\n{item}", "and others, ".repeat(8))),
+    ])
+    .unwrap();
+    tmux.start(&place.command(&model, &["local", "look"]));
+    let screen = tmux.screen("STATUS 0");
+    let whole = tmux.run(&["capture-pane", "-p", "-S", "-"]);
+    let whole = String::from_utf8(whole.stdout).unwrap();
+    for words in
+        ["searched in src for datetime: ", "\nread src/tokens.py\n", "src/missing.py`: No such"]
+    {
+        assert!(whole.contains(words), "{words}:\n{whole}");
+    }
+    // A screen has 60 lines, and tmux keeps 2,000: all that was printed is among them.
+    assert!(whole.contains("\n1\n2\n3\n") && whole.contains("\n199999\n200000\n"), "{whole}");
+    assert!(whole.contains(" lines are not shown …\n"), "{whole}");
+    let said = screen.split_once("Words,").unwrap().1;
+    let (said, rest) = said.split_once("- an item").unwrap();
+    let ends_whole = |line: &str| line.is_empty() || line.ends_with([',', '.', 'd']);
+    assert!(said.lines().count() > 2 && said.lines().all(ends_whole), "{screen}");
+    assert!(rest.contains("not\n  more columns\n"), "{screen}");
+    assert!(rest.contains(" tokens read, "), "what it cost:\n{screen}");
+}

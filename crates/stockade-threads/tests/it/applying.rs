@@ -240,6 +240,10 @@ fn what_runs_later_waits_to_be_accepted() {
     let module = outcomes.iter().find(|(path, _)| path == "module").unwrap();
     assert!(matches!(module.1, Outcome::Refused(_)));
     assert!(taken.work().join(".vscode/tasks.json").exists());
+    // What was accepted does not wait again, and what was not still does.
+    let again = held(&taken.apply());
+    let expected = [("module", FlagKind::Submodule), ("package.json", FlagKind::PackageHook)];
+    assert_eq!(again, expected.map(|(path, kind)| (path.to_owned(), kind)));
 }
 
 /// Threat model, R1: "… through a link …"

@@ -89,6 +89,7 @@ impl Talk {
     /// Says how the turn ended, and asks for the next.
     pub(super) fn next(&self, ended: &Ended, status: &Status) -> Option<String> {
         status.hide();
+        status.end_line();
         match ended.state {
             State::Completed => {}
             State::Interrupted => ui::say("stockade", "interrupted"),

@@ -1,6 +1,7 @@
 //! `stockade log`, which is also `stockade threads log`: the record of a thread.
 
 use clap::Args;
+use stockade_threads::files;
 use stockade_threads::record::{CommandStarted, Decision, Event, Role};
 use stockade_threads::store::Record;
 
@@ -112,9 +113,9 @@ fn event(event: &Event) -> String {
         }
         Event::Note { text } => format!("note: {text}"),
         Event::Check(check) => format!("check {}: exit {}", check.name, check.exit),
-        Event::Changes(changes) => format!("{} files changed", changes.files),
+        Event::Changes(changes) => format!("{} changed", files(changes.files)),
         Event::Applied(applied) => {
-            format!("applied {} files, left {}", applied.applied.len(), applied.left.len())
+            format!("applied {}, left {}", files(applied.applied.len() as u64), applied.left.len())
         }
         Event::Cloned(cloned) => {
             let of = cloned.branch.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
@@ -124,7 +125,7 @@ fn event(event: &Event) -> String {
             format!("branch {} at {}", branched.branch, branched.commit)
         }
         Event::Proposed(pull) => format!("pull request {} for {}", pull.url, pull.branch),
-        Event::Discarded(dropped) => format!("changes of {} files dropped", dropped.files),
+        Event::Discarded(dropped) => format!("changes of {} dropped", files(dropped.files)),
         Event::Recovered(torn) => format!("{} torn bytes put aside in {}", torn.bytes, torn.kept),
         Event::ThreadFinished(end) => {
             format!("{}, exit {}: {}", end.state.as_str(), end.exit, end.summary)
