@@ -423,3 +423,45 @@ fn where_nothing_is_kept_it_is_said() {
     }
     fs::set_permissions(&big, fs::Permissions::from_mode(0o600)).unwrap();
 }
+
+#[test]
+fn one_undo_after_the_other_goes_back_and_one_redo_after_the_other_forth() {
+    let home = Home::new();
+    let work = home.path("work");
+    fs::write(work.join("notes"), "0\n").unwrap();
+    fs::write(work.join("gone"), "gone\n").unwrap();
+    fs::write(work.join("name"), "name\n").unwrap();
+    let mut states = vec![tree(&work)];
+    let jobs = [
+        "echo a >> notes; rm gone; mv name other; chmod 700 package.json",
+        "echo b >> notes; echo anew > gone; mv other third; ln notes again; chmod 600 package.json",
+        "echo c > notes; rm third; mv gone x; rm x; mkdir gone; touch package.json",
+    ];
+    for job in jobs {
+        assert!(home.run(&[], job).status.success());
+        home.wait_for_file_times();
+        states.push(tree(&work));
+    }
+    let empty: [PathBuf; 0] = [];
+    for round in 0..2 {
+        for state in states[..3].iter().rev() {
+            let undone = stockade(&home, &["undo"]);
+            assert_eq!(differences(&work, state), empty, "{round}: {}", text(&undone));
+            assert!(undone.status.success(), "{round}: {}", text(&undone));
+            home.wait_for_file_times();
+        }
+        for state in &states[1..] {
+            let redone = stockade(&home, &["undo", "--redo"]);
+            assert_eq!(differences(&work, state), empty, "{round}: {}", text(&redone));
+            home.wait_for_file_times();
+        }
+    }
+    // What the user does in between is theirs.
+    assert!(stockade(&home, &["undo"]).status.success());
+    home.wait_for_file_times();
+    fs::write(work.join("notes"), "mine\n").unwrap();
+    let left = stockade(&home, &["undo"]);
+    assert_eq!(left.status.code(), Some(1), "{}", text(&left));
+    assert!(text(&left).contains("notes: changed since"), "{}", text(&left));
+    assert_eq!(fs::read_to_string(work.join("notes")).unwrap(), "mine\n");
+}

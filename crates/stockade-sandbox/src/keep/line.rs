@@ -43,6 +43,8 @@ pub struct Facts {
     pub gid: u32,
     /// When the content changed last, in seconds and nanoseconds; `None` in lines of before.
     pub modified: Option<(i64, u32)>,
+    /// When the inode changed last: nanoseconds since 1970; `None` in lines of before.
+    pub changed: Option<u64>,
 }
 
 /// What is about to happen when the line is written.
@@ -135,7 +137,11 @@ impl Line {
                 put_id(&mut line, *id);
                 write!(line, " {:o} {} {} ", facts.mode, facts.uid, facts.gid).ok();
                 if let Some((seconds, nanos)) = facts.modified {
-                    write!(line, "{seconds}.{nanos} ").ok();
+                    write!(line, "{seconds}.{nanos}").ok();
+                    if let Some(changed) = facts.changed {
+                        write!(line, "/{changed}").ok();
+                    }
+                    line.push(' ');
                 }
                 match how {
                     How::Link(object) => write!(line, "link {object}").ok(),
@@ -192,11 +198,12 @@ impl Line {
                 let mode = u32::from_str_radix(fields.0.next()?, 8).ok()?;
                 let (uid, gid) = (fields.number()?, fields.number()?);
                 let mut word = fields.0.next()?;
-                let modified = seconds(word);
-                if modified.is_some() {
+                let (mut modified, mut changed) = (None, None);
+                if let Some((seconds, since)) = times(word) {
+                    (modified, changed) = (Some(seconds), since);
                     word = fields.0.next()?;
                 }
-                let facts = Facts { mode, uid, gid, modified };
+                let facts = Facts { mode, uid, gid, modified, changed };
                 let how = match word {
                     "link" => How::Link(fields.number()?),
                     "copy" => How::Copy(fields.number()?),
@@ -252,10 +259,14 @@ impl Fields<'_> {
     }
 }
 
-/// `SECONDS.NANOSECONDS`.
-fn seconds(word: &str) -> Option<(i64, u32)> {
-    let (seconds, nanos) = word.split_once('.')?;
-    Some((seconds.parse().ok()?, nanos.parse().ok()?))
+/// `SECONDS.NANOSECONDS` of the content, and behind a `/` nanoseconds of the inode.
+fn times(word: &str) -> Option<((i64, u32), Option<u64>)> {
+    let (seconds, rest) = word.split_once('.')?;
+    let (nanos, changed) = match rest.split_once('/') {
+        Some((nanos, changed)) => (nanos, Some(changed.parse().ok()?)),
+        None => (rest, None),
+    };
+    Some(((seconds.parse().ok()?, nanos.parse().ok()?), changed))
 }
 
 #[cfg(test)]
@@ -267,11 +278,14 @@ mod tests {
         let odd = || PathBuf::from(OsString::from_vec(b"/w/a b\n%41\xff\xc3\xa4".to_vec()));
         let id = FileId { device: 64769, inode: u64::MAX };
         let modified = Some((-1, 999_999_999));
-        let facts = Facts { mode: 0o104_755, uid: 0, gid: u32::MAX, modified };
+        let changed = Some(u64::MAX);
+        let facts = Facts { mode: 0o104_755, uid: 0, gid: u32::MAX, modified, changed };
         let kept = |how| Op::Kept { id, facts, how };
-        let of_before = Facts { modified: None, ..facts };
+        let without = Facts { changed: None, ..facts };
+        let of_before = Facts { modified: None, ..without };
         let ops = [
             Op::Kept { id, facts: of_before, how: How::Facts },
+            Op::Kept { id, facts: without, how: How::Facts },
             kept(How::Attribute(b"user.a b".to_vec(), Some(b"\0%\n ".to_vec()))),
             kept(How::Attribute(b"user.a".to_vec(), Some(Vec::new()))),
             kept(How::Attribute(b"user.a".to_vec(), None)),

@@ -89,7 +89,13 @@ pub fn id_of(stat: &Stat) -> FileId {
 pub fn facts_of(stat: &Stat) -> Facts {
     let (mode, uid, gid) = (stat.st_mode, stat.st_uid, stat.st_gid);
     let modified = u32::try_from(stat.st_mtime_nsec).ok().map(|nanos| (stat.st_mtime, nanos));
-    Facts { mode, uid, gid, modified }
+    Facts { mode, uid, gid, modified, changed: Some(changed(stat)) }
+}
+
+/// When the file, its mode or its name changed last: nanoseconds since 1970.
+pub fn changed(stat: &Stat) -> u64 {
+    let part = |number: i64| u64::try_from(number).unwrap_or(0);
+    part(stat.st_ctime).saturating_mul(1_000_000_000).saturating_add(stat.st_ctime_nsec)
 }
 
 /// The time of this machine, in nanoseconds since 1970.
@@ -228,7 +234,8 @@ impl Keep {
         self.enter_for(&mut state, folder.as_fd(), path);
         let (id, is_known) = (id_of(&stat), self.covers(from) && stat.st_nlink > 0);
         if is_known && !state.born.contains(&id) {
-            return state.write([Op::Linked { from: from.to_owned(), to: path.to_owned(), id }]);
+            let linked = Op::Linked { from: from.to_owned(), to: path.to_owned(), id };
+            return state.write([kept(&stat, How::Facts), linked]);
         }
         state.write([Op::Born(path.to_owned())])
     }
@@ -364,7 +371,12 @@ impl Keep {
         }
         let Begun([lost, _]) = self.loses(to_folder, to_name, to);
         let moved = Op::Moved { from: from.to_owned(), to: to.to_owned(), id };
-        let Begun([moved, _]) = self.lock().write([moved]);
+        let mut state = self.lock();
+        let Begun([moved, _]) = if state.born.contains(&id) {
+            state.write([moved])
+        } else {
+            state.write([kept(&source, How::Facts), moved])
+        };
         Begun([lost, moved])
     }
 }

@@ -47,12 +47,6 @@ pub(super) fn is_of_time(stat: &Stat, facts: &Facts) -> bool {
         || facts.modified == facts_of(stat).modified
 }
 
-/// When the file, its mode or its name changed last: nanoseconds.
-pub(crate) fn changed(stat: &Stat) -> u64 {
-    let part = |number: i64| u64::try_from(number).unwrap_or(0);
-    part(stat.st_ctime).saturating_mul(1_000_000_000).saturating_add(stat.st_ctime_nsec)
-}
-
 /// The time of the content; that of access stays.
 fn put_time(object: &OwnedFd, facts: &Facts) -> io::Result<()> {
     let Some((seconds, nanos)) = facts.modified else { return Ok(()) };

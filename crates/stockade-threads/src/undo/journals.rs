@@ -28,6 +28,7 @@ use stockade_sandbox::Keeping;
 use stockade_sandbox::keep::{ALIVE, FileId, How, JOURNAL, Line, OBJECTS, Op, now, object_path};
 
 use super::plan::Object;
+use super::reverted::Reverted;
 use crate::ThreadId;
 use crate::folder::{self, canonical, make_private};
 use crate::record::PathText;
@@ -315,7 +316,7 @@ fn read(folder: &Path) -> io::Result<(Vec<u8>, Vec<Line>)> {
     Ok((shape, all.into_iter().flatten().collect()))
 }
 
-fn list(thread: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
+pub(super) fn list(thread: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(thread)? {
         let entry = entry?;
@@ -334,11 +335,11 @@ pub(crate) struct Journal {
     pub(crate) sort: Sort,
     pub(crate) is_whole: bool,
     pub(crate) roots: Vec<PathBuf>,
-    lines: Vec<Line>,
+    pub(super) lines: Vec<Line>,
     /// Nothing was kept any more from some line on.
     is_cut: bool,
     /// What changed later was not by it: nanoseconds.
-    end: u64,
+    pub(super) end: u64,
 }
 
 /// All journals of a thread, held for this process.
@@ -421,7 +422,7 @@ impl Journals {
 
     /// Until when what changed at each path was ours.
     pub(crate) fn ends(&self) -> Ends {
-        let mut ends = Ends { named: HashMap::new(), files: HashMap::new(), all: 0, began: now() };
+        let mut ends = Ends { began: now(), ..Ends::default() };
         for journal in &self.all {
             if journal.sort == Sort::Run {
                 ends.all = ends.all.max(journal.end);
@@ -443,7 +444,7 @@ impl Journals {
 }
 
 /// See [`Journals::ends`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Ends {
     named: HashMap<PathBuf, u64>,
     /// What is done to a file by one name is seen by all.
@@ -451,11 +452,26 @@ pub(crate) struct Ends {
     all: u64,
     /// From then on what changes is this process' doing.
     began: u64,
+    /// What other threads' undos have made what it was.
+    reverted: Vec<Reverted>,
 }
 
 impl Ends {
     /// Whether what is at `path`, which changed at `time`, is as we left it.
     pub(crate) fn is_ours(&self, path: &Path, (id, time): (FileId, u64)) -> bool {
+        // A later thread's undo leaves a file as it was before that thread, so what counts is when
+        // it had changed by then. That is always earlier.
+        let earlier = |it: &Reverted| it.before(id, time).filter(|before| *before < time);
+        self.is_left(path, (id, time))
+            || self.reverted.iter().filter_map(earlier).any(|it| self.is_ours(path, (id, it)))
+    }
+
+    /// The same with what undos of other threads have left.
+    pub(crate) fn beside(self, reverted: Vec<Reverted>) -> Self {
+        Self { reverted, ..self }
+    }
+
+    fn is_left(&self, path: &Path, (id, time): (FileId, u64)) -> bool {
         time <= self.all
             || time >= self.began
             || self.files.get(&id).is_some_and(|end| time <= *end)
@@ -474,7 +490,7 @@ fn names(op: &Op) -> Vec<&Path> {
 }
 
 impl Journal {
-    fn open(folder: PathBuf, settles: bool) -> io::Result<Self> {
+    pub(super) fn open(folder: PathBuf, settles: bool) -> io::Result<Self> {
         let (text, mut lines) = read(&folder)?;
         let shape: Shape = serde_json::from_slice(&text)?;
         let modified = |name: &str| Some(nanos(&fs::metadata(folder.join(name)).ok()?));

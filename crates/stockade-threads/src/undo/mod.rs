@@ -7,6 +7,7 @@ mod beneath;
 mod journals;
 mod plan;
 mod restore;
+mod reverted;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,10 +18,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use stockade_policy::AbsPath;
 use stockade_sandbox::keep::Keep;
+pub(crate) use stockade_sandbox::keep::changed;
 
 use crate::ThreadId;
 use crate::store::{Store, StoreError};
-pub(crate) use beneath::{Hands, changed};
+pub(crate) use beneath::Hands;
 pub use journals::Segment;
 use journals::Sort;
 pub use journals::missing;
@@ -102,25 +104,30 @@ pub struct Taken {
     pub outcome: Outcome,
 }
 
-/// The latest thread whose workspace `here` is in that has something to take back, or with `is_redo`
-/// to bring back.
+/// The latest thread whose workspace `here` is in that has something to take back; with `is_redo`
+/// the one that was taken back last.
 ///
 /// # Errors
 ///
 /// [`UndoError`] when there is none.
 pub fn latest(store: &Store, here: &Path, is_redo: bool) -> Result<ThreadId, UndoError> {
+    let mut undone: Option<(u64, ThreadId)> = None;
     for summary in store.list(Some(here))? {
         let Ok(id) = summary.id.parse::<ThreadId>() else { continue };
         let found = Journals::open(store.root(), &id, false);
         let Ok(Some(journals)) = found else { continue };
-        let is_undone = journals.all.last().is_some_and(|last| last.sort == Sort::Undo);
-        let is_whole = journals.all.last().is_some_and(|last| last.is_whole);
-        let has_more = if is_redo { is_undone } else { !is_undone || !is_whole };
-        if has_more {
+        let last =
+            journals.all.last().map(|last| (last.sort == Sort::Undo, last.is_whole, last.end));
+        let Some((is_undone, is_whole, end)) = last else { continue };
+        if is_redo {
+            // Of those that came one after the other the last has to come back first.
+            let is_later = undone.as_ref().is_none_or(|(latest, _)| end > *latest);
+            undone = if is_undone && is_later { Some((end, id)) } else { undone };
+        } else if !is_undone || !is_whole {
             return Ok(id);
         }
     }
-    Err(UndoError::NoneHere(here.to_owned()))
+    undone.map(|(_, id)| id).ok_or_else(|| UndoError::NoneHere(here.to_owned()))
 }
 
 /// Takes back what the thread `id` changed.
@@ -154,7 +161,7 @@ pub fn undo(store: &Store, id: &ThreadId, options: &Options) -> Result<Vec<Taken
     let hands = Hands::open(&roots, keep.transpose().map_err(of)?).map_err(of)?;
     let work = Work {
         hands,
-        ends: journals.ends(),
+        ends: journals.ends().beside(reverted::by_others(store.root(), id)),
         journals: &journals,
         plan: &plan,
         is_forced: options.is_forced,

@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn what_was_written_by_another_new_name_is_restored_by_the_old_one() {
-        let facts = Facts { mode: 0o100_644, uid: 0, gid: 0, modified: None };
+        let facts = Facts { mode: 0o100_644, uid: 0, gid: 0, modified: None, changed: None };
         let ops = [
             Op::Linked { from: "/w/a".into(), to: "/w/b".into(), id: FILE },
             Op::Kept { id: FILE, facts, how: How::Copy(0) },

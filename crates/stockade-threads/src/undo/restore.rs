@@ -7,9 +7,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
-use stockade_sandbox::keep::{self, FileId, id_of};
+use stockade_sandbox::keep::{self, FileId, changed, id_of};
 
-use super::beneath::{Hands, changed, is_of_time, kind};
+use super::beneath::{Hands, is_of_time, kind};
 use super::journals::{Ends, Journals};
 use super::plan::{Entered, KeptFile, Object, Plan, Want, Wanted};
 use super::{Outcome, Taken};
