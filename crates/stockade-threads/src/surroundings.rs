@@ -19,11 +19,11 @@ const RULES_MAX: usize = 40;
 /// Tells an agent its surroundings, so that it need not find them by being refused.
 pub(crate) fn describe(judge: &Judge, bounds: &Bounds, instructions: &str) -> String {
     let policy = bounds.policy();
-    let mut text = format!(
-        "You work on the user's own files in {}. Your commands run inside a boundary that the \
-         operating system holds.\n",
-        shown(policy.workspace.as_path())
-    );
+    let mut text =
+        format!("You work on the user's own files in {}.\n", shown(policy.workspace.as_path()));
+    if judge.mode != Mode::DangerFullAccess {
+        text.push_str("Your commands run inside a boundary that the operating system holds.\n");
+    }
     let may = match judge.mode {
         Mode::ReadOnly => "Nothing can be written except below /tmp.".to_owned(),
         Mode::WorkspaceWrite => format!(

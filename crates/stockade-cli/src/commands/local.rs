@@ -130,6 +130,9 @@ impl Start<'_> {
         };
         if !flags.quiet {
             report(&ended, if is_draft { KEPT } else { "" });
+            if ended.state == State::Interrupted {
+                ui::hint(&format!("`stockade threads resume {}` goes on with it", ended.thread));
+            }
         }
         Ok(ended.exit)
     }

@@ -366,12 +366,15 @@ fn list(arguments: &ListArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// Where less fits on a line, the title would be what is cut off: the line is broken instead.
+const NARROW: usize = 72;
+
 /// As much of a line as a terminal has room for.
 fn within(text: &str, columns: Option<usize>) -> String {
     // Controls take more room than one character, once they are escaped.
     let text = ui::printable(text);
     match columns {
-        Some(columns) if text.chars().count() > columns => {
+        Some(columns) if columns >= NARROW && text.chars().count() > columns => {
             text.chars().take(columns.saturating_sub(1)).chain(['…']).collect()
         }
         Some(_) | None => text,
@@ -514,4 +517,19 @@ fn failed(text: &str, error: &io::Error) -> Failure {
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(super) fn unprinted(error: io::Error) -> Failure {
     failed("cannot write to standard output", &error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_list_fits_where_there_is_room_for_a_title() {
+        let line = "x".repeat(100);
+        assert_eq!(within(&line, Some(80)), "x".repeat(79) + "…");
+        for columns in [None, Some(100), Some(40)] {
+            assert_eq!(within(&line, columns), line);
+        }
+        assert_eq!(within("a\u{1b}b", None), "a\\u{1b}b");
+    }
 }

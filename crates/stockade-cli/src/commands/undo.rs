@@ -49,6 +49,11 @@ pub(crate) fn run(arguments: &UndoArgs) -> Result<u8, Failure> {
     };
     let taken = undo::undo(desk.store(), &id, &options).map_err(|error| of_undo(&error))?;
     tell(arguments, (&id, desk.here()), &taken)?;
+    if undo::is_cut(desk.store(), &id) {
+        let text = "not all of it: from some point on nothing could be kept (a full disk), and what \
+                    the thread changed after that stays";
+        ui::say("stockade", text);
+    }
     let is_left = |taken: &Taken| matches!(taken.outcome, Outcome::Left(_));
     Ok(u8::from(taken.iter().any(is_left)))
 }

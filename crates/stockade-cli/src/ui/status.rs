@@ -21,6 +21,7 @@ pub(crate) struct Status {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each thing that is so or not")]
 struct Line {
     since: Instant,
     turn: Option<(u32, u32)>,

@@ -465,3 +465,19 @@ fn one_undo_after_the_other_goes_back_and_one_redo_after_the_other_forth() {
     assert!(text(&left).contains("notes: changed since"), "{}", text(&left));
     assert_eq!(fs::read_to_string(work.join("notes")).unwrap(), "mine\n");
 }
+
+#[test]
+fn what_was_not_kept_any_more_is_said_by_the_undo_too() {
+    let home = Home::new();
+    assert!(home.run(&[], "echo x > new").status.success());
+    let undo = home.path(".local/state/stockade/undo");
+    let thread = fs::read_dir(undo).unwrap().next().unwrap().unwrap().path();
+    let whole = stockade(&home, &["undo", "--dry-run"]);
+    assert!(!text(&whole).contains("not all of it"), "the control: {}", text(&whole));
+    // As whoever keeps leaves it when the disk is full.
+    let journal = thread.join("1-run/journal");
+    fs::set_permissions(journal, fs::Permissions::from_mode(0o400)).unwrap();
+    let undone = stockade(&home, &["undo"]);
+    assert!(text(&undone).contains("removed  new"), "{}", text(&undone));
+    assert!(text(&undone).contains("not all of it"), "{}", text(&undone));
+}

@@ -181,6 +181,11 @@ pub fn undo(store: &Store, id: &ThreadId, options: &Options) -> Result<Vec<Taken
     Ok(taken)
 }
 
+/// Whether the thread went on after nothing could be kept any more: that part of it stays.
+pub fn is_cut(store: &Store, id: &ThreadId) -> bool {
+    matches!(Journals::look(store.root(), id), Ok(Some(journals)) if journals.are_cut())
+}
+
 /// Where what was taken back since the last redo begins.
 fn first_undo(journals: &Journals) -> Option<usize> {
     let is_undo = |journal: &journals::Journal| journal.sort == Sort::Undo;
