@@ -476,6 +476,8 @@ fn what_was_not_kept_any_more_is_said_by_the_undo_too() {
     assert!(!text(&whole).contains("not all of it"), "the control: {}", text(&whole));
     // As whoever keeps leaves it when the disk is full.
     let journal = thread.join("1-run/journal");
+    let open = fs::File::options().append(true).open(&journal).unwrap();
+    open.set_modified(std::time::SystemTime::now()).unwrap();
     fs::set_permissions(journal, fs::Permissions::from_mode(0o400)).unwrap();
     let undone = stockade(&home, &["undo"]);
     assert!(text(&undone).contains("removed  new"), "{}", text(&undone));
