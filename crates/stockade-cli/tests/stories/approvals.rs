@@ -307,6 +307,25 @@ fn a_grant_of_a_port_is_open_for_the_command_that_was_approved_and_no_other() {
     }
 }
 
+#[test]
+fn a_host_that_a_person_refused_is_told_to_the_agent_in_words() {
+    for uid in users() {
+        let place = Place::new(uid);
+        // It hides the failure, as the last program of a pipe does.
+        let dial = "python3 -c \"import socket; socket.create_connection(('host.example', 80), 9)\" \
+                    2> /dev/null | cat";
+        let model = FakeModel::start(vec![shell(dial), Step::say("The end.")]).unwrap();
+        let mut client = Client::start(&place, &model);
+        let thread = place.start(&model, &["local", "x"]);
+        answered(&mut client, &place, &model, &[("host.example:80", &["deny"])]);
+        let output = thread.wait_with_output().unwrap();
+        assert!(output.status.success(), "{uid}: {}", text(&output));
+        let words = "refused: connect to host.example:80: not allowed: asked, and the user said no";
+        assert!(told(&model)[0].contains(words), "{uid}: {:?}", told(&model));
+        assert_eq!(text(&output).matches(words).count(), 1, "{uid}: {}", text(&output));
+    }
+}
+
 /// Asks in place for what commands of a thread start, each with its answer.
 fn answered(client: &mut Client, place: &Place, model: &FakeModel, answers: &[(&str, &[&str])]) {
     for (action, words) in answers {

@@ -19,7 +19,7 @@ use crate::journal::Live;
 use crate::judge::{Judge, reading, refused};
 use crate::place::{Noted, Place};
 use crate::question::Asked;
-use crate::record::{CommandFinished, CommandStarted, Decision, Denial, Event};
+use crate::record::{CommandFinished, CommandStarted, Connection, Decision, Denial, Event};
 
 /// As a shell tells a time limit, timeout(1).
 const TIMED_OUT: u8 = 124;
@@ -228,7 +228,9 @@ impl Session<'_> {
         if !tells_outside {
             printed.extend(self.remark(&printed, exit).bytes());
         }
-        for words in words.iter().filter(|_| exit != Exit::Status(0)) {
+        // A command that went well did without what was refused, but a person's answer is for the
+        // agent to know.
+        for words in words.iter().filter(|it| exit != Exit::Status(0) || it.contains(ASKED)) {
             self.parts.journal.show(&Live::Refused(words));
             printed.extend(format!("\n{words}\n").bytes());
         }
@@ -291,6 +293,7 @@ impl Session<'_> {
             Ok(End::Exited(_) | End::Killed(_) | End::TimedOut) => place.noted(),
             Ok(End::Stopped) | Err(_) => Noted::default(),
         };
+        let cut_off = cut_off(&noted.connections);
         for connection in noted.connections {
             self.record(&Event::Connection(connection))?;
         }
@@ -306,7 +309,7 @@ impl Session<'_> {
         let tells_outside =
             untold.iter().any(|(denial, _)| denial.op != EXECUTE && is_outside(&denial.decided_by));
         let words = untold.into_iter().map(|(denial, words)| self.in_words(denial, words));
-        let words = words.collect();
+        let words = words.chain(cut_off).collect();
         self.record(&Event::CommandFinished(CommandFinished {
             id,
             exit: status,
@@ -345,6 +348,21 @@ impl Session<'_> {
         self.parts.journal.show(&Live::Refused(&words));
         format!("\n{words}\n")
     }
+}
+
+/// What is said of hosts that were refused, once each.
+fn cut_off(connections: &[Connection]) -> Vec<String> {
+    let refused_ones = connections.iter().filter(|it| it.decision == Decision::Deny);
+    let mut all: Vec<String> = Vec::new();
+    for Connection { host, port, rule, .. } in refused_ones {
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        let why = rule.as_deref().unwrap_or("not allowed");
+        let words = refused(&format!("connect to {host}{port}: {why}"));
+        if all.len() < WORDS_MAX && !all.contains(&words) {
+            all.push(words);
+        }
+    }
+    all
 }
 
 /// The time that a command may take, but for what it waits for a person's answer.
