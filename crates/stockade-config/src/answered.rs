@@ -1,5 +1,5 @@
-//! Hosts that the user has allowed for one project by an answer: lines of `network.allow` in the file of
-//! answers, changed there as its rules are.
+//! What the user has allowed for one project by answers that are no rules: lines of `network.allow` and
+//! of `sandbox_workspace_write.writable_roots` in the file of answers, changed there as its rules are.
 
 use std::path::Path;
 
@@ -8,56 +8,120 @@ use toml_edit::{Array, Item, Table, Value};
 use crate::diagnose::ConfigError;
 use crate::edit::RuleFile;
 use crate::network::Opened;
+use crate::schema::Settings;
 
-/// A host that is allowed in a project by an answer.
+/// Of what an answer speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnsweredKind {
+    /// An entry of `network.allow`.
+    Host,
+    /// A writable root.
+    Path,
+}
+
+/// A host or a path that is allowed in a project by an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AnsweredHost {
+pub struct AnsweredEntry {
+    /// Which of them.
+    pub kind: AnsweredKind,
     /// The entry, in its one spelling.
     pub entry: String,
     /// `FILE:LINE`.
     pub place: String,
 }
 
+impl AnsweredKind {
+    const ALL: [Self; 2] = [Self::Host, Self::Path];
+
+    /// `host`, `path`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Path => "path",
+        }
+    }
+
+    /// The table and the key that have them.
+    fn keys(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Host => ("network", "allow"),
+            Self::Path => ("sandbox_workspace_write", "writable_roots"),
+        }
+    }
+
+    fn canonical(self, entry: &str) -> Result<String, ConfigError> {
+        let refused = |hint| {
+            let text = format!("`{entry}` is no entry of {}s", self.word());
+            Err(ConfigError::refused(text, hint))
+        };
+        match self {
+            Self::Host => Opened::canonical(entry)
+                .map_or_else(|| refused("write `HOST`, `HOST:PORT`, `HOST:*` or `*.HOST`"), Ok),
+            // One that starts elsewhere in another workspace's file would be another one.
+            Self::Path if Path::new(entry).is_absolute() => Ok(entry.to_owned()),
+            Self::Path => refused("write an absolute path"),
+        }
+    }
+
+    /// Those in `settings`, in their order.
+    fn entries(self, settings: &Settings) -> Vec<AnsweredEntry> {
+        let named = |entry: &str, place: &str| AnsweredEntry {
+            kind: self,
+            entry: entry.to_owned(),
+            place: place.to_owned(),
+        };
+        match self {
+            Self::Host => {
+                let entries = settings.network_allow.iter();
+                entries.map(|entry| named(&entry.value.text, &entry.place)).collect()
+            }
+            Self::Path => {
+                let entries = settings.answered_roots.iter();
+                entries.map(|entry| named(&entry.value, &entry.place)).collect()
+            }
+        }
+    }
+}
+
 impl RuleFile {
-    /// The hosts that are allowed in it; none when it names another workspace.
+    /// The hosts and paths that are allowed in it; none when it names another workspace.
     ///
     /// # Errors
     ///
     /// The file is wrong, or cannot be read.
-    pub fn hosts(&self) -> Result<Vec<AnsweredHost>, ConfigError> {
+    pub fn answered(&self) -> Result<Vec<AnsweredEntry>, ConfigError> {
         let Some(text) = self.text()? else { return Ok(Vec::new()) };
         let settings = self.settings(&text)?;
         let named = settings.workspace.as_ref().map(|named| Path::new(&named.value));
         if named != self.workspace.as_deref() {
             return Ok(Vec::new());
         }
-        let host = |entry: &crate::schema::Placed<Opened>| AnsweredHost {
-            entry: entry.value.text.clone(),
-            place: entry.place.clone(),
-        };
-        Ok(settings.network_allow.iter().map(host).collect())
+        Ok(AnsweredKind::ALL.iter().flat_map(|kind| kind.entries(&settings)).collect())
     }
 
-    /// Allows the hosts of `entry`, on a line of its own; what is there already stays as it is.
+    /// Allows the host or path of `entry`, on a line of its own; what is there already stays as it is.
+    /// Says whether it is new.
     ///
     /// # Errors
     ///
     /// `entry` is none, the file is wrong, or cannot be written; it is then as it was.
-    pub fn allow_host(&self, entry: &str) -> Result<(), ConfigError> {
-        let Some(entry) = Opened::canonical(entry) else {
-            let hint = "write `HOST`, `HOST:PORT`, `HOST:*` or `*.HOST`";
-            return Err(ConfigError::refused(format!("`{entry}` is no entry of hosts"), hint));
-        };
+    pub fn allow(&self, kind: AnsweredKind, entry: &str) -> Result<bool, ConfigError> {
+        let entry = kind.canonical(entry)?;
         let before = self.text()?;
         let start = self.start(before.as_deref());
-        if self.settings(&start)?.network_allow.iter().any(|other| other.value.text == entry) {
-            return Ok(());
+        let has = |text: &str| {
+            let settings = self.settings(text)?;
+            Ok(kind.entries(&settings).iter().any(|other| other.entry == entry))
+        };
+        if has(&start)? {
+            return Ok(false);
         }
         let mut document = self.document(&start)?;
-        let network = document.entry("network").or_insert(Item::Table(Table::new()));
-        let list = network
+        let (table, key) = kind.keys();
+        let table = document.entry(table).or_insert(Item::Table(Table::new()));
+        let list = table
             .as_table_like_mut()
-            .map(|table| table.entry("allow").or_insert(Item::Value(Value::Array(Array::new()))));
+            .map(|table| table.entry(key).or_insert(Item::Value(Value::Array(Array::new()))));
         let Some(list) = list.and_then(Item::as_array_mut) else {
             return Err(self.by_hand(&entry));
         };
@@ -67,36 +131,39 @@ impl RuleFile {
         list.set_trailing_comma(true);
         list.set_trailing("\n");
         let text = document.to_string();
-        if !self.settings(&text)?.network_allow.iter().any(|other| other.value.text == entry) {
+        if !has(&text)? {
             return Err(self.by_hand(&entry));
         }
-        self.replace(before.as_deref(), &text, Vec::new()).map(drop)
+        self.replace(before.as_deref(), &text, Vec::new()).map(|_| true)
     }
 
-    /// Takes out the entry of hosts that stands at `place` (`file:line`), or is `place`.
+    /// Takes out the entry that stands at `place` (`file:line`), or is `place`.
     ///
     /// # Errors
     ///
     /// There is none, or the file cannot be written.
-    pub fn revoke_host(&self, place: &str) -> Result<AnsweredHost, ConfigError> {
+    pub fn revoke_entry(&self, place: &str) -> Result<AnsweredEntry, ConfigError> {
         let before = self.text()?.unwrap_or_default();
-        let mut hosts = self.hosts()?;
-        let is_meant = |host: &AnsweredHost| host.place == place || host.entry == place;
-        let Some(at) = hosts.iter().position(is_meant) else {
+        let is_meant = |entry: &&AnsweredEntry| entry.place == place || entry.entry == place;
+        let all = self.answered()?;
+        let Some(meant) = all.iter().find(is_meant) else {
             let hint = "`stockade rules list` says where each stands";
-            return Err(ConfigError::refused(format!("no host is allowed at {place}"), hint));
+            return Err(ConfigError::refused(format!("nothing is allowed at {place}"), hint));
         };
+        let at = all.iter().filter(|other| other.kind == meant.kind).position(|it| it == meant);
         let mut document = self.document(&before)?;
-        let list = document.get_mut("network").and_then(Item::as_table_like_mut);
-        let list = list.and_then(|table| table.get_mut("allow")).and_then(Item::as_array_mut);
-        let Some(list) = list.filter(|list| at < list.len()) else {
+        let (table, key) = meant.kind.keys();
+        let list = document.get_mut(table).and_then(Item::as_table_like_mut);
+        let list = list.and_then(|table| table.get_mut(key)).and_then(Item::as_array_mut);
+        let (Some(list), Some(at)) = (list, at) else { return Err(self.by_hand(place)) };
+        if at >= list.len() {
             return Err(self.by_hand(place));
-        };
+        }
         drop(list.remove(at));
         let text = document.to_string();
         self.settings(&text)?;
         self.replace(Some(&before), &text, Vec::new())?;
-        Ok(hosts.swap_remove(at))
+        Ok(meant.clone())
     }
 
     fn by_hand(&self, what: &str) -> ConfigError {

@@ -222,6 +222,7 @@ impl Settings {
             network_logins,
             network_private,
             rules,
+            answered_roots,
             ..
         } = &mut self;
         warnings.extend(above.warnings);
@@ -236,6 +237,7 @@ impl Settings {
         network_logins.extend(above.network_logins);
         network_private.extend(above.network_private);
         rules.extend(above.rules);
+        answered_roots.extend(above.answered_roots);
         if above.writable_roots.is_some() {
             self.project_roots.clear();
         }

@@ -45,7 +45,7 @@ mod trust;
 mod values;
 mod variables;
 
-pub use answered::AnsweredHost;
+pub use answered::{AnsweredEntry, AnsweredKind};
 pub use diagnose::{ConfigError, Diagnostic, Layer};
 pub use disk::HostDisk;
 pub use edit::{Edited, NewRule, RuleFile, check_rules, rules_as_text};

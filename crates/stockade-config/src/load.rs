@@ -325,6 +325,7 @@ impl Place<'_> {
         };
         let user: Vec<Wanted> = settings.writable_roots.iter().flatten().map(of_file).collect();
         let project: Vec<Wanted> = settings.project_roots.iter().map(of_file).collect();
+        let answered: Vec<Wanted> = settings.answered_roots.iter().map(of_file).collect();
         // A flag is relative to where the user stands, an entry of a file to the workspace.
         let flags: Vec<Wanted> = request
             .add_dirs
@@ -335,7 +336,7 @@ impl Place<'_> {
                 base: self.env.current.clone(),
             })
             .collect();
-        roots(ground, &user, &project, &flags)
+        roots(ground, (&user, &answered), &project, &flags)
     }
 }
 

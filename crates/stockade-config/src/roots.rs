@@ -78,7 +78,8 @@ const SYSTEM: [&str; 13] = [
 const KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// Applies the rule to what the user's layers, the project's own file and the flags say. An
-/// empty list says nothing.
+/// empty list says nothing. What the user has answered to questions is added to all of it, and
+/// narrows nothing.
 ///
 /// # Errors
 ///
@@ -86,7 +87,7 @@ const KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// entry of a project's file is a widening, and ignored with a warning.
 pub(crate) fn roots(
     ground: &Ground<'_>,
-    user: &[Wanted],
+    (user, answered): (&[Wanted], &[Wanted]),
     project: &[Wanted],
     flags: &[Wanted],
 ) -> Result<Roots, ConfigError> {
@@ -101,6 +102,12 @@ pub(crate) fn roots(
         let narrowed = intersection(&allowed, &kept.paths(ground.workspace));
         let flags = ground.entries(flags, &mut roots.warnings)?;
         roots.paths = with_flags(ground.workspace, narrowed, flags);
+    }
+    let Entries { inside, outside, .. } = ground.entries(answered, &mut roots.warnings)?;
+    for path in inside.into_iter().chain(outside) {
+        if !roots.paths.iter().any(|root| path.starts_with(root)) {
+            roots.paths.push(path);
+        }
     }
     sort(&mut roots.paths);
     Ok(roots)

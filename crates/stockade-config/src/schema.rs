@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) writable_roots: Option<Vec<Placed<String>>>,
     /// What a project's own file narrows that list to.
     pub(crate) project_roots: Vec<Placed<String>>,
+    /// What the user has answered for this workspace: added to all of it.
+    pub(crate) answered_roots: Vec<Placed<String>>,
     pub(crate) hidden: Vec<Placed<String>>,
     /// What a project's own file hides; the user's `readable` does not reach it.
     pub(crate) project_hidden: Vec<Placed<String>>,
@@ -132,17 +134,18 @@ impl<'a> Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// What is answered for a project are rules and hosts, and nothing else.
+    /// What is answered for a project are rules, hosts and paths, and nothing else.
     fn answer(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
         match key.get_ref().as_ref() {
             "rules" => self.rules(value)?,
             "network" => self.each_free(value, Self::answered_host)?,
+            "sandbox_workspace_write" => self.each_free(value, Self::answered_root)?,
             "workspace" => {
                 self.settings.workspace = Some(self.placed(value.span(), self.string(value)?));
             }
             name => {
-                let help =
-                    "answers for a project are its `workspace`, `[[rules]]` and `network.allow`";
+                let help = "answers for a project are its `workspace`, `[[rules]]`, `network.allow` \
+                            and `sandbox_workspace_write.writable_roots`";
                 let message = format!("unknown key `{name}`");
                 return Err(self.source.wrong(
                     key.span(),
@@ -211,6 +214,17 @@ impl Reader<'_> {
             }
             _ => return Err(self.unknown(key, "sandbox_workspace_write")),
         }
+        Ok(())
+    }
+
+    /// What is answered about paths: that some may be written, and nothing else.
+    fn answered_root(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
+        if key.get_ref().as_ref() != "writable_roots" {
+            let message = format!("unknown key `sandbox_workspace_write.{}`", key.get_ref());
+            let help = "answers for a project say `writable_roots`, and no more of the boundary";
+            return Err(self.source.wrong(key.span(), message, "not known", Some(help.to_owned())));
+        }
+        self.settings.answered_roots = self.strings(value)?;
         Ok(())
     }
 

@@ -47,6 +47,7 @@ impl Origins {
             Some((path, entry.place.clone()))
         };
         let roots = settings.writable_roots.iter().flatten().chain(&settings.project_roots);
+        let roots = roots.chain(&settings.answered_roots);
         let mut writable: Vec<(PathBuf, String)> = roots.filter_map(found).collect();
         writable.extend(request.add_dirs.iter().filter_map(|path| {
             Some((canonical(&env.resolve(path, &env.current))?, "--add-dir".to_owned()))
@@ -193,6 +194,7 @@ impl Loaded {
         let roots = "sandbox_workspace_write.writable_roots";
         list.texts(roots, settings.writable_roots.as_deref().unwrap_or_default());
         list.texts(roots, &settings.project_roots);
+        list.texts(roots, &settings.answered_roots);
         let path = |path: &PathBuf| path.to_string_lossy().into_owned();
         for dir in &request.add_dirs {
             list.text(roots, &path(dir), "--add-dir");

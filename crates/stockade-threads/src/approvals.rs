@@ -28,7 +28,7 @@ pub use desk::{
 pub use grants::{Granted, OpenGrant, RevokeError, granted, open_grants, revoke_grant};
 
 use crate::ThreadId;
-use crate::question::{Ask, Asked, Kept, Reply};
+use crate::question::{Ask, Asked, Kept, Reply, spelled};
 use crate::store::now;
 use crate::widen::Openings;
 use desk::Desk;
@@ -83,6 +83,7 @@ pub struct Approvals<'a> {
     stop: &'a Stop,
     limit: Duration,
     keep: Option<&'a Keep>,
+    openings: Option<&'a dyn Openings>,
     count: AtomicU64,
     recent: Mutex<VecDeque<Instant>>,
     denied: Mutex<HashMap<String, u32>>,
@@ -105,7 +106,7 @@ pub(crate) struct Put {
 impl<'a> Approvals<'a> {
     /// The questions of the thread in `folder`.
     pub fn new((thread, folder): (&ThreadId, &Path), asking: &Asking<'a>, stop: &'a Stop) -> Self {
-        let Asking { ask, limit, keep, openings: _ } = *asking;
+        let Asking { ask, limit, keep, openings } = *asking;
         Self {
             thread: thread.clone(),
             folder: folder.to_owned(),
@@ -114,6 +115,7 @@ impl<'a> Approvals<'a> {
             stop,
             limit,
             keep,
+            openings,
             // A thread that goes on does not take old answers for its own.
             count: AtomicU64::new(Desk::of(folder).last()),
             recent: Mutex::default(),
@@ -138,7 +140,7 @@ impl<'a> Approvals<'a> {
 
     /// What can be answered to `asked`.
     pub(crate) fn choices(&self, asked: &Asked) -> Vec<String> {
-        let has_any = asked.can_be_kept && !asked.prefixes.is_empty() || !asked.hosts.is_empty();
+        let has_any = asked.can_be_kept && !asked.prefixes.is_empty() || !asked.is_about_commands();
         let keeps = self.keep.is_some() && has_any;
         let choices = ["once", "thread", "project", "deny"];
         let offered = choices.into_iter().filter(|choice| keeps || *choice != "project");
@@ -148,7 +150,11 @@ impl<'a> Approvals<'a> {
     /// Whether a person has allowed the action, or every part of it that asks, before.
     pub(crate) fn is_granted(&self, asked: &Asked, judged: Option<&Judged<'_>>) -> bool {
         let granted = granted(&self.folder);
+        let is_below = |path: &String| {
+            asked.paths.first().is_some_and(|asked| Path::new(asked).starts_with(path))
+        };
         granted.actions.contains(&asked.action)
+            || granted.paths.iter().any(is_below)
             || judged.is_some_and(|judged| judged.is_covered(&granted.prefixes))
     }
 
@@ -239,17 +245,33 @@ impl<'a> Approvals<'a> {
         (reply, by)
     }
 
-    /// A yes for the project is kept before it counts.
+    /// A yes for the project is kept before it counts, and one to a path is measured.
     fn kept(&self, asked: &Asked, reply: Reply) -> Reply {
+        let not_kept = |why: String| Reply::Deny(format!("the answer could not be kept: {why}"));
+        if let Reply::Thread(Some(words)) | Reply::Project(words) = &reply
+            && let ([path], false) = (words.as_slice(), asked.paths.is_empty())
+        {
+            let opened = self.openings.map(|openings| openings.open(Path::new(path)));
+            match opened {
+                Some(Ok(_)) if asked.may_grant(words) => {}
+                Some(Err(why)) => return not_kept(why),
+                None | Some(Ok(_)) => return not_kept(format!("`{path}` cannot be opened")),
+            }
+        }
         let Reply::Project(prefix) = &reply else { return reply };
         let keeps = self.keep.filter(|_| asked.may_keep(prefix));
+        let path;
         let kept = match prefix.as_slice() {
             [entry] if !asked.hosts.is_empty() => Kept::Host(entry),
+            [entry] if !asked.paths.is_empty() => {
+                path = spelled(entry);
+                Kept::Path(&path)
+            }
             words => Kept::Commands(words),
         };
         match keeps.map(|keep| keep(kept)) {
             Some(Ok(())) => reply,
-            Some(Err(why)) => Reply::Deny(format!("the answer could not be kept: {why}")),
+            Some(Err(why)) => not_kept(why),
             None => Reply::Deny("this cannot be allowed for the project".to_owned()),
         }
     }
@@ -285,6 +307,9 @@ impl<'a> Approvals<'a> {
             Reply::Project(_) if !asked.hosts.is_empty() => {
                 granted.actions.push(asked.action.clone());
             }
+            Reply::Thread(Some(words)) | Reply::Project(words) if !asked.paths.is_empty() => {
+                granted.paths.extend(words.first().map(|path| spelled(path)));
+            }
             Reply::Thread(Some(prefix)) | Reply::Project(prefix) => {
                 granted.prefixes.push(prefix.clone());
             }
@@ -305,6 +330,7 @@ impl<'a> Approvals<'a> {
             choices: self.choices(asked),
             prefixes: asked.prefixes.clone(),
             hosts: if self.keep.is_some() { asked.hosts.clone() } else { Vec::new() },
+            paths: asked.paths.clone(),
             asked: now(),
             limit_seconds: self.limit.as_secs(),
             state: QuestionState::Open,

@@ -12,6 +12,7 @@
 
 mod change;
 mod counter;
+mod offers;
 mod target;
 
 use std::collections::HashMap;
@@ -272,7 +273,8 @@ impl<'a> InPlace<'a> {
             "{action}\n`{program}` {verb} this file, which is outside what may be written.\n\
              A yes opens this one file to it."
         );
-        let asked = Asked { action, effect, ..Asked::default() };
+        let paths = self.offers(&[path]);
+        let asked = Asked { action, effect, paths, ..Asked::default() };
         match self.ask(&asked, None, &|| question.is_wanted()) {
             Said::Once if !question.is_wanted() => self.keep(&asked),
             Said::Once | Said::Always => match target.open(how) {

@@ -1,5 +1,7 @@
 //! Asking a person about one exact action.
 
+use std::path::{Component, Path, PathBuf};
+
 use stockade_policy::{Host, HostEntry, HostName, HostPattern, Ports};
 
 use crate::neighbours::is_shared;
@@ -17,6 +19,9 @@ pub struct Asked {
     pub can_be_kept: bool,
     /// For a host: entries of `network.allow` that a yes for the project may be meant for, widest last.
     pub hosts: Vec<String>,
+    /// For a path outside: that path, and folders above it, widest last; a yes may be meant for one of them
+    /// with all that is below it.
+    pub paths: Vec<String>,
 }
 
 /// What is kept of a yes for the project.
@@ -26,6 +31,8 @@ pub enum Kept<'a> {
     Commands(&'a [String]),
     /// An entry of `network.allow`.
     Host(&'a str),
+    /// A path that may be written, with all that is below it.
+    Path(&'a str),
 }
 
 /// Entries that allow `host` at `port`, widest last; none for an address.
@@ -58,12 +65,42 @@ pub(crate) fn is_entry_for(entry: &str, offered: &[String]) -> bool {
     entry.parse::<HostEntry>().is_ok_and(|entry| entry.covers(&host, port))
 }
 
+/// Whether `entry` is the first of `offered`, or a folder above it, in plain spelling.
+pub(crate) fn is_path_for(entry: &str, offered: &[String]) -> bool {
+    let is_plain = Path::new(entry)
+        .components()
+        .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    is_plain
+        && Path::new(entry).is_absolute()
+        && offered.first().is_some_and(|first| Path::new(first).starts_with(entry))
+}
+
+/// The one spelling of a path that [`is_path_for`] has taken.
+pub(crate) fn spelled(entry: &str) -> String {
+    let path: PathBuf = Path::new(entry).components().collect();
+    path.to_string_lossy().into_owned()
+}
+
 impl Asked {
+    /// Whether it is about a command, and beginnings of it are what a yes may be meant for.
+    pub fn is_about_commands(&self) -> bool {
+        self.hosts.is_empty() && self.paths.is_empty()
+    }
+
+    /// Whether a yes for the thread may be meant for `words`, and not for this action alone.
+    pub fn may_grant(&self, words: &[String]) -> bool {
+        match words {
+            [entry] if !self.paths.is_empty() => is_path_for(entry, &self.paths),
+            _ => self.is_about_commands(),
+        }
+    }
+
     /// Whether a yes for the project may be kept as `words`.
     pub fn may_keep(&self, words: &[String]) -> bool {
         match words {
             [entry] if !self.hosts.is_empty() => is_entry_for(entry, &self.hosts),
-            _ => self.can_be_kept && self.hosts.is_empty(),
+            [entry] if !self.paths.is_empty() => is_path_for(entry, &self.paths),
+            _ => self.can_be_kept && self.is_about_commands(),
         }
     }
 }
@@ -73,9 +110,9 @@ impl Asked {
 pub enum Reply {
     /// This time.
     Once,
-    /// For the rest of the thread: this very action, or commands that begin so.
+    /// For the rest of the thread: this very action, commands that begin so, or the one path.
     Thread(Option<Vec<String>>),
-    /// In this project from now on: commands that begin so, or for a host the one entry.
+    /// In this project from now on: commands that begin so, or for a host or a path the one entry.
     Project(Vec<String>),
     /// No, with a word to the agent that may be empty.
     Deny(String),
@@ -115,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_may_be_allowed_alone_and_with_its_neighbours_but_never_a_top_level() {
+    fn what_a_yes_is_meant_for_covers_what_was_asked_and_never_a_top_level() {
         for (host, port, expected) in [
             (
                 "api.new.example.org",
@@ -134,6 +171,30 @@ mod tests {
             assert_eq!(offered.join(" "), expected, "{host}");
             assert!(offered.iter().all(|entry| is_entry_for(entry, &offered)), "{host}");
         }
+        let about = |paths: &[&str]| Asked {
+            paths: paths.iter().map(|&path| path.to_owned()).collect(),
+            ..Asked::default()
+        };
+        let asked = about(&["/home/me/out/x", "/home/me/out"]);
+        for (path, is_one) in [
+            ("/home/me/out/x", true),
+            ("/home/me/out/", true),
+            ("/home", true),
+            ("/home/me/ou", false),
+            ("/home/me/out/x/y", false),
+            ("home/me/out", false),
+            ("/home/me/other/../out", false),
+            ("", false),
+        ] {
+            let words = [path.to_owned()];
+            assert_eq!(
+                (asked.may_keep(&words), asked.may_grant(&words)),
+                (is_one, is_one),
+                "{path}"
+            );
+        }
+        assert_eq!(spelled("/home//me/out/"), "/home/me/out");
+        assert!(!asked.may_keep(&["/home".to_owned(), "x".to_owned()]));
         let offered = entries("new.example.org", 443);
         for (entry, is_one) in [
             ("new.example.org:*", true),

@@ -140,6 +140,10 @@ fn show(question: &OpenQuestion) -> Result<(), Failure> {
     for (number, entry) in (1..).zip(&question.hosts) {
         printed(ui::line(&format!("  project --prefix {number}: `{entry}`")))?;
     }
+    for (number, path) in (1..).zip(&question.paths) {
+        let path = path.replace('\n', "\\n");
+        printed(ui::line(&format!("  --prefix {number}: `{path}` and what is below it")))?;
+    }
     printed(ui::line(&format!("  asked {}; answers: {choices}", question.asked)))
 }
 
@@ -188,7 +192,8 @@ fn words(store: &Store, id: &str, prefix: &str) -> Result<Vec<String>, Failure> 
     };
     let question = find_question(store, id).map_err(|error| of_answer(&error))?;
     let at = number.checked_sub(1);
-    let entry = at.and_then(|at| question.hosts.get(at)).map(|entry| vec![entry.clone()]);
+    let entry = at.and_then(|at| question.hosts.get(at).or_else(|| question.paths.get(at)));
+    let entry = entry.map(|entry| vec![entry.clone()]);
     let offered = at.and_then(|at| question.prefixes.get(at)).cloned().or(entry);
     offered.ok_or_else(|| {
         let text = format!("question `{id}` offers no beginning {number}");

@@ -47,7 +47,10 @@ pub(super) fn of_run(
     }
     let (root, id) = log.place()?;
     let of = of((env, loaded), policy, Box::new(log.notes()));
-    Some(asked((env, loaded), |asking, stop| InPlace::of_run((&root, &id), asking, stop, of)))
+    let openings = of.openings;
+    Some(asked((env, loaded), openings, |asking, stop| {
+        InPlace::of_run((&root, &id), asking, stop, of)
+    }))
 }
 
 /// The questions of a program that is a thread, whose record `told` is called about when it has
@@ -68,7 +71,8 @@ pub(super) fn of_thread(
     let of = of((env, loaded), policy, Box::new(note));
     let of = InPlaceOf { drafts: thread.drafts(), ..of };
     let place = (thread.id(), thread.folder());
-    Some(asked((env, loaded), |asking, stop| InPlace::of_thread(place, asking, stop, of)))
+    let openings = of.openings;
+    Some(asked((env, loaded), openings, |asking, stop| InPlace::of_thread(place, asking, stop, of)))
 }
 
 fn asks(loaded: &Loaded) -> bool {
@@ -96,6 +100,7 @@ fn of(
 
 fn asked(
     (env, loaded): (&Env, &Loaded),
+    openings: Option<&'static dyn stockade_threads::Openings>,
     questions: impl FnOnce(&Asking<'static>, &'static Stop) -> Arc<InPlace<'static>>,
 ) -> Asked {
     let stop: &'static Stop = Box::leak(Box::default());
@@ -108,6 +113,6 @@ fn asked(
     // As long as this process, as the rest.
     let keep: &'static Keep = Box::leak(Box::new(keep::keep(env, loaded)));
     let limit = loaded.agent.question_timeout;
-    let asking = Asking { limit, keep: Some(keep), ..Asking::of(ask) };
+    let asking = Asking { limit, keep: Some(keep), openings, ..Asking::of(ask) };
     Asked { questions: questions(&asking, stop), pauser }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use stockade_config::{
-    ConfigError, Env, GrantText, Layer, Loaded, NewRule, Prefix, Request, RuleFile,
+    AnsweredKind, ConfigError, Env, GrantText, Layer, Loaded, NewRule, Prefix, Request, RuleFile,
 };
 use stockade_policy::Verdict;
 use stockade_threads::Kept;
@@ -28,13 +28,12 @@ pub(super) fn keep(
             Kept::Commands(words) => {
                 file.add(&[rule(words)]).map(drop).map_err(|error| said(&error))
             }
-            // The threads of a network ask with a small stack, and configuration takes more.
-            Kept::Host(entry) => std::thread::scope(|scope| {
-                let keep = || keep_host((&env, &workspace), file, entry);
-                let keeping = std::thread::Builder::new().spawn_scoped(scope, keep);
-                let kept = keeping.map_err(|error| error.to_string())?.join();
-                kept.unwrap_or_else(|_| Err("it went wrong inside".to_owned()))
-            }),
+            Kept::Host(entry) => {
+                with_stack(|| keep_entry((&env, &workspace), file, (AnsweredKind::Host, entry)))
+            }
+            Kept::Path(entry) => {
+                with_stack(|| keep_entry((&env, &workspace), file, (AnsweredKind::Path, entry)))
+            }
         }
     }
 }
@@ -43,12 +42,27 @@ fn said(error: &ConfigError) -> String {
     error.to_string()
 }
 
-fn keep_host((env, workspace): (&Env, &Path), file: &RuleFile, entry: &str) -> Result<(), String> {
-    file.allow_host(entry).map_err(|error| said(&error))?;
+/// The threads of a network ask with a small stack, and configuration takes more.
+fn with_stack(keep: impl FnOnce() -> Result<(), String> + Send) -> Result<(), String> {
+    std::thread::scope(|scope| {
+        let keeping = std::thread::Builder::new().spawn_scoped(scope, keep);
+        let kept = keeping.map_err(|error| error.to_string())?.join();
+        kept.unwrap_or_else(|_| Err("it went wrong inside".to_owned()))
+    })
+}
+
+fn keep_entry(
+    (env, workspace): (&Env, &Path),
+    file: &RuleFile,
+    (kind, entry): (AnsweredKind, &str),
+) -> Result<(), String> {
+    if !file.allow(kind, entry).map_err(|error| said(&error))? {
+        return Ok(());
+    }
     // What the machine's requirements refuse would keep every start from happening.
     let request = Request { workspace: Some(workspace.to_owned()), ..Request::default() };
     let Err(error) = stockade_config::load(env, &request) else { return Ok(()) };
-    file.revoke_host(entry).map_err(|error| said(&error))?;
+    file.revoke_entry(entry).map_err(|error| said(&error))?;
     Err(said(&error))
 }
 

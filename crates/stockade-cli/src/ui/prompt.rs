@@ -286,16 +286,7 @@ impl Ask for Prompt {
         // Without a terminal to write to there is none to read from either.
         writeln!(error, "\n? {effect}").ok();
         writeln!(error, "  [y] once  [t] this exact one, for this thread  [n] no, and why").ok();
-        for (number, prefix) in (1..).zip(&question.prefixes) {
-            let shown = printable(&prefix.join(" ")).replace('\n', "\\n");
-            let project = if question.can_be_kept {
-                format!("  [p{number}] for this project")
-            } else {
-                String::new()
-            };
-            writeln!(error, "  [t{number}] `{shown} …` for this thread{project}").ok();
-        }
-        write!(error, "{}", hosts(question)).ok();
+        write!(error, "{}", offered(question, "this thread")).ok();
         write!(error, "{}", call(self.notify, &question.action)).ok();
         error.flush().ok();
         drop(error);
@@ -323,17 +314,16 @@ pub(super) fn reply(answer: &str, question: &Asked) -> Reply {
     let (kind, rest) = answer.split_at(answer.chars().next().map_or(0, char::len_utf8));
     let wanted = rest.trim();
     let numbered = wanted.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+    let entries = if question.hosts.is_empty() { &question.paths } else { &question.hosts };
     let prefix = match numbered {
-        Some(at) if !question.hosts.is_empty() => question.hosts.get(at).map(|it| vec![it.clone()]),
+        Some(at) if !entries.is_empty() => entries.get(at).map(|it| vec![it.clone()]),
         Some(at) => question.prefixes.get(at).cloned(),
-        None if rest.starts_with(' ') && !question.hosts.is_empty() => {
-            Some(vec![wanted.to_owned()])
-        }
+        None if rest.starts_with(' ') && !entries.is_empty() => Some(vec![wanted.to_owned()]),
         None if rest.starts_with(' ') => typed(wanted, &question.prefixes),
         None => None,
     };
     match (kind.to_ascii_lowercase().as_str(), prefix) {
-        ("t", Some(prefix)) if question.hosts.is_empty() => return Reply::Thread(Some(prefix)),
+        ("t", Some(prefix)) if question.may_grant(&prefix) => return Reply::Thread(Some(prefix)),
         ("p", Some(prefix)) if question.may_keep(&prefix) => return Reply::Project(prefix),
         _ => {}
     }
@@ -348,12 +338,24 @@ pub(super) fn reply(answer: &str, question: &Asked) -> Reply {
     }
 }
 
-/// What a yes about a host may allow in the project, a line each.
-pub(super) fn hosts(question: &Asked) -> String {
-    let line = |(number, entry): (usize, &String)| {
-        format!("  [p{number}] `{}` for this project\n", printable(entry))
+/// What a yes may be meant for besides, a line each; `thread` is what the thread is called.
+pub(super) fn offered(question: &Asked, thread: &str) -> String {
+    let shown = |text: &str| printable(text).replace('\n', "\\n");
+    let beginning = |(number, prefix): (usize, &Vec<String>)| {
+        let kept = question.can_be_kept.then(|| format!("  [p{number}] for this project"));
+        let (prefix, kept) = (shown(&prefix.join(" ")), kept.unwrap_or_default());
+        format!("  [t{number}] `{prefix} …` for {thread}{kept}\n")
     };
-    (1..).zip(&question.hosts).map(line).collect()
+    let host = |(number, entry): (usize, &String)| {
+        format!("  [p{number}] `{}` for this project\n", shown(entry))
+    };
+    let path = |(number, path): (usize, &String)| {
+        let path = shown(path);
+        format!("  [t{number}] `{path}` and below for {thread}  [p{number}] for this project\n")
+    };
+    let prefixes = (1..).zip(&question.prefixes).map(beginning);
+    let hosts = (1..).zip(&question.hosts).map(host);
+    prefixes.chain(hosts).chain((1..).zip(&question.paths).map(path)).collect()
 }
 
 /// The words that were typed, when a command that is asked about begins with them.
@@ -394,8 +396,29 @@ mod tests {
         ] {
             assert_eq!(reply(answer, &question), expected, "{answer}");
         }
-        let shown = super::hosts(&question);
+        let shown = offered(&question, "this run");
         assert!(shown.contains("[p2] `a.example.org` for this project\n"), "{shown}");
+    }
+
+    #[test]
+    fn a_path_is_allowed_with_what_is_below_it_by_a_folder_that_holds_it() {
+        let paths = ["/srv/out/\u{202e}x", "/srv/out"].map(str::to_owned).to_vec();
+        let question = Asked { paths, ..Asked::default() };
+        let words = |path: &str| vec![path.to_owned()];
+        for (answer, expected) in [
+            ("t2", Reply::Thread(Some(words("/srv/out")))),
+            ("p2", Reply::Project(words("/srv/out"))),
+            ("p /srv/out", Reply::Project(words("/srv/out"))),
+            ("t /srv/other", Reply::Deny("t /srv/other".to_owned())),
+            ("p3", Reply::Deny("p3".to_owned())),
+            ("p", Reply::Deny("p".to_owned())),
+            ("t", Reply::Thread(None)),
+        ] {
+            assert_eq!(reply(answer, &question), expected, "{answer}");
+        }
+        let shown = offered(&question, "this run");
+        assert!(shown.contains("  [t2] `/srv/out` and below for this run  [p2] for"), "{shown}");
+        assert!(!shown.contains('\u{202e}'), "{shown}");
     }
 
     #[test]

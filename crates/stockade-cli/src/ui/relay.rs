@@ -14,7 +14,7 @@ use stockade_sandbox::Pauser;
 use stockade_threads::{Ask, Asked, Reply};
 
 use super::printable;
-use super::prompt::{call, hosts, line, reply, turn};
+use super::prompt::{call, line, offered, reply, turn};
 
 /// How long a question is shown before keys count: those of somebody who types to the command do not.
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 400_000_000 };
@@ -40,7 +40,8 @@ impl Relay {
         let effect = printable(&question.effect).replace('\n', "\n  ");
         let bell = call(self.notify, &question.action);
         let choices = "[y] once  [t] for this run  [n] no, and why  [q] no, and ask no more";
-        write!(out, "\n{bell}? stockade: {effect}\n  {choices}\n{}", hosts(question)).ok()?;
+        let more = offered(question, "this run");
+        write!(out, "\n{bell}? stockade: {effect}\n  {choices}\n{more}").ok()?;
         poll(&mut [], Some(&MOMENT)).ok();
         tcflush(terminal, QueueSelector::IFlush).ok();
         write!(out, "  no> ").ok()?;

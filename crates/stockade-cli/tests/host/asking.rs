@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{Home, also_as_ordinary_user, text};
 
 mod hosts;
+mod paths;
 
 fn stockade(home: &Home, words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));

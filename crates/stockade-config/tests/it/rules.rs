@@ -2,8 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "what is missing has failed the test")]
 
 use std::fs;
+use std::path::Path;
 
-use stockade_config::{Layer, Loaded, RuleFile, Scope, load};
+use stockade_config::{AnsweredKind, Layer, Loaded, RuleFile, Scope, load};
 use stockade_policy::Verdict;
 
 use crate::lab::Lab;
@@ -136,15 +137,18 @@ fn hosts_are_allowed_and_taken_back_in_the_answers_of_one_project() {
     let path = lab.env.answers_file(&lab.work()).unwrap();
     let workspace = Some(lab.work());
     let file = RuleFile { path: path.clone(), layer: Layer::Answers, workspace };
-    file.allow_host("A.example.org:443").unwrap();
-    file.allow_host("a.example.org:443").unwrap();
-    file.allow_host("*.b.example.org").unwrap();
-    assert!(file.allow_host("*").is_err() && file.allow_host("x\"]\ny=1").is_err());
+    file.allow(AnsweredKind::Host, "A.example.org:443").unwrap();
+    file.allow(AnsweredKind::Host, "a.example.org:443").unwrap();
+    file.allow(AnsweredKind::Host, "*.b.example.org").unwrap();
+    assert!(
+        file.allow(AnsweredKind::Host, "*").is_err()
+            && file.allow(AnsweredKind::Host, "x\"]\ny=1").is_err()
+    );
     let entries = |file: &RuleFile| -> Vec<String> {
-        file.hosts().unwrap().into_iter().map(|host| host.entry).collect()
+        file.answered().unwrap().into_iter().map(|host| host.entry).collect()
     };
     assert_eq!(entries(&file), ["a.example.org:443", "*.b.example.org"]);
-    let hosts = file.hosts().unwrap();
+    let hosts = file.answered().unwrap();
     assert_ne!(hosts[0].place, hosts[1].place, "a line each");
     let allowed = |lab: &Lab| -> Vec<String> {
         loaded(lab).policy.network.allow.iter().map(ToString::to_string).collect()
@@ -156,13 +160,41 @@ fn hosts_are_allowed_and_taken_back_in_the_answers_of_one_project() {
     let elsewhere = RuleFile { workspace: Some("/elsewhere".into()), ..file.clone() };
     assert!(entries(&elsewhere).is_empty());
     lab.request.workspace = None;
-    assert_eq!(file.revoke_host(&hosts[0].place).unwrap(), hosts[0]);
+    assert_eq!(file.revoke_entry(&hosts[0].place).unwrap(), hosts[0]);
     assert_eq!(entries(&file), ["*.b.example.org"]);
     assert_eq!(allowed(&lab).len(), 1);
-    assert!(file.revoke_host("a.example.org:443").is_err());
+    assert!(file.revoke_entry("a.example.org:443").is_err());
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("allow =", "private =")).unwrap();
     assert!(refused(&lab).contains("unknown key `network.private`"));
+}
+
+/// Issue 6, item 6: a path that was answered for is one more writable root, whatever else narrows, and
+/// never one that configuration could not open.
+#[test]
+fn paths_that_were_answered_for_are_added_and_narrow_nothing() {
+    let lab = Lab::new();
+    let path = lab.env.answers_file(&lab.work()).unwrap();
+    let file = RuleFile { path, layer: Layer::Answers, workspace: Some(lab.work()) };
+    let outside = lab.folder("home/outside");
+    let inside = lab.folder("home/work/docs");
+    lab.folder("home/work/src");
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    assert!(file.allow(AnsweredKind::Path, &text(&outside)).unwrap());
+    assert!(!file.allow(AnsweredKind::Path, &text(&outside)).unwrap(), "it is there");
+    assert!(
+        file.allow(AnsweredKind::Path, "outside").is_err(),
+        "it would start elsewhere elsewhere"
+    );
+    file.allow(AnsweredKind::Path, &text(&inside)).unwrap();
+    assert_eq!(lab.writable(), ["home/outside", "home/work"], "the workspace is whole");
+    lab.project("[sandbox_workspace_write]\nwritable_roots = ['src']\n");
+    let all = ["home/outside", "home/work/docs", "home/work/src"];
+    assert_eq!(lab.writable(), all, "a person said so");
+    let entries = file.answered().unwrap();
+    assert_eq!(file.revoke_entry(&entries[1].place).unwrap().kind, AnsweredKind::Path);
+    file.allow(AnsweredKind::Path, &text(&lab.folder("home/.ssh"))).unwrap();
+    assert!(refused(&lab).contains("it is secret"));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::folder::make_private;
-use crate::question::{Reply, is_entry_for};
+use crate::question::{Reply, is_entry_for, is_path_for};
 use crate::store::{Store, StoreError};
 use crate::{ThreadId, json_for_terminals};
 
@@ -58,6 +58,9 @@ pub struct OpenQuestion {
     /// For a host: entries that a yes for the project may be meant for; counted from 1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
+    /// For a path outside: what a yes may be meant for, with what is below it; counted from 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
     /// When it was asked (RFC 3339, UTC).
     pub asked: String,
     /// After how many seconds it is a denial.
@@ -95,8 +98,8 @@ pub enum AnswerError {
     /// The question does not offer this.
     #[error("question `{0}` cannot be answered with `{1}`")]
     NotOffered(String, String),
-    /// The commands that are to be allowed do not begin so.
-    #[error("`{0}` is not how the command begins")]
+    /// It does not cover what was asked about.
+    #[error("`{0}` is not how the command begins, and no entry for what was asked about")]
     NotPrefix(String),
     /// The folder of threads cannot be read, or written.
     #[error(transparent)]
@@ -221,6 +224,7 @@ pub fn answer(
         return Err(AnswerError::NotOffered(question.id, answer.answer.clone()));
     }
     let is_entry = |prefix: &Vec<String>| match prefix.as_slice() {
+        [entry] if !question.paths.is_empty() => is_path_for(entry, &question.paths),
         [entry] => answer.answer == "project" && is_entry_for(entry, &question.hosts),
         _ => false,
     };

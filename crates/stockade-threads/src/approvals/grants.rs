@@ -23,6 +23,9 @@ pub struct Granted {
     pub actions: Vec<String>,
     /// Commands that begin so.
     pub prefixes: Vec<Vec<String>>,
+    /// Paths outside that may be written, each with what is below it.
+    #[serde(default)]
+    pub paths: Vec<String>,
 }
 
 /// One of them, of a thread that is alive.
@@ -34,8 +37,10 @@ pub struct OpenGrant {
     pub thread: String,
     /// Exactly this action …
     pub action: Option<String>,
-    /// … or commands that begin so.
+    /// … or commands that begin so …
     pub prefix: Option<Vec<String>>,
+    /// … or what is done to this path, and below it.
+    pub path: Option<String>,
 }
 
 /// Why nothing was taken back.
@@ -57,7 +62,13 @@ impl OpenGrant {
     /// What is allowed, as a person reads it.
     pub fn text(&self) -> String {
         let begins = self.prefix.as_ref().map(|words| format!("{} …", words.join(" ")));
-        self.action.clone().or(begins).unwrap_or_default()
+        let path = self.path.as_ref().map(|path| format!("path {path}"));
+        self.action.clone().or(begins).or(path).unwrap_or_default()
+    }
+
+    /// Whether `name` is what is allowed, in these words.
+    pub fn is_of(&self, name: &str) -> bool {
+        self.text() == name || self.path.as_deref() == Some(name)
     }
 
     fn number(&self) -> &str {
@@ -94,13 +105,14 @@ pub(super) fn change(folder: &Path, change: impl FnOnce(&mut Granted)) -> io::Re
 pub fn open_grants(store: &Store) -> Result<Vec<OpenGrant>, StoreError> {
     let mut all = Vec::new();
     for (id, folder) in alive(store)? {
-        let Granted { actions, prefixes } = granted(&folder);
-        let actions = actions.into_iter().map(|action| (Some(action), None));
-        let prefixes = prefixes.into_iter().map(|prefix| (None, Some(prefix)));
-        let named = (1..).zip(actions.chain(prefixes)).map(|(number, (action, prefix))| {
-            OpenGrant { id: format!("{id}:g{number}"), thread: id.to_string(), action, prefix }
-        });
-        all.extend(named);
+        let Granted { actions, prefixes, paths } = granted(&folder);
+        let actions = actions.into_iter().map(|action| (Some(action), None, None));
+        let prefixes = prefixes.into_iter().map(|prefix| (None, Some(prefix), None));
+        let paths = paths.into_iter().map(|path| (None, None, Some(path)));
+        for (number, (action, prefix, path)) in (1..).zip(actions.chain(prefixes).chain(paths)) {
+            let thread = id.to_string();
+            all.push(OpenGrant { id: format!("{id}:g{number}"), thread, action, prefix, path });
+        }
     }
     Ok(all)
 }
@@ -114,7 +126,7 @@ pub fn open_grants(store: &Store) -> Result<Vec<OpenGrant>, StoreError> {
 pub fn revoke_grant(store: &Store, name: &str) -> Result<OpenGrant, RevokeError> {
     let (thread, number) = name.split_once(':').unwrap_or(("", name));
     let is_meant = |grant: &OpenGrant| {
-        (grant.number() == number && grant.thread.starts_with(thread)) || grant.text() == name
+        (grant.number() == number && grant.thread.starts_with(thread)) || grant.is_of(name)
     };
     let mut meant: Vec<OpenGrant> = open_grants(store)?.into_iter().filter(is_meant).collect();
     let grant = match (meant.pop(), meant.len()) {
@@ -127,6 +139,7 @@ pub fn revoke_grant(store: &Store, name: &str) -> Result<OpenGrant, RevokeError>
     let taken = change(&folder, |now| {
         now.actions.retain(|action| Some(action) != grant.action.as_ref());
         now.prefixes.retain(|prefix| Some(prefix) != grant.prefix.as_ref());
+        now.paths.retain(|path| Some(path) != grant.path.as_ref());
     });
     taken.map_err(StoreError::io("write in", &folder))?;
     Ok(grant)

@@ -27,15 +27,27 @@ impl Act {
     }
 }
 
+/// What a yes for more than this would have to hold: what goes or gets another name leaves its folder.
+fn held(change: &Change) -> Vec<&Path> {
+    match change {
+        Change::MakeFolder { path, .. } => vec![path],
+        Change::Remove { path, .. } => path.parent().into_iter().collect(),
+        Change::Rename { from, to, .. } => {
+            [from, to].into_iter().filter_map(|it| it.parent()).collect()
+        }
+    }
+}
+
 impl InPlace<'_> {
     pub(super) fn change(&self, question: &Question, change: &Change) -> Answer {
         let Some((act, action, words)) = self.act(change) else { return Answer::Unasked };
+        let paths = self.offers(&held(change));
         let program = escaped(&question.program);
         let effect = format!(
             "{action}\n`{program}` {words}, outside what may be written.\n\
              A yes does this once, and opens nothing."
         );
-        let asked = Asked { action, effect, ..Asked::default() };
+        let asked = Asked { action, effect, paths, ..Asked::default() };
         match self.ask(&asked, None, &|| question.is_wanted()) {
             Said::Once if !question.is_wanted() => self.keep(&asked),
             Said::Once | Said::Always => match act.perform() {

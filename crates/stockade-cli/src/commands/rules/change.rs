@@ -3,13 +3,14 @@
 use clap::Args;
 use serde::Serialize;
 use stockade_config::{
-    AnsweredHost, Edited, Env, GrantText, Layer, Loaded, NewRule, Prefix, RuleFile, RuleText,
+    AnsweredEntry, AnsweredKind, Edited, Env, GrantText, Layer, Loaded, NewRule, Prefix, RuleFile,
+    RuleText,
 };
 use stockade_policy::Verdict;
 use stockade_threads::approvals::revoke_grant;
 use stockade_threads::store::Store;
 
-use super::list::{Listed, grants, hosts};
+use super::list::{Listed, answered, grants};
 use super::{FAILED, MISUSED, Target, loaded, printed, say_backup, surroundings, words};
 use crate::cli::BoundaryArgs;
 use crate::commands::keep;
@@ -117,7 +118,7 @@ pub(super) fn revoke(arguments: &RevokeArgs) -> Result<u8, Failure> {
     }
     let (env, loaded) = loaded(&arguments.boundary)?;
     let wanted = &arguments.rule;
-    if let Some(done) = revoke_host((&env, &loaded), arguments)? {
+    if let Some(done) = revoke_answered((&env, &loaded), arguments)? {
         return Ok(done);
     }
     let is_meant = |rule: &&RuleText| {
@@ -162,35 +163,41 @@ pub(super) fn revoke(arguments: &RevokeArgs) -> Result<u8, Failure> {
     tell(&edited, "revoked", arguments.json)
 }
 
-/// Takes a host back that an answer allowed for the project, if one is meant.
-fn revoke_host(
+/// Takes a host or path back that an answer allowed for the project, if one is meant.
+fn revoke_answered(
     (env, loaded): (&Env, &Loaded),
     arguments: &RevokeArgs,
 ) -> Result<Option<u8>, Failure> {
     let wanted = arguments.rule.as_str();
-    let is_meant = |host: &AnsweredHost| {
-        let ends = host.place.strip_suffix(wanted);
-        host.entry == wanted || ends.is_some_and(|it| it.is_empty() || it.ends_with('/'))
+    let is_meant = |entry: &AnsweredEntry| {
+        let ends = entry.place.strip_suffix(wanted);
+        entry.entry == wanted || ends.is_some_and(|it| it.is_empty() || it.ends_with('/'))
     };
-    let Some(host) = hosts(env, loaded)?.into_iter().find(is_meant) else { return Ok(None) };
+    let Some(entry) = answered(env, loaded)?.into_iter().find(is_meant) else { return Ok(None) };
     let Some(file) = keep::answers(env, loaded.policy.workspace.as_path()) else {
         return Ok(None);
     };
-    let revoked = file.revoke_host(&host.place);
+    let revoked = file.revoke_entry(&entry.place);
     let revoked = revoked.map_err(|error| Failure::from(error).with_status(FAILED))?;
+    let AnsweredEntry { kind, entry, place } = &revoked;
     if arguments.json {
-        printed(ui::json(&RevokedHost { source: &revoked.place, host: &revoked.entry }))?;
+        let is = |wanted: AnsweredKind| (*kind == wanted).then_some(entry.as_str());
+        let (host, path) = (is(AnsweredKind::Host), is(AnsweredKind::Path));
+        printed(ui::json(&RevokedEntry { source: place, host, path }))?;
     } else {
-        let AnsweredHost { entry, place } = &revoked;
-        printed(ui::line(&format!("revoked: allow host {entry}  ({place})")))?;
+        let word = kind.word();
+        printed(ui::line(&format!("revoked: allow {word} {entry}  ({place})")))?;
     }
     Ok(Some(0))
 }
 
 #[derive(Debug, Serialize)]
-struct RevokedHost<'a> {
+struct RevokedEntry<'a> {
     source: &'a str,
-    host: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<&'a str>,
 }
 
 /// Takes a grant of a thread back, if one is meant: by the form of its name, or because there is one of
@@ -200,7 +207,7 @@ fn revoke_granted(arguments: &RevokeArgs) -> Result<Option<u8>, Failure> {
     let number = wanted.rsplit(':').next().and_then(|end| end.strip_prefix('g'));
     let is_name = number.is_some_and(|number| number.parse::<u32>().is_ok());
     let env = surroundings()?;
-    if !is_name && !grants(&env)?.iter().any(|grant| grant.text() == *wanted) {
+    if !is_name && !grants(&env)?.iter().any(|grant| grant.is_of(wanted)) {
         return Ok(None);
     }
     let root = env.state_folder().ok_or_else(|| {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use stockade_config::{AnsweredHost, Env, Layer, Loaded, RuleText, check_rules};
+use stockade_config::{AnsweredEntry, AnsweredKind, Env, Layer, Loaded, RuleText, check_rules};
 use stockade_threads::approvals::{OpenGrant, open_grants};
 use stockade_threads::hits::Hits;
 use stockade_threads::store::Store;
@@ -58,20 +58,25 @@ pub(super) struct Listed {
     last_hit: Option<String>,
 }
 
-/// A host that is allowed for the project by an answer.
+/// A host or a path that is allowed for the project by an answer.
 #[derive(Debug, Serialize)]
-struct ListedHost<'a> {
+struct ListedEntry<'a> {
     source: &'a str,
-    host: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<&'a str>,
     decision: &'static str,
     scope: &'static str,
     author: &'static str,
 }
 
-impl<'a> ListedHost<'a> {
-    fn of(AnsweredHost { entry, place }: &'a AnsweredHost) -> Self {
+impl<'a> ListedEntry<'a> {
+    fn of(AnsweredEntry { kind, entry, place }: &'a AnsweredEntry) -> Self {
         let (decision, scope, author) = ("allow", "project", "answer");
-        Self { source: place, host: entry, decision, scope, author }
+        let is = |wanted: AnsweredKind| (*kind == wanted).then_some(entry.as_str());
+        let (host, path) = (is(AnsweredKind::Host), is(AnsweredKind::Path));
+        Self { source: place, host, path, decision, scope, author }
     }
 }
 
@@ -79,7 +84,7 @@ impl<'a> ListedHost<'a> {
 #[serde(untagged)]
 enum Either<'a> {
     Rule(&'a Listed),
-    Host(&'a ListedHost<'a>),
+    Entry(&'a ListedEntry<'a>),
 }
 
 #[derive(Debug, Serialize)]
@@ -166,30 +171,30 @@ pub(super) fn list(arguments: &ListArgs) -> Result<u8, Failure> {
     let active = loaded.rules.iter().map(|rule| listed(rule, false));
     let expired = loaded.expired.iter().map(|rule| listed(rule, true));
     let all: Vec<Listed> = active.chain(expired).collect();
-    let hosts = hosts(&env, &loaded)?;
+    let answered = answered(&env, &loaded)?;
     if arguments.json {
-        let hosts: Vec<ListedHost> = hosts.iter().map(ListedHost::of).collect();
-        let all = all.iter().map(Either::Rule).chain(hosts.iter().map(Either::Host));
+        let answered: Vec<ListedEntry> = answered.iter().map(ListedEntry::of).collect();
+        let all = all.iter().map(Either::Rule).chain(answered.iter().map(Either::Entry));
         printed(ui::json(&all.collect::<Vec<_>>()))?;
     } else {
         printed(all.iter().try_for_each(|rule| ui::line(&rule.line())))?;
-        printed(hosts.iter().try_for_each(|host| ui::line(&host_line(host))))?;
+        printed(answered.iter().try_for_each(|entry| ui::line(&entry_line(entry))))?;
         let grants = grants(&env)?;
         printed(grants.iter().try_for_each(|grant| ui::line(&grant_line(grant))))?;
     }
     Ok(0)
 }
 
-/// The hosts that you have allowed for the project by answers.
-pub(super) fn hosts(env: &Env, loaded: &Loaded) -> Result<Vec<AnsweredHost>, Failure> {
+/// The hosts and paths that you have allowed for the project by answers.
+pub(super) fn answered(env: &Env, loaded: &Loaded) -> Result<Vec<AnsweredEntry>, Failure> {
     let file = keep::answers(env, loaded.policy.workspace.as_path());
-    let hosts = file.map_or(Ok(Vec::new()), |file| file.hosts());
-    hosts.map_err(|error| Failure::from(error).with_status(FAILED))
+    let answered = file.map_or(Ok(Vec::new()), |file| file.answered());
+    answered.map_err(|error| Failure::from(error).with_status(FAILED))
 }
 
 /// `allow  host example.org:443  (projects/x.toml:3; project)`.
-fn host_line(AnsweredHost { entry, place }: &AnsweredHost) -> String {
-    format!("{:<5}  host {entry}  ({place}; project)", "allow")
+fn entry_line(AnsweredEntry { kind, entry, place }: &AnsweredEntry) -> String {
+    format!("{:<5}  {} {entry}  ({place}; project)", "allow", kind.word())
 }
 
 /// What was allowed for the rest of threads that are alive; nothing where no thread was ever.
