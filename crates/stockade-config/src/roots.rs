@@ -103,7 +103,16 @@ pub(crate) fn roots(
         let flags = ground.entries(flags, &mut roots.warnings)?;
         roots.paths = with_flags(ground.workspace, narrowed, flags);
     }
-    let Entries { inside, outside, .. } = ground.entries(answered, &mut roots.warnings)?;
+    let mut still = Vec::new();
+    for entry in answered {
+        // What runs inside may have put a link there since a person was asked.
+        if canonical(&entry.path).is_some_and(|found| found != entry.path) {
+            roots.warnings.push(ignored(entry, "it leads elsewhere by now"));
+        } else {
+            still.push(entry.clone());
+        }
+    }
+    let Entries { inside, outside, .. } = ground.entries(&still, &mut roots.warnings)?;
     for path in inside.into_iter().chain(outside) {
         if !roots.paths.iter().any(|root| path.starts_with(root)) {
             roots.paths.push(path);

@@ -422,11 +422,13 @@ impl<'a> InPlace<'a> {
         let home = self.of.bounds.policy().home.as_ref().map(AbsPath::as_path);
         let is_secret = home.and_then(|home| path.strip_prefix(home).ok()).is_some_and(is_secret);
         let is_draft = self.of.drafts.iter().any(|root| path.starts_with(root));
-        // What it resolves to on this machine is what it was inside.
-        let is_outside = |refusal: Refusal| refusal.decided_by == OUTSIDE && refusal.target == path;
+        // What it resolves to on this machine is what it was inside. A link is a name of its own.
+        let resolved = if path.is_symlink() { path.parent().unwrap_or(path) } else { path };
+        let is_outside =
+            |refusal: Refusal| refusal.decided_by == OUTSIDE && refusal.target == resolved;
         let is_open = || self.of.openings.is_some_and(|openings| openings.open(path).is_ok());
         !(is_never || is_secret || is_draft)
-            && self.of.bounds.write(path).is_err_and(is_outside)
+            && self.of.bounds.write(resolved).is_err_and(is_outside)
             && is_open()
     }
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Home, also_as_ordinary_user, text};
 
+mod changes;
 mod hosts;
 mod paths;
 
@@ -185,14 +186,11 @@ fn names_as_this_user() {
     let left: Vec<_> = fs::read_dir(&outside).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert_eq!(left, ["file"], "{said}");
     assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "changed\n", "{said}");
-    // What nothing may open, folders that are moved, links, and what leads in or out are not asked about.
-    symlink("file", outside.join("link")).unwrap();
-    fs::create_dir(home.path("folder")).unwrap();
+    // What nothing may open, and what leads in or out, is not asked about.
     fs::create_dir_all(home.path("other/.git")).unwrap();
     let script =
         "mv ../.ssh ../ssh; rm ../.ssh/id; mkdir ../.ssh/new; mv ../outside/file ../.bash_history; \
-                  mkdir ../other/.git/hooks; rm ../outside/link; mv ../folder ../folder2; \
-                  python3 -c 'import os
+                  mkdir ../other/.git/hooks; python3 -c 'import os
 for one, other in (\"src/x\", \"../outside/x\"), (\"../outside/file\", \"src/y\"):
     try:
         os.rename(one, other)
@@ -428,6 +426,7 @@ fn without_user_namespaces_a_file_and_a_program_are_asked_about_too() {
     fs::create_dir_all(home.path(".config/stockade")).unwrap();
     fs::write(home.path(".config/stockade/config.toml"), RULES.replace("1s", "5m")).unwrap();
     super::execs::program(&home.path("bin/cargo"), "echo \"ran $*\"");
+    fs::write(home.path("work/src/moved"), "z").unwrap();
     let client = Client::of(&home);
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "sh", "-c"]);
@@ -435,18 +434,24 @@ fn without_user_namespaces_a_file_and_a_program_are_asked_about_too() {
     command.args([env!("CARGO_BIN_EXE_stockade"), "run", "--", "sh", "-c"]);
     command.arg(
         "echo x > ../outside/file; echo y > ../notes.txt; cargo fetch; \
+                 mv src/moved ../outside/moved; \
                  python3 -c 'import socket; socket.create_connection((\"new.example.org\", 443))'",
     );
     command.current_dir(home.path("work")).env_clear().env("HOME", home.path(""));
     command.env("PATH", format!("{}:/usr/bin:/bin", home.path("bin").display()));
     let run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let host = "connect to new.example.org:443";
-    for (action, answer) in
-        [("outside/file", "once"), ("notes.txt", "deny"), ("fetch", "once"), (host, "deny")]
-    {
+    for (action, answer) in [
+        ("outside/file", "once"),
+        ("notes.txt", "deny"),
+        ("fetch", "once"),
+        ("outside/moved", "t"),
+        (host, "deny"),
+    ] {
         let question = client.question();
         assert!(question["action"].as_str().unwrap().ends_with(action), "{question}");
-        client.answer(&question, &[answer]);
+        let words = if answer == "t" { &["thread", "--prefix", "1"][..] } else { &[answer] };
+        client.answer(&question, words);
     }
     let said = text(&end(run));
     assert!(said.contains("no user namespaces here") && said.contains("ran fetch"), "{said}");
@@ -454,6 +459,7 @@ fn without_user_namespaces_a_file_and_a_program_are_asked_about_too() {
     assert!(!said.contains("allowed hosts are reached"), "nobody has allowed any: {said}");
     let read = |name: &str| fs::read_to_string(home.path(name)).unwrap();
     assert_eq!((read("outside/file").as_str(), read("notes.txt").as_str()), ("x\n", "original\n"));
+    assert!(!home.path("work/src/moved").exists() && read("outside/moved") == "z", "{said}");
 }
 
 /// Issue 6, item 8: "grants listed and revocable while a thread runs".

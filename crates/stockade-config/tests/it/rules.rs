@@ -193,6 +193,11 @@ fn paths_that_were_answered_for_are_added_and_narrow_nothing() {
     assert_eq!(lab.writable(), all, "a person said so");
     let entries = file.answered().unwrap();
     assert_eq!(file.revoke_entry(&entries[1].place).unwrap().kind, AnsweredKind::Path);
+    fs::remove_dir(&outside).unwrap();
+    lab.link("home/outside", "elsewhere");
+    lab.folder("home/elsewhere");
+    assert_eq!(lab.writable(), ["home/work/src"], "a link that came later is not followed");
+    assert!(lab.warnings().concat().contains("it leads elsewhere by now"), "{:?}", lab.warnings());
     file.allow(AnsweredKind::Path, &text(&lab.folder("home/.ssh"))).unwrap();
     assert!(refused(&lab).contains("it is secret"));
 }

@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,6 +34,10 @@ const EXECUTE: u8 = b'x';
 const MAKE_FOLDER: u8 = b'd';
 const REMOVE: u8 = b'r';
 const RENAME: u8 = b'm';
+const MODE: u8 = b'o';
+const TIMES: u8 = b't';
+const SYMLINK: u8 = b's';
+const LINK: u8 = b'l';
 
 /// What a call wants that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +90,35 @@ pub enum Change {
         /// Whether nothing may be replaced.
         is_careful: bool,
     },
+    /// `chmod(2)`.
+    Mode {
+        /// Whose.
+        path: PathBuf,
+        /// The permissions.
+        mode: u32,
+    },
+    /// `utimensat(2)`.
+    Times {
+        /// Whose.
+        path: PathBuf,
+        /// Seconds and nanoseconds of the last access, then of the last change; the latter may say `now`
+        /// or `leave it`.
+        times: [i64; 4],
+    },
+    /// `symlink(2)`.
+    Symlink {
+        /// The link.
+        path: PathBuf,
+        /// What it says.
+        text: PathBuf,
+    },
+    /// `link(2)`.
+    Link {
+        /// What the file is called.
+        from: PathBuf,
+        /// What it shall be called as well.
+        to: PathBuf,
+    },
 }
 
 impl Change {
@@ -93,7 +126,12 @@ impl Change {
     pub(crate) fn cut(self, umask: u32) -> Self {
         match self {
             Self::MakeFolder { path, mode } => Self::MakeFolder { path, mode: mode & !umask },
-            other @ (Self::Remove { .. } | Self::Rename { .. }) => other,
+            other @ (Self::Remove { .. }
+            | Self::Rename { .. }
+            | Self::Mode { .. }
+            | Self::Times { .. }
+            | Self::Symlink { .. }
+            | Self::Link { .. }) => other,
         }
     }
 }
@@ -285,20 +323,16 @@ fn malformed() -> io::Error {
 
 /// Two numbers, then texts with a zero byte after each, none of which has one.
 fn encode(wanted: &Wanted, program: &str) -> Vec<u8> {
+    let times;
     let (kind, numbers, texts) = match wanted {
         Wanted::Write { path, flags, mode } => {
             (WRITE, [*flags, mode.cast_signed()], vec![path.as_os_str().as_bytes()])
         }
-        Wanted::Change(Change::MakeFolder { path, mode }) => {
-            (MAKE_FOLDER, [0, mode.cast_signed()], vec![path.as_os_str().as_bytes()])
+        Wanted::Change(Change::Times { path, times: numbers }) => {
+            times = numbers.map(|number| number.to_string()).join(" ");
+            (TIMES, [0, 0], vec![path.as_os_str().as_bytes(), times.as_bytes()])
         }
-        Wanted::Change(Change::Remove { path, is_folder }) => {
-            (REMOVE, [i32::from(*is_folder), 0], vec![path.as_os_str().as_bytes()])
-        }
-        Wanted::Change(Change::Rename { from, to, is_careful }) => {
-            let texts = [from, to].map(|path| path.as_os_str().as_bytes()).to_vec();
-            (RENAME, [i32::from(*is_careful), 0], texts)
-        }
+        Wanted::Change(change) => encode_change(change),
         Wanted::Execute { asked, file, argv } => {
             let texts = [asked, file].into_iter().chain(argv).map(String::as_bytes);
             (EXECUTE, [0, 0], texts.collect())
@@ -311,6 +345,27 @@ fn encode(wanted: &Wanted, program: &str) -> Vec<u8> {
         packet.push(0);
     }
     packet
+}
+
+/// What there is to tell of a change, besides times.
+fn encode_change(change: &Change) -> (u8, [i32; 2], Vec<&[u8]>) {
+    fn one(path: &Path) -> Vec<&[u8]> {
+        vec![path.as_os_str().as_bytes()]
+    }
+    fn two<'a>(one: &'a Path, other: &'a Path) -> Vec<&'a [u8]> {
+        [one, other].map(|path| path.as_os_str().as_bytes()).to_vec()
+    }
+    match change {
+        Change::MakeFolder { path, mode } => (MAKE_FOLDER, [0, mode.cast_signed()], one(path)),
+        Change::Remove { path, is_folder } => (REMOVE, [i32::from(*is_folder), 0], one(path)),
+        Change::Rename { from, to, is_careful } => {
+            (RENAME, [i32::from(*is_careful), 0], two(from, to))
+        }
+        Change::Mode { path, mode } => (MODE, [0, mode.cast_signed()], one(path)),
+        Change::Times { path, .. } => (TIMES, [0, 0], one(path)),
+        Change::Symlink { path, text } => (SYMLINK, [0, 0], two(path, text)),
+        Change::Link { from, to } => (LINK, [0, 0], two(from, to)),
+    }
 }
 
 fn decode(packet: &[u8]) -> Option<(Wanted, String)> {
@@ -333,6 +388,18 @@ fn decode(packet: &[u8]) -> Option<(Wanted, String)> {
             to: path(texts.next()?),
             is_careful: flags != 0,
         }),
+        MODE => Wanted::Change(Change::Mode { path: path(texts.next()?), mode }),
+        TIMES => {
+            let path = path(texts.next()?);
+            let numbers = text(texts.next()?);
+            let mut numbers = numbers.split(' ').map_while(|number| number.parse().ok());
+            let times = [numbers.next()?, numbers.next()?, numbers.next()?, numbers.next()?];
+            Wanted::Change(Change::Times { path, times })
+        }
+        SYMLINK => {
+            Wanted::Change(Change::Symlink { path: path(texts.next()?), text: path(texts.next()?) })
+        }
+        LINK => Wanted::Change(Change::Link { from: path(texts.next()?), to: path(texts.next()?) }),
         EXECUTE => Wanted::Execute {
             asked: text(texts.next()?),
             file: text(texts.next()?),
@@ -365,6 +432,10 @@ mod tests {
             Change::MakeFolder { path: path(b"/a\xff"), mode: 0o750 },
             Change::Remove { path: path(b"/b"), is_folder: true },
             Change::Rename { from: path(b"/c"), to: path(b"/d e"), is_careful: true },
+            Change::Mode { path: path(b"/e"), mode: 0o755 },
+            Change::Times { path: path(b"/f"), times: [-1, 1_073_741_823, i64::MAX, 0] },
+            Change::Symlink { path: path(b"/g"), text: path(b"../\xff") },
+            Change::Link { from: path(b"/h"), to: path(b"/i") },
         ];
         let changes = changes.into_iter().map(Wanted::Change);
         let others = [write(b"/a\n\xff b"), execute(&["git", "", "push"]), execute(&[])];

@@ -1,8 +1,9 @@
 //! Names outside that a call gives, takes or changes: asked about, and changed here after a yes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, Timespec, Timestamps};
+use stockade_policy::AbsPath;
 use stockade_sandbox::{Change, Question, Reply as Answer};
 
 use super::target::Target;
@@ -15,6 +16,10 @@ enum Act {
     MakeFolder(Target, Mode),
     Remove(Target),
     Rename(Target, Target),
+    Mode(Target, Mode),
+    Times(Target, Timestamps),
+    Symlink(Target, PathBuf),
+    Link(Target, Target),
 }
 
 impl Act {
@@ -23,20 +28,32 @@ impl Act {
             Self::MakeFolder(target, mode) => target.make_folder(*mode),
             Self::Remove(target) => target.remove(),
             Self::Rename(from, to) => from.rename(to),
+            Self::Mode(target, mode) => target.change_mode(*mode),
+            Self::Times(target, times) => target.change_times(times),
+            Self::Symlink(target, text) => target.link_to(text),
+            Self::Link(from, to) => from.link(to),
         }
     }
 }
 
-/// What a yes for more than this would have to hold: what goes or gets another name leaves its folder.
+/// What a yes for more than this would have to hold. What goes, gets another name or is a link
+/// leaves its folder, or would lead elsewhere at the next start.
 fn held(change: &Change) -> Vec<&Path> {
     match change {
-        Change::MakeFolder { path, .. } => vec![path],
-        Change::Remove { path, .. } => path.parent().into_iter().collect(),
-        Change::Rename { from, to, .. } => {
-            [from, to].into_iter().filter_map(|it| it.parent()).collect()
+        Change::MakeFolder { path, .. }
+        | Change::Mode { path, .. }
+        | Change::Times { path, .. } => vec![path],
+        Change::Remove { path, .. } | Change::Symlink { path, .. } => {
+            path.parent().into_iter().collect()
+        }
+        Change::Rename { from, to, .. } | Change::Link { from, to } => {
+            [from, to].into_iter().filter_map(|path| path.parent()).collect()
         }
     }
 }
+
+/// What is asked: what a yes does, the action, and what the program does.
+type Asking = (Act, String, &'static str);
 
 impl InPlace<'_> {
     pub(super) fn change(&self, question: &Question, change: &Change) -> Answer {
@@ -48,6 +65,11 @@ impl InPlace<'_> {
              A yes does this once, and opens nothing."
         );
         let asked = Asked { action, effect, paths, ..Asked::default() };
+        // Not worth a question of its own: they change where a person has opened the rest.
+        let is_times = matches!(change, Change::Times { .. });
+        if is_times && !self.approvals.is_granted(&asked, None) {
+            return Answer::Unasked;
+        }
         match self.ask(&asked, None, &|| question.is_wanted()) {
             Said::Once if !question.is_wanted() => self.keep(&asked),
             Said::Once | Said::Always => match act.perform() {
@@ -61,37 +83,97 @@ impl InPlace<'_> {
         }
     }
 
-    /// What `change` comes to, if a person may be asked about it: files, and folders that are new or
-    /// empty, and never a link.
-    fn act(&self, change: &Change) -> Option<(Act, String, &'static str)> {
-        let name = |path: &Path| self.may_be_asked(path).then(|| Target::name(path).ok()).flatten();
+    /// A name that its user may give or take away, if a person may be asked about it.
+    fn name(&self, path: &Path) -> Option<Target> {
+        self.may_be_asked(path).then(|| Target::name(path).ok()).flatten()
+    }
+
+    /// What `change` comes to, if a person may be asked about it.
+    fn act(&self, change: &Change) -> Option<Asking> {
         match change {
             Change::MakeFolder { path, mode } => {
-                let target = name(path).filter(Target::is_new)?;
+                let target = self.name(path).filter(Target::is_new)?;
                 let act = Act::MakeFolder(target, Mode::from_raw_mode(*mode));
                 Some((act, format!("make folder {}", shown(path)), "makes this folder"))
             }
             Change::Remove { path, is_folder: true } => {
-                let target = name(path).filter(Target::is_folder)?;
+                let target = self.name(path).filter(Target::is_folder)?;
                 let action = format!("remove folder {}", shown(path));
                 Some((Act::Remove(target), action, "removes this folder, which has to be empty"))
             }
             Change::Remove { path, is_folder: false } => {
-                let target = name(path).filter(Target::is_file)?;
-                Some((Act::Remove(target), format!("remove {}", shown(path)), "removes this file"))
-            }
-            Change::Rename { from, to, is_careful } => {
-                let source = name(from).filter(Target::is_file)?;
-                let target = name(to)
-                    .filter(|target| target.is_new() || (target.is_file() && !is_careful))?;
-                let words = if target.is_new() {
-                    "renames this file"
+                let target = self.name(path).filter(|it| it.is_file() || it.is_link())?;
+                let (kind, words) = if target.is_link() {
+                    ("link ", "removes this link")
                 } else {
-                    "renames this file and replaces another"
+                    ("", "removes this file")
                 };
-                let action = format!("rename {} to {}", shown(from), shown(to));
-                Some((Act::Rename(source, target), action, words))
+                Some((Act::Remove(target), format!("remove {kind}{}", shown(path)), words))
             }
+            Change::Rename { from, to, is_careful } => self.rename(from, to, *is_careful),
+            Change::Mode { .. }
+            | Change::Times { .. }
+            | Change::Symlink { .. }
+            | Change::Link { .. } => self.other(change),
         }
+    }
+
+    fn rename(&self, from: &Path, to: &Path, is_careful: bool) -> Option<Asking> {
+        let source = self.name(from)?;
+        let target = self.name(to)?;
+        let is_name = |it: &Target| it.is_file() || it.is_link();
+        let (kind, words) = match (source.is_folder(), target.is_new()) {
+            (true, true) if self.is_closed_within(from) => return None,
+            (true, true) => ("folder ", "renames this folder, with all that is in it"),
+            (false, _) if !is_name(&source) => return None,
+            (false, true) => ("", "renames this file"),
+            (false, false) if is_name(&target) && !is_careful => {
+                ("", "renames this file and replaces another")
+            }
+            (true | false, false) => return None,
+        };
+        let action = format!("rename {kind}{} to {}", shown(from), shown(to));
+        Some((Act::Rename(source, target), action, words))
+    }
+
+    /// Modes, times and links.
+    fn other(&self, change: &Change) -> Option<Asking> {
+        let own = |path: &Path| self.may_be_asked(path).then(|| Target::own(path).ok()).flatten();
+        match change {
+            Change::Mode { path, mode } => {
+                let act = Act::Mode(own(path)?, Mode::from_raw_mode(*mode));
+                let action = format!("change the mode of {} to {mode:o}", shown(path));
+                Some((act, action, "changes who may read, write and execute this"))
+            }
+            Change::Times { path, times: [one, nanos, other, others] } => {
+                let time = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec };
+                let (last_access, last_modification) = (time(*one, *nanos), time(*other, *others));
+                let times = Timestamps { last_access, last_modification };
+                let action = format!("change the times of {}", shown(path));
+                Some((Act::Times(own(path)?, times), action, "changes when this was changed last"))
+            }
+            Change::Symlink { path, text } => {
+                let target = self.name(path).filter(Target::is_new)?;
+                let action = format!("make link {} to {}", shown(path), shown(text));
+                Some((Act::Symlink(target, text.clone()), action, "makes this symbolic link"))
+            }
+            Change::Link { from, to } => {
+                let source = own(from).filter(Target::is_file)?;
+                let target = self.name(to).filter(Target::is_new)?;
+                let action = format!("name {} also {}", shown(from), shown(to));
+                Some((Act::Link(source, target), action, "gives this file a second name"))
+            }
+            Change::MakeFolder { .. } | Change::Remove { .. } | Change::Rename { .. } => None,
+        }
+    }
+
+    /// Whether something lies below `path` that the boundary closes or is about: by another name it
+    /// would be neither.
+    fn is_closed_within(&self, path: &Path) -> bool {
+        let policy = self.of.bounds.policy();
+        let named = [&policy.hidden, &policy.protected, &policy.writable].into_iter().flatten();
+        let named = named.chain(&policy.home).chain([&policy.workspace]);
+        named.map(AbsPath::as_path).any(|inner| inner.starts_with(path))
+            || !self.may_be_offered(path)
     }
 }

@@ -26,7 +26,7 @@ impl InPlace<'_> {
         all.map_while(|path| path.to_str().map(str::to_owned)).collect()
     }
 
-    fn may_be_offered(&self, path: &Path) -> bool {
+    pub(super) fn may_be_offered(&self, path: &Path) -> bool {
         let home = self.of.bounds.policy().home.as_ref().map(AbsPath::as_path);
         let is_of_settings =
             home.and_then(|home| path.strip_prefix(home).ok()).is_some_and(|path| {

@@ -5,7 +5,9 @@ use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat};
+use rustix::fs::{
+    Access, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timestamps,
+};
 
 /// A name as it was when somebody was asked about it.
 #[derive(Debug)]
@@ -34,6 +36,11 @@ impl Was {
 
 fn nothing() -> io::Error {
     io::ErrorKind::InvalidInput.into()
+}
+
+/// The name of a descriptor of this process', which leads to the object itself.
+fn own_link(object: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", object.as_raw_fd())
 }
 
 fn elsewhere() -> io::Error {
@@ -76,6 +83,61 @@ impl Target {
         let flags = AtFlags::EACCESS;
         rustix::fs::accessat(&target.folder, &target.name, Access::WRITE_OK, flags)?;
         Ok(target)
+    }
+
+    /// What there is, if its user may change its mode or times: a file or a folder of theirs.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it is somebody else's.
+    pub(super) fn own(path: &Path) -> io::Result<Self> {
+        let target = Self::at(path)?;
+        let object = target.object()?;
+        let (user, owner) = (rustix::process::geteuid(), rustix::fs::fstat(&object)?.st_uid);
+        if !(target.is_file() || target.is_folder()) || !(user.is_root() || user.as_raw() == owner)
+        {
+            return Err(nothing());
+        }
+        Ok(target)
+    }
+
+    /// A reference to what was there.
+    fn object(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let object = rustix::fs::openat(&self.folder, &self.name, flags, Mode::empty())?;
+        let now = Was::of(&rustix::fs::fstat(&object)?);
+        if Some(now) == self.was { Ok(object) } else { Err(elsewhere()) }
+    }
+
+    pub(super) fn change_mode(&self, mode: Mode) -> io::Result<()> {
+        self.is_still()?;
+        Ok(rustix::fs::chmod(own_link(&self.object()?), mode)?)
+    }
+
+    pub(super) fn change_times(&self, times: &Timestamps) -> io::Result<()> {
+        self.is_still()?;
+        let object = self.object()?;
+        Ok(rustix::fs::utimensat(CWD, own_link(&object), times, AtFlags::empty())?)
+    }
+
+    /// Makes a symbolic link of a name that nothing had.
+    pub(super) fn link_to(&self, text: &Path) -> io::Result<()> {
+        self.is_still()?;
+        Ok(rustix::fs::symlinkat(text, &self.folder, &self.name)?)
+    }
+
+    /// Gives the file the name `to` as well.
+    pub(super) fn link(&self, to: &Self) -> io::Result<()> {
+        self.is_still()?;
+        to.is_still()?;
+        // The object itself, whatever has the name by now.
+        let object = self.object()?;
+        let follow = AtFlags::SYMLINK_FOLLOW;
+        Ok(rustix::fs::linkat(CWD, own_link(&object), &to.folder, &to.name, follow)?)
+    }
+
+    pub(super) fn is_link(&self) -> bool {
+        self.was.is_some_and(|was| was.kind == FileType::Symlink)
     }
 
     pub(super) fn is_file(&self) -> bool {

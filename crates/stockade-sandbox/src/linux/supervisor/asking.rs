@@ -68,7 +68,7 @@ fn wait(pending: Pending<'_>, caller: &Caller<'_>) -> io::Result<Reply> {
 impl Shared {
     /// Whether somebody may be asked about what a read-only mount refused.
     pub(super) fn asks_about(&self, call: &Notification, outside: &Outside) -> bool {
-        let Outside { denial, change } = outside;
+        let Outside { denial, change, .. } = outside;
         denial.decided_by == Denial::OUTSIDE
             && self.asker.as_ref().is_some_and(Asker::is_worth_it)
             && (change.is_some()
@@ -109,6 +109,7 @@ impl Shared {
             (Reply::Yes, None) => Ok(Done::NOTHING),
             (Reply::No(word), _) => {
                 outside.denial.decided_by = word;
+                outside.is_quiet = false;
                 outside.denial.alternatives.clear();
                 Err(Stop::Outside(outside))
             }

@@ -412,7 +412,9 @@ impl Shared {
                 Answer::Errno(libc::EACCES)
             }
             Err(Stop::Outside(outside)) => {
-                self.denials.note(&outside.denial);
+                if !outside.is_quiet {
+                    self.denials.note(&outside.denial);
+                }
                 Answer::Errno(libc::EROFS)
             }
             // Both are for others to deal with, who have by now.

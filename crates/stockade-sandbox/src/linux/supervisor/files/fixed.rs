@@ -93,7 +93,7 @@ impl Files {
             super::outside::alternatives(&self.writable, self.guard.has_roots(), name);
         let (op, target, decided_by) = (turn.op, name.to_owned(), Denial::OUTSIDE.to_owned());
         let denial = Denial { op, target, decided_by, alternatives };
-        Err(Stop::Outside(Box::new(Outside { denial, change: None })))
+        Err(Stop::Outside(Box::new(Outside { denial, change: None, is_quiet: false })))
     }
 }
 

@@ -3,13 +3,13 @@
 
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Timespec, Timestamps, XattrFlags};
 
 use super::names::object;
 use super::wish::Given;
-use super::{Done, Files, Stop, Turn};
+use super::{Done, Files, Stop, Turn, outside};
 use crate::linux::supervisor::caller::Caller;
 use crate::linux::supervisor::place;
 
@@ -75,6 +75,28 @@ impl Wanted {
             _ => return Ok(None),
         };
         Ok(Some(Self { whose, change }))
+    }
+}
+
+impl Wanted {
+    /// Whose it is, by name.
+    pub(super) fn landing(&self, turn: &Turn<'_>) -> Option<PathBuf> {
+        let of = |file: OwnedFd| place::name_of(&file).ok().filter(|name| name.is_absolute());
+        match &self.whose {
+            Whose::Path { at, follow: true } => outside::followed(turn, at),
+            Whose::Path { at, follow: false } => outside::placed(turn, at),
+            Whose::Descriptor(libc::AT_FDCWD) => turn.caller.current_folder().ok().and_then(of),
+            Whose::Descriptor(number) => turn.caller.object(*number).ok().and_then(of),
+        }
+    }
+
+    /// The times that are to be set, if these are to change, as numbers.
+    pub(super) fn times(&self) -> Option<[i64; 4]> {
+        let Change::Times(Timestamps { last_access: one, last_modification: other }) = &self.change
+        else {
+            return None;
+        };
+        Some([one.tv_sec, one.tv_nsec, other.tv_sec, other.tv_nsec])
     }
 }
 

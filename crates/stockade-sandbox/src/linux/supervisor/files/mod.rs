@@ -27,6 +27,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use rustix::io::Errno;
 use stockade_policy::guard::{Act, Denied, Guard, Judgement};
 use stockade_policy::{Denial, Operation};
 
@@ -126,6 +127,8 @@ pub(super) struct Outside {
     pub(super) denial: Denial,
     /// What of it somebody may be asked about, besides opening a file.
     pub(super) change: Option<Change>,
+    /// Whether it goes without a word where nobody is asked.
+    pub(super) is_quiet: bool,
 }
 
 impl From<io::Error> for Stop {
@@ -224,20 +227,26 @@ impl Files {
     /// What only a read-only mount refused is a denial too. Only the words depend on where the
     /// path leads by now.
     fn explained(&self, turn: &Turn<'_>, wish: &Wish, stop: Stop) -> Stop {
-        let Stop::Error(error) = &stop else { return stop };
+        let error = match stop {
+            Stop::Error(error) => error,
+            Stop::Outside(mut outside) => {
+                outside.change = self.change(turn, wish, &outside.denial.target);
+                return Stop::Outside(outside);
+            }
+            stop @ (Stop::Notable | Stop::Denied(_)) => return stop,
+        };
         // Landlock has the other word, which a file's own mode has as well.
         let is_landlock = match error.raw_os_error() {
-            // Elsewhere it is trapped to be kept, and no more is made of it than the kernel does.
-            Some(libc::EROFS) if self.fixed.is_none() && matches!(wish, Wish::Metadata(_)) => {
-                return stop;
-            }
             Some(libc::EROFS) => false,
             Some(libc::EACCES) if self.fixed.is_some() => true,
-            _ => return stop,
+            _ => return error.into(),
         };
-        let Some(target) = self.landing(turn, wish) else { return stop };
+        let Some(target) = self.landing(turn, wish) else { return error.into() };
+        if is_landlock && self.crosses(turn, wish) {
+            return Errno::XDEV.into();
+        }
         if is_landlock && (self.is_writable(&target) || place::in_proc(&target).is_some()) {
-            return stop;
+            return error.into();
         }
         let (decided_by, alternatives) = if self.is_writable(&target) {
             ("protected: read-only inside a writable root".to_owned(), Vec::new())
@@ -247,8 +256,13 @@ impl Files {
             (Denial::OUTSIDE.to_owned(), alternatives)
         };
         let change = self.change(turn, wish, &target);
+        // It is trapped to be kept: where nobody is asked, no more is made of it than the kernel does.
+        let is_quiet = self.fixed.is_none() && matches!(wish, Wish::Metadata(_));
+        if is_quiet && change.is_none() {
+            return error.into();
+        }
         let denial = Denial { op: turn.op, target, decided_by, alternatives };
-        Stop::Outside(Box::new(Outside { denial, change }))
+        Stop::Outside(Box::new(Outside { denial, change, is_quiet }))
     }
 
     /// Judges one act, and refuses what needs no look at a content.

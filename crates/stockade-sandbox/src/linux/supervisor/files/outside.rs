@@ -1,5 +1,7 @@
 //! What is said of a write that only a read-only mount refused.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
@@ -36,7 +38,8 @@ impl Files {
                 let file = turn.caller.object(*descriptor).ok()?;
                 place::name_of(&file).ok()
             }
-            Wish::Bind { .. } | Wish::Metadata(_) => None,
+            Wish::Metadata(wanted) => wanted.landing(turn),
+            Wish::Bind { .. } => None,
         }
     }
 
@@ -53,14 +56,30 @@ impl Files {
                 names(at, is_folder).then_some(Change::Remove { path: target, is_folder })
             }
             Wish::Rename { from, to, flags }
-                if names(from, false)
-                    && names(to, false)
+                if names(from, true)
+                    && names(to, true)
                     && matches!(*flags, 0 | libc::RENAME_NOREPLACE) =>
             {
                 let [from, to] = [placed(turn, from)?, placed(turn, to)?];
                 let is_outside = !self.is_writable(&from) && !self.is_writable(&to);
                 let is_careful = *flags != 0;
                 is_outside.then_some(Change::Rename { from, to, is_careful })
+            }
+            // What runs as its owner or group would be more than a mode.
+            Wish::Mode { mode, .. } | Wish::ModeOf { mode, .. } if mode & !0o777 == 0 => {
+                Some(Change::Mode { path: target, mode: *mode })
+            }
+            Wish::Metadata(wanted) => {
+                let times = wanted.times()?;
+                Some(Change::Times { path: target, times })
+            }
+            Wish::Symlink { target: text, at } if names(at, false) => {
+                let text = OsString::from_vec(text.clone()).into();
+                Some(Change::Symlink { path: target, text })
+            }
+            Wish::Link { from, to, flags } if names(to, false) && *flags == 0 => {
+                let from = placed(turn, from)?;
+                (!self.is_writable(&from)).then_some(Change::Link { from, to: target })
             }
             Wish::Open { .. }
             | Wish::MakeFolder { .. }
@@ -71,9 +90,16 @@ impl Files {
             | Wish::Truncate { .. }
             | Wish::Mode { .. }
             | Wish::ModeOf { .. }
-            | Wish::Bind { .. }
-            | Wish::Metadata(_) => None,
+            | Wish::Bind { .. } => None,
         }
+    }
+
+    /// Whether a rename would lead over the edge of what may be written. Between mounts the kernel says
+    /// so, and whoever hears it copies and removes, each of which is judged.
+    pub(super) fn crosses(&self, turn: &Turn<'_>, wish: &Wish) -> bool {
+        let Wish::Rename { from, to, .. } = wish else { return false };
+        let is_inside = |at| placed(turn, at).map(|path| self.is_writable(&path));
+        is_inside(from) != is_inside(to)
     }
 
     pub(super) fn is_writable(&self, path: &Path) -> bool {
@@ -90,12 +116,12 @@ fn names(at: &Given, may_be_folder: bool) -> bool {
     is_name && (may_be_folder || end == at.path.len())
 }
 
-fn placed(turn: &Turn<'_>, at: &Given) -> Option<PathBuf> {
+pub(super) fn placed(turn: &Turn<'_>, at: &Given) -> Option<PathBuf> {
     Some(Place::of(turn.caller, at.folder, &at.path).ok()?.path)
 }
 
 /// The same behind links.
-fn followed(turn: &Turn<'_>, at: &Given) -> Option<PathBuf> {
+pub(super) fn followed(turn: &Turn<'_>, at: &Given) -> Option<PathBuf> {
     let mut place = Place::of(turn.caller, at.folder, &at.path).ok()?;
     let mut links = 0;
     while place.kind() == Some(FileType::Symlink) {

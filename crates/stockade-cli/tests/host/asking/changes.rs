@@ -1,0 +1,98 @@
+//! Modes, times, links and folders outside, asked about and changed.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+
+use super::{Client, end, start};
+use crate::{Home, also_as_ordinary_user, text};
+
+/// What each of these comes to is printed.
+const CHANGES: &str = r#"
+import errno, os
+out = "../outside/"
+def do(name, call, *words):
+    try:
+        call(*words)
+        print(name, "done")
+    except OSError as error:
+        print(name, errno.errorcode[error.errno])
+do("mode", os.chmod, out + "file", 0o705)
+do("times", os.utime, out + "file", (7, 7))
+do("symlink", os.symlink, "../.ssh/id", out + "way")
+do("link", os.link, out + "file", out + "second")
+do("folder", os.rename, out + "full", out + "moved")
+do("way", os.rename, out + "way", out + "way2")
+do("unlink", os.unlink, out + "way2")
+do("set-uid", os.chmod, out + "file", 0o4755)
+do("secret", os.chmod, "../.ssh/id", 0o777)
+do("ssh", os.rename, "../.ssh", "../ssh")
+do("project", os.rename, "../work", "../work2")
+do("config", os.rename, "../.config", "../config")
+do("in", os.link, out + "file", "in")
+do("out", os.link, "src", out + "src")
+do("protected", os.symlink, "x", out + ".git/hooks")
+do("etc", os.chmod, "/etc/passwd", 0o666)
+"#;
+
+#[test]
+#[ignore = "run by the other test, as each user"]
+fn as_this_user() {
+    let home = Home::new();
+    let outside = home.path("outside").canonicalize().unwrap();
+    for folder in ["outside/full/deep", "outside/.git", ".config/gcloud"] {
+        fs::create_dir_all(home.path(folder)).unwrap();
+    }
+    let run = || start(&home, &[], &["python3", "-c", CHANGES]);
+    let alone = text(&end(run()));
+    for name in ["mode", "times", "symlink", "link", "folder"] {
+        assert!(alone.contains(&format!("{name} EROFS\n")), "with nobody there: {alone}");
+    }
+    let client = Client::of(&home);
+    let asked = run();
+    let at = |name: &str| outside.join(name).display().to_string();
+    for action in [
+        format!("change the mode of {} to 705", at("file")),
+        format!("make link {} to ../.ssh/id", at("way")),
+        format!("name {} also {}", at("file"), at("second")),
+        format!("rename folder {} to {}", at("full"), at("moved")),
+        format!("rename {} to {}", at("way"), at("way2")),
+        format!("remove link {}", at("way2")),
+    ] {
+        let question = client.question();
+        assert_eq!(question["action"], action.as_str());
+        client.answer(&question, &["once"]);
+    }
+    let said = text(&end(asked));
+    let more = client.questions.try_recv();
+    assert!(more.is_err() && said.matches(" done\n").count() == 6, "{more:?}: {said}");
+    let file = fs::metadata(outside.join("file")).unwrap();
+    assert_eq!((file.mode() & 0o7777, file.nlink()), (0o705, 2));
+    assert!(said.contains("times EROFS\n") && file.mtime() != 7, "not worth a question");
+    assert_eq!(file.ino(), fs::metadata(outside.join("second")).unwrap().ino());
+    assert!(outside.join("moved/deep").is_dir() && !outside.join("way2").is_symlink());
+    assert!(home.path(".config/gcloud").is_dir() && home.path(".ssh/id").is_file());
+
+    // Times change where the rest is open.
+    let words = "chmod 640 ../outside/file && touch -h -d @7 ../outside/second && echo yes";
+    let asked = start(&home, &[], &["sh", "-c", words]);
+    client.answer(&client.question(), &["thread", "--prefix", "2"]);
+    let said = text(&end(asked));
+    let file = fs::metadata(outside.join("file")).unwrap();
+    assert_eq!((file.mode() & 0o7777, file.mtime()), (0o640, 7), "{said}");
+
+    // What was asked about is what is changed, or nothing is.
+    let asked = start(&home, &[], &["chmod", "777", "../outside/file"]);
+    let question = client.question();
+    fs::remove_file(outside.join("file")).unwrap();
+    symlink(home.path("notes.txt"), outside.join("file")).unwrap();
+    client.answer(&question, &["once"]);
+    assert!(!end(asked).status.success());
+    assert_eq!(fs::metadata(home.path("notes.txt")).unwrap().mode() & 0o111, 0);
+}
+
+/// Issue 6, item 7: modes, times, links and folders; "Symlink swaps, renames … win nothing".
+#[test]
+fn modes_links_and_folders_outside_are_asked_about() {
+    as_this_user();
+    also_as_ordinary_user("asking::changes::as_this_user");
+}
