@@ -12,6 +12,7 @@
 
 mod change;
 mod counter;
+mod keeper;
 mod offers;
 mod target;
 
@@ -42,6 +43,7 @@ use crate::widen::Openings;
 use crate::{Bounds, Refusal, ThreadId};
 pub use counter::Counter;
 pub(crate) use counter::counter;
+use keeper::Keeper;
 use target::Target;
 
 /// Folders that a boundary has for itself, or that are of the machine.
@@ -76,6 +78,8 @@ pub struct InPlaceOf<'a> {
     pub note: Box<Note<'a>>,
     /// Folders over which a draft lies: what is beneath it is not written to.
     pub drafts: Vec<PathBuf>,
+    /// The store and the thread for whose undo is kept what a yes changes; without, nothing is.
+    pub undo: Option<(PathBuf, ThreadId)>,
 }
 
 /// Answers programs that wait.
@@ -92,6 +96,7 @@ pub struct InPlace<'a> {
     is_over: AtomicBool,
     /// Commands of lines that were allowed and run now.
     allowed: Mutex<Vec<Vec<String>>>,
+    keeper: Keeper,
 }
 
 impl fmt::Debug for InPlaceOf<'_> {
@@ -185,6 +190,7 @@ impl<'a> InPlace<'a> {
     pub fn new(approvals: &'a Approvals<'a>, of: InPlaceOf<'a>) -> Self {
         Self {
             approvals,
+            keeper: Keeper::new(of.undo.clone()),
             of,
             folder: approvals.folder().to_owned(),
             is_own: false,
@@ -223,8 +229,9 @@ impl<'a> InPlace<'a> {
         question.answer(reply);
     }
 
-    /// Takes the last questions back, when nothing of the run is left.
-    pub fn finish(&self) {
+    /// Takes the last questions back, when nothing of the run is left. The value is what the user should
+    /// know of what is kept.
+    pub fn finish(&self) -> Vec<String> {
         self.is_over.store(true, Ordering::Relaxed);
         for _ in 0..LAST_TURNS {
             if self.open.load(Ordering::Relaxed) == 0 {
@@ -236,6 +243,7 @@ impl<'a> InPlace<'a> {
             // Without questions there is none.
             std::fs::remove_dir_all(&self.folder).ok();
         }
+        self.keeper.end()
     }
 
     /// Whether hosts may be asked about when something begins; `has_terminal` says that somebody can
@@ -277,7 +285,7 @@ impl<'a> InPlace<'a> {
         let asked = Asked { action, effect, paths, ..Asked::default() };
         match self.ask(&asked, None, &|| question.is_wanted()) {
             Said::Once if !question.is_wanted() => self.keep(&asked),
-            Said::Once | Said::Always => match target.open(how) {
+            Said::Once | Said::Always => match target.open(how, &self.kept(&[path])) {
                 Ok(file) => Answer::File(file),
                 Err(error) => {
                     Answer::No(format!("allowed, but it could not be opened afterwards: {error}"))

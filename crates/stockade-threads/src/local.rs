@@ -159,7 +159,8 @@ pub fn run(task: LocalTask, store: &Store, company: Company<'_>) -> Result<Ended
         }
     };
     let approvals = Approvals::new((thread.id(), thread.folder()), asking, stop);
-    let of = in_place_of((&task, asking), looked.laid_over(), Box::new(journal.noting(stop)));
+    let kept = (looked.laid_over(), Some((store.root().to_owned(), thread.id().clone())));
+    let of = in_place_of((&task, asking), kept, Box::new(journal.noting(stop)));
     let questions = InPlace::new(&approvals, of);
     let session = Session::new(Parts {
         place: &place,
@@ -186,11 +187,13 @@ pub fn run(task: LocalTask, store: &Store, company: Company<'_>) -> Result<Ended
     drop(session);
     // The boundary comes down before the end is recorded: nothing happens after it.
     drop((place, wider));
+    let kept_outside = questions.finish();
     let held = settled(watched, &journal)?;
     ended.notes = record_changes(looked.after(), &journal)
         .unwrap_or_else(|error| vec![format!("its changes could not be recorded: {error}")]);
     ended.notes.extend(held.line(thread.id()));
     ended.notes.extend(undo.notes());
+    ended.notes.extend(kept_outside);
     Ok(ended.record(&thread, &journal))
 }
 
@@ -247,7 +250,7 @@ fn work(task: LocalTask, session: &Session<'_>) -> Task {
 /// What the questions of the commands are judged by.
 fn in_place_of<'a>(
     (task, asking): (&LocalTask, &Asking<'a>),
-    drafts: Vec<PathBuf>,
+    (drafts, undo): (Vec<PathBuf>, Option<(PathBuf, ThreadId)>),
     note: Box<dyn Fn(&Event) + Send + Sync + 'a>,
 ) -> InPlaceOf<'a> {
     InPlaceOf {
@@ -257,6 +260,7 @@ fn in_place_of<'a>(
         approval: task.judge.approval,
         note,
         drafts,
+        undo,
     }
 }
 

@@ -13,7 +13,7 @@ use stockade_threads::{Ask, Bounds, InPlace, InPlaceOf, Nobody, Programmed};
 
 use super::keep;
 use super::run_log::RunLog;
-use crate::ui::relay::Relay;
+use crate::ui::{self, relay::Relay};
 
 /// What configuration says of opening a path, looked up when somebody asks.
 struct Opening {
@@ -36,6 +36,15 @@ pub(super) struct Asked {
     pub(super) pauser: Option<Pauser>,
 }
 
+impl Asked {
+    /// Nothing of the run is left: takes its last questions back.
+    pub(super) fn tell_kept(&self, is_quiet: bool) {
+        for text in self.questions.finish().iter().filter(|_| !is_quiet) {
+            ui::say("stockade", text);
+        }
+    }
+}
+
 /// The questions of a run; `None` where nobody is asked, or nothing would keep what was.
 pub(super) fn of_run(
     log: &RunLog,
@@ -47,6 +56,7 @@ pub(super) fn of_run(
     }
     let (root, id) = log.place()?;
     let of = of((env, loaded), policy, Box::new(log.notes()));
+    let of = InPlaceOf { undo: Some((root.clone(), id.clone())), ..of };
     let openings = of.openings;
     Some(asked((env, loaded), openings, |asking, stop| {
         InPlace::of_run((&root, &id), asking, stop, of)
@@ -56,7 +66,7 @@ pub(super) fn of_run(
 /// The questions of a program that is a thread, whose record `told` is called about when it has
 /// grown; `None` where nobody is asked.
 pub(super) fn of_thread(
-    (thread, told): (&Programmed, impl Fn() + Send + Sync + 'static),
+    (thread, store, told): (&Programmed, &Path, impl Fn() + Send + Sync + 'static),
     (env, loaded): (&Env, &Loaded),
     policy: &Policy,
 ) -> Option<Asked> {
@@ -69,7 +79,8 @@ pub(super) fn of_thread(
         told();
     };
     let of = of((env, loaded), policy, Box::new(note));
-    let of = InPlaceOf { drafts: thread.drafts(), ..of };
+    let undo = Some((store.to_owned(), thread.id().clone()));
+    let of = InPlaceOf { drafts: thread.drafts(), undo, ..of };
     let place = (thread.id(), thread.folder());
     let openings = of.openings;
     Some(asked((env, loaded), openings, |asking, stop| InPlace::of_thread(place, asking, stop, of)))
@@ -95,6 +106,7 @@ fn of(
         approval: loaded.approval,
         note,
         drafts: Vec::new(),
+        undo: None,
     }
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
     };
     let outcome = typed(ready.launch, &arguments.boundary, &env, seen);
     if let Some(asked) = asked {
-        asked.questions.finish();
+        asked.tell_kept(arguments.boundary.quiet);
     }
     let denials = refused.recorded();
     if let Some(state) = env.state_folder() {
@@ -173,7 +173,7 @@ pub(super) fn recorded(
     let mut refused = Refused::default();
     let told = events.clone();
     let told = move || told.tell();
-    let asked = asking::of_thread((&thread, told), (env, &loaded), &launch.policy);
+    let asked = asking::of_thread((&thread, store.root(), told), (env, &loaded), &launch.policy);
     let seen = Seen {
         connections: &Arc::default(),
         refused: &mut refused,
@@ -183,7 +183,7 @@ pub(super) fn recorded(
     };
     let outcome = typed(launch, flags, env, seen);
     if let Some(asked) = asked {
-        asked.questions.finish();
+        asked.tell_kept(flags.quiet);
     }
     let outcome = match outcome {
         Ok(outcome) => outcome,

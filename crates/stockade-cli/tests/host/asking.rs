@@ -14,6 +14,7 @@ use super::{Home, also_as_ordinary_user, text};
 
 mod changes;
 mod hosts;
+mod kept;
 mod paths;
 
 fn stockade(home: &Home, words: &[&str]) -> Command {

@@ -6,6 +6,7 @@ use rustix::fs::{Mode, Timespec, Timestamps};
 use stockade_policy::AbsPath;
 use stockade_sandbox::{Change, Question, Reply as Answer};
 
+use super::keeper::Kept;
 use super::target::Target;
 use super::{InPlace, Said, escaped};
 use crate::bounds::shown;
@@ -23,15 +24,15 @@ enum Act {
 }
 
 impl Act {
-    fn perform(&self) -> std::io::Result<()> {
+    fn perform(&self, kept: &Kept) -> std::io::Result<()> {
         match self {
-            Self::MakeFolder(target, mode) => target.make_folder(*mode),
-            Self::Remove(target) => target.remove(),
-            Self::Rename(from, to) => from.rename(to),
-            Self::Mode(target, mode) => target.change_mode(*mode),
-            Self::Times(target, times) => target.change_times(times),
-            Self::Symlink(target, text) => target.link_to(text),
-            Self::Link(from, to) => from.link(to),
+            Self::MakeFolder(target, mode) => target.make_folder(*mode, kept),
+            Self::Remove(target) => target.remove(kept),
+            Self::Rename(from, to) => from.rename(to, kept),
+            Self::Mode(target, mode) => target.change_mode(*mode, kept),
+            Self::Times(target, times) => target.change_times(times, kept),
+            Self::Symlink(target, text) => target.link_to(text, kept),
+            Self::Link(from, to) => from.link(to, kept),
         }
     }
 }
@@ -49,6 +50,18 @@ fn held(change: &Change) -> Vec<&Path> {
         Change::Rename { from, to, .. } | Change::Link { from, to } => {
             [from, to].into_iter().filter_map(|path| path.parent()).collect()
         }
+    }
+}
+
+/// What is changed, by name.
+fn names(change: &Change) -> Vec<&Path> {
+    match change {
+        Change::MakeFolder { path, .. }
+        | Change::Mode { path, .. }
+        | Change::Times { path, .. }
+        | Change::Remove { path, .. }
+        | Change::Symlink { path, .. } => vec![path],
+        Change::Rename { from, to, .. } | Change::Link { from, to } => vec![from, to],
     }
 }
 
@@ -72,7 +85,7 @@ impl InPlace<'_> {
         }
         match self.ask(&asked, None, &|| question.is_wanted()) {
             Said::Once if !question.is_wanted() => self.keep(&asked),
-            Said::Once | Said::Always => match act.perform() {
+            Said::Once | Said::Always => match act.perform(&self.kept(&names(change))) {
                 Ok(()) => Answer::Yes,
                 Err(error) => {
                     Answer::No(format!("allowed, but it could not be done afterwards: {error}"))

@@ -2,12 +2,15 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     Access, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timestamps,
 };
+
+use super::keeper::{At, Kept};
 
 /// A name as it was when somebody was asked about it.
 #[derive(Debug)]
@@ -109,31 +112,50 @@ impl Target {
         if Some(now) == self.was { Ok(object) } else { Err(elsewhere()) }
     }
 
-    pub(super) fn change_mode(&self, mode: Mode) -> io::Result<()> {
-        self.is_still()?;
-        Ok(rustix::fs::chmod(own_link(&self.object()?), mode)?)
+    fn path(&self) -> PathBuf {
+        self.folder_path.join(&self.name)
     }
 
-    pub(super) fn change_times(&self, times: &Timestamps) -> io::Result<()> {
+    /// The name for who keeps what is done to it; `path` is [`path`](Self::path).
+    fn named<'a>(&'a self, path: &'a Path) -> At<'a> {
+        let name = self.name.as_os_str().as_bytes();
+        At { folder: self.folder.as_fd(), name, path }
+    }
+
+    pub(super) fn change_mode(&self, mode: Mode, kept: &Kept) -> io::Result<()> {
         self.is_still()?;
         let object = self.object()?;
+        kept.touches(&object, &self.path(), false);
+        Ok(rustix::fs::chmod(own_link(&object), mode)?)
+    }
+
+    pub(super) fn change_times(&self, times: &Timestamps, kept: &Kept) -> io::Result<()> {
+        self.is_still()?;
+        let object = self.object()?;
+        // Those of a folder change with what is in it, which is not kept either.
+        if self.is_file() {
+            kept.touches(&object, &self.path(), false);
+        }
         Ok(rustix::fs::utimensat(CWD, own_link(&object), times, AtFlags::empty())?)
     }
 
     /// Makes a symbolic link of a name that nothing had.
-    pub(super) fn link_to(&self, text: &Path) -> io::Result<()> {
+    pub(super) fn link_to(&self, text: &Path, kept: &Kept) -> io::Result<()> {
         self.is_still()?;
-        Ok(rustix::fs::symlinkat(text, &self.folder, &self.name)?)
+        let made = || Ok(rustix::fs::symlinkat(text, &self.folder, &self.name).map(|()| None)?);
+        kept.bears::<OwnedFd>(self.named(&self.path()), made).map(drop)
     }
 
     /// Gives the file the name `to` as well.
-    pub(super) fn link(&self, to: &Self) -> io::Result<()> {
+    pub(super) fn link(&self, to: &Self, kept: &Kept) -> io::Result<()> {
         self.is_still()?;
         to.is_still()?;
         // The object itself, whatever has the name by now.
         let object = self.object()?;
         let follow = AtFlags::SYMLINK_FOLLOW;
-        Ok(rustix::fs::linkat(CWD, own_link(&object), &to.folder, &to.name, follow)?)
+        kept.links((&object, &self.path(), to.named(&to.path())), || {
+            Ok(rustix::fs::linkat(CWD, own_link(&object), &to.folder, &to.name, follow)?)
+        })
     }
 
     pub(super) fn is_link(&self) -> bool {
@@ -161,29 +183,37 @@ impl Target {
     }
 
     /// Makes a folder of a name that nothing had.
-    pub(super) fn make_folder(&self, mode: Mode) -> io::Result<()> {
+    pub(super) fn make_folder(&self, mode: Mode, kept: &Kept) -> io::Result<()> {
         self.is_still()?;
-        rustix::fs::mkdirat(&self.folder, &self.name, Mode::RWXU)?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = rustix::fs::openat(&self.folder, &self.name, flags, Mode::empty())?;
+        let make = || {
+            rustix::fs::mkdirat(&self.folder, &self.name, Mode::RWXU)?;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            Ok(Some(rustix::fs::openat(&self.folder, &self.name, flags, Mode::empty())?))
+        };
+        let made = kept.bears(self.named(&self.path()), make)?;
         // The umask of this process is not the caller's.
-        let own = format!("/proc/self/fd/{}", made.as_raw_fd());
-        Ok(rustix::fs::chmod(own, mode)?)
+        let chmod = |made: OwnedFd| rustix::fs::chmod(own_link(&made), mode);
+        Ok(made.map_or(Ok(()), chmod)?)
     }
 
     /// Takes the name away from what has it.
-    pub(super) fn remove(&self) -> io::Result<()> {
+    pub(super) fn remove(&self, kept: &Kept) -> io::Result<()> {
         self.is_still()?;
         let flags = if self.is_folder() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        Ok(rustix::fs::unlinkat(&self.folder, &self.name, flags)?)
+        let remove = || Ok(rustix::fs::unlinkat(&self.folder, &self.name, flags)?);
+        kept.loses(self.named(&self.path()), remove)
     }
 
     /// Gives the name `to` to what has this one, in place of what `to` had.
-    pub(super) fn rename(&self, to: &Self) -> io::Result<()> {
+    pub(super) fn rename(&self, to: &Self, kept: &Kept) -> io::Result<()> {
         self.is_still()?;
         to.is_still()?;
         let careful = if to.is_new() { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
-        rustix::fs::renameat_with(&self.folder, &self.name, &to.folder, &to.name, careful)?;
+        let (one, other) = (self.path(), to.path());
+        kept.moves((self.named(&one), to.named(&other)), || {
+            let (from, name) = (&self.folder, &self.name);
+            Ok(rustix::fs::renameat_with(from, name, &to.folder, &to.name, careful)?)
+        })?;
         let now = rustix::fs::statat(&to.folder, &to.name, AtFlags::SYMLINK_NOFOLLOW)?;
         if Some(Was::of(&now)) == self.was { Ok(()) } else { Err(elsewhere()) }
     }
@@ -193,14 +223,14 @@ impl Target {
     }
 
     /// Opens what was there, or makes what was not.
-    pub(super) fn open(&self, (flags, mode): (OFlags, Mode)) -> io::Result<OwnedFd> {
+    pub(super) fn open(&self, (flags, mode): (OFlags, Mode), kept: &Kept) -> io::Result<OwnedFd> {
         let link = format!("/proc/self/fd/{}", self.folder.as_raw_fd());
         if std::fs::read_link(link)? != self.folder_path {
             return Err(elsewhere());
         }
-        let kept = OFlags::RWMODE | OFlags::APPEND | OFlags::SYNC | OFlags::DSYNC;
+        let taken = OFlags::RWMODE | OFlags::APPEND | OFlags::SYNC | OFlags::DSYNC;
         let own = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let mut wanted = (flags & kept) | own;
+        let mut wanted = (flags & taken) | own;
         if self.is_new() {
             if !flags.contains(OFlags::CREATE) {
                 return Err(io::ErrorKind::NotFound.into());
@@ -209,22 +239,19 @@ impl Target {
         } else if flags.contains(OFlags::CREATE | OFlags::EXCL) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let made = || -> rustix::io::Result<OwnedFd> {
-            let file = rustix::fs::openat(&self.folder, &self.name, wanted, mode)?;
-            if self.is_new() {
-                // The umask of this process is not the caller's.
-                rustix::fs::fchmod(&file, mode)?;
-            }
-            Ok(file)
-        };
-        let file = made()?;
-        if self
-            .was
-            .is_some_and(|was| rustix::fs::fstat(&file).map(|stat| Was::of(&stat)) != Ok(was))
-        {
+        if self.is_new() {
+            let make = || Ok(Some(rustix::fs::openat(&self.folder, &self.name, wanted, mode)?));
+            let file = kept.bears(self.named(&self.path()), make)?.ok_or_else(nothing)?;
+            // The umask of this process is not the caller's.
+            rustix::fs::fchmod(&file, mode)?;
+            return Ok(file);
+        }
+        let file = rustix::fs::openat(&self.folder, &self.name, wanted, mode)?;
+        if Some(Was::of(&rustix::fs::fstat(&file)?)) != self.was {
             return Err(elsewhere());
         }
-        if flags.contains(OFlags::TRUNC) && !self.is_new() {
+        kept.touches(&file, &self.path(), true);
+        if flags.contains(OFlags::TRUNC) {
             rustix::fs::ftruncate(&file, 0)?;
         }
         Ok(file)

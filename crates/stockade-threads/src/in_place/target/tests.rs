@@ -7,6 +7,9 @@ use super::*;
 /// What somebody does meanwhile.
 type Swap = (&'static str, &'static dyn Fn(&Path));
 
+/// Nobody keeps anything.
+const NONE: Kept = Kept::nobody();
+
 const WRITE: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::TRUNC);
 
 fn lab() -> (tempfile::TempDir, PathBuf) {
@@ -19,7 +22,7 @@ fn lab() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn open(target: &Target, flags: OFlags) -> io::Result<fs::File> {
-    target.open((flags, Mode::from_raw_mode(0o640))).map(fs::File::from)
+    target.open((flags, Mode::from_raw_mode(0o640)), &NONE).map(fs::File::from)
 }
 
 #[test]
@@ -90,18 +93,18 @@ fn links_folders_and_pipes_are_not_asked_about() {
 fn names_are_given_and_taken_as_they_were_asked_about() {
     let (_folder, path) = lab();
     let name = |name: &str| Target::name(&path.join(name)).unwrap();
-    name("in/made").make_folder(Mode::from_raw_mode(0o751)).unwrap();
+    name("in/made").make_folder(Mode::from_raw_mode(0o751), &NONE).unwrap();
     let mode = fs::metadata(path.join("in/made")).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o751);
-    name("in/file").rename(&name("in/new")).unwrap();
+    name("in/file").rename(&name("in/new"), &NONE).unwrap();
     assert_eq!(fs::read(path.join("in/new")).unwrap(), b"original");
-    name("in/new").rename(&name("secret")).unwrap();
+    name("in/new").rename(&name("secret"), &NONE).unwrap();
     assert_eq!(fs::read(path.join("secret")).unwrap(), b"original");
-    name("in/made").remove().unwrap();
-    name("secret").remove().unwrap();
+    name("in/made").remove(&NONE).unwrap();
+    name("secret").remove(&NONE).unwrap();
     assert!(!path.join("in/made").exists() && !path.join("secret").exists());
     fs::create_dir_all(path.join("full/x")).unwrap();
-    assert!(name("full").remove().is_err(), "only what is empty");
+    assert!(name("full").remove(&NONE).is_err(), "only what is empty");
     assert!(Target::name(&path.join("nowhere/x")).is_err());
 }
 
@@ -130,16 +133,18 @@ fn a_swap_before_a_name_is_changed_wins_nothing() {
         let (file, other) = (name("in/file"), name("other"));
         let new = name("in/new");
         swap(&path);
-        assert!(file.remove().is_err(), "{what}: removed");
-        assert!(file.rename(&other).is_err(), "{what}: renamed");
-        assert!(other.rename(&file).is_err(), "{what}: replaced");
+        assert!(file.remove(&NONE).is_err(), "{what}: removed");
+        assert!(file.rename(&other, &NONE).is_err(), "{what}: renamed");
+        assert!(other.rename(&file, &NONE).is_err(), "{what}: replaced");
+        assert!(file.change_mode(Mode::RWXO, &NONE).is_err(), "{what}: its mode");
+        assert!(file.link(&other, &NONE).is_err(), "{what}: named again");
         let is_other_folder = what.contains("folder");
-        assert_eq!(new.make_folder(Mode::RWXU).is_err(), is_other_folder, "{what}: made");
+        assert_eq!(new.make_folder(Mode::RWXU, &NONE).is_err(), is_other_folder, "{what}: made");
     }
     let (_folder, path) = lab();
     let name = |name: &str| Target::name(&path.join(name)).unwrap();
     let (file, new) = (name("in/file"), name("in/new"));
     fs::write(path.join("in/new"), "meanwhile").unwrap();
-    assert!(file.rename(&new).is_err() && new.make_folder(Mode::RWXU).is_err());
+    assert!(file.rename(&new, &NONE).is_err() && new.make_folder(Mode::RWXU, &NONE).is_err());
     assert_eq!(fs::read(path.join("in/new")).unwrap(), b"meanwhile");
 }
