@@ -92,11 +92,16 @@ impl RuleFile {
     pub fn answered(&self) -> Result<Vec<AnsweredEntry>, ConfigError> {
         let Some(text) = self.text()? else { return Ok(Vec::new()) };
         let settings = self.settings(&text)?;
-        let named = settings.workspace.as_ref().map(|named| Path::new(&named.value));
-        if named != self.workspace.as_deref() {
+        if !self.is_of(&settings) {
             return Ok(Vec::new());
         }
         Ok(AnsweredKind::ALL.iter().flat_map(|kind| kind.entries(&settings)).collect())
+    }
+
+    /// Whether `settings` of this file are for its workspace.
+    pub(crate) fn is_of(&self, settings: &Settings) -> bool {
+        let named = settings.workspace.as_ref().map(|named| Path::new(&named.value));
+        named == self.workspace.as_deref()
     }
 
     /// Allows the host or path of `entry`, on a line of its own; what is there already stays as it is.
@@ -166,7 +171,7 @@ impl RuleFile {
         Ok(meant.clone())
     }
 
-    fn by_hand(&self, what: &str) -> ConfigError {
+    pub(crate) fn by_hand(&self, what: &str) -> ConfigError {
         let text = format!("`{}` cannot be changed for `{what}`", self.path.display());
         ConfigError::refused(text, "change it by hand")
     }

@@ -223,6 +223,7 @@ impl Settings {
             network_private,
             rules,
             answered_roots,
+            answered_rules,
             ..
         } = &mut self;
         warnings.extend(above.warnings);
@@ -238,6 +239,7 @@ impl Settings {
         network_private.extend(above.network_private);
         rules.extend(above.rules);
         answered_roots.extend(above.answered_roots);
+        answered_rules.extend(above.answered_rules);
         if above.writable_roots.is_some() {
             self.project_roots.clear();
         }

@@ -11,6 +11,7 @@
 
 mod aliases;
 mod answered;
+mod answered_rules;
 mod caches;
 mod codex;
 mod diagnose;
@@ -46,6 +47,7 @@ mod values;
 mod variables;
 
 pub use answered::{AnsweredEntry, AnsweredKind};
+pub use answered_rules::AnsweredRule;
 pub use diagnose::{ConfigError, Diagnostic, Layer};
 pub use disk::HostDisk;
 pub use edit::{Edited, NewRule, RuleFile, check_rules, rules_as_text};

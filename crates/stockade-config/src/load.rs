@@ -93,7 +93,7 @@ pub struct Loaded {
     pub unprotected: Vec<String>,
     /// The machine of a cloud thread.
     pub cloud: CloudText,
-    /// Command rules, lowest layer first. From [`load`] there are only those that allow.
+    /// Command rules, lowest layer first.
     pub rules: Vec<RuleText>,
     /// Rules that no longer hold.
     pub expired: Vec<RuleText>,

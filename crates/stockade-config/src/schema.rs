@@ -8,6 +8,7 @@ use stockade_policy::{AddressRange, ApprovalPolicy, Mode, RequestRule, parse_siz
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::answered_rules::AnsweredRule;
 use crate::codex::ShellEnvironment;
 use crate::diagnose::{ConfigError, Layer, Source, nearest};
 use crate::keys::{advice, names_in};
@@ -67,6 +68,8 @@ pub(crate) struct Settings {
     /// What the machine's requirements hide; nothing re-opens it.
     pub(crate) required_hidden: Vec<Placed<String>>,
     pub(crate) rules: Vec<RuleText>,
+    /// What the user has answered for this workspace to rules that ask.
+    pub(crate) answered_rules: Vec<AnsweredRule>,
     /// Of which workspace a file of answers is.
     pub(crate) workspace: Option<Placed<String>>,
     pub(crate) model: ModelSettings,
@@ -138,13 +141,14 @@ impl Reader<'_> {
     fn answer(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
         match key.get_ref().as_ref() {
             "rules" => self.rules(value)?,
+            "answers" => self.answered_rules(value)?,
             "network" => self.each_free(value, Self::answered_host)?,
             "sandbox_workspace_write" => self.each_free(value, Self::answered_root)?,
             "workspace" => {
                 self.settings.workspace = Some(self.placed(value.span(), self.string(value)?));
             }
             name => {
-                let help = "answers for a project are its `workspace`, `[[rules]]`, `network.allow` \
+                let help = "answers for a project are its `workspace`, `[[rules]]`, `[[answers]]`, `network.allow` \
                             and `sandbox_workspace_write.writable_roots`";
                 let message = format!("unknown key `{name}`");
                 return Err(self.source.wrong(

@@ -59,12 +59,14 @@ pub struct Asking<'a> {
     pub keep: Option<&'a Keep>,
     /// Who says what opening a path comes to; without, a write outside is a denial.
     pub openings: Option<&'a dyn Openings>,
+    /// What was answered for the project before, to rules that ask: the words of each and a beginning.
+    pub answers: Vec<(String, Vec<String>)>,
 }
 
 impl<'a> Asking<'a> {
     /// Asking by `ask` alone: a yes is for the thread at most, and opens nothing.
     pub fn of(ask: &'a dyn Ask) -> Self {
-        Self { ask, limit: QUESTION_TIMEOUT, keep: None, openings: None }
+        Self { ask, limit: QUESTION_TIMEOUT, keep: None, openings: None, answers: Vec::new() }
     }
 }
 
@@ -84,6 +86,7 @@ pub struct Approvals<'a> {
     limit: Duration,
     keep: Option<&'a Keep>,
     openings: Option<&'a dyn Openings>,
+    answers: Vec<(String, Vec<String>)>,
     count: AtomicU64,
     recent: Mutex<VecDeque<Instant>>,
     denied: Mutex<HashMap<String, u32>>,
@@ -106,7 +109,7 @@ pub(crate) struct Put {
 impl<'a> Approvals<'a> {
     /// The questions of the thread in `folder`.
     pub fn new((thread, folder): (&ThreadId, &Path), asking: &Asking<'a>, stop: &'a Stop) -> Self {
-        let Asking { ask, limit, keep, openings } = *asking;
+        let Asking { ask, limit, keep, openings, ref answers } = *asking;
         Self {
             thread: thread.clone(),
             folder: folder.to_owned(),
@@ -116,6 +119,7 @@ impl<'a> Approvals<'a> {
             limit,
             keep,
             openings,
+            answers: answers.clone(),
             // A thread that goes on does not take old answers for its own.
             count: AtomicU64::new(Desk::of(folder).last()),
             recent: Mutex::default(),
@@ -155,7 +159,7 @@ impl<'a> Approvals<'a> {
         };
         granted.actions.contains(&asked.action)
             || granted.paths.iter().any(is_below)
-            || judged.is_some_and(|judged| judged.is_covered(&granted.prefixes))
+            || judged.is_some_and(|judged| judged.is_covered(&granted.prefixes, &self.answers))
     }
 
     /// Whether somebody waits for questions elsewhere.
@@ -267,7 +271,10 @@ impl<'a> Approvals<'a> {
                 path = spelled(entry);
                 Kept::Path(&path)
             }
-            words => Kept::Commands(words),
+            words => match &asked.rule {
+                Some(rule) => Kept::Answer(rule, words),
+                None => Kept::Commands(words),
+            },
         };
         match keeps.map(|keep| keep(kept)) {
             Some(Ok(())) => reply,
@@ -342,6 +349,8 @@ impl<'a> Approvals<'a> {
 pub(crate) struct Judged<'a> {
     /// The parts that ask, as program and arguments; `None` for one that no prefix can speak of.
     pub(crate) asking: Vec<Option<&'a [String]>>,
+    /// The words of the rule that asks, where it is one.
+    pub(crate) rule: Option<&'a str>,
     /// What other rules would say of the same line.
     pub(crate) again: &'a dyn Fn(&RuleSet) -> Judgement,
 }
@@ -349,12 +358,16 @@ pub(crate) struct Judged<'a> {
 impl Judged<'_> {
     /// Whether each part that asks begins as a person has allowed, read as strictly as a rule that
     /// allows.
-    fn is_covered(&self, prefixes: &[Vec<String>]) -> bool {
+    fn is_covered(&self, prefixes: &[Vec<String>], answers: &[(String, Vec<String>)]) -> bool {
+        // Beside another part that asks, it would be an answer to that as well.
+        let to = self.rule.filter(|_| self.asking.len() == 1);
+        let is_to = |(rule, _): &&(String, Vec<String>)| to == Some(rule.as_str());
+        let answers = answers.iter().filter(is_to).map(|(_, prefix)| prefix);
         let rule = |prefix: &Vec<String>| {
             let words = prefix.iter().map(|word| vec![word.clone()]).collect();
             Rule::new(words, Verdict::Allow, "this thread").ok()
         };
-        let rules: Vec<Rule> = prefixes.iter().filter_map(rule).collect();
+        let rules: Vec<Rule> = prefixes.iter().chain(answers).filter_map(rule).collect();
         if rules.is_empty() {
             return false;
         }

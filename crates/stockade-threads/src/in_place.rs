@@ -320,9 +320,11 @@ impl<'a> InPlace<'a> {
         let words = [name.to_owned()].into_iter().chain(argv.iter().skip(1).cloned());
         let words: Vec<String> = words.collect();
         let again = |rules: &RuleSet| rules.evaluate_argv(&words);
-        let judged = Judged { asking: vec![Some(&words)], again: &again };
+        let asks = rule.map(|rule| rule.prefix.as_str());
+        let judged = Judged { asking: vec![Some(&words)], rule: asks, again: &again };
         let prefixes = if name.starts_with('/') { beginnings(&words) } else { Vec::new() };
-        let asked = Asked { action, effect, prefixes, ..Asked::default() };
+        let (can_be_kept, rule) = (asks.is_some(), asks.map(str::to_owned));
+        let asked = Asked { action, effect, prefixes, can_be_kept, rule, ..Asked::default() };
         match self.ask(&asked, Some(&judged), &|| question.is_wanted()) {
             Said::Once if !question.is_wanted() => self.keep(&asked),
             Said::Once | Said::Always => Answer::Yes,

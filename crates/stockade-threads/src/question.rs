@@ -15,10 +15,12 @@ pub struct Asked {
     pub effect: String,
     /// Beginnings of commands that a yes may be meant for, widest last.
     pub prefixes: Vec<Vec<String>>,
-    /// Whether a yes can be kept for the project: not where a rule asks, which would go on asking.
+    /// Whether a yes can be kept for the project: not where several rules ask.
     pub can_be_kept: bool,
     /// For a host: entries of `network.allow` that a yes for the project may be meant for, widest last.
     pub hosts: Vec<String>,
+    /// The words of the one rule that asks, to which a yes for the project is an answer.
+    pub rule: Option<String>,
     /// For a path outside: that path, and folders above it, widest last; a yes may be meant for one of them
     /// with all that is below it.
     pub paths: Vec<String>,
@@ -29,6 +31,8 @@ pub struct Asked {
 pub enum Kept<'a> {
     /// Commands that begin so.
     Commands(&'a [String]),
+    /// Commands that begin so, to this rule, which asks about them.
+    Answer(&'a str, &'a [String]),
     /// An entry of `network.allow`.
     Host(&'a str),
     /// A path that may be written, with all that is below it.

@@ -125,6 +125,7 @@ fn asked(
     // As long as this process, as the rest.
     let keep: &'static Keep = Box::leak(Box::new(keep::keep(env, loaded)));
     let limit = loaded.agent.question_timeout;
-    let asking = Asking { limit, keep: Some(keep), openings, ..Asking::of(ask) };
+    let answers = keep::answered(loaded);
+    let asking = Asking { limit, keep: Some(keep), openings, answers, ..Asking::of(ask) };
     Asked { questions: questions(&asking, stop), pauser }
 }

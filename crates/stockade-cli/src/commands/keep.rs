@@ -28,6 +28,7 @@ pub(super) fn keep(
             Kept::Commands(words) => {
                 file.add(&[rule(words)]).map(drop).map_err(|error| said(&error))
             }
+            Kept::Answer(rule, words) => answer((&env, &workspace), file, (rule, words)),
             Kept::Host(entry) => {
                 with_stack(|| keep_entry((&env, &workspace), file, (AnsweredKind::Host, entry)))
             }
@@ -49,6 +50,34 @@ fn with_stack(keep: impl FnOnce() -> Result<(), String> + Send) -> Result<(), St
         let kept = keeping.map_err(|error| error.to_string())?.join();
         kept.unwrap_or_else(|_| Err("it went wrong inside".to_owned()))
     })
+}
+
+/// Keeps an answer to the rule of these words, if it counts.
+fn answer(
+    (env, workspace): (&Env, &Path),
+    file: &RuleFile,
+    (rule, words): (&str, &[String]),
+) -> Result<(), String> {
+    file.answer(rule, words).map_err(|error| said(&error))?;
+    let counts = with_stack(|| {
+        let request = Request { workspace: Some(workspace.to_owned()), ..Request::default() };
+        let loaded = stockade_config::load(env, &request).map_err(|error| said(&error))?;
+        let all = loaded.answered_rules();
+        let is_there = all.iter().any(|it| it.rule == rule && it.prefix == words);
+        is_there.then_some(()).ok_or_else(|| "this machine requires that it is asked".to_owned())
+    });
+    if counts.is_err() {
+        let all = file.answered_rules().map_err(|error| said(&error))?;
+        if let Some(kept) = all.iter().find(|it| it.rule == rule && it.prefix == words) {
+            file.revoke_answer(&kept.place).map_err(|error| said(&error))?;
+        }
+    }
+    counts
+}
+
+/// What was answered before, for whoever asks.
+pub(super) fn answered(loaded: &Loaded) -> Vec<(String, Vec<String>)> {
+    loaded.answered_rules().into_iter().map(|it| (it.rule, it.prefix)).collect()
 }
 
 fn keep_entry(

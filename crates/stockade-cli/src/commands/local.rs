@@ -91,6 +91,7 @@ impl Start<'_> {
             limit: loaded.agent.question_timeout,
             keep: Some(&keep),
             openings: Some(&openings),
+            answers: keep::answered(loaded),
         };
         let is_draft = self.task.is_draft;
         let (tokens, time) = (self.task.budget.max_tokens, loaded.policy.limits.wall_time);

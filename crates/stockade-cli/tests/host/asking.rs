@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Home, also_as_ordinary_user, text};
 
+mod answers;
 mod changes;
 mod hosts;
 mod kept;

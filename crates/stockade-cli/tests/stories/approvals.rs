@@ -80,14 +80,14 @@ fn a_client_answers_for_a_thread_without_a_terminal() {
         let thread = place.start(&model, &["local", "--json", "x"]);
         let question = client.question();
         assert_eq!(question["action"], "run: cargo fetch");
-        assert_eq!(question["choices"], json!(["once", "thread", "deny"]));
+        assert_eq!(question["choices"], json!(["once", "thread", "project", "deny"]));
         assert_eq!(question["prefixes"][0], json!(["cargo", "fetch"]));
         let listed = place.stockade(&model, &["approvals", "--json"]);
         let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
         assert_eq!(listed, json!([question]));
         let id = question["id"].as_str().unwrap();
         for wrong in [
-            &["approvals", "answer", id, "project", "--prefix", "1"][..],
+            &["approvals", "answer", id, "project"][..],
             &["approvals", "answer", id, "thread", "--prefix", "cargo build"],
             &["approvals", "answer", "q9", "once"],
         ] {
@@ -264,6 +264,21 @@ fn an_answer_for_the_project_is_a_rule_of_the_users() {
     let model = FakeModel::start(script()).unwrap();
     let output = place.stockade(&model, &["local", "-a", "untrusted", "--json", "x"]);
     assert!(output.status.success());
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("\"type\":\"question\""));
+
+    // Where a rule asks, it is an answer to that rule.
+    let script = || vec![shell("cargo fetch --locked"), Step::say("The end.")];
+    let model = FakeModel::start(script()).unwrap();
+    let thread = place.start(&model, &["local", "--json", "x"]);
+    let question = client.question();
+    let id = question["id"].as_str().unwrap();
+    let answer = ["approvals", "answer", id, "project", "--prefix", "cargo fetch"];
+    assert!(place.stockade(&model, &answer).status.success());
+    assert!(thread.wait_with_output().unwrap().status.success());
+    assert!(told(&model).iter().all(|told| told.contains("exit status")), "{:?}", told(&model));
+    let model = FakeModel::start(script()).unwrap();
+    let output = place.stockade(&model, &["local", "--json", "x"]);
+    assert!(told(&model).iter().all(|told| told.contains("exit status")), "{:?}", told(&model));
     assert!(!String::from_utf8_lossy(&output.stdout).contains("\"type\":\"question\""));
 }
 

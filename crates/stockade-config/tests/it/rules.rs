@@ -202,6 +202,32 @@ fn paths_that_were_answered_for_are_added_and_narrow_nothing() {
     assert!(refused(&lab).contains("it is secret"));
 }
 
+/// Issue 6, item 6: an answer is to one rule of the user's, and never to what the machine requires.
+#[test]
+fn answers_to_rules_are_kept_and_taken_back_but_not_to_a_requirement() {
+    let lab = Lab::new();
+    let path = lab.env.answers_file(&lab.work()).unwrap();
+    let file = RuleFile { path, layer: Layer::Answers, workspace: Some(lab.work()) };
+    lab.user("[[rules]]\nprefix = ['git', ['push', 'fetch']]\ndecision = 'ask'\n");
+    let words = ["git", "push", "a\"b"].map(str::to_owned);
+    file.answer("git push|fetch", &words).unwrap();
+    file.answer("git push|fetch", &words).unwrap();
+    let answers = lab.loaded().answered_rules();
+    assert_eq!((answers.len(), &answers[0].prefix[..]), (1, &words[..]));
+    lab.write(
+        "system/requirements.toml",
+        "[[rules]]\nprefix = ['git', ['push', 'fetch']]\ndecision = 'ask'\n",
+    );
+    assert!(lab.loaded().answered_rules().is_empty(), "the machine requires that it is asked");
+    assert_eq!(file.revoke_answer(&answers[0].place).unwrap(), answers[0]);
+    assert!(file.answered_rules().unwrap().is_empty());
+    assert!(file.revoke_answer(&answers[0].place).is_err());
+    file.answer("x", &words).unwrap();
+    let text = fs::read_to_string(&file.path).unwrap().replace("rule =", "rules =");
+    fs::write(&file.path, text).unwrap();
+    assert!(refused(&lab).contains("unknown key `rules`"));
+}
+
 #[test]
 fn a_projects_own_rule_says_nothing_about_what_is_opened() {
     let lab = Lab::new();

@@ -93,7 +93,8 @@ impl Session<'_> {
             Verdict::Deny => Decision::Deny,
         };
         let again = |rules: &RuleSet| reading(rules, self.shell(), &call.line);
-        let judged = Judged { asking: self.asking(&ruling), again: &again };
+        let rule = asking_rule(&ruling);
+        let judged = Judged { asking: self.asking(&ruling), rule: rule.as_deref(), again: &again };
         match self.approve(review(exec, &[ruling.reviewed()]), &asked, Some(&judged)) {
             Ok(approved) => {
                 self.record(&started(&id, call, &ruling, decision))?;
@@ -179,7 +180,9 @@ impl Session<'_> {
             _ => Vec::new(),
         };
         let by_rule = ruling.parts.iter().any(|part| part.verdict == Some(Verdict::Ask));
-        Asked { action, effect, prefixes, can_be_kept: !by_rule, ..Asked::default() }
+        let rule = asking_rule(ruling);
+        let can_be_kept = !by_rule || rule.is_some();
+        Asked { action, effect, prefixes, can_be_kept, rule, ..Asked::default() }
     }
 
     fn decline(&self, call: &ShellCall, ruling: &Ruling, declined: &Declined) -> HandsError {
@@ -392,6 +395,14 @@ impl<'a> Clock<'a> {
 fn by_rule(ruling: &Ruling) -> Vec<Vec<String>> {
     let asks = |part: &&Part| part.kind == PartKind::Command && part.verdict == Some(Verdict::Ask);
     ruling.parts.iter().filter(asks).map(|part| part.argv.clone()).collect()
+}
+
+/// The words of the rule that asks about the one part of a line that a rule asks about, and that part
+/// asks alone: an answer to it is no answer to another's question.
+fn asking_rule(ruling: &Ruling) -> Option<String> {
+    let mut asking = ruling.parts.iter().filter(|part| part.verdict == Some(Verdict::Ask));
+    let (part, None) = (asking.next()?, asking.next()) else { return None };
+    part.rule.as_ref().map(|rule| rule.prefix.clone())
 }
 
 /// What is opened, in words.

@@ -3,14 +3,14 @@
 use clap::Args;
 use serde::Serialize;
 use stockade_config::{
-    AnsweredEntry, AnsweredKind, Edited, Env, GrantText, Layer, Loaded, NewRule, Prefix, RuleFile,
-    RuleText,
+    AnsweredEntry, AnsweredKind, AnsweredRule, Edited, Env, GrantText, Layer, Loaded, NewRule,
+    Prefix, RuleFile, RuleText,
 };
 use stockade_policy::Verdict;
 use stockade_threads::approvals::revoke_grant;
 use stockade_threads::store::Store;
 
-use super::list::{Listed, answered, grants};
+use super::list::{Listed, answer_line, answered, answers, grants};
 use super::{FAILED, MISUSED, Target, loaded, printed, say_backup, surroundings, words};
 use crate::cli::BoundaryArgs;
 use crate::commands::keep;
@@ -121,6 +121,9 @@ pub(super) fn revoke(arguments: &RevokeArgs) -> Result<u8, Failure> {
     if let Some(done) = revoke_answered((&env, &loaded), arguments)? {
         return Ok(done);
     }
+    if let Some(done) = revoke_answer((&env, &loaded), arguments)? {
+        return Ok(done);
+    }
     let is_meant = |rule: &&RuleText| {
         let ends = rule.place.strip_suffix(wanted.as_str());
         let is_place = ends.is_some_and(|before| before.is_empty() || before.ends_with('/'));
@@ -161,6 +164,40 @@ pub(super) fn revoke(arguments: &RevokeArgs) -> Result<u8, Failure> {
     let edited = file.revoke(&rule.place);
     let edited = edited.map_err(|error| Failure::from(error).with_status(FAILED))?;
     tell(&edited, "revoked", arguments.json)
+}
+
+/// Takes an answer to a rule back, if one is meant: by its place, or by its words where no rule has them.
+fn revoke_answer(
+    (env, loaded): (&Env, &Loaded),
+    arguments: &RevokeArgs,
+) -> Result<Option<u8>, Failure> {
+    let wanted = arguments.rule.as_str();
+    let is_meant = |answer: &AnsweredRule| {
+        let ends = answer.place.strip_suffix(wanted);
+        ends.is_some_and(|it| it.is_empty() || it.ends_with('/'))
+            || (answer.prefix.join(" ") == wanted
+                && !loaded.rules.iter().any(|rule| words(rule) == wanted))
+    };
+    let Some(answer) = answers(env, loaded)?.into_iter().find(is_meant) else { return Ok(None) };
+    let Some(file) = keep::answers(env, loaded.policy.workspace.as_path()) else {
+        return Ok(None);
+    };
+    let revoked = file.revoke_answer(&answer.place);
+    let revoked = revoked.map_err(|error| Failure::from(error).with_status(FAILED))?;
+    if arguments.json {
+        let AnsweredRule { rule, prefix, place } = &revoked;
+        printed(ui::json(&RevokedAnswer { source: place, answers: rule, prefix }))?;
+    } else {
+        printed(ui::line(&format!("revoked: {}", answer_line(&revoked))))?;
+    }
+    Ok(Some(0))
+}
+
+#[derive(Debug, Serialize)]
+struct RevokedAnswer<'a> {
+    source: &'a str,
+    answers: &'a str,
+    prefix: &'a [String],
 }
 
 /// Takes a host or path back that an answer allowed for the project, if one is meant.

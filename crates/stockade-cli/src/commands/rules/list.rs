@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use stockade_config::{AnsweredEntry, AnsweredKind, Env, Layer, Loaded, RuleText, check_rules};
+use stockade_config::{
+    AnsweredEntry, AnsweredKind, AnsweredRule, Env, Layer, Loaded, RuleText, check_rules,
+};
 use stockade_threads::approvals::{OpenGrant, open_grants};
 use stockade_threads::hits::Hits;
 use stockade_threads::store::Store;
@@ -80,9 +82,28 @@ impl<'a> ListedEntry<'a> {
     }
 }
 
+/// An answer to a rule that asks.
+#[derive(Debug, Serialize)]
+struct ListedAnswer<'a> {
+    source: &'a str,
+    answers: &'a str,
+    prefix: &'a [String],
+    decision: &'static str,
+    scope: &'static str,
+    author: &'static str,
+}
+
+impl<'a> ListedAnswer<'a> {
+    fn of(AnsweredRule { rule, prefix, place }: &'a AnsweredRule) -> Self {
+        let (decision, scope, author) = ("allow", "project", "answer");
+        Self { source: place, answers: rule, prefix, decision, scope, author }
+    }
+}
+
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Either<'a> {
+    Answer(&'a ListedAnswer<'a>),
     Rule(&'a Listed),
     Entry(&'a ListedEntry<'a>),
 }
@@ -172,13 +193,17 @@ pub(super) fn list(arguments: &ListArgs) -> Result<u8, Failure> {
     let expired = loaded.expired.iter().map(|rule| listed(rule, true));
     let all: Vec<Listed> = active.chain(expired).collect();
     let answered = answered(&env, &loaded)?;
+    let answers = answers(&env, &loaded)?;
     if arguments.json {
         let answered: Vec<ListedEntry> = answered.iter().map(ListedEntry::of).collect();
+        let answers: Vec<ListedAnswer> = answers.iter().map(ListedAnswer::of).collect();
         let all = all.iter().map(Either::Rule).chain(answered.iter().map(Either::Entry));
+        let all = all.chain(answers.iter().map(Either::Answer));
         printed(ui::json(&all.collect::<Vec<_>>()))?;
     } else {
         printed(all.iter().try_for_each(|rule| ui::line(&rule.line())))?;
         printed(answered.iter().try_for_each(|entry| ui::line(&entry_line(entry))))?;
+        printed(answers.iter().try_for_each(|answer| ui::line(&answer_line(answer))))?;
         let grants = grants(&env)?;
         printed(grants.iter().try_for_each(|grant| ui::line(&grant_line(grant))))?;
     }
@@ -195,6 +220,20 @@ pub(super) fn answered(env: &Env, loaded: &Loaded) -> Result<Vec<AnsweredEntry>,
 /// `allow  host example.org:443  (projects/x.toml:3; project)`.
 fn entry_line(AnsweredEntry { kind, entry, place }: &AnsweredEntry) -> String {
     format!("{:<5}  {} {entry}  ({place}; project)", "allow", kind.word())
+}
+
+/// What you have answered for the project to rules that ask.
+pub(super) fn answers(env: &Env, loaded: &Loaded) -> Result<Vec<AnsweredRule>, Failure> {
+    let file = keep::answers(env, loaded.policy.workspace.as_path());
+    let answers = file.map_or(Ok(Vec::new()), |file| file.answered_rules());
+    answers.map_err(|error| Failure::from(error).with_status(FAILED))
+}
+
+/// `allow  git push …, which rule "git push" asks about  (projects/x.toml:3; project)`.
+pub(super) fn answer_line(AnsweredRule { rule, prefix, place }: &AnsweredRule) -> String {
+    let words = prefix.join(" ");
+    let line = format!("allow  {words} …, about which rule \"{rule}\" asks  ({place}; project)");
+    line.replace('\n', "\\n")
 }
 
 /// What was allowed for the rest of threads that are alive; nothing where no thread was ever.
