@@ -90,7 +90,8 @@ fn as_this_user() {
     assert_eq!(fs::metadata(home.path("notes.txt")).unwrap().mode() & 0o111, 0);
 }
 
-/// Issue 6, item 7: modes, times, links and folders; "Symlink swaps, renames … win nothing".
+/// Threat model, C6: "A yes to a waiting call opens the file or host that was asked about …"; issue 6,
+/// item 7: modes, times, links and folders.
 #[test]
 fn modes_links_and_folders_outside_are_asked_about() {
     as_this_user();
