@@ -2,7 +2,7 @@
 
 mod replay;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -95,11 +95,38 @@ pub(crate) fn run(arguments: &CheckArgs) -> Result<u8, Failure> {
     printed.map_err(|error| {
         Failure::new(format!("cannot print the decision: {error}"), "").with_status(FAILED)
     })?;
+    if !arguments.boundary.quiet {
+        tell_answers(&ruling, &loaded);
+    }
     Ok(match ruling.verdict {
         Verdict::Allow => 0,
         Verdict::Ask => ASK,
         Verdict::Deny => DENY,
     })
+}
+
+/// Says where a person has answered for the project what a rule asks here: the rules are as they are.
+fn tell_answers(ruling: &Ruling, loaded: &Loaded) {
+    let asks = |part: &&Part| part.verdict == Some(Verdict::Ask);
+    let base = |name: &str| Path::new(name).file_name().map(OsStr::to_owned);
+    let answers = loaded.answered_rules();
+    for part in ruling.parts.iter().filter(asks) {
+        let is_to_it = |answer: &&stockade_config::AnsweredRule| {
+            let (Some((program, words)), Some((named, rest))) =
+                (part.argv.split_first(), answer.prefix.split_first())
+            else {
+                return false;
+            };
+            part.rule.as_ref().is_some_and(|rule| rule.prefix == answer.rule)
+                && base(program) == base(named)
+                && words.starts_with(rest)
+        };
+        for answer in answers.iter().filter(is_to_it) {
+            let (words, place) = (on_one_line(&answer.prefix.join(" ")), &answer.place);
+            let text = format!("a thread does not ask about `{words} …`: you answered ({place})");
+            ui::say("stockade", &text);
+        }
+    }
 }
 
 pub(super) fn word(verdict: Verdict) -> &'static str {

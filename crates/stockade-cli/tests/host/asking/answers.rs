@@ -53,6 +53,11 @@ fn as_this_user() {
     client.answer(&client.question(), &["deny"]);
     assert!(!end(other).status.success(), "the rule asks about the rest");
 
+    let check = text(&stockade(&home, &["check", "--", "cargo", "fetch", "x"]).output().unwrap());
+    assert!(check.contains("ask: rule \"cargo\"") && check.contains("you answered ("), "{check}");
+    let check = text(&stockade(&home, &["check", "--", "cargo", "build"]).output().unwrap());
+    assert!(!check.contains("you answered"), "{check}");
+
     // Another rule asks for itself.
     configure(&format!("{RULES}{MORE}"));
     let other = run("cargo fetch --all");
