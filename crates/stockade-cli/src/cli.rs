@@ -170,8 +170,9 @@ pub(crate) struct BoundaryArgs {
     /// Say how the boundary is made up
     #[arg(short, long)]
     pub(crate) verbose: bool,
-    #[command(flatten)]
-    pub(crate) planned: Planned,
+    /// Of `stockade run`: in a machine of its own, without network
+    #[arg(long)]
+    pub(crate) vm: bool,
 }
 
 /// Flags of `stockade run`.
@@ -207,21 +208,6 @@ pub(crate) struct LocalArgs {
     /// The task; `-` reads it from standard input
     #[arg(value_name = "PROMPT")]
     pub(crate) prompt: Option<String>,
-}
-
-/// Flags of the fixed command line that are refused by name until they work.
-#[derive(Debug, Default, Args)]
-pub(crate) struct Planned {
-    #[arg(long, hide = true)]
-    vm: bool,
-}
-
-impl Planned {
-    /// The first of them that was used.
-    pub(crate) fn used(&self) -> Option<&'static str> {
-        let used = [(self.vm, "--vm")];
-        used.into_iter().find(|(used, _)| *used).map(|(_, name)| name)
-    }
 }
 
 /// Help, a version, or a usage error: what is to be shown, and the exit status.

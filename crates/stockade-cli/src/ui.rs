@@ -1,6 +1,7 @@
 //! The only place that prints: talk goes to standard error, escaped.
 
 pub(crate) mod choice;
+pub(crate) mod feed;
 pub(crate) mod live;
 pub(crate) mod patch;
 mod printed;

@@ -36,6 +36,8 @@ pub struct Exec {
     pub environment: Option<Vec<(OsString, OsString)>>,
     /// What the command reads from its standard input, which then ends.
     pub stdin: Vec<u8>,
+    /// What it reads instead, as it comes.
+    pub input: Option<Arc<Typing>>,
     /// After this long the command and its group are killed.
     pub timeout: Option<Duration>,
     /// A terminal that is all three of its standard streams; what it reads is typed, not `stdin`.
@@ -210,8 +212,8 @@ impl Client {
             timeout: exec.timeout,
             screen: terminal.map(|it| Screen { name: it.name.clone(), size: it.size }),
         };
-        let input =
-            terminal.map_or(Input::Whole(&exec.stdin), |terminal| Input::Typed(&terminal.typing));
+        let typing = terminal.map(|terminal| &terminal.typing).or(exec.input.as_ref());
+        let input = typing.map_or(Input::Whole(&exec.stdin), |typing| Input::Typed(typing));
         let patience = exec.timeout.map(|timeout| timeout.saturating_add(GRACE));
         let call = Call { input, patience, is_renewed: false, stop };
         let end = match self.0.call(request, &call, output)? {

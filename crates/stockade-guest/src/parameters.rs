@@ -26,6 +26,17 @@ pub const MODULES_FOLDER: &str = "modules";
 /// Name and home of the user that commands run as.
 pub const USER_NAME: &str = "agent";
 
+/// What its commands find in their environment.
+pub const ENVIRONMENT: [(&str, &str); 7] = [
+    ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+    ("HOME", "/home/agent"),
+    ("USER", USER_NAME),
+    ("LOGNAME", USER_NAME),
+    ("SHELL", "/bin/sh"),
+    ("LANG", "C.UTF-8"),
+    ("TERM", "dumb"),
+];
+
 /// Word of the command line of a machine that is only to show that it starts.
 pub const TRIAL: &str = "stockade.trial";
 

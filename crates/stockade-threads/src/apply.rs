@@ -20,12 +20,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::ThreadId;
+use crate::bounds::Bounds;
 use crate::changes::{Change, ChangeSet, Side};
 use crate::flags::{FlagKind, Weight, found};
 use crate::git::{GitError, Objects};
 use crate::patch::{FileMode, TreePath};
 use crate::record::ModeChange;
 use crate::store::Thread;
+use crate::undo::Segment;
 use beneath::{Content, Present, Root};
 use kept::Kept;
 
@@ -40,6 +42,10 @@ pub struct ApplyOptions {
     pub never: Vec<PathBuf>,
     /// Whether conflicting lines are written with markers, instead of left as they are.
     pub markers: bool,
+    /// What may be written at all; `None`: whatever the user may, who wants it applied.
+    pub bounds: Option<Bounds>,
+    /// Where what is replaced is kept for `stockade undo`.
+    pub undo: Option<Segment>,
 }
 
 /// What became of one file.
@@ -141,7 +147,7 @@ pub fn apply(
         }
     }
     let root = changes.root();
-    let opened = Root::open(root, thread.id());
+    let opened = Root::open(root, thread.id(), options.undo.as_ref());
     let mut work = Work {
         changes,
         options,
@@ -201,6 +207,10 @@ impl Work<'_> {
         let whole = self.changes.root().join(path.as_path());
         if self.options.never.iter().any(|hidden| whole.starts_with(hidden)) {
             return Ok(Outcome::Refused("it is hidden"));
+        }
+        if let Some(Err(refusal)) = self.options.bounds.as_ref().map(|bounds| bounds.write(&whole))
+        {
+            return Ok(Outcome::Refused(refusal.short()));
         }
         let is_submodule = |side: &Option<Side>| {
             side.as_ref().is_some_and(|side| side.mode == FileMode::Submodule)

@@ -36,6 +36,19 @@ pub struct Refusal {
     pub decided_by: &'static str,
 }
 
+impl Refusal {
+    /// Why, in words that fit after a name and a colon.
+    pub(crate) fn short(&self) -> &'static str {
+        match self.decided_by {
+            "hidden" => "it is hidden",
+            "protected" => "it is protected",
+            "sandbox_mode" => "the mode is read-only",
+            OUTSIDE => "it is outside the writable roots",
+            _ => "it may not be written",
+        }
+    }
+}
+
 impl Bounds {
     /// The bounds of `policy`; `unprotected` are the protected names that the user has lifted.
     pub fn new(policy: Policy, unprotected: Vec<String>) -> Self {

@@ -7,6 +7,7 @@
 
 pub mod check;
 mod clone;
+mod files;
 mod harvest;
 mod phases;
 mod prepared;
@@ -14,6 +15,7 @@ mod setup;
 mod user;
 mod work;
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -41,6 +43,7 @@ use crate::session::{Parts, Session};
 use crate::store::{Cancel, NewThread, Slot, Store, StoreError, Thread};
 use crate::surroundings;
 use clone::{Earlier, Source};
+pub use files::{CopyError, Files};
 use harvest::{HarvestError, Inside};
 use phases::Phases;
 pub use setup::SetUp;
@@ -72,6 +75,8 @@ pub struct CloudTask {
     pub checks: Vec<String>,
     /// How many machines there may be at once.
     pub parallel: u32,
+    /// The user's own files, which it works on; `None`: a clone of what is committed.
+    pub files: Option<Files>,
     /// Which one of several attempts at the same this is.
     pub attempt: Option<(u32, u32)>,
 }
@@ -115,6 +120,8 @@ pub struct Outcome {
     pub ended: Ended,
     /// What it changed; `None` when nothing could be taken out.
     pub changes: Option<Changes>,
+    /// What of that was to be written into the user's files and is not, in words.
+    pub left: Vec<String>,
 }
 
 /// Nothing has run.
@@ -144,6 +151,12 @@ pub enum CloudError {
     /// What is not committed cannot be looked at.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// A file that is ignored cannot be taken along.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// What is ignored is more than the machine has room for.
+    #[error("the files of `{}` that git ignores are larger than the machine's disk", .0.display())]
+    Ignored(PathBuf),
     /// What an earlier machine left cannot be put into a clone.
     #[error("cannot go on where the thread ended")]
     Again(#[from] BranchError),
@@ -183,7 +196,14 @@ impl CloudError {
             Self::Store(error) => error.hint().map(str::to_owned),
             Self::SetUp(_) => Some("`[cloud] setup` in the configuration".to_owned()),
             Self::Again(error) => error.hint().map(str::to_owned),
-            Self::NoBase(_) | Self::Snapshot(_) | Self::Interrupted | Self::Folder(..) => None,
+            Self::Ignored(_) => Some(
+                "`--hide PATH` leaves a folder out; `[cloud] disk` is how large it is".to_owned(),
+            ),
+            Self::NoBase(_)
+            | Self::Snapshot(_)
+            | Self::Copy(_)
+            | Self::Interrupted
+            | Self::Folder(..) => None,
             Self::NoCloud(_) => Some("`stockade local \"PROMPT\"` begins another".to_owned()),
         }
     }
@@ -200,14 +220,17 @@ pub fn run(
     watch: &mut dyn Watch,
     user: User<'_>,
 ) -> Result<Outcome, CloudError> {
-    let top = top(&task.workspace)?;
+    let top = match &task.files {
+        Some(_) => files::top(&task.workspace)?,
+        None => top(&task.workspace)?,
+    };
     let agent = agent(task)?;
     let thread = store.create(&new_thread(task))?;
     let journal = Journal::begin(store, &thread, watch)?;
     let source = task.with_changes.clone().map_or(Source::Head, Source::WithChanges);
     let inner = task.workspace.strip_prefix(&top).unwrap_or(Path::new("")).to_owned();
-    let (thread, journal, before) = (&thread, &journal, None);
-    Running { task, agent, store, thread, journal, user, inner, source, before }.finish()
+    let (thread, journal, before, left) = (&thread, &journal, None, RefCell::default());
+    Running { task, agent, store, thread, journal, user, inner, source, before, left }.finish()
 }
 
 /// Goes on with a thread that has ended, or lost its process: a new machine, with what the last one
@@ -248,8 +271,8 @@ pub fn resume(
     };
     let journal = Journal::new(&thread, watch);
     journal.record(&Event::ThreadResumed(ThreadResumed { from }))?;
-    let (thread, journal, before) = (&thread, &journal, Some(before));
-    Running { task, agent, store, thread, journal, user, inner, source, before }.finish()
+    let (thread, journal, before, left) = (&thread, &journal, Some(before), RefCell::default());
+    Running { task, agent, store, thread, journal, user, inner, source, before, left }.finish()
 }
 
 fn agent(task: &CloudTask) -> Result<Option<Builtin>, CloudError> {
@@ -283,14 +306,15 @@ fn new_thread(task: &CloudTask) -> NewThread {
         Work::Agent { prompt, .. } => vec![prompt.as_str().into()],
         Work::Command(argv) => argv.iter().map(|word| word.to_string_lossy()).collect(),
     };
+    let mode = task.files.as_ref().map_or(Mode::DangerFullAccess, |it| it.bounds.policy().mode);
     NewThread {
-        kind: Kind::Cloud,
+        kind: if task.files.is_some() { Kind::Run } else { Kind::Cloud },
         workspace: task.workspace.clone(),
         title: match task.attempt {
             Some((number, of)) => format!("{} ({number} of {of})", title(&words.join(" "))),
             None => title(&words.join(" ")),
         },
-        mode: Mode::DangerFullAccess.to_string(),
+        mode: mode.to_string(),
         approvals: task.judge.approval.to_string(),
         enforcement: Vm::ENFORCEMENT.iter().map(|&wall| wall.to_owned()).collect(),
         policy: surroundings::pinned_machine(
@@ -319,6 +343,8 @@ struct Running<'a> {
     source: Source,
     /// What was said in earlier machines of the same thread.
     before: Option<Conversation>,
+    /// What of the result was to be written and is not.
+    left: RefCell<Vec<String>>,
 }
 
 impl Running<'_> {
@@ -346,7 +372,8 @@ impl Running<'_> {
             (ended.state, ended.exit) = (State::Failed, ended.exit.max(1));
             ended.summary = format!("{}; {}", ended.summary, with_causes(&error));
         }
-        Ok(Outcome { ended: ended.record(self.thread, self.journal), changes })
+        let ended = ended.record(self.thread, self.journal);
+        Ok(Outcome { ended, changes, left: self.left.take() })
     }
 
     /// Waits for a place among those that may have a machine. Without a wait there is no phase.
@@ -399,7 +426,7 @@ impl Running<'_> {
         let client = vm.client();
         let stop = || self.user.wishes.abandon.is_requested();
         let inside =
-            Inside { client, folder: FOLDER.as_ref(), thread: self.thread.folder(), stop: &stop };
+            Inside { client, folder: self.place(), thread: self.thread.folder(), stop: &stop };
         let harvest = phases.during("diff", || inside.harvest(&cloned));
         let settled = self.settle(ended, harvest, &vm);
         // It ends either way; in good order is only faster.
@@ -438,6 +465,16 @@ impl Running<'_> {
         Ok(ended)
     }
 
+    /// Where the machine has the repository.
+    fn place(&self) -> &Path {
+        let at = |_: &Files| {
+            // Where the user stands, without the way down from the top.
+            let up = self.inner.components().count();
+            self.task.workspace.ancestors().nth(up).and_then(files::place)
+        };
+        self.task.files.as_ref().and_then(at).unwrap_or(FOLDER.as_ref())
+    }
+
     /// The folder of the machine alone.
     fn folder(&self) -> PathBuf {
         self.thread.folder().join("machine")
@@ -458,7 +495,7 @@ impl Running<'_> {
             cache: machine.cache.clone(),
             repository: state.join("clone"),
             state,
-            folder: FOLDER.into(),
+            folder: self.place().to_owned(),
             toolchains: Vec::new(),
             memory_bytes: machine.memory_bytes,
             cpus: machine.cpus,
@@ -492,7 +529,12 @@ impl Running<'_> {
             Ok((changes, notes)) => {
                 ended.notes = notes;
                 match self.journal.record(&Event::Changes(changes.clone())) {
-                    Ok(()) => return (ended, Some(changes)),
+                    Ok(()) => {
+                        if let Some(files) = &self.task.files {
+                            ended = self.write_back(files, &changes, ended);
+                        }
+                        return (ended, Some(changes));
+                    }
                     Err(error) => with_causes(&error),
                 }
             }

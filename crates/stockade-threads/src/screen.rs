@@ -3,6 +3,8 @@
 //! The command has a terminal of its own in the thread's place; keys and sizes go there, and what
 //! it draws comes back. It never holds the user's.
 
+use std::sync::Arc;
+
 pub use stockade_guest::{Terminal, Typing, WindowSize};
 
 /// A terminal that the user sits at.
@@ -15,4 +17,10 @@ pub trait Screen: Sync {
 pub trait Lent {
     /// What the command gets of it: its name, its size, and what is typed at it from now on.
     fn terminal(&self) -> Terminal;
+}
+
+/// What a command that has no terminal reads.
+pub trait Feed: Sync {
+    /// Begins to read it, as far as it is asked for.
+    fn begin(&self) -> Arc<Typing>;
 }

@@ -14,6 +14,8 @@ mod edit;
 mod shell;
 mod typed;
 
+pub(crate) use typed::Typed;
+
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};

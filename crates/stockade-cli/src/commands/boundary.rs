@@ -18,10 +18,15 @@ use crate::ui::live::Copied;
 
 /// The surroundings, after this process has become whom the workspace belongs to.
 pub(super) fn surroundings(arguments: &BoundaryArgs) -> Result<Env, Failure> {
-    if let Some(flag) = arguments.planned.used() {
-        let hint = "nothing was run; leave the flag out";
-        return Err(Failure::new(format!("not yet: `{flag}`"), hint));
+    if arguments.vm {
+        let hint = "`stockade cloud` has a machine of its own in any case";
+        return Err(Failure::new("`--vm` is for `stockade run`", hint));
     }
+    surroundings_of_machine(arguments)
+}
+
+/// The same where a machine may be wanted.
+pub(super) fn surroundings_of_machine(arguments: &BoundaryArgs) -> Result<Env, Failure> {
     let mut env = Env::snapshot()
         .map_err(|error| Failure::new(format!("cannot find the current folder: {error}"), ""))?;
     become_owner(&mut env, arguments)?;

@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &CloudArgs, front: Option<Front>) -> Result<u8, Fai
     let ask = Prompt::new(wishes.stop.clone());
     let terminal = OwnTerminal::of_user(&env, ask.turns()).filter(|_| !arguments.json);
     let screen = terminal.as_ref().map(|terminal| terminal as &dyn Screen);
-    let user = User { ask: &ask, wishes: &wishes, screen };
+    let user = User { ask: &ask, wishes: &wishes, screen, feed: None };
     let (watch, status) = watch((arguments.json, is_quiet), &env, &wishes.stop);
     let begun = Begun::default();
     let (turns, wishes) = (ask.turns(), wishes.clone());
@@ -228,6 +228,7 @@ pub(super) fn task_of(
             None => config.wall_time.or(loaded.policy.limits.wall_time),
         },
         with_changes: None,
+        files: None,
         setup: set_up(loaded, request, env)?,
         checks: config.checks.clone(),
         // Half of the processors' worth, so that the machine stays the user's.

@@ -23,6 +23,7 @@ mod refused;
 pub(crate) mod rules;
 pub(crate) mod run;
 mod run_log;
+mod run_vm;
 pub(crate) mod threads;
 pub(crate) mod undo;
 

@@ -20,7 +20,7 @@ use stockade_threads::{Bounds, Judge, Program, Programmed, record};
 
 use super::events::{Events, Growing};
 use super::refused::Refused;
-use super::{asking, boundary, execs, found, held, local, run_log};
+use super::{asking, boundary, execs, found, held, local, run_log, run_vm};
 use crate::cli::{BoundaryArgs, RunArgs};
 use crate::failure::{Failure, of_signal};
 use crate::ui;
@@ -37,6 +37,9 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
             "`stockade run` has no `--json`: its output is the command's",
             "`--json-file PATH` writes the events beside it",
         ));
+    }
+    if arguments.boundary.vm {
+        return run_vm::run(arguments);
     }
     let env = boundary::surroundings(&arguments.boundary)?;
     held::settle_lost(&env);
@@ -379,7 +382,7 @@ fn launched(outcome: Result<Outcome, SetupError>, env: &Env) -> Result<Outcome, 
     }
 }
 
-fn command(arguments: &RunArgs, env: &Env) -> (OsString, Vec<OsString>) {
+pub(super) fn command(arguments: &RunArgs, env: &Env) -> (OsString, Vec<OsString>) {
     if let Some((program, words)) = arguments.command.split_first() {
         (program.clone(), words.to_vec())
     } else {

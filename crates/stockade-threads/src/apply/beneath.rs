@@ -8,14 +8,16 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
+use stockade_sandbox::keep::Keep;
 
 use super::waiting_name;
 use crate::ThreadId;
 use crate::patch::{FILE_MAX, TreePath};
+use crate::undo::Segment;
 
 /// What a tree can hold under a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +56,8 @@ pub(super) struct Root {
     waiting: String,
     /// New files belong to whom the folder belongs to, when root applies.
     owner: Option<(Uid, Gid)>,
+    /// Its own path, and who keeps what changes in it.
+    keep: Option<(PathBuf, Keep)>,
 }
 
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
@@ -61,12 +65,14 @@ const BENEATH: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
 impl Root {
-    pub(super) fn open(path: &Path, thread: &ThreadId) -> io::Result<Self> {
+    /// With `undo` what is written beneath `path` is kept before.
+    pub(super) fn open(path: &Path, thread: &ThreadId, undo: Option<&Segment>) -> io::Result<Self> {
         let folder = rustix::fs::open(path, FOLDER | OFlags::RDONLY, Mode::empty())?;
         let stat = rustix::fs::fstat(&folder)?;
         let is_root = rustix::process::geteuid().is_root();
         let owner = is_root.then(|| (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid)));
-        Ok(Self { folder, waiting: waiting_name(thread), owner })
+        let keep = undo.map(|undo| Ok::<_, io::Error>((path.to_owned(), undo.keep()?)));
+        Ok(Self { folder, waiting: waiting_name(thread), owner, keep: keep.transpose()? })
     }
 
     /// What is at `path`; `None` when it is neither file nor link nor nothing, or when its
@@ -125,7 +131,7 @@ impl Root {
             if !is_still_there(&folder, name, present)? {
                 return Ok(false);
             }
-            rustix::fs::unlinkat(&folder, name, AtFlags::empty())?;
+            self.unlink(&folder, path.as_path(), AtFlags::empty())?;
             self.remove_empty(path);
             return Ok(true);
         };
@@ -134,11 +140,12 @@ impl Root {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => return Err(error.into()),
         }
-        let made = self.make(&folder, present, content);
+        let waiting = path.as_path().with_file_name(&self.waiting);
+        let made = self.bear(&folder, &waiting, || self.make(&folder, present, content));
         let moved = made.and_then(|()| {
             let is_there = is_still_there(&folder, name, present)?;
             if is_there {
-                rustix::fs::renameat(&folder, &*self.waiting, &folder, name)?;
+                self.rename(&folder, &waiting, path.as_path())?;
             }
             Ok(is_there)
         });
@@ -245,7 +252,9 @@ impl Root {
             above = match self.folder(path) {
                 Err(Errno::NOENT) => {
                     let name = path.file_name().unwrap_or_default();
-                    rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o777))?;
+                    self.bear(&above, path, || {
+                        Ok(rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o777))?)
+                    })?;
                     if let Some((uid, gid)) = self.owner {
                         let flags = AtFlags::SYMLINK_NOFOLLOW;
                         rustix::fs::chownat(&above, name, Some(uid), Some(gid), flags)?;
@@ -265,11 +274,53 @@ impl Root {
             let path = Path::new(std::ffi::OsStr::from_bytes(folder));
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             let Ok(above) = self.folder(parent.unwrap_or(Path::new("."))) else { return };
-            let name = path.file_name().unwrap_or_default();
-            if rustix::fs::unlinkat(&above, name, AtFlags::REMOVEDIR).is_err() {
+            if self.unlink(&above, path, AtFlags::REMOVEDIR).is_err() {
                 return;
             }
         }
+    }
+
+    /// Makes what `path`, the name of which is in `folder`, is a new name of.
+    fn bear<T>(
+        &self,
+        folder: &OwnedFd,
+        path: &Path,
+        make: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        let Some((root, keep)) = &self.keep else { return make() };
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        let begun = keep.bears(folder, name, &root.join(path));
+        let made = make();
+        keep.bore(&begun, folder, name, made.is_ok());
+        made
+    }
+
+    fn unlink(&self, folder: &OwnedFd, path: &Path, flags: AtFlags) -> io::Result<()> {
+        let name = path.file_name().unwrap_or_default();
+        let keep = self
+            .keep
+            .as_ref()
+            .map(|(root, keep)| (keep, keep.loses(folder, name.as_bytes(), &root.join(path))));
+        let done = rustix::fs::unlinkat(folder, name, flags);
+        if let Some((keep, begun)) = keep {
+            keep.ended(&begun, done.is_ok());
+        }
+        Ok(done?)
+    }
+
+    /// Within one folder.
+    fn rename(&self, folder: &OwnedFd, from: &Path, to: &Path) -> io::Result<()> {
+        let [old, new] = [from, to].map(|path| path.file_name().unwrap_or_default());
+        let keep = self.keep.as_ref().map(|(root, keep)| {
+            let (one, other) = (root.join(from), root.join(to));
+            let (one, other) = ((folder, old.as_bytes(), &*one), (folder, new.as_bytes(), &*other));
+            (keep, keep.moves(one, other, false))
+        });
+        let done = rustix::fs::renameat(folder, old, folder, new);
+        if let Some((keep, begun)) = keep {
+            keep.ended(&begun, done.is_ok());
+        }
+        Ok(done?)
     }
 }
 

@@ -38,10 +38,11 @@ impl Running<'_> {
         fs::remove_dir_all(&folder).ok();
         fs::create_dir(&folder).map_err(|error| CloudError::Folder(folder.clone(), error))?;
         let clone = folder.join("clone");
-        let cloned = match &self.source {
-            Source::Head => clone_head(&self.task.workspace, &clone)?,
-            Source::WithChanges(hidden) => self.with_changes(&clone, hidden)?,
-            Source::Again(earlier) => self.again(&clone, earlier)?,
+        let cloned = match (&self.task.files, &self.source) {
+            (Some(files), _) => self.copy_files(&clone, files)?,
+            (None, Source::Head) => clone_head(&self.task.workspace, &clone)?,
+            (None, Source::WithChanges(hidden)) => self.with_changes(&clone, hidden)?,
+            (None, Source::Again(earlier)) => self.again(&clone, earlier)?,
         };
         if !clone.join(&self.inner).is_dir() {
             return Err(CloudError::NotCommitted(self.task.workspace.clone()));
@@ -60,6 +61,9 @@ impl Running<'_> {
     }
 
     fn tell(&self, cloned: &Cloned) {
+        if self.task.files.is_some() {
+            return;
+        }
         let name = cloned.branch.as_ref().map_or_else(String::new, |name| format!(" of {name}"));
         let commit = cloned.head.as_str().get(..12).unwrap_or_default();
         let rest = match &self.source {
@@ -73,7 +77,7 @@ impl Running<'_> {
         self.note(&format!("works on commit {commit}{name}; {rest}"));
     }
 
-    fn with_changes(
+    pub(super) fn with_changes(
         &self,
         clone: &Path,
         hidden: &[std::path::PathBuf],

@@ -3,7 +3,7 @@
 use stockade_agents::Stop;
 
 use crate::question::Ask;
-use crate::screen::Screen;
+use crate::screen::{Feed, Screen};
 
 /// The user's wishes, made while a thread is at work.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +23,8 @@ pub struct User<'a> {
     pub wishes: &'a Wishes,
     /// The terminal that they sit at, for a command that they typed.
     pub screen: Option<&'a dyn Screen>,
+    /// What a command that they typed reads, without that; nothing, where nobody has it.
+    pub feed: Option<&'a dyn Feed>,
 }
 
 impl std::fmt::Debug for User<'_> {

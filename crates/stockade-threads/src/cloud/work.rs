@@ -1,15 +1,14 @@
 //! What is done in a machine: the work, checks.
 
 use std::ffi::OsString;
-use std::path::Path;
 use std::time::Instant;
 
 use stockade_agents::{AgentError, HandsError, Task};
 
-use super::{FOLDER, Running, Work};
+use super::{Files, Running, Work};
 use crate::ended::Ended;
 use crate::record::{Check, Event, Message, Role, State};
-use crate::session::Session;
+use crate::session::{Session, Typed};
 use crate::store::StoreError;
 use crate::surroundings;
 
@@ -32,7 +31,7 @@ impl Running<'_> {
                 let said = Message { role: Role::User, text: prompt.clone() };
                 self.journal.record(&Event::Message(said))?;
                 let instructions = surroundings::instructions(session);
-                let place = (Path::new(FOLDER), self.inner.as_path());
+                let place = (self.place(), self.inner.as_path());
                 let before = self.before.as_ref();
                 let work = Task {
                     prompt: before.map_or_else(|| prompt.clone(), |before| before.task(prompt)),
@@ -54,7 +53,9 @@ impl Running<'_> {
     }
 
     fn command(&self, session: &Session<'_>, argv: &[OsString]) -> Ended {
-        match session.typed(argv, &self.inner, self.user.screen) {
+        let environment = self.task.files.as_ref().map(Files::environment);
+        let command = Typed { argv, folder: &self.inner, environment };
+        match session.typed(command, (self.user.screen, self.user.feed)) {
             Ok(end) => {
                 let state = if end.status == 0 { State::Completed } else { State::Failed };
                 let said = format!("the command ended with status {}", end.status);

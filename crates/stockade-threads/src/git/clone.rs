@@ -104,18 +104,66 @@ pub(crate) fn clone_commit(
         let path = path.to_owned();
         move |source| CloneError::Io { path, source }
     };
-    fs::create_dir_all(target).map_err(written(target))?;
-    init_bare(&directory, &repository.format).map_err(failed)?;
+    begin(target, &directory, (&repository.top, &repository.format))?;
     let shallow = repository.shallow();
     if let Some(shallow) = &shallow {
         let path = directory.join("shallow");
         fs::write(&path, shallow).map_err(written(&path))?;
     }
-    let format = if repository.format == "sha1" { "" } else { SHA256_CONFIG };
-    let config = format!("{CONFIG}{format}");
-    let path = directory.join("config");
-    fs::write(&path, config).map_err(written(&path))?;
     fill(&repository, &commit, target, &directory).map_err(failed)
+}
+
+/// Clones `commit`, which `from` has and the user's repository does not, to `target`: the state of the
+/// folder `top`, whose repository, if it has one, has names of `format`.
+pub(super) fn clone_from(
+    from: &Git,
+    (top, format): (&Path, &str),
+    commit: &ObjectId,
+    target: &Path,
+) -> Result<Cloned, CloneError> {
+    const BRANCH: &str = "refs/heads/main";
+    let failed = |source| CloneError::Git { top: top.to_owned(), source };
+    let directory = target.join(".git");
+    begin(target, &directory, (top, format))?;
+    let fill = || -> Result<Cloned, GitError> {
+        let git = Git::bare(&directory);
+        copy_history(from, &git, &format!("{commit}\n"), false)?;
+        git.run(&["symbolic-ref", "HEAD", BRANCH])?;
+        git.run(&["update-ref", BRANCH, commit.as_str()])?;
+        let work = working(target, &directory);
+        work.run(&["read-tree", "--reset", "-u", commit.as_str()])?;
+        let tree = git.run(&["rev-parse", "--verify", &format!("{commit}^{{tree}}")])?;
+        Ok(Cloned {
+            top: top.to_owned(),
+            head: commit.clone(),
+            commit: commit.clone(),
+            tree: object("rev-parse", &tree)?,
+            branch: None,
+            submodules: Vec::new(),
+            lfs_pointers: 0,
+            is_shallow: false,
+        })
+    };
+    fill().map_err(failed)
+}
+
+/// Makes an empty repository of the clone's own at `directory`, in the folder `target`.
+fn begin(target: &Path, directory: &Path, (top, format): (&Path, &str)) -> Result<(), CloneError> {
+    let written = |path: &Path| {
+        let path = path.to_owned();
+        move |source| CloneError::Io { path, source }
+    };
+    fs::create_dir_all(target).map_err(written(target))?;
+    let made = init_bare(directory, format);
+    made.map_err(|source| CloneError::Git { top: top.to_owned(), source })?;
+    let format = if format == "sha1" { "" } else { SHA256_CONFIG };
+    let path = directory.join("config");
+    fs::write(&path, format!("{CONFIG}{format}")).map_err(written(&path))
+}
+
+/// Git at work in the clone.
+fn working(target: &Path, directory: &Path) -> Git {
+    Git::discovering(target).variable("GIT_DIR", directory).variable("GIT_WORK_TREE", target)
 }
 
 /// With somebody to commit as, who is not the user.
@@ -141,8 +189,7 @@ fn fill(
         git.run(&["update-ref", "--no-deref", "HEAD", commit.as_str()])?;
     }
     // Line ends are the repository's attributes' affair; filters are not there to be run.
-    let work = Git::discovering(target).variable("GIT_DIR", directory);
-    let work = work.variable("GIT_WORK_TREE", target);
+    let work = working(target, directory);
     work.run(&["read-tree", "--reset", "-u", commit.as_str()])?;
     let listed = work.run(&["ls-files", "-z", "--stage"])?;
     let submodules = fields(&listed).filter_map(submodule).collect();
@@ -185,11 +232,42 @@ impl Cloned {
             let revisions = format!("{tip}\n{files}\n^{}\n", self.head);
             copy_history(&repository.lend(from), &git, &revisions, false)?;
             git.run(&["update-ref", "HEAD", tip])?;
-            let work = Git::discovering(target).variable("GIT_DIR", &directory);
-            let work = work.variable("GIT_WORK_TREE", target);
+            let work = working(target, &directory);
             work.run(&["read-tree", "--reset", "-u", files]).map(drop)
         };
         bring().map_err(failed)
+    }
+
+    /// Takes what lies below `hidden`, absolute paths of the user's, out of the files of the clone at
+    /// `target`; for git in it nothing is missing.
+    pub(crate) fn cover(&self, target: &Path, hidden: &[PathBuf]) -> Result<(), CloneError> {
+        let within = hidden.iter().filter_map(|path| path.strip_prefix(&self.top).ok());
+        let within: Vec<&Path> = within.filter(|path| !path.as_os_str().is_empty()).collect();
+        if within.is_empty() {
+            return Ok(());
+        }
+        let failed = |source| CloneError::Git { top: self.top.clone(), source };
+        let work = working(target, &target.join(".git"));
+        let listed = work.run(&["ls-files", "-z"]).map_err(failed)?;
+        let path = |field: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(field));
+        let listed = fields(&listed).map(path);
+        let covered: Vec<PathBuf> =
+            listed.filter(|path| within.iter().any(|hidden| path.starts_with(hidden))).collect();
+        let mut names = Vec::new();
+        for path in &covered {
+            names.extend(path.as_os_str().as_bytes().iter().chain(&[0]));
+            match fs::remove_file(target.join(path)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(CloneError::Io { path: target.join(path), source: error });
+                }
+                _ => {}
+            }
+        }
+        let words = ["update-index", "--skip-worktree", "-z", "--stdin"];
+        if !names.is_empty() {
+            work.run_with(&words, &names).map_err(failed)?;
+        }
+        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use super::clone::{CloneError, Cloned, clone_from};
 use super::repository::file_settings;
 use super::trees::{self, CHANGES, Listing};
 use super::{Git, GitError, Identity, ObjectId, Repository, fields, line, object, of_changes};
@@ -169,6 +170,46 @@ impl LocalChanges {
     ) -> Result<(Option<ObjectId>, Vec<LeftOut>), SnapshotError> {
         let made = self.commit_of_look(parent, message);
         Ok((made.map_err(|source| self.failed(source))?, self.left_out))
+    }
+
+    /// Files and folders that git ignores, relative to the top.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`]: they are not known.
+    pub(crate) fn ignored(&self) -> Result<Vec<PathBuf>, SnapshotError> {
+        let words = ["ls-files", "-z", "--others", "--ignored", "--exclude-standard"];
+        let words = [words.as_slice(), &["--directory"]].concat();
+        let listed = self.git.run(&words).map_err(|source| self.failed(source))?;
+        let path = |field: &[u8]| PathBuf::from(OsStr::from_bytes(field));
+        Ok(fields(&listed).map(path).collect())
+    }
+
+    /// Makes a commit without a parent of what the first look saw, and a clone of it at `target`.
+    /// What it does not have is told besides.
+    ///
+    /// # Errors
+    ///
+    /// [`CloneError`]: there is no clone.
+    pub(crate) fn clone_alone(
+        self,
+        target: &Path,
+        message: &str,
+    ) -> Result<(Cloned, Vec<LeftOut>), CloneError> {
+        let format = self.repository.as_ref().map_or("sha1", |repository| &repository.format);
+        let from = match &self.repository {
+            Some(repository) => repository.lend(&self.directory),
+            None => Git::bare(&self.directory),
+        };
+        let commit = || -> Result<ObjectId, GitError> {
+            let tree = trees::write_with(&from, &self.directory, &self.base)?;
+            let git = from.clone().signed(&Identity::ours(), "1970-01-01T00:00:00+00:00");
+            object("commit-tree", &git.run(&["commit-tree", tree.as_str(), "-m", message])?)
+        };
+        let failed = |source| CloneError::Git { top: self.top.clone(), source };
+        let commit = commit().map_err(failed)?;
+        let cloned = clone_from(&from, (&self.top, format), &commit, target)?;
+        Ok((cloned, self.left_out))
     }
 
     fn commit_of_look(

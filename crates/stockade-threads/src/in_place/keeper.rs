@@ -89,9 +89,9 @@ impl Keeper {
 }
 
 fn begin((store, id): (&Path, &ThreadId), root: PathBuf) -> io::Result<(Segment, Keep)> {
-    let absolute = AbsPath::new(root.clone()).map_err(io::Error::other)?;
-    let segment = Segment::begin(store, id, vec![absolute])?;
-    let keep = Keep::open(segment.path(), vec![root]).inspect_err(|_| segment.forget())?;
+    let root = AbsPath::new(root).map_err(io::Error::other)?;
+    let segment = Segment::begin(store, id, vec![root])?;
+    let keep = segment.keep().inspect_err(|_| segment.forget())?;
     Ok((segment, keep))
 }
 

@@ -54,8 +54,7 @@ pub fn take_in(diff: &[u8], cloned: &Cloned, thread: &Path) -> Result<Changes, I
     let own = Own::open(cloned, thread)?;
     let result = own.base().and_then(|base| Ok((own.after(&patch, &base, &mut 0)?, base)));
     let kept = result.and_then(|(result, base)| {
-        let objects = Some(own.repository.objects.as_path());
-        Ok(trees::keep(&own.directory, objects, &cloned.top, (&base, &result))?)
+        Ok(trees::keep(&own.directory, own.objects(), &cloned.top, (&base, &result))?)
     });
     if kept.is_err() && own.is_new {
         // The error that is told is the one that made it useless.
@@ -90,7 +89,7 @@ pub fn take_in_commits(
         let patch = Patch::parse(diff)?;
         let after = own.after(&patch, &before, &mut total)?;
         let pair = (&before, &after);
-        let pair = trees::keep_pair(&own.directory, Some(&own.repository.objects), pair)?;
+        let pair = trees::keep_pair(&own.directory, own.objects(), pair)?;
         let (base, result) = (pair.base.to_string(), pair.result.to_string());
         commits.push(Commit { base, result, message: words(message) });
         before = after;
@@ -110,7 +109,8 @@ fn words(message: &[u8]) -> String {
 
 /// The thread's own repository, and the user's to read from.
 struct Own {
-    repository: Repository,
+    /// `None`: the folder never was in one, and the base is in the thread's own.
+    repository: Option<Repository>,
     directory: PathBuf,
     reading: Git,
     commit: ObjectId,
@@ -120,15 +120,24 @@ struct Own {
 impl Own {
     fn open(cloned: &Cloned, thread: &Path) -> Result<Self, IntakeError> {
         let repository = Repository::discover(&cloned.top)?;
-        let gone = || IntakeError::NoRepository(cloned.top.clone());
-        let repository = repository.ok_or_else(gone)?;
         let directory = thread.join(CHANGES);
         let is_new = !directory.exists();
-        if is_new {
-            init_bare(&directory, &repository.format)?;
-        }
-        let reading = Git::bare(&directory).borrowing(&repository.objects);
+        let reading = Git::bare(&directory);
+        let reading = match &repository {
+            None if is_new => return Err(IntakeError::NoRepository(cloned.top.clone())),
+            None => reading,
+            Some(repository) => {
+                if is_new {
+                    init_bare(&directory, &repository.format)?;
+                }
+                reading.borrowing(&repository.objects)
+            }
+        };
         Ok(Self { repository, directory, reading, commit: cloned.commit.clone(), is_new })
+    }
+
+    fn objects(&self) -> Option<&Path> {
+        self.repository.as_ref().map(|repository| repository.objects.as_path())
     }
 
     fn base(&self) -> Result<Listing, IntakeError> {

@@ -11,7 +11,17 @@ use super::shell::{NOT_EXECUTABLE, Ran};
 use super::{Session, failed};
 use crate::journal::Live;
 use crate::record::{CommandStarted, Decision, Denial, Event};
-use crate::screen::{Lent, Screen};
+use crate::screen::{Feed, Lent, Screen};
+
+/// A command that was typed.
+#[derive(Debug)]
+pub(crate) struct Typed<'a> {
+    pub(crate) argv: &'a [OsString],
+    /// Of the place; relative to its own.
+    pub(crate) folder: &'a Path,
+    /// All of it; `None`: the place's own.
+    pub(crate) environment: Option<Vec<(OsString, OsString)>>,
+}
 
 /// How a typed command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,9 +82,8 @@ impl Session<'_> {
     /// [`Live::Answer`]; with a terminal all that it writes, as [`Live::Screen`].
     pub(crate) fn typed(
         &self,
-        argv: &[OsString],
-        folder: &Path,
-        screen: Option<&dyn Screen>,
+        Typed { argv, folder, environment }: Typed<'_>,
+        (screen, feed): (Option<&dyn Screen>, Option<&dyn Feed>),
     ) -> Result<TypedEnd, HandsError> {
         let words: Vec<String> = argv.iter().map(|word| word.to_string_lossy().into()).collect();
         let ruling = self.parts.judge.typed(&words);
@@ -91,7 +100,10 @@ impl Session<'_> {
         let folder = (!folder.as_os_str().is_empty()).then(|| folder.to_owned());
         let lent = screen.filter(|_| decision == Decision::Allow).and_then(Screen::lend);
         let terminal = lent.as_ref().map(|lent| lent.terminal());
-        let exec = Exec { argv: argv.to_vec(), folder, terminal, ..Exec::default() };
+        let feed = feed.filter(|_| decision == Decision::Allow && terminal.is_none());
+        let input = feed.map(Feed::begin);
+        let argv = argv.to_vec();
+        let exec = Exec { argv, folder, environment, terminal, input, ..Exec::default() };
         let Review::Allowed(exec) = review(exec, &[ruling.reviewed()]) else {
             drop(lent);
             let by = ruling.rule.as_ref().map_or("rules", |rule| rule.source.as_str());

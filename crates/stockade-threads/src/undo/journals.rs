@@ -25,7 +25,7 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode as FileMode, OFlags, Timespe
 use serde::{Deserialize, Serialize};
 use stockade_policy::{AbsPath, Mode, Policy};
 use stockade_sandbox::Keeping;
-use stockade_sandbox::keep::{ALIVE, FileId, How, JOURNAL, Line, OBJECTS, Op, now, object_path};
+use stockade_sandbox::keep::{ALIVE, FileId, How, JOURNAL, Keep, Line, OBJECTS, Op, now, object_path};
 
 use super::plan::Object;
 use super::reverted::Reverted;
@@ -170,8 +170,10 @@ impl Segment {
         Keeping { store, roots: self.roots.clone() }
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.folder
+    /// What keeps in it what this process changes.
+    pub(crate) fn keep(&self) -> io::Result<Keep> {
+        let roots = self.roots.iter().map(|root| root.as_path().to_owned());
+        Keep::open(&self.folder, roots.collect())
     }
 
     /// Whether its boundary, which is up, keeps anything: there are some that cannot.

@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use stockade_policy::AbsPath;
-use stockade_sandbox::keep::Keep;
 pub(crate) use stockade_sandbox::keep::changed;
 
 use crate::ThreadId;
@@ -157,7 +156,7 @@ pub fn undo(store: &Store, id: &ThreadId, options: &Options) -> Result<Vec<Taken
         let roots = roots.iter().filter_map(|root| AbsPath::new(root.clone()).ok()).collect();
         Some(Segment::of(&journals.folder, sort, roots).map_err(of)?)
     };
-    let keep = segment.as_ref().map(|segment| Keep::open(segment.path(), roots.clone()));
+    let keep = segment.as_ref().map(Segment::keep);
     let hands = Hands::open(&roots, keep.transpose().map_err(of)?).map_err(of)?;
     let work = Work {
         hands,

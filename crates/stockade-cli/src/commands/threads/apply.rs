@@ -58,6 +58,7 @@ pub(super) fn run(arguments: &ApplyArgs) -> Result<u8, Failure> {
         accept,
         never: hidden.collect(),
         markers: arguments.markers,
+        ..ApplyOptions::default()
     };
     let thread = desk.store.resume(&id).map_err(of_store)?;
     let outcomes = apply(&changes, &thread, &options).map_err(|error| of_apply(&error))?;

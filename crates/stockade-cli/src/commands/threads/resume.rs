@@ -153,7 +153,7 @@ impl Stood {
         let person = Person { wishes: wishes.clone(), turns: ask.turns(), status, begun };
         attached::heed(interrupts, front, person);
         let mut watch = boundary::watched(flags, &loaded.policy, watch)?;
-        let user = User { ask: &ask, wishes: &wishes, screen: None };
+        let user = User { ask: &ask, wishes: &wishes, screen: None, feed: None };
         let outcome = cloud::resume(&task, &store, &id, watch.as_mut(), user)?;
         if !flags.quiet {
             machine::report(&outcome, &store);

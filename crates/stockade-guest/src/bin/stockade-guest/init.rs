@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
-use stockade_guest::{PORT_NAME, Parameters, TRIAL, TRIAL_PASSED, USER_NAME};
+use stockade_guest::{ENVIRONMENT, PORT_NAME, Parameters, TRIAL, TRIAL_PASSED};
 
 use super::{Failure, machine, mounts, say};
 
@@ -80,13 +80,7 @@ fn start_serving(parameters: &Parameters, port: File) -> Result<Pid, Failure> {
         .uid(parameters.uid)
         .gid(parameters.gid)
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("HOME", format!("/home/{USER_NAME}"))
-        .env("USER", USER_NAME)
-        .env("LOGNAME", USER_NAME)
-        .env("SHELL", "/bin/sh")
-        .env("LANG", "C.UTF-8")
-        .env("TERM", "dumb")
+        .envs(ENVIRONMENT)
         .current_dir(&parameters.folder)
         .stdin(Stdio::from(port));
     let child = command
