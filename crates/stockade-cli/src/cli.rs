@@ -114,6 +114,15 @@ const PLANNED: &[&str] = &[
     "serve",
 ];
 
+/// Who a command is in a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum MachineUser {
+    /// An ordinary user.
+    User,
+    /// Root, of the machine.
+    Root,
+}
+
 /// Flags of every verb that puts up a boundary.
 #[derive(Debug, Default, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "one for each flag")]
@@ -170,9 +179,9 @@ pub(crate) struct BoundaryArgs {
     /// Say how the boundary is made up
     #[arg(short, long)]
     pub(crate) verbose: bool,
-    /// Of `stockade run`: in a machine of its own, without network
-    #[arg(long)]
-    pub(crate) vm: bool,
+    /// Of `stockade run`: in a machine of its own, without network; `--vm=root` as root there
+    #[arg(long, value_name = "USER", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "user")]
+    pub(crate) vm: Option<MachineUser>,
 }
 
 /// Flags of `stockade run`.

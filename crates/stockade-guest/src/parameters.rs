@@ -52,6 +52,9 @@ pub struct Parameters {
     pub gid: u32,
     /// Where the repository's disk is mounted, and where relative paths start.
     pub folder: PathBuf,
+    /// Whether commands run as root instead, who has the kernel's other means then: further modules,
+    /// mounts, control groups.
+    pub is_root: bool,
     /// Whether there is a disk with what a set-up has left.
     pub has_setup: bool,
     /// The time since the epoch when the machine was started: it has no clock of its own.
@@ -69,10 +72,11 @@ impl Parameters {
             );
         }
         format!(
-            "stockade.uid={} stockade.gid={} stockade.folder={folder} stockade.setup={} \
-             stockade.clock={}",
+            "stockade.uid={} stockade.gid={} stockade.root={} stockade.folder={folder} \
+             stockade.setup={} stockade.clock={}",
             self.uid,
             self.gid,
+            u8::from(self.is_root),
             u8::from(self.has_setup),
             self.clock.as_millis(),
         )
@@ -96,6 +100,7 @@ impl Parameters {
             uid: number("stockade.uid")?,
             gid: number("stockade.gid")?,
             folder: PathBuf::from(from_hex(&value(folder)?).ok_or(folder)?),
+            is_root: number("stockade.root")? != 0,
             has_setup: number("stockade.setup")? != 0,
             clock: value(clock)?.parse().ok().map(Duration::from_millis).ok_or(clock)?,
         })
@@ -120,6 +125,7 @@ mod tests {
         let parameters = Parameters {
             uid: 1000,
             gid: 100,
+            is_root: true,
             folder: OsString::from_vec(b"/a b/\xff=\"".to_vec()).into(),
             has_setup: true,
             clock: Duration::from_millis(1_795_000_000_123),
@@ -130,12 +136,13 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_wrong_is_named() {
-        let whole = "stockade.uid=1 stockade.gid=2 stockade.folder=2f61 stockade.setup=0 \
-                     stockade.clock=5";
+        let whole = "stockade.uid=1 stockade.gid=2 stockade.root=0 stockade.folder=2f61 \
+                     stockade.setup=0 stockade.clock=5";
         assert!(Parameters::from_words(whole).is_ok());
         for (wrong, name) in [
             (whole.replace("uid=1", "uid=x"), "stockade.uid"),
             (whole.replace("stockade.gid=2", ""), "stockade.gid"),
+            (whole.replace("root=0", "root="), "stockade.root"),
             (whole.replace("2f61", "2f6"), "stockade.folder"),
             (whole.replace("setup=0", "setup=y"), "stockade.setup"),
             (whole.replace("2f61", "2fxy"), "stockade.folder"),

@@ -496,6 +496,7 @@ impl Running<'_> {
             repository: state.join("clone"),
             state,
             folder: self.place().to_owned(),
+            is_root: self.task.files.as_ref().is_some_and(|files| files.is_root),
             toolchains: Vec::new(),
             memory_bytes: machine.memory_bytes,
             cpus: machine.cpus,

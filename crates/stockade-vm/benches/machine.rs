@@ -83,6 +83,7 @@ impl Bench {
             state: state.path().to_owned(),
             repository,
             folder: "/work".into(),
+            is_root: false,
             toolchains: Vec::new(),
             memory_bytes: 1 << 30,
             cpus: 1,

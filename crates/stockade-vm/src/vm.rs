@@ -47,6 +47,8 @@ pub struct VmSpec {
     pub repository: PathBuf,
     /// Where the guest has the repository.
     pub folder: PathBuf,
+    /// Whether the guest's commands are root there.
+    pub is_root: bool,
     /// Folders of toolchains outside `/usr`, which the guest sees as they are.
     pub toolchains: Vec<PathBuf>,
     /// Memory of the guest.
@@ -314,7 +316,7 @@ impl Prepared {
         Ok(Self {
             holder: guest::file(cache).map_err(host)?,
             kernel: kernel.unpacked(cache)?,
-            initramfs: initramfs::of(&kernel, cache)?,
+            initramfs: initramfs::of(&kernel, cache, spec.is_root)?,
             image: system::image(cache, &spec.toolchains, owner, (stop, say)).map_err(|error| {
                 if matches!(error, ImageError::Stopped) {
                     return BootError::Stopped;
@@ -352,6 +354,7 @@ fn parameters(spec: &VmSpec, owner: Owner, has_setup: bool) -> Parameters {
         uid: owner.uid,
         gid: owner.gid,
         folder: spec.folder.clone(),
+        is_root: spec.is_root,
         has_setup,
         clock: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default(),
     }

@@ -18,7 +18,7 @@ use crate::ui::live::Copied;
 
 /// The surroundings, after this process has become whom the workspace belongs to.
 pub(super) fn surroundings(arguments: &BoundaryArgs) -> Result<Env, Failure> {
-    if arguments.vm {
+    if arguments.vm.is_some() {
         let hint = "`stockade cloud` has a machine of its own in any case";
         return Err(Failure::new("`--vm` is for `stockade run`", hint));
     }

@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
             "`--json-file PATH` writes the events beside it",
         ));
     }
-    if arguments.boundary.vm {
+    if arguments.boundary.vm.is_some() {
         return run_vm::run(arguments);
     }
     let env = boundary::surroundings(&arguments.boundary)?;

@@ -16,7 +16,7 @@ use stockade_threads::{Live, Watch};
 
 use super::attached::{self, Begun, Person};
 use super::{boundary, cloud as machine, held, local, run};
-use crate::cli::{BoundaryArgs, RunArgs};
+use crate::cli::{BoundaryArgs, MachineUser, RunArgs};
 use crate::failure::Failure;
 use crate::ui;
 use crate::ui::feed::Stdin;
@@ -86,6 +86,7 @@ fn task(
     let files = Files {
         bounds: Bounds::new(loaded.policy.clone(), loaded.unprotected.clone()),
         is_draft: arguments.draft,
+        is_root: arguments.boundary.vm == Some(MachineUser::Root),
         variables: variables(&arguments.boundary, loaded),
     };
     let task = machine::task_of(Work::Command(argv), loaded, request, env)?;
@@ -130,7 +131,7 @@ fn report(outcome: &Outcome, is_quiet: bool, is_draft: bool) {
     let id = &ended.thread;
     if !left.is_empty() {
         ui::hint(&format!(
-            "`stockade threads diff {id}` shows it, `stockade threads apply {id}` tries again"
+            "`stockade threads diff {id}` shows it, `stockade threads apply {id}` takes it"
         ));
     }
     if is_quiet {

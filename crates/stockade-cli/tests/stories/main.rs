@@ -9,6 +9,7 @@ mod ends;
 mod hostile;
 mod machine;
 mod machine_terminal;
+mod own_files;
 mod place;
 mod questions;
 mod refactoring;

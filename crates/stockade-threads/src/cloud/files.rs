@@ -5,6 +5,7 @@
 //! What comes out is hostile as ever: a diff that is taken in first, and applied three ways to what is
 //! there by then. What may not be written waits in the thread.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -34,6 +35,15 @@ const AS_THEY_ARE: &str = "The files as they are";
 /// machine may write all the same: the bounds say which.
 const WRITTEN: [FlagKind; 3] = [FlagKind::ControlFile, FlagKind::CiFile, FlagKind::PackageHook];
 
+/// What is different for root; the files are the user's, and git would not touch those of another.
+const ROOT: [(&str, &str); 5] = [
+    ("USER", "root"),
+    ("LOGNAME", "root"),
+    ("GIT_CONFIG_COUNT", "1"),
+    ("GIT_CONFIG_KEY_0", "safe.directory"),
+    ("GIT_CONFIG_VALUE_0", "*"),
+];
+
 /// The user's own files, and what may become of them.
 #[derive(Debug, Clone)]
 pub struct Files {
@@ -41,6 +51,8 @@ pub struct Files {
     pub bounds: Bounds,
     /// Whether what was changed waits beside them.
     pub is_draft: bool,
+    /// Whether the command is root in the machine.
+    pub is_root: bool,
     /// What the command's environment has beside the machine's own.
     pub variables: Vec<(OsString, OsString)>,
 }
@@ -59,7 +71,9 @@ impl Files {
     /// The whole environment of the command.
     pub(super) fn environment(&self) -> Vec<(OsString, OsString)> {
         let own = ENVIRONMENT.iter().map(|(name, value)| (name.into(), value.into()));
-        own.chain(self.variables.iter().cloned()).collect()
+        let root = ROOT.iter().filter(|_| self.is_root);
+        let root = root.map(|(name, value)| (name.into(), value.into()));
+        own.chain(root).chain(self.variables.iter().cloned()).collect()
     }
 
     /// Absolute, whether there or not.
@@ -71,9 +85,16 @@ impl Files {
 
 /// The folder whose files go in: the repository's around `workspace`, or that alone.
 pub(super) fn top(workspace: &Path) -> Result<PathBuf, CloudError> {
-    let found = Repository::discover(workspace)
-        .map_err(|source| CloudError::Repository { workspace: workspace.to_owned(), source })?;
+    let found = around(workspace)?;
     Ok(found.map_or_else(|| workspace.to_owned(), |repository| repository.top))
+}
+
+/// The repository that `workspace` is in; one that ignores it would see no change there.
+fn around(workspace: &Path) -> Result<Option<Repository>, CloudError> {
+    let failed = |source| CloudError::Repository { workspace: workspace.to_owned(), source };
+    let Some(found) = Repository::discover(workspace).map_err(failed)? else { return Ok(None) };
+    let is_ignored = found.top != workspace && found.ignores(workspace).map_err(failed)?;
+    Ok((!is_ignored).then_some(found))
 }
 
 /// Where the machine has them: at their own place, which tools write down in what they make, unless
@@ -87,10 +108,12 @@ impl Running<'_> {
     /// Copies all of the user's files but the hidden ones.
     pub(super) fn copy_files(&self, clone: &Path, files: &Files) -> Result<Cloned, CloudError> {
         let (hidden, workspace) = (files.hidden(), &self.task.workspace);
-        let head = Repository::discover(workspace).ok().flatten().and_then(|it| it.head);
-        let looked = LocalChanges::begin(&top(workspace)?, self.thread.folder(), &hidden)?;
+        let repository = around(workspace)?;
+        let has_head = repository.as_ref().is_some_and(|repository| repository.head.is_some());
+        let looked_at = (self.thread.folder(), hidden.as_slice());
+        let looked = LocalChanges::within(repository, &top(workspace)?, looked_at)?;
         let ignored = looked.ignored()?;
-        let (cloned, left_out) = if head.is_some() {
+        let (cloned, left_out) = if has_head {
             // It looks for itself, after the clone was made.
             (self.with_changes(clone, &hidden)?, Vec::new())
         } else {
@@ -101,7 +124,14 @@ impl Running<'_> {
         }
         cloned.cover(clone, &hidden)?;
         let copy = Copy { top: &cloned.top, clone, hidden: &hidden };
-        copy.all(&ignored, self.task.machine.disk_bytes)?;
+        let unread = copy.all(&ignored, self.task.machine.disk_bytes)?;
+        copy.folders(Path::new(""), &ignored.into_iter().collect())?;
+        if let Some(first) = unread.first() {
+            let more = unread.len() - 1;
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let first = quoted(first.as_os_str().as_bytes());
+            self.note(&format!("not in the machine: {first}{more}, which you may not read"));
+        }
         Ok(cloned)
     }
 
@@ -181,18 +211,47 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    fn all(&self, paths: &[PathBuf], disk_bytes: u64) -> Result<(), CloudError> {
+    /// The value is what may not be read.
+    fn all(&self, paths: &[PathBuf], disk_bytes: u64) -> Result<Vec<PathBuf>, CloudError> {
         let hands = Hands::open(&[self.top.to_owned()], None)
             .map_err(|error| CloudError::Folder(self.top.to_owned(), error))?;
-        let mut left = disk_bytes;
+        let (mut left, mut unread) = (disk_bytes, Vec::new());
         for path in paths {
-            self.one(&hands, path, &mut left)?;
+            self.one(&hands, path, (&mut left, &mut unread))?;
+        }
+        Ok(unread)
+    }
+
+    /// Makes the folders below `path` that git does not know of, but those in `known`.
+    fn folders(&self, path: &Path, known: &BTreeSet<PathBuf>) -> Result<(), CloudError> {
+        let failed = |path: PathBuf| move |source| CloudError::Copy(CopyError { path, source });
+        // What may not be read, or is gone meanwhile, has nothing to show.
+        for entry in fs::read_dir(self.top.join(path)).into_iter().flatten().flatten() {
+            let path = path.join(entry.file_name());
+            let (from, to) = (self.top.join(&path), self.clone.join(&path));
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let is_hidden = self.hidden.iter().any(|hidden| from.starts_with(hidden));
+            let is_git = entry.file_name() == ".git" || from.join(".git").exists();
+            if !is_folder || is_hidden || is_git || known.contains(&path) {
+                continue;
+            }
+            match fs::create_dir(&to) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(failed(to)(error));
+                }
+                _ => self.folders(&path, known)?,
+            }
         }
         Ok(())
     }
 
     /// Copies the file, the link or the folder `path`, which is relative; through no link.
-    fn one(&self, hands: &Hands, path: &Path, left: &mut u64) -> Result<(), CloudError> {
+    fn one(
+        &self,
+        hands: &Hands,
+        path: &Path,
+        (left, unread): (&mut u64, &mut Vec<PathBuf>),
+    ) -> Result<(), CloudError> {
         let (from, to) = (self.top.join(path), self.clone.join(path));
         if self.hidden.iter().any(|hidden| from.starts_with(hidden)) {
             return Ok(());
@@ -205,8 +264,15 @@ impl Copy<'_> {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
                 fs::create_dir_all(&to).map_err(failed)?;
-                for name in hands.names(&from).map_err(failed)? {
-                    self.one(hands, &path.join(name), left)?;
+                let names = match hands.names(&from) {
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                        unread.push(path.to_owned());
+                        return Ok(());
+                    }
+                    names => names.map_err(failed)?,
+                };
+                for name in names {
+                    self.one(hands, &path.join(name), (&mut *left, &mut *unread))?;
                 }
                 Ok(())
             }
@@ -220,7 +286,13 @@ impl Copy<'_> {
                 let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
                 let rest = left.checked_sub(size);
                 *left = rest.ok_or_else(|| CloudError::Ignored(self.top.to_owned()))?;
-                copy_file(hands, (&from, &to), stat.st_mode).map_err(failed)
+                match copy_file(hands, (&from, &to), stat.st_mode) {
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                        unread.push(path.to_owned());
+                        Ok(())
+                    }
+                    copied => copied.map_err(failed),
+                }
             }
             // Nothing that another kernel could use.
             FileType::Fifo

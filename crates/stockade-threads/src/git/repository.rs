@@ -78,6 +78,17 @@ impl Repository {
         Ok(Some(Self { top, head, branch, directory, common, index, objects, format }))
     }
 
+    /// Whether git ignores `folder`, an absolute path below the top.
+    pub(crate) fn ignores(&self, folder: &Path) -> Result<bool, GitError> {
+        let mut git = Git::discovering(&self.top).variable("GIT_DIR", &self.directory);
+        git = git.variable("GIT_WORK_TREE", &self.top).variable("GIT_LITERAL_PATHSPECS", "0");
+        if let Some(excludes) = file_settings(Some(self), &self.top).excludes {
+            git = git.setting("core.excludesFile", excludes.as_os_str());
+        }
+        let words = [OsStr::new("check-ignore"), OsStr::new("-q"), folder.as_os_str()];
+        Ok(git.is_true(&words)?.is_some())
+    }
+
     /// The commits at which a shallow repository ends, one a line.
     pub(super) fn shallow(&self) -> Option<Vec<u8>> {
         fs::read(self.common.join("shallow")).ok().filter(|text| !text.is_empty())

@@ -90,6 +90,20 @@ impl LocalChanges {
     ) -> Result<Self, SnapshotError> {
         let failed = |source| SnapshotError::Git { top: workspace.to_owned(), source };
         let repository = Repository::discover(workspace).map_err(failed)?;
+        Self::within(repository, workspace, (thread, hidden))
+    }
+
+    /// The same where `repository` is the one that counts; `None`: the folder stands alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin).
+    pub(crate) fn within(
+        repository: Option<Repository>,
+        workspace: &Path,
+        (thread, hidden): (&Path, &[PathBuf]),
+    ) -> Result<Self, SnapshotError> {
+        let failed = |source| SnapshotError::Git { top: workspace.to_owned(), source };
         let top = repository.as_ref().map_or(workspace, |repository| &repository.top).to_owned();
         let inner = workspace.strip_prefix(&top).unwrap_or(Path::new("")).to_owned();
         let is_new = !thread.join(CHANGES).exists();

@@ -46,6 +46,7 @@ fn spec(state: &Path) -> VmSpec {
         state: state.to_owned(),
         repository,
         folder: "/work/project".into(),
+        is_root: false,
         toolchains: Vec::new(),
         memory_bytes: 512 << 20,
         cpus: 1,

@@ -77,8 +77,8 @@ fn start_serving(parameters: &Parameters, port: File) -> Result<Pid, Failure> {
     command
         .arg("serve")
         .arg(&parameters.folder)
-        .uid(parameters.uid)
-        .gid(parameters.gid)
+        .uid(if parameters.is_root { 0 } else { parameters.uid })
+        .gid(if parameters.is_root { 0 } else { parameters.gid })
         .env_clear()
         .envs(ENVIRONMENT)
         .current_dir(&parameters.folder)

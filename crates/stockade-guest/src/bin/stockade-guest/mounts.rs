@@ -75,6 +75,9 @@ pub(super) fn root(parameters: &Parameters) -> Result<(), Failure> {
     Mount { source, target: "/dev/pts", kind: "devpts", flags, data }.put_up()?;
     kernel("tmpfs", "/dev/shm", NO_TRUST)?;
     kernel("tmpfs", "/run", NO_TRUST)?;
+    if parameters.is_root {
+        kernel("cgroup2", "/sys/fs/cgroup", NO_TRUST | MountFlags::NOEXEC)?;
+    }
     if parameters.has_setup {
         archive(parameters)?;
     }
