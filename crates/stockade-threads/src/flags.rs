@@ -3,7 +3,7 @@
 //! *Hold*: it runs, or is trusted, on the host without anybody looking at it again; `apply` leaves
 //! it out until it is accepted by name. *Note*: it is shown, and applied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -59,6 +59,8 @@ pub enum FlagKind {
     CiFile,
     /// A package manager runs what it newly names.
     PackageHook,
+    /// Git in its folder would take that for a repository, and instructions from it.
+    Repository,
     /// A link that leads out of the tree, or into `.git`.
     SymlinkOut,
     /// Another repository.
@@ -82,6 +84,7 @@ impl FlagKind {
             Self::ControlFile => "control-file",
             Self::CiFile => "ci-file",
             Self::PackageHook => "package-hook",
+            Self::Repository => "repository",
             Self::SymlinkOut => "symlink-out",
             Self::Submodule => "submodule",
             Self::HeldBack => "held-back",
@@ -98,6 +101,7 @@ impl FlagKind {
             Self::ControlFile
             | Self::CiFile
             | Self::PackageHook
+            | Self::Repository
             | Self::SymlinkOut
             | Self::Submodule
             | Self::HeldBack => Weight::Hold,
@@ -133,12 +137,14 @@ pub(crate) fn found(changes: &ChangeSet) -> Result<BTreeMap<Vec<u8>, Vec<FlagKin
     let files = changes.files(&[])?;
     let lines = changes.lines(&[])?;
     let binary = lines.into_iter().filter(|lines| lines.counts.is_none()).map(|lines| lines.path);
-    let binary: std::collections::BTreeSet<Vec<u8>> = binary.collect();
+    let binary: BTreeSet<Vec<u8>> = binary.collect();
     let mut objects = changes.objects()?;
     let links = links(&files, &mut objects)?;
+    let bare = Bare::of(&files, changes.root());
     let mut all = BTreeMap::new();
     for file in &files {
         let mut kinds = by_name(&file.path);
+        kinds.extend(bare.instructs(&file.path).then_some(FlagKind::Repository));
         kinds.extend(by_mode(file));
         kinds.extend(binary.contains(&file.path).then_some(FlagKind::Binary));
         if let Some(target) = links.targets.get(&file.path) {
@@ -174,6 +180,53 @@ fn is_control(path: &[u8]) -> bool {
             let end = lower.strip_suffix(name.as_bytes());
             end.is_some_and(|before| before.is_empty() || before.ends_with(b"/"))
         })
+}
+
+/// Folders that git would take for repositories although they have another name than `.git`: bare ones.
+#[derive(Debug)]
+struct Bare<'a> {
+    /// Every path of the result that is there, and every folder above one, in lower case.
+    there: BTreeSet<Vec<u8>>,
+    root: &'a Path,
+}
+
+impl<'a> Bare<'a> {
+    /// What it takes for one (`is_git_directory` of git's setup.c).
+    const PARTS: [&'static str; 3] = ["HEAD", "objects", "refs"];
+
+    fn of(files: &[Change], root: &'a Path) -> Self {
+        let mut there = BTreeSet::new();
+        for file in files.iter().filter(|file| file.after.is_some()) {
+            let lower = file.path.to_ascii_lowercase();
+            let ends = lower.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+            there.extend(ends.map(|(at, _)| lower.get(..at).unwrap_or_default().to_vec()));
+            there.insert(lower);
+        }
+        Self { there, root }
+    }
+
+    /// Whether git in a folder above `path` obeys it, with what is there already.
+    fn instructs(&self, path: &[u8]) -> bool {
+        let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+        (0..parts.len()).any(|at| {
+            let (above, rest) = parts.split_at(at);
+            let rest: Vec<Vec<u8>> = rest.iter().map(|part| part.to_ascii_lowercase()).collect();
+            let is_read = match rest.iter().map(Vec::as_slice).collect::<Vec<_>>().as_slice() {
+                [b"head" | b"config" | b"config.worktree" | b"commondir"] => true,
+                // Each of the three may be a link, or what was missing.
+                [b"objects" | b"refs"] => true,
+                [b"hooks" | b"info", _, ..] => true,
+                _ => false,
+            };
+            is_read && Self::PARTS.iter().all(|part| self.has(above, part))
+        })
+    }
+
+    fn has(&self, above: &[&[u8]], name: &str) -> bool {
+        let path = [above, &[name.as_bytes()]].concat().join(&b'/');
+        self.there.contains(&path.to_ascii_lowercase())
+            || fs::symlink_metadata(self.root.join(OsStr::from_bytes(&path))).is_ok()
+    }
 }
 
 /// Whether a server runs `path` (in lower case) after a push.
@@ -286,7 +339,7 @@ fn hooks(manifest: &[u8]) -> Option<BTreeMap<String, Value>> {
 #[derive(Debug, Default)]
 struct Links {
     targets: BTreeMap<Vec<u8>, Vec<u8>>,
-    changed: std::collections::BTreeSet<Vec<u8>>,
+    changed: BTreeSet<Vec<u8>>,
 }
 
 fn links(files: &[Change], objects: &mut Objects) -> Result<Links, GitError> {
@@ -378,6 +431,28 @@ mod tests {
         for (path, expected) in CASES {
             assert_eq!(by_name(path.as_bytes()), *expected, "{path}");
         }
+    }
+
+    #[test]
+    fn a_repository_without_its_name_is_known_by_what_it_has() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("mine.git/objects")).unwrap();
+        fs::create_dir_all(root.path().join("mine.git/refs")).unwrap();
+        fs::write(root.path().join("mine.git/HEAD"), "").unwrap();
+        let file = |path: &str| {
+            let id = "0".repeat(40).parse().unwrap();
+            let after = Some(Side { mode: FileMode::File, id });
+            Change { path: path.into(), before: None, after }
+        };
+        let made = ["a/b/HEAD", "a/b/config", "a/b/objects/00/x", "a/b/Refs/heads/m", "a/b/src/f"];
+        let plain = ["c/HEAD", "c/config", "c/hooks/x", "mine.git/config", "mine.git/hooks/x"];
+        let files: Vec<Change> = made.iter().chain(&plain).map(|path| file(path)).collect();
+        let bare = Bare::of(&files, root.path());
+        let known: Vec<&str> =
+            made.into_iter().chain(plain).filter(|path| bare.instructs(path.as_bytes())).collect();
+        assert_eq!(known, ["a/b/HEAD", "a/b/config", "mine.git/config", "mine.git/hooks/x"]);
+        let top = Bare::of(&["HEAD", "objects/x", "refs/y", "config"].map(file), root.path());
+        assert!(top.instructs(b"config") && top.instructs(b"HEAD") && !top.instructs(b"refs/y"));
     }
 
     #[test]

@@ -69,7 +69,7 @@ fn a_command_in_a_machine_changes_what_it_could_without_one_and_that_is_taken_ba
                     ls /sys/class/net; echo three > src/a.txt; rm src/gone.txt; mkdir -p src/x/y; \
                     printf '\\000\\377' > src/x/y/bin; chmod +x src/x/y/bin; \
                     echo MORE=1 >> .env; echo '{}' > .mcp.json; \
-                    ln -s /etc/passwd src/out; ln -s a.txt src/in; \
+                    ln -s /etc/passwd src/out; ln -s a.txt src/in; mkdir -p src/b/objects src/b/refs; echo x > src/b/objects/x; echo x > src/b/refs/x; echo 'ref: refs/heads/m' > src/b/HEAD; echo '[core]' > src/b/config; \
                     mkdir -p .git/hooks; printf '#!/bin/sh\\ntouch ~/hooked\\n' > .git/hooks/pre-commit; \
                     chmod +x .git/hooks/pre-commit; git config core.fsmonitor 'touch ~/monitored'; \
                     test \"$SETTING\" = given && exit 9";
@@ -92,7 +92,18 @@ fn a_command_in_a_machine_changes_what_it_could_without_one_and_that_is_taken_ba
             assert!(told.contains(&format!("not written back: {left}")), "{left}: {told}");
         }
         assert!(told.contains("not written back: src/out: held (symlink-out)"), "{told}");
-        let names = ["src/a.txt", "src/gone.txt", "src/in", "src/x/y/bin"];
+        for name in ["src/b/HEAD", "src/b/config"] {
+            let words = format!("not written back: {name}: held (repository)");
+            assert!(told.contains(&words), "{told}");
+        }
+        let names = [
+            "src/a.txt",
+            "src/b/objects/x",
+            "src/b/refs/x",
+            "src/gone.txt",
+            "src/in",
+            "src/x/y/bin",
+        ];
         let names: Vec<String> = names.iter().map(|name| format!("project/{name}")).collect();
         assert_eq!(changed(&before, &place.files()), names, "{uid}: {told}");
         let data = fs::read(place.work().join("src/x/y/bin")).unwrap();
@@ -124,8 +135,9 @@ fn what_others_changed_meanwhile_stays_and_a_run_that_is_ended_keeps_what_it_did
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut ready = [0; 6];
-    if child.stdout.as_mut().unwrap().read_exact(&mut ready).is_err() {
-        panic!("{}", text(&child.wait_with_output().unwrap()));
+    let read = child.stdout.as_mut().unwrap().read_exact(&mut ready);
+    if read.is_err() {
+        drop(child.stdin.take());
     }
     fs::write(work.join("src/a.txt"), "mine\n").unwrap();
     drop(child.stdin.take());
