@@ -55,6 +55,8 @@ pub struct Parameters {
     /// Whether commands run as root instead, who has the kernel's other means then: further modules,
     /// mounts, control groups.
     pub is_root: bool,
+    /// Whether the repository still has to be given to that user.
+    pub gives: bool,
     /// Whether there is a disk with what a set-up has left.
     pub has_setup: bool,
     /// The time since the epoch when the machine was started: it has no clock of its own.
@@ -72,11 +74,12 @@ impl Parameters {
             );
         }
         format!(
-            "stockade.uid={} stockade.gid={} stockade.root={} stockade.folder={folder} \
-             stockade.setup={} stockade.clock={}",
+            "stockade.uid={} stockade.gid={} stockade.root={} stockade.give={} \
+             stockade.folder={folder} stockade.setup={} stockade.clock={}",
             self.uid,
             self.gid,
             u8::from(self.is_root),
+            u8::from(self.gives),
             u8::from(self.has_setup),
             self.clock.as_millis(),
         )
@@ -101,6 +104,7 @@ impl Parameters {
             gid: number("stockade.gid")?,
             folder: PathBuf::from(from_hex(&value(folder)?).ok_or(folder)?),
             is_root: number("stockade.root")? != 0,
+            gives: number("stockade.give")? != 0,
             has_setup: number("stockade.setup")? != 0,
             clock: value(clock)?.parse().ok().map(Duration::from_millis).ok_or(clock)?,
         })
@@ -126,6 +130,7 @@ mod tests {
             uid: 1000,
             gid: 100,
             is_root: true,
+            gives: true,
             folder: OsString::from_vec(b"/a b/\xff=\"".to_vec()).into(),
             has_setup: true,
             clock: Duration::from_millis(1_795_000_000_123),
@@ -136,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_wrong_is_named() {
-        let whole = "stockade.uid=1 stockade.gid=2 stockade.root=0 stockade.folder=2f61 \
+        let whole = "stockade.uid=1 stockade.gid=2 stockade.root=0 stockade.give=0 stockade.folder=2f61 \
                      stockade.setup=0 stockade.clock=5";
         assert!(Parameters::from_words(whole).is_ok());
         for (wrong, name) in [

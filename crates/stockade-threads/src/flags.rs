@@ -211,13 +211,13 @@ impl<'a> Bare<'a> {
         (0..parts.len()).any(|at| {
             let (above, rest) = parts.split_at(at);
             let rest: Vec<Vec<u8>> = rest.iter().map(|part| part.to_ascii_lowercase()).collect();
-            let is_read = match rest.iter().map(Vec::as_slice).collect::<Vec<_>>().as_slice() {
-                [b"head" | b"config" | b"config.worktree" | b"commondir"] => true,
-                // Each of the three may be a link, or what was missing.
-                [b"objects" | b"refs"] => true,
-                [b"hooks" | b"info", _, ..] => true,
-                _ => false,
-            };
+            let rest: Vec<&[u8]> = rest.iter().map(Vec::as_slice).collect();
+            // Each of the three that make it one may be a link, or what was missing.
+            let is_read = matches!(
+                rest.as_slice(),
+                [b"head" | b"config" | b"config.worktree" | b"commondir" | b"objects" | b"refs"]
+                    | [b"hooks" | b"info", _, ..]
+            );
             is_read && Self::PARTS.iter().all(|part| self.has(above, part))
         })
     }

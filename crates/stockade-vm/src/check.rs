@@ -118,7 +118,7 @@ impl Ready {
         Ok(Self {
             holder: guest::file(&cache).map_err(host)?,
             initramfs: initramfs::of(&kernel, &cache, false)?,
-            kernel: kernel.unpacked(&cache)?,
+            kernel: kernel.unpacked(&cache, &|| false)?,
             cache,
             qemu,
         })

@@ -110,13 +110,17 @@ impl Kernel {
         Ok(key.name())
     }
 
-    /// The kernel proper, unpacked.
-    pub(crate) fn unpacked(&self, cache: &Cache) -> Result<PathBuf, KernelError> {
+    /// The kernel proper, unpacked; `stop` is asked often.
+    pub(crate) fn unpacked(
+        &self,
+        cache: &Cache,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<PathBuf, KernelError> {
         let key = self.key()?;
-        cache.file(("kernel", "elf"), (&key, 2), |file| self.unpack(file))
+        cache.file(("kernel", "elf"), (&key, 2), |file| self.unpack(file, stop))
     }
 
-    fn unpack(&self, out: &mut File) -> Result<(), KernelError> {
+    fn unpack(&self, out: &mut File, stop: &dyn Fn() -> bool) -> Result<(), KernelError> {
         let foreign = |what| KernelError::Foreign { path: self.image.clone(), what };
         let mut image = File::open(&self.image)?;
         let mut start = vec![0; 4096];
@@ -139,7 +143,7 @@ impl Kernel {
             packed.set_len(payload.length.saturating_sub(4))?;
         }
         packed.rewind()?;
-        tool::decompress(packing.tool, packed, out.try_clone()?)?;
+        tool::decompress(packing.tool, (packed, out.try_clone()?), stop)?;
         let mut magic = [0; 4];
         out.rewind()?;
         out.read_exact(&mut magic)?;
@@ -215,7 +219,8 @@ pub(crate) fn module(path: &Path) -> Result<Vec<u8>, KernelError> {
     let bytes = fs::read(path)?;
     let Some(packing) = Packing::of(&bytes) else { return Ok(bytes) };
     let mut out = tempfile::tempfile()?;
-    tool::decompress(packing.tool, File::open(path)?, out.try_clone()?)?;
+    // Small: nobody waits for one.
+    tool::decompress(packing.tool, (File::open(path)?, out.try_clone()?), &|| false)?;
     out.rewind()?;
     let mut unpacked = Vec::new();
     out.read_to_end(&mut unpacked)?;

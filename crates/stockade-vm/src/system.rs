@@ -1,5 +1,6 @@
 //! The image of the system: built once for what the host has now, used by every machine.
 
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 
@@ -76,6 +77,8 @@ pub(crate) struct Owner {
     pub(crate) gid: u32,
     /// Whether files have to be given to it, this process being root.
     pub(crate) is_given: bool,
+    /// Whether the guest has to do that: this root is one of a user namespace that has no such id.
+    pub(crate) is_given_inside: bool,
 }
 
 impl Owner {
@@ -83,10 +86,31 @@ impl Owner {
     pub(crate) fn of_this_process() -> Self {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
         if uid.is_root() {
-            return Self { uid: 1000, gid: 1000, is_given: true };
+            let has = |file: &str| {
+                fs::read_to_string(file).is_ok_and(|map: String| has_id(&map, ORDINARY))
+            };
+            let is_given = has("/proc/self/uid_map") && has("/proc/self/gid_map");
+            let is_given_inside = !is_given;
+            return Self { uid: ORDINARY, gid: ORDINARY, is_given, is_given_inside };
         }
-        Self { uid: uid.as_raw(), gid: gid.as_raw(), is_given: false }
+        let (uid, gid) = (uid.as_raw(), gid.as_raw());
+        Self { uid, gid, is_given: false, is_given_inside: false }
     }
+}
+
+/// Whom files of root belong to in a machine.
+const ORDINARY: u32 = 1000;
+
+/// Whether `map`, as a user namespace tells it in `/proc`, has `id`.
+fn has_id(map: &str, id: u32) -> bool {
+    map.lines().any(|line| {
+        let mut words = line.split_ascii_whitespace().map(str::parse::<u32>);
+        let (Some(Ok(first)), _, Some(Ok(count))) = (words.next(), words.next(), words.next())
+        else {
+            return false;
+        };
+        id.checked_sub(first).is_some_and(|at| at < count)
+    })
 }
 
 /// Its file in the cache.
@@ -186,6 +210,16 @@ fn write(
 mod tests {
     use super::*;
     use crate::erofs::{Attributes, Content, Node, Tree};
+
+    #[test]
+    fn a_user_namespace_has_the_ids_of_its_map() {
+        let whole = "         0          0 4294967295\n";
+        assert!(has_id(whole, 0) && has_id(whole, 1000));
+        let one = "         0       1000          1\n";
+        assert!(has_id(one, 0) && !has_id(one, 1000));
+        let two = "0 1000 1\n500 100000 65536\n";
+        assert!(has_id(two, 1000) && !has_id(two, 499) && !has_id("", 0));
+    }
 
     #[test]
     fn an_image_is_written_with_its_progress_and_stops_when_it_is_to() {

@@ -99,11 +99,15 @@ fn wait(child: &mut Child, stop: &dyn Fn() -> bool) -> io::Result<Option<ExitSta
 }
 
 /// Decompresses `input` into `output`.
-pub(crate) fn decompress(name: &'static str, input: File, output: File) -> Result<(), ToolError> {
+pub(crate) fn decompress(
+    name: &'static str,
+    (input, output): (File, File),
+    stop: &dyn Fn() -> bool,
+) -> Result<(), ToolError> {
     let arguments = |command: &mut Command| {
         command.args(["-d", "-c"]);
     };
-    run(name, arguments, (Stdio::from(input), Stdio::from(output)), &|| false)
+    run(name, arguments, (Stdio::from(input), Stdio::from(output)), stop)
 }
 
 #[cfg(test)]

@@ -315,7 +315,12 @@ impl Prepared {
         let host = |error| BootError::Host("write the guest agent", error);
         Ok(Self {
             holder: guest::file(cache).map_err(host)?,
-            kernel: kernel.unpacked(cache)?,
+            kernel: kernel.unpacked(cache, stop).map_err(|error| {
+                if matches!(error, KernelError::Tool(ToolError::Stopped)) {
+                    return BootError::Stopped;
+                }
+                error.into()
+            })?,
             initramfs: initramfs::of(&kernel, cache, spec.is_root)?,
             image: system::image(cache, &spec.toolchains, owner, (stop, say)).map_err(|error| {
                 if matches!(error, ImageError::Stopped) {
@@ -355,6 +360,7 @@ fn parameters(spec: &VmSpec, owner: Owner, has_setup: bool) -> Parameters {
         gid: owner.gid,
         folder: spec.folder.clone(),
         is_root: spec.is_root,
+        gives: owner.is_given_inside,
         has_setup,
         clock: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default(),
     }

@@ -161,16 +161,17 @@ impl Streams {
 
 impl Watch for Streams {
     fn see(&mut self, live: &Live<'_>) {
-        match live {
-            Live::Output(bytes) => {
-                let mut error = std::io::stderr().lock();
-                // Nobody reads it any more.
-                drop((error.write_all(bytes), error.flush()));
-            }
-            Live::Event(Event::Phase(phase), _) if phase.name != "agent" => self.phases.see(live),
-            Live::Note(_) => self.phases.see(live),
-            Live::Event(Event::Phase(_), _) => {}
-            _ => self.rest.see(live),
+        if let Live::Output(bytes) = live {
+            let mut error = std::io::stderr().lock();
+            // Nobody reads it any more.
+            return drop((error.write_all(bytes), error.flush()));
+        }
+        let is_told = matches!(live, Live::Note(_))
+            || matches!(live, Live::Event(Event::Phase(phase), _) if phase.name != "agent");
+        if is_told {
+            self.phases.see(live);
+        } else {
+            self.rest.see(live);
         }
     }
 }

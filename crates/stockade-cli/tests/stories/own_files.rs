@@ -1,6 +1,7 @@
 //! `stockade run --vm`: a command in a machine, on the user's own files.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -223,4 +224,24 @@ fn a_command_on_own_files_in_a_machine_has_a_terminal_of_its_size() {
     let screen = see("STATUS 5");
     assert!(screen.contains("status=130") && screen.contains("1 file changed"), "{screen}");
     assert_eq!(fs::read_to_string(place.work().join("src/a.txt")).unwrap(), "three\n");
+}
+
+/// In a container whose root is one id of an ordinary user's, there is nobody to give files to.
+#[test]
+fn root_of_a_user_namespace_with_one_id_has_a_machine_whose_user_owns_its_files() {
+    if !is_there() {
+        return;
+    }
+    let place = project(*users().last().unwrap());
+    let line = "id -un; echo three > src/a.txt; git status --short";
+    let plain = place.command(&nobody(), &["cloud", "-q", "--", "sh", "-c", line]);
+    let mut words: Vec<OsString> = plain.get_args().map(OsStr::to_owned).collect();
+    let at = words.iter().position(|word| word == env!("CARGO_BIN_EXE_stockade")).unwrap();
+    words.splice(at..at, ["unshare", "--user", "--map-root-user"].map(OsString::from));
+    let mut command = Command::new(plain.get_program());
+    command.args(words).env_clear().current_dir(place.work()).stdin(Stdio::null());
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(output.stdout, b"agent\n M src/a.txt\n", "{}", text(&output));
 }

@@ -122,6 +122,7 @@ mod tests {
                 uid: 1000,
                 gid: 1000,
                 is_root: false,
+                gives: false,
                 folder: "/work".into(),
                 has_setup: false,
                 clock: Duration::from_secs(5),
@@ -170,7 +171,7 @@ mod tests {
         -device
         virtserialport,chardev=channel,name=stockade.channel
         -append
-        quiet loglevel=3 console=ttyS0 panic=-1 reboot=t random.trust_cpu=on no_timer_check tsc_early_khz=2100000 stockade.uid=1000 stockade.gid=1000 stockade.root=0 stockade.folder=2f776f726b stockade.setup=0 stockade.clock=5000
+        quiet loglevel=3 console=ttyS0 panic=-1 reboot=t random.trust_cpu=on no_timer_check tsc_early_khz=2100000 stockade.uid=1000 stockade.gid=1000 stockade.root=0 stockade.give=0 stockade.folder=2f776f726b stockade.setup=0 stockade.clock=5000
         -kernel
         /cache/kernel.elf
         -initrd

@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -105,7 +105,27 @@ fn repository(parameters: &Parameters) -> Result<(), Failure> {
     Mount { source: &disk, target: &target, kind: "ext4", flags: NO_TRUST, data: None }.put_up()?;
     // Of the file system's own making: no file of the repository's, and git would name it.
     fs::remove_dir(Path::new(&target).join("lost+found"))
-        .map_err(|error| Failure::because("clear", &target, &error))
+        .map_err(|error| Failure::because("clear", &target, &error))?;
+    if !parameters.gives {
+        return Ok(());
+    }
+    let given = give(target.as_ref(), (parameters.uid, parameters.gid));
+    given.map_err(|error| Failure::because("give away", &target, &error))
+}
+
+/// Gives all that is in `folder` to the user; nothing of theirs runs yet.
+fn give(folder: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            lchown(entry.path(), Some(uid), Some(gid))?;
+            if entry.file_type()?.is_dir() {
+                open.push(entry.path());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Makes `/root` the root. The initial file system cannot be pivoted away from; what it held is
