@@ -43,7 +43,7 @@ fn landlock_and_seccomp_hold_a_reading_run_alone() {
 }
 
 /// Threat model, K7: in the second backend. A server that is told "not yours" tries the next key, for
-/// ever: `initdb` of PostgreSQL did.
+/// ever: `initdb` of `PostgreSQL` did.
 #[test]
 fn shared_memory_of_the_host_is_refused_as_by_a_kernel_without_it() {
     let ask = "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n\

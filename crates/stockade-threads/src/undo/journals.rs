@@ -25,7 +25,9 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode as FileMode, OFlags, Timespe
 use serde::{Deserialize, Serialize};
 use stockade_policy::{AbsPath, Mode, Policy};
 use stockade_sandbox::Keeping;
-use stockade_sandbox::keep::{ALIVE, FileId, How, JOURNAL, Keep, Line, OBJECTS, Op, now, object_path};
+use stockade_sandbox::keep::{
+    ALIVE, FileId, How, JOURNAL, Keep, Line, OBJECTS, Op, now, object_path,
+};
 
 use super::plan::Object;
 use super::reverted::Reverted;
