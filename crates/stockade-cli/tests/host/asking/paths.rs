@@ -11,6 +11,7 @@ use crate::{Home, also_as_ordinary_user, text};
 /// What an editor does to save one file, and what it must not.
 const SAVES: &str = "cd ../outside && echo new > .file.tmp && mv .file.tmp file && mkdir -p a && \
                      echo x > a/x && rm a/x && rmdir a && echo saved; mkdir ../outside/.git; \
+                     mkdir ../outside/g && mv ../outside/g ../outside/hooks; \
                      cd ../work && python3 -c '
 for path in \"../.ssh/id\", \"../notes.txt\":
     try:
@@ -59,6 +60,8 @@ fn as_this_user() {
     let said = text(&end(saves));
     assert!(said.contains("saved") && !said.contains("opened"), "{said}");
     assert_eq!(fs::read_to_string(home.path("outside/file")).unwrap(), "new\n");
+    let is_there = |name: &str| home.path(name).exists();
+    assert!(is_there("outside/g") && !is_there("outside/hooks") && !is_there("outside/.git"));
 
     // For the project: now, and in the next run without a question.
     let first = run("echo 1 > ../outside/one && echo 2 > ../outside/two");
