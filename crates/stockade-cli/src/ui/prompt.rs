@@ -285,7 +285,8 @@ impl Ask for Prompt {
         let effect = printable(&question.effect).replace('\n', "\n  ");
         // Without a terminal to write to there is none to read from either.
         writeln!(error, "\n? {effect}").ok();
-        writeln!(error, "  [y] once  [t] this exact one, for this thread  [n] no, and why").ok();
+        writeln!(error, "  [y] once  [t] this exact one, for this thread  [n] no, or type why not")
+            .ok();
         write!(error, "{}", offered(question, "this thread")).ok();
         write!(error, "{}", call(self.notify, &question.action)).ok();
         error.flush().ok();

@@ -39,7 +39,8 @@ impl Relay {
         let mut out = terminal;
         let effect = printable(&question.effect).replace('\n', "\n  ");
         let bell = call(self.notify, &question.action);
-        let choices = "[y] once  [t] for this run  [n] no, and why  [q] no, and ask no more";
+        let choices =
+            "[y] once  [t] for this run  [n] no, or type why not  [q] no, and ask no more";
         let more = offered(question, "this run");
         write!(out, "\n{bell}? stockade: {effect}\n  {choices}\n{more}").ok()?;
         poll(&mut [], Some(&MOMENT)).ok();
