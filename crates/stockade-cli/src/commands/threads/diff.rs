@@ -118,8 +118,8 @@ fn stat(changes: &ChangeSet, paths: &[PathBuf]) -> Result<(), Failure> {
         let name = quoted(change.path.to_path().as_os_str().as_encoded_bytes());
         ui::line(&format!(" {name:<width$} | {}", change.words())).map_err(unprinted)?;
     }
-    let (count, (added, removed)) = (lines.len(), sum);
-    ui::line(&format!(" {count} files, +{added} -{removed}")).map_err(unprinted)
+    let (count, (added, removed)) = (stockade_threads::files(lines.len() as u64), sum);
+    ui::line(&format!(" {count}, +{added} -{removed}")).map_err(unprinted)
 }
 
 fn files(changes: &ChangeSet, paths: &[PathBuf]) -> Result<Vec<File>, GitError> {
