@@ -154,7 +154,7 @@ fn changes_are_dropped_and_the_record_stays() {
     assert!(!home.store().folder(&id.parse().unwrap()).join("changes.git").exists());
     let shown = home.json(&["threads", "show", &id, "--json"]);
     assert_eq!((&shown["changes"], &shown["state"]), (&json!(0), &json!("completed")));
-    assert!(home.said(&["log"], 0).contains("changes of 1 files dropped"));
+    assert!(home.said(&["log"], 0).contains("changes of 1 file dropped"));
     for verb in ["diff", "apply", "branch"] {
         let said = home.said(&["threads", verb, &id], 1);
         assert!(said.contains("they were discarded"), "{verb}: {said}");
