@@ -208,9 +208,8 @@ impl Work<'_> {
         if self.options.never.iter().any(|hidden| whole.starts_with(hidden)) {
             return Ok(Outcome::Refused("it is hidden"));
         }
-        if let Some(Err(refusal)) = self.options.bounds.as_ref().map(|bounds| bounds.write(&whole))
-        {
-            return Ok(Outcome::Refused(refusal.short()));
+        if let Some(Err(why)) = self.options.bounds.as_ref().map(|bounds| bounds.change(&whole)) {
+            return Ok(Outcome::Refused(why));
         }
         let is_submodule = |side: &Option<Side>| {
             side.as_ref().is_some_and(|side| side.mode == FileMode::Submodule)

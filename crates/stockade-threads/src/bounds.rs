@@ -103,6 +103,18 @@ impl Bounds {
         refuse(&target, OUTSIDE, &why)
     }
 
+    /// Judges a change of the user's own file at `path`, which is absolute: the folders that a place has
+    /// for itself are not theirs. The error fits after a name and a colon.
+    pub(crate) fn change(&self, path: &Path) -> Result<(), &'static str> {
+        match self.write(path) {
+            Err(refusal) => Err(refusal.short()),
+            Ok(()) if self.is_private(path) => Err("it is outside the writable roots"),
+            // There or not: the supervisor, who would see it come into being, is not asked.
+            Ok(()) if self.is_protected_in_a_top(path) => Err("it is protected"),
+            Ok(()) => Ok(()),
+        }
+    }
+
     /// Whether a write to `path` would leave what may be written, and nothing else speaks against
     /// it.
     pub fn is_outside(&self, path: &Path) -> bool {
@@ -181,6 +193,20 @@ impl Bounds {
         }
         let is_new = target.symlink_metadata().is_err();
         by_name.filter(|_| is_new && covers(&self.policy.writable, target))
+    }
+
+    fn is_protected_in_a_top(&self, path: &Path) -> bool {
+        let is_top = |folder: &&Path| {
+            folder == &self.policy.workspace.as_path()
+                || self.policy.tops.iter().any(|top| top.as_path() == *folder)
+                // A repository in it, which was there before: no result brings one.
+                || folder.join(".git").symlink_metadata().is_ok()
+        };
+        let mut inside = path.ancestors().skip(1).filter(is_top);
+        inside.any(|top| {
+            let inside = path.strip_prefix(top).unwrap_or(path);
+            self.protected_name(inside).is_some()
+        })
     }
 
     fn protected_name(&self, inside: &Path) -> Option<&'static str> {
@@ -292,6 +318,32 @@ mod tests {
         let outside = lab.folder.path().join("x\u{1b}y");
         let words = told(&lab, outside.to_str().unwrap());
         assert!(words.contains("x\\u{1b}y is outside") && !words.contains('\u{1b}'), "{words}");
+    }
+
+    #[test]
+    fn a_change_of_a_file_is_judged_by_the_files_alone() {
+        let mut lab = lab(Mode::WorkspaceWrite, &[""]);
+        let work = lab.folder.path().join("work");
+        fs::create_dir_all(work.join("src/nested/.git")).unwrap();
+        lab.bounds.policy.tops = vec![AbsPath::new(work.join("src/deep")).unwrap()];
+        let told = |path: PathBuf| lab.bounds.change(&path).err().unwrap_or("ok");
+        for (path, expected) in [
+            ("src/a", "ok"),
+            (".envrc", "ok"),
+            ("src/.mcp.json", "ok"),
+            ("src/way/a", "it is hidden"),
+            (".env", "it is protected"),
+            (".mcp.json", "it is protected"),
+            ("src/deep/.vscode/tasks.json", "it is protected"),
+            ("src/nested/.mcp.json", "it is protected"),
+            ("src/nested/x/.mcp.json", "ok"),
+            ("../a", "it is outside the writable roots"),
+        ] {
+            assert_eq!(told(work.join(path)), expected, "{path}");
+        }
+        // A place has this one for itself; for the user it is a folder like others.
+        assert_eq!(told("/tmp/of/another/a".into()), "it is outside the writable roots");
+        assert!(lab.bounds.write("/tmp/of/another/a".as_ref()).is_ok());
     }
 
     #[test]

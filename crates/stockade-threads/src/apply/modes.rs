@@ -44,6 +44,9 @@ impl Work<'_> {
         if self.options.never.iter().any(|hidden| whole.starts_with(hidden)) {
             return Ok(Outcome::Refused("it is hidden"));
         }
+        if let Some(Err(why)) = self.options.bounds.as_ref().map(|bounds| bounds.change(&whole)) {
+            return Ok(Outcome::Refused(why));
+        }
         let present = self.root.look(&path).map_err(ApplyError::io("look at", &whole))?;
         let is_kind = |stat: &Stat| {
             let kind = if change.folder { FileType::Directory } else { FileType::RegularFile };

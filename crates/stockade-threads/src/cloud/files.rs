@@ -191,8 +191,8 @@ impl Running<'_> {
                 }
             };
             let whole = top(&self.task.workspace).unwrap_or_default().join(name.to_path());
-            if let Err(refusal) = files.bounds.write(&whole) {
-                let denial = Denial::new(refusal.op, whole.as_os_str(), refusal.decided_by);
+            if let Err(by) = files.bounds.change(&whole) {
+                let denial = Denial::new("write", whole.as_os_str(), by);
                 // A record that cannot be kept is seen by whatever comes next.
                 self.journal.record(&Event::Denial(denial)).ok();
             }
