@@ -31,7 +31,7 @@ use super::sys::process_unsafe::{self, Change, Fork};
 use super::sys::signal_unsafe::{self, SignalSet};
 use super::sys::{credentials_unsafe, socket_unsafe};
 use super::target::{self, Refusal, Target};
-use super::{keeping, landlock, second, temporary, terminal, unconfined, usage};
+use super::{keeping, landlock, second, temporary, terminal, unconfined, usage, watches};
 use crate::Command;
 
 /// Names the list of refusals to the programs inside.
@@ -253,6 +253,9 @@ impl Inside<'_> {
         // Where memory runs out, the kernel shall end what is inside before anything of the
         // user's (proc_pid_oom_score_adj(5)). Without such a file there is no such killer.
         fs::write("/proc/self/oom_score_adj", "1000").ok();
+        if self.plan.walls.namespaces {
+            watches::leave_half();
+        }
         lower(Resource::Nofile, self.plan.open_files.into(), "open files")?;
         let processes = u64::from(self.plan.processes);
         // `pid_max` is a limit of this PID namespace since Linux 6.14 and of the machine

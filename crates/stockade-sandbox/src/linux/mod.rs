@@ -33,6 +33,7 @@ mod routes;
 mod seccomp;
 mod seccomp_alone;
 mod seccomp_kept;
+mod seccomp_limits;
 mod seccomp_second;
 mod second;
 mod services;
@@ -51,6 +52,7 @@ mod tests;
 mod trust;
 pub(crate) mod unconfined;
 mod usage;
+mod watches;
 
 pub use asks::{Asks, Change, Question, Reply, Wanted};
 pub use doors::{Answer, Doors, Knock, SocketMaker};

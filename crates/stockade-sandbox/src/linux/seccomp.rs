@@ -8,11 +8,12 @@
 //! Pure: from tables to a BPF program, which the tests run in an interpreter of their own.
 //! Sources: seccomp(2), linux/filter.h, linux/seccomp.h; call numbers from libc.
 
+use super::seccomp_limits::{self as limits, CORE, SETS_LEASE};
 use super::sys::seccomp_unsafe::Instruction;
 use super::{seccomp_kept, seccomp_second};
 
 /// What the filter does with one system call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Rule {
     /// Fails with this errno.
     Deny(i32),
@@ -34,12 +35,8 @@ pub(super) enum Rule {
     DenyValues { argument: u8, values: &'static [u32], errno: i32 },
     /// Fails with `errno` unless the argument's low half is one of `values`.
     OnlyValues { argument: u8, values: &'static [u32], errno: i32 },
-    /// `socket`: only families that stay inside the network namespace.
-    Socket,
-    /// `socket` in the host's network: the same families, of the internet TCP and UDP only.
-    SocketOfHost,
-    /// `setsockopt` in the host's network: nothing that leads a packet elsewhere.
-    OptionsOfHost,
+    /// Is judged by a body of its own.
+    By(fn() -> Vec<Instruction>),
     /// `socket` and `socketpair`: Unix ones that take no address with a message.
     UnixWithoutAddress,
     /// Fails with `errno` when the argument's low half is not zero.
@@ -93,7 +90,7 @@ pub(super) const RULES: &[(libc::c_long, Rule)] = &[
     (libc::SYS_clone, Rule::DenyBits { argument: 0, mask: NAMESPACE_FLAGS, errno: EPERM }),
     // Its flags are behind a pointer; the C library falls back to clone.
     (libc::SYS_clone3, Rule::Deny(ENOSYS)),
-    (libc::SYS_socket, Rule::Socket),
+    (libc::SYS_socket, Rule::By(socket)),
     (libc::SYS_connect, Rule::Trap),
     (libc::SYS_sendto, Rule::TrapUnlessZero(4)),
     (libc::SYS_sendmsg, Rule::Trap),
@@ -106,6 +103,9 @@ pub(super) const RULES: &[(libc::c_long, Rule)] = &[
         libc::SYS_unshare,
         Rule::DenyBits { argument: 0, mask: NAMESPACE_FLAGS | NEW_TIME, errno: EPERM },
     ),
+    (libc::SYS_fcntl, Rule::DenyValues { argument: 1, values: SETS_LEASE, errno: libc::EACCES }),
+    (libc::SYS_setrlimit, Rule::DenyValues { argument: 0, values: &[CORE], errno: 0 }),
+    (libc::SYS_prlimit64, Rule::By(limits::own)),
     (libc::SYS_personality, Rule::OnlyValues { argument: 0, values: PERSONALITIES, errno: EPERM }),
     (libc::SYS_setns, Rule::Deny(EPERM)),
     // The mount family, old and new.
@@ -379,9 +379,7 @@ fn body(rule: Rule) -> Vec<Instruction> {
         Rule::OnlyValues { argument, values, errno } => {
             choose(argument, values, give(RET_ALLOW), fail(errno))
         }
-        Rule::Socket => socket(),
-        Rule::SocketOfHost => seccomp_second::socket(),
-        Rule::OptionsOfHost => seccomp_second::options(),
+        Rule::By(body) => body(),
         Rule::DenyUnlessZero { argument, errno } => {
             vec![load(low(argument)), op(JUMP_EQUAL, 0, 1, 0), fail(errno), give(RET_ALLOW)]
         }
@@ -414,7 +412,8 @@ pub(super) fn choose(
     body
 }
 
-pub(super) fn socket() -> Vec<Instruction> {
+/// `socket`: only families that stay inside the network namespace.
+fn socket() -> Vec<Instruction> {
     let [unix, inet, inet6, netlink] =
         [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK].map(i32::cast_unsigned);
     let [route, diag, uevent] = NETLINK_PROTOCOLS;

@@ -3,6 +3,7 @@
 //! number.
 
 use super::seccomp::{RULES, Rule, assemble};
+use super::seccomp_limits;
 use super::sys::seccomp_unsafe::Instruction;
 
 const EPERM: i32 = libc::EPERM;
@@ -34,12 +35,13 @@ pub(super) const ALONE: &[(libc::c_long, Rule)] = &[
     (libc::SYS_mq_open, ABSENT),
     (libc::SYS_mq_unlink, ABSENT),
     // Limits and priorities of other processes: 0 is one's own.
-    (libc::SYS_prlimit64, NOT_OF_OTHERS),
-    (libc::SYS_setpriority, Rule::DenyUnlessZero { argument: 1, errno: EPERM }),
-    (libc::SYS_ioprio_set, Rule::DenyUnlessZero { argument: 1, errno: EPERM }),
+    (libc::SYS_prlimit64, Rule::By(seccomp_limits::own_alone)),
+    (libc::SYS_setpriority, Rule::By(seccomp_limits::own_priority)),
+    (libc::SYS_ioprio_set, Rule::By(seccomp_limits::own_io_priority)),
     (libc::SYS_sched_setscheduler, NOT_OF_OTHERS),
     (libc::SYS_sched_setparam, NOT_OF_OTHERS),
     (libc::SYS_sched_setattr, NOT_OF_OTHERS),
+    (libc::SYS_sched_setaffinity, NOT_OF_OTHERS),
 ];
 
 /// The program, for seccomp(2).

@@ -6,8 +6,8 @@ use super::seccomp::{
     SOCKET_TYPE, WRITE_RULES, WRITING, assemble, choose, fail, give, load, low, op,
 };
 use super::seccomp_alone::ALONE;
-use super::seccomp_kept;
 use super::sys::seccomp_unsafe::Instruction;
+use super::{seccomp_kept, seccomp_limits};
 
 /// Besides those of the first backend, for which see there: attributes of a file's inode, and what
 /// makes it read-only (linux/fs.h, linux/fsverity.h, linux/fscrypt.h), and of btrfs the same for
@@ -55,10 +55,17 @@ const OWN: &[(libc::c_long, Rule)] = &[
         Rule::DenyValues { argument: 1, values: REFUSED_REQUESTS, errno: libc::EPERM },
     ),
     (libc::SYS_prctl, Rule::DenyValues { argument: 0, values: &[DUMPABLE], errno: 0 }),
-    (libc::SYS_socket, Rule::SocketOfHost),
-    (libc::SYS_setsockopt, Rule::OptionsOfHost),
+    (libc::SYS_socket, Rule::By(socket)),
+    (libc::SYS_setsockopt, Rule::By(options)),
     (libc::SYS_listen, Rule::Trap),
     (libc::SYS_bind, Rule::Trap),
+    (libc::SYS_prlimit64, Rule::By(seccomp_limits::of_others)),
+    (libc::SYS_setpriority, Rule::By(seccomp_limits::priority)),
+    (libc::SYS_ioprio_set, Rule::By(seccomp_limits::io_priority)),
+    (libc::SYS_sched_setscheduler, Rule::TrapUnlessZero(0)),
+    (libc::SYS_sched_setparam, Rule::TrapUnlessZero(0)),
+    (libc::SYS_sched_setattr, Rule::TrapUnlessZero(0)),
+    (libc::SYS_sched_setaffinity, Rule::TrapUnlessZero(0)),
     (libc::SYS_fchown, Rule::Trap),
     (libc::SYS_fchownat, Rule::Trap),
     (libc::SYS_utimensat, Rule::Trap),
@@ -148,7 +155,7 @@ pub(super) fn here(rest: Vec<Instruction>) -> Vec<Instruction> {
     body
 }
 
-/// The body of [`Rule::SocketOfHost`].
+/// `socket` in the host's network: the same families, of the internet TCP and UDP only.
 pub(super) fn socket() -> Vec<Instruction> {
     let [unix, inet, inet6, netlink] =
         [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK].map(i32::cast_unsigned);
@@ -180,7 +187,7 @@ pub(super) fn socket() -> Vec<Instruction> {
     body
 }
 
-/// The body of [`Rule::OptionsOfHost`].
+/// `setsockopt` in the host's network: nothing that leads a packet elsewhere.
 pub(super) fn options() -> Vec<Instruction> {
     let (allow, refuse) = (give(RET_ALLOW), fail(libc::EPERM));
     let levels = [

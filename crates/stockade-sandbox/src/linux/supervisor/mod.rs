@@ -18,6 +18,7 @@ pub(super) mod peers;
 mod place;
 mod sockets;
 mod unix_peers;
+mod weights;
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -256,6 +257,7 @@ impl Shared {
             libc::SYS_sendmsg => messages::sendmsg(&caller),
             libc::SYS_sendmmsg => messages::sendmmsg(&caller),
             libc::SYS_execve | libc::SYS_execveat => return self.execute(&caller, call),
+            number if weights::is_one(number) => weights::set(&caller).map_err(Stop::from),
             _ => return self.write(&caller, call, umask),
         };
         match prepared {

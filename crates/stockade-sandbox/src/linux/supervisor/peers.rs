@@ -132,7 +132,13 @@ impl Peers {
             ip if ip.is_unspecified() => loopback(socket, domain),
             _ => return error(libc::EADDRNOTAVAIL),
         };
-        socket_unsafe::bind(socket.as_fd(), &raw(SocketAddr::new(ip, wanted.port())))?;
+        let wanted = SocketAddr::new(ip, wanted.port());
+        let is_stream = rustix::net::sockopt::socket_type(socket)? == SocketType::STREAM;
+        // Options would let it have the port with a server of the host's, and a share of who comes.
+        if wanted.port() != 0 && self.is_of_others(wanted, is_stream)? {
+            return error(libc::EADDRINUSE);
+        }
+        socket_unsafe::bind(socket.as_fd(), &raw(wanted))?;
         self.remember(socket)
     }
 
@@ -197,16 +203,9 @@ impl Peers {
 
     /// Whether `port` belongs to sockets that were bound inside, and to no other.
     fn has(&self, port: u16, is_stream: bool) -> io::Result<bool> {
-        let names = if is_stream { ["tcp", "tcp6"] } else { ["udp", "udp6"] };
         let mut is_there = false;
-        for name in names {
-            let list = match std::fs::read_to_string(format!("/proc/self/net/{name}")) {
-                Ok(list) => list,
-                // A kernel without IPv6.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            for inode in owners(&list, port, is_stream) {
+        for list in lists(is_stream)? {
+            for (_, inode) in owners(&list, port, is_stream) {
                 if !self.knows(inode) {
                     return Ok(false);
                 }
@@ -215,21 +214,60 @@ impl Peers {
         }
         Ok(is_there)
     }
+
+    /// Whether a socket that was not bound inside is reached at `wanted`.
+    fn is_of_others(&self, wanted: SocketAddr, is_stream: bool) -> io::Result<bool> {
+        let ip = wanted.ip().to_canonical();
+        let is_reached = |at: Option<IpAddr>| at.is_none_or(|at| at == ip || at.is_unspecified());
+        Ok(lists(is_stream)?.iter().any(|list| {
+            owners(list, wanted.port(), is_stream)
+                .any(|(at, inode)| is_reached(at) && !self.knows(inode))
+        }))
+    }
 }
 
-/// The inodes of the sockets that have `port`, of TCP those that listen.
-fn owners(list: &str, port: u16, is_stream: bool) -> impl Iterator<Item = u64> {
+/// The kernel's own lists of sockets (`proc_net(5)`).
+fn lists(is_stream: bool) -> io::Result<Vec<String>> {
+    let names = if is_stream { ["tcp", "tcp6"] } else { ["udp", "udp6"] };
+    let mut lists = Vec::new();
+    for name in names {
+        match std::fs::read_to_string(format!("/proc/self/net/{name}")) {
+            Ok(list) => lists.push(list),
+            // A kernel without IPv6.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(lists)
+}
+
+/// The address in such a list: words of the machine's own byte order.
+fn listed(text: &str) -> Option<IpAddr> {
+    let word =
+        |at: usize| u32::from_str_radix(text.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
+    match text.len() {
+        8 => Some(IpAddr::from(word(0)?)),
+        32 => {
+            let bytes = [word(0)?, word(8)?, word(16)?, word(24)?].concat();
+            Some(IpAddr::from(*bytes.first_chunk::<16>()?).to_canonical())
+        }
+        _ => None,
+    }
+}
+
+/// Addresses and inodes of the sockets that have `port`, of TCP those that listen.
+fn owners(list: &str, port: u16, is_stream: bool) -> impl Iterator<Item = (Option<IpAddr>, u64)> {
     /// `TCP_LISTEN` (`net/tcp_states.h`).
     const LISTENS: &str = "0A";
     let port = format!("{port:04X}");
     list.lines().skip(1).filter_map(move |line| {
         let mut fields = line.split_whitespace();
-        let (_, own) = fields.nth(1)?.rsplit_once(':')?;
+        let (at, own) = fields.nth(1)?.rsplit_once(':')?;
         let state = fields.nth(1)?;
         let is_it = own == port && (!is_stream || state == LISTENS);
         // A line that cannot be read belongs to nobody that is known.
         let inode = fields.nth(5).and_then(|inode| inode.parse().ok()).unwrap_or(0);
-        is_it.then_some(inode)
+        is_it.then(|| (listed(at), inode))
     })
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod looks_unsafe;
 pub(crate) mod memory_unsafe;
 pub(crate) mod mount_unsafe;
 pub(crate) mod pages_unsafe;
+pub(crate) mod priority_unsafe;
 pub(crate) mod process_unsafe;
 pub(crate) mod seccomp_unsafe;
 pub(crate) mod signal_unsafe;
