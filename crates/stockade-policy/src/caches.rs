@@ -43,6 +43,8 @@ pub const CACHE_FOLDERS: &[CacheFolder] = &[
     CacheFolder { path: ".ipython", kept: &[] },
     CacheFolder { path: ".config/matplotlib", kept: &[] },
     CacheFolder { path: ".ansible", kept: &[] },
+    // The preferences of Java programs (jshell), which write them when they end.
+    CacheFolder { path: ".java", kept: &[] },
 ];
 
 /// Where a cache is when no variable says so.

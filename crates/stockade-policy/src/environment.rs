@@ -179,8 +179,9 @@ pub const WITHOUT_NETWORK: &[(&str, &str)] = &[
     ("npm_config_fetch_retries", "0"),
 ];
 
-/// What tells tools not to keep at home, at their end, what nobody asked them to keep.
-pub const WITHOUT_HOME: &[(&str, &str)] = &[("LESSHISTFILE", "-")];
+/// What tells tools not to keep at home, at their end, what nobody asked them to keep, and to have their
+/// sockets where they may make a folder.
+pub const WITHOUT_HOME: &[(&str, &str)] = &[("LESSHISTFILE", "-"), ("SCREENDIR", "/tmp/.screen")];
 
 /// What tells uid 0 that it is like any other user: without capabilities a file has no other owner,
 /// and tar would take an archive of somebody else's files for a failure.

@@ -49,6 +49,7 @@ fn what_passes_what_does_not_and_what_is_set() {
     PATH=/usr/bin
     PIP_RETRIES=0
     PWD=TOP/home/work
+    SCREENDIR=/tmp/.screen
     STOCKADE=1
     STOCKADE_MODE=workspace-write
     STOCKADE_NETWORK=none
