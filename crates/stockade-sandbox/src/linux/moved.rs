@@ -94,6 +94,23 @@ impl Moved {
         Some(put(folder, rest, path))
     }
 
+    /// The same for `path` in a folder that is called `name`. Hardly any path is asked about the name.
+    pub(crate) fn of_beneath(
+        &self,
+        path: &[u8],
+        name: impl FnOnce() -> io::Result<PathBuf>,
+    ) -> io::Result<Option<Vec<u8>>> {
+        let given = Path::new(OsStr::from_bytes(path));
+        let first = given.components().find(|part| *part != Component::CurDir);
+        let is_step = FOLDERS.iter().any(|(folder, _)| {
+            Path::new(folder).components().skip(1).any(|step| Some(step) == first)
+        });
+        if !is_step {
+            return Ok(None);
+        }
+        Ok(self.of(name()?.join(given).as_os_str().as_bytes()))
+    }
+
     /// Who comes to the run's own folder step by step, as `mkdir -p $TMPDIR/a` does (`chdir("/tmp")`
     /// first), looks for the rest of its path in what stands for `/tmp`.
     fn back(&self, given: &Path) -> Option<Vec<u8>> {
@@ -187,6 +204,24 @@ mod tests {
         for path in others {
             assert_eq!(of(path), None, "{path}");
         }
+    }
+
+    #[test]
+    fn who_walks_from_the_root_comes_there_too() {
+        let moved = moved(&[]);
+        let beneath = |folder: &str, path: &str| {
+            let found = moved.of_beneath(path.as_bytes(), || Ok(folder.into())).unwrap();
+            found.map(|it| String::from_utf8(it).unwrap())
+        };
+        assert_eq!(beneath("/", "tmp").as_deref(), Some("/tmp/own/tmp"));
+        assert_eq!(beneath("/", "./tmp/a").as_deref(), Some("/tmp/own/tmp/a"));
+        assert_eq!(beneath("/var", "tmp").as_deref(), Some("/tmp/own/var-tmp"));
+        assert_eq!(beneath("/dev", "shm").as_deref(), Some("/tmp/own/shm"));
+        for (folder, path) in [("/", "var"), ("/", "home"), ("/home", "tmp"), ("/tmp/own", "tmp")] {
+            assert_eq!(beneath(folder, path), None, "{path} in {folder}");
+        }
+        let unasked = moved.of_beneath(b"src/tmp", || Err(io::ErrorKind::Other.into()));
+        assert_eq!(unasked.unwrap(), None);
     }
 
     #[test]

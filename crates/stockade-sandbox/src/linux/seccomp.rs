@@ -240,7 +240,7 @@ const OPEN_TREE_ATTR: libc::c_long = 467;
 // linux/bpf_common.h and linux/seccomp.h.
 const LOAD_WORD: u16 = 0x20;
 pub(super) const JUMP_EQUAL: u16 = 0x15;
-const JUMP_ANY_BIT: u16 = 0x45;
+pub(super) const JUMP_ANY_BIT: u16 = 0x45;
 const JUMP_AT_LEAST: u16 = 0x35;
 const JUMP: u16 = 0x05;
 pub(super) const AND: u16 = 0x54;
@@ -361,7 +361,7 @@ fn body(rule: Rule) -> Vec<Instruction> {
             give(RET_ALLOW),
         ],
         Rule::TrapHere => seccomp_second::here(vec![give(RET_ALLOW)]),
-        Rule::OpensHere => seccomp_second::here(body(opens(2))),
+        Rule::OpensHere => seccomp_second::opens_here(body(opens(2))),
         Rule::TrapUnlessZero(argument) => vec![
             load(low(argument)),
             op(JUMP_EQUAL, 0, 0, 3),

@@ -2,8 +2,8 @@
 //! is refused by number, or carried out.
 
 use super::seccomp::{
-    AND, EXEC_RULES, JUMP_EQUAL, NETLINK_PROTOCOLS, RET_ALLOW, RET_USER_NOTIF, RULES, Rule,
-    SOCKET_TYPE, WRITE_RULES, WRITING, assemble, choose, fail, give, load, low, op,
+    AND, EXEC_RULES, JUMP_ANY_BIT, JUMP_EQUAL, NETLINK_PROTOCOLS, RET_ALLOW, RET_USER_NOTIF, RULES,
+    Rule, SOCKET_TYPE, WRITE_RULES, WRITING, assemble, choose, fail, give, load, low, op,
 };
 use super::seccomp_alone::ALONE;
 use super::sys::seccomp_unsafe::Instruction;
@@ -147,6 +147,20 @@ pub(super) const fn writes(flags: u32) -> bool {
     flags & WRITING != 0 && flags & libc::O_PATH.cast_unsigned() == 0
 }
 
+/// `openat`: what starts at the current folder, what `rest` traps, and a reference to a folder in another
+/// one: who walks from `/` by such comes to folders that are others by name.
+pub(super) fn opens_here(rest: Vec<Instruction>) -> Vec<Instruction> {
+    let [reference, folder] = [libc::O_PATH, libc::O_DIRECTORY].map(i32::cast_unsigned);
+    let mut body = vec![
+        load(low(2)),
+        op(JUMP_ANY_BIT, reference, 0, 2),
+        op(JUMP_ANY_BIT, folder, 0, 1),
+        give(RET_USER_NOTIF),
+    ];
+    body.extend(rest);
+    here(body)
+}
+
 /// Traps a call whose path starts at the current folder, or at `/`; of others decides `rest`.
 pub(super) fn here(rest: Vec<Instruction>) -> Vec<Instruction> {
     let here = libc::AT_FDCWD.cast_unsigned();
@@ -251,6 +265,8 @@ mod tests {
         assert_eq!(open(HERE, libc::O_PATH), RET_USER_NOTIF);
         assert_eq!(open(3, libc::O_PATH | libc::O_RDWR), RET_ALLOW);
         assert_eq!(open(3, libc::O_DIRECTORY), RET_ALLOW);
+        assert_eq!(open(3, libc::O_PATH), RET_ALLOW);
+        assert_eq!(open(3, libc::O_PATH | libc::O_DIRECTORY), RET_USER_NOTIF, "a step of a walk");
         assert_eq!(open(3, libc::O_WRONLY), RET_USER_NOTIF, "it writes");
         for call in [libc::SYS_newfstatat, libc::SYS_statx, libc::SYS_readlinkat] {
             let of = |folder| given(call, [folder, 0, 0, 0, 0, 0]);

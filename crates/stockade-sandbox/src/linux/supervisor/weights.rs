@@ -9,7 +9,7 @@ use std::io;
 
 use super::caller::Caller;
 use super::{Answer, Prepared};
-use crate::linux::sys::priority_unsafe as sys;
+use crate::linux::sys::priority_unsafe;
 
 /// `PRIO_PROCESS` and `IOPRIO_WHO_PROCESS`.
 const THREAD: [i32; 2] = [0, 1];
@@ -69,12 +69,16 @@ pub(super) fn set(caller: &Caller<'_>) -> io::Result<Prepared> {
     }
     caller.confirm()?;
     match wish {
-        Wish::Number { which, value } => sys::set_number(caller.number(), which, thread, value)?,
-        Wish::Affinity(mask) => sys::set_affinity(thread, &mask)?,
-        Wish::Scheduler { policy, parameter } => sys::set_scheduler(thread, policy, parameter)?,
-        Wish::Attributes { text, flags } => sys::set_attributes(thread, &text, flags)?,
+        Wish::Number { which, value } => {
+            priority_unsafe::set_number(caller.number(), which, thread, value)?;
+        }
+        Wish::Affinity(mask) => priority_unsafe::set_affinity(thread, &mask)?,
+        Wish::Scheduler { policy, parameter } => {
+            priority_unsafe::set_scheduler(thread, policy, parameter)?;
+        }
+        Wish::Attributes { text, flags } => priority_unsafe::set_attributes(thread, &text, flags)?,
         Wish::Limit { resource, new, old } => {
-            let was = sys::limit(thread, resource, new)?;
+            let was = priority_unsafe::limit(thread, resource, new)?;
             if old != 0 {
                 caller.write(old, &was.map(u64::to_ne_bytes).concat())?;
             }

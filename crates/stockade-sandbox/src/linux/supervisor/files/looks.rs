@@ -119,7 +119,7 @@ impl Files {
                 How::new(caller.open_flags(flags), 0),
             ) {
             opened
-        } else if let Some(moved) = self.moved.as_ref().and_then(|moved| moved.of(&path)) {
+        } else if let Some(moved) = self.moved_of(caller, (call, &path)) {
             // What only the kernel can do.
             let op = match look {
                 Look::Enter => Some(Operation::Enter),
@@ -143,6 +143,18 @@ impl Files {
             return Looked::GoesOn;
         };
         Looked::Done(caller.confirm().map_err(Stop::from).and(done))
+    }
+
+    /// The path that stands for `path`, if another does.
+    fn moved_of(&self, caller: &Caller<'_>, (call, path): (i64, &[u8])) -> Option<Vec<u8>> {
+        let moved = self.moved.as_ref()?;
+        let is_step = call == libc::SYS_openat && caller.integer(0) != libc::AT_FDCWD;
+        if is_step && path.first() != Some(&b'/') {
+            // A folder that cannot be asked for its name is the kernel's to refuse.
+            let name = || place::name_of(&caller.folder(caller.integer(0))?);
+            return moved.of_beneath(path, name).ok()?;
+        }
+        moved.of(path)
     }
 
     fn look_at(&self, caller: &Caller<'_>, look: Look, path: Vec<u8>) -> Result<Done, Stop> {
