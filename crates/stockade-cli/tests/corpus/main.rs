@@ -3,7 +3,7 @@
 //! in this run.
 //!
 //! `STOCKADE_BACKEND=second` does so where there are no user namespaces, against `corpus/second/`.
-//! `STOCKADE_CASE=part-of-a-name,another` runs a part; `STOCKADE_UPDATE_MATRIX=1` writes the matrix;
+//! `STOCKADE_CASE=part-of-a-name,another` runs a part; `STOCKADE_UPDATE_MATRIX=1` writes what was run into the matrix;
 //! `STOCKADE_EXPECT=corpus` makes a case that lacks a program a failure instead of a skip.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -38,11 +38,12 @@ enum Skip {
 }
 
 fn selected(kind: Kind) -> Vec<Case> {
+    load(kind).into_iter().filter(|case| is_meant(&case.area, &case.name)).collect()
+}
+
+fn is_meant(area: &str, name: &str) -> bool {
     let parts = env::var("STOCKADE_CASE").unwrap_or_default();
-    let is_meant = |case: &Case| {
-        parts.split(',').any(|part| case.name.contains(part) || case.area.contains(part))
-    };
-    load(kind).into_iter().filter(is_meant).collect()
+    parts.split(',').any(|part| name.contains(part) || area.contains(part))
 }
 
 /// Whether the case has its effect unconfined, at one of three tries: what depends on time may come
@@ -207,7 +208,7 @@ fn judge(kind: Kind, file: &str, word: &str) {
     say(&format!(
         "{text}{proven} of {cells} cells {word}, {skipped} rows skipped (root's rows need root)"
     ));
-    compare(&text, file, &rows, &mut problems);
+    compare(&text, (kind, file), &rows, &mut problems);
     assert!(problems.is_empty(), "\n{problems}");
 }
 
@@ -217,15 +218,13 @@ fn say(text: &str) {
 }
 
 /// What the committed matrix has, this run must have shown as well.
-fn compare(text: &str, file: &str, rows: &[Row], problems: &mut String) {
+fn compare(text: &str, (kind, file): (Kind, &str), rows: &[Row], problems: &mut String) {
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../corpus").join(file);
+    let committed = fs::read_to_string(&path).expect("the committed matrix");
     if env::var_os("STOCKADE_UPDATE_MATRIX").is_some() {
-        fs::write(&path, text).unwrap();
+        fs::write(&path, updated(&committed, text, kind)).unwrap();
         return;
     }
-    let committed = fs::read_to_string(&path).expect("the committed matrix");
-    let parts = env::var("STOCKADE_CASE").unwrap_or_default();
-    let is_meant = |line: &&str| parts.split(',').any(|part| line.contains(part));
     let skipped = |line: &str| {
         rows.iter().any(|row| {
             let (user, name) = (row.user.as_str(), row.case.name.as_str());
@@ -235,11 +234,30 @@ fn compare(text: &str, file: &str, rows: &[Row], problems: &mut String) {
                 && matches!(row.cells, Err(Skip::Lacks(_) | Skip::NeedsRoot))
         })
     };
-    for line in committed.lines().filter(is_meant) {
+    for line in committed.lines().filter(|line| named(line).is_some_and(|it| is_meant(it.0, it.1)))
+    {
         if !text.lines().any(|found| found == line) && !skipped(line) {
             writeln!(problems, "THE MATRIX SHRANK: {line}").unwrap();
         }
     }
+}
+
+/// Area and name in a line of the matrix.
+fn named(line: &str) -> Option<(&str, &str)> {
+    let mut words = line.split_whitespace();
+    Some((words.next()?, words.nth(1)?))
+}
+
+/// The matrix with what was run, and without what no case is named after; what was not run stays.
+fn updated(committed: &str, text: &str, kind: Kind) -> String {
+    let cases = load(kind);
+    let place =
+        |line: &str| cases.iter().position(|case| named(line) == Some((&case.area, &case.name)));
+    let kept = |line: &&str| named(line).is_some_and(|it| !is_meant(it.0, it.1));
+    let mut lines: Vec<&str> = committed.lines().filter(kept).chain(text.lines()).collect();
+    lines.retain(|line| place(line).is_some());
+    lines.sort_by_key(|line| (place(line), line.split_whitespace().nth(1) == Some("root")));
+    lines.iter().flat_map(|line| [line, "\n"]).collect()
 }
 
 /// The matrix of a backend.
