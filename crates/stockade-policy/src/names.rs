@@ -90,7 +90,6 @@ pub const PROTECTED: &[Protected] = &[
     protected(".husky", "git hooks that npm installs"),
     protected(".pre-commit-config.yaml", TOOL),
     protected("prek.toml", TOOL),
-    protected("hk.pkl", TOOL),
     protected("captainhook.json", TOOL),
     protected(".trunk", TOOL),
     protected("lefthook.*", TOOL),
