@@ -6,6 +6,15 @@ use std::sync::{Mutex, PoisonError};
 /// As many refused hosts as are kept apart.
 const KEPT_MAX: usize = 256;
 
+/// Who inside made a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The thread, by its number inside.
+    pub process: u32,
+    /// The file that it ran, when that is known. The name is the program's, and may hold anything.
+    pub command: Option<String>,
+}
+
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -16,8 +25,8 @@ pub enum Event {
         host: String,
         /// Its port.
         port: u16,
-        /// The process inside, by its number there, when it is known.
-        process: Option<u32>,
+        /// Who inside, when it is known.
+        caller: Option<Caller>,
         /// What allowed it.
         rule: String,
         /// Bytes to the host.
@@ -44,8 +53,8 @@ pub enum Event {
         host: String,
         /// Its port; `None` when a name was asked for.
         port: Option<u16>,
-        /// The process inside, by its number there, when it is known.
-        process: Option<u32>,
+        /// Who inside, when it is known.
+        caller: Option<Caller>,
         /// Why.
         why: String,
         /// The entry of `--allow-host` that would allow it, if one would.

@@ -48,7 +48,7 @@ use stockade_policy::Network;
 
 pub use authority::{Authority, AuthorityError};
 pub use credentials::Credentials;
-pub use event::{Blocked, Event};
+pub use event::{Blocked, Caller, Event};
 pub use grants::{AskHost, Given};
 pub use login::{Broker, Keys, KnownHosts, Login, PublicKey, UserAgent, fingerprint};
 use service::Service;
@@ -122,15 +122,6 @@ impl Gateway {
         service::serve_names_by_stream(&self.0, streams)
     }
 
-    /// Serves programs that want a proxy.
-    ///
-    /// # Errors
-    ///
-    /// When a thread cannot be had.
-    pub fn serve_proxy(&self, listener: TcpListener) -> io::Result<()> {
-        service::serve_proxy(&self.0, listener)
-    }
-
     /// Serves programs that ask for their ssh agent. To `known_hosts`, where ssh inside reads them, the
     /// keys of a host are added when a program connects to it.
     ///
@@ -151,9 +142,9 @@ impl Gateway {
         service::settle(&self.0, patience);
     }
 
-    /// Whether a process may connect to `to`, an address inside. Does not block.
-    pub fn judge(&self, to: SocketAddr, process: u32) -> Judgement {
-        self.0.judge(to, process)
+    /// Whether a program may connect to `to`, an address inside. Does not block.
+    pub fn judge(&self, to: SocketAddr, caller: &Caller) -> Judgement {
+        self.0.judge(to, caller)
     }
 
     /// The same for datagrams on the loopback of this machine, where others can send them:
@@ -173,13 +164,13 @@ impl Gateway {
     }
 
     /// Serves one connection of a program that wants a proxy.
-    pub fn serve_proxying(&self, stream: TcpStream) {
-        service::serve_proxying(&self.0, stream);
+    pub fn serve_proxying(&self, stream: TcpStream, caller: Caller) {
+        service::serve_proxying(&self.0, stream, caller);
     }
 
-    /// Serves the connection of a process that asked for `to`, an address inside.
-    pub fn serve_connection(&self, stream: TcpStream, to: SocketAddr, process: u32) {
-        service::serve_connection(&self.0, stream, (to, process));
+    /// Serves the connection of a program that asked for `to`, an address inside.
+    pub fn serve_connection(&self, stream: TcpStream, to: SocketAddr, caller: Caller) {
+        service::serve_connection(&self.0, stream, (to, caller));
     }
 
     /// From now on `connect` leads to ports of the loopback inside.

@@ -221,7 +221,7 @@ impl Conversation<'_> {
     fn refuse(&self, host: Option<String>, why: String) {
         let port = host.is_some().then_some(SSH_PORT);
         let host = host.unwrap_or_else(|| AGENT.to_owned());
-        self.service.log.tell(&Event::Refused { host, port, process: None, why, remedy: None });
+        self.service.log.tell(&Event::Refused { host, port, caller: None, why, remedy: None });
     }
 
     fn bind(&self, message: &[u8], bind: &Bind<'_>) -> Result<Bound, String> {

@@ -9,8 +9,9 @@ use std::time::Duration;
 use stockade_policy::{Host, HostName};
 
 use crate::dial::DialError;
+use crate::event::Caller;
 use crate::head::{Head, Read, Target};
-use crate::service::Service;
+use crate::service::{By, Service};
 use crate::watch::{Watch, forbidden};
 use crate::{pump, service};
 
@@ -19,17 +20,17 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const SOCKS: u8 = 5;
 
 /// Serves one connection of a program's to the proxy.
-pub(crate) fn serve(service: &Service, stream: &TcpStream) {
+pub(crate) fn serve(service: &Service, stream: &TcpStream, caller: Option<&Caller>) {
     // A program that breaks off has nobody to be told.
-    converse(service, stream).ok();
+    converse(service, stream, By::Proxy(caller)).ok();
 }
 
-fn converse(service: &Service, mut stream: &TcpStream) -> io::Result<()> {
+fn converse(service: &Service, mut stream: &TcpStream, by: By<'_>) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut first = [0];
     stream.read_exact(&mut first)?;
     if first == [SOCKS] {
-        return socks(service, stream);
+        return socks(service, stream, by);
     }
     let mut said = first.to_vec();
     let mut buffer = [0; 4096];
@@ -59,7 +60,7 @@ fn converse(service: &Service, mut stream: &TcpStream) -> io::Result<()> {
             return Ok(());
         }
     };
-    let server = match service.reach(&host, port, None) {
+    let server = match service.reach(&host, port, by) {
         Ok(server) => server,
         Err(service::Refused::Decided(why)) => {
             pump::refuse(stream, &forbidden(&why));
@@ -74,9 +75,9 @@ fn converse(service: &Service, mut stream: &TcpStream) -> io::Result<()> {
     if let Target::Authority(..) = head.target {
         stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
         let rest = said.split_off(length);
-        service.carry(stream, &server, Watch::new(dialled), &rest);
+        service.carry(stream, &server, Watch::new(dialled), (&rest, by));
     } else {
-        service.carry(stream, &server, Watch::of_proxied_request(dialled), &said);
+        service.carry(stream, &server, Watch::of_proxied_request(dialled), (&said, by));
     }
     Ok(())
 }
@@ -89,7 +90,7 @@ const REFUSED: u8 = 5;
 const COMMAND_NOT_SUPPORTED: u8 = 7;
 const ADDRESS_NOT_SUPPORTED: u8 = 8;
 
-fn socks(service: &Service, mut stream: &TcpStream) -> io::Result<()> {
+fn socks(service: &Service, mut stream: &TcpStream, by: By<'_>) -> io::Result<()> {
     let mut count = [0];
     stream.read_exact(&mut count)?;
     let mut methods = vec![0; count[0].into()];
@@ -112,11 +113,11 @@ fn socks(service: &Service, mut stream: &TcpStream) -> io::Result<()> {
     if command != 1 {
         return answer(stream, COMMAND_NOT_SUPPORTED);
     }
-    match service.reach(&host, port, None) {
+    match service.reach(&host, port, by) {
         Ok(server) => {
             answer(stream, SUCCEEDED)?;
             let watch = Watch::new(service.dialled(host, port));
-            service.carry(stream, &server, watch, &[]);
+            service.carry(stream, &server, watch, (&[], by));
             Ok(())
         }
         Err(service::Refused::Decided(_)) => answer(stream, NOT_ALLOWED),

@@ -17,7 +17,7 @@ use crate::credentials::Credentials;
 use crate::dial::{self, DialError};
 use crate::dialled::Dialled;
 use crate::dns::{self, Known};
-use crate::event::{Event, Log};
+use crate::event::{Caller, Event, Log};
 use crate::grants::{Grants, Standing};
 use crate::login::{self, Broker, Introduced};
 use crate::names::{self, Names};
@@ -67,6 +67,31 @@ pub(crate) struct Service {
     pub(crate) open: AtomicUsize,
 }
 
+/// By which way a program asks for a host.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum By<'a> {
+    /// It connected to an address of the host's inside.
+    Address(&'a Caller),
+    /// It speaks to the proxy; who it is is known where it connected to that.
+    Proxy(Option<&'a Caller>),
+}
+
+impl By<'_> {
+    fn caller(self) -> Option<Caller> {
+        match self {
+            Self::Address(caller) => Some(caller.clone()),
+            Self::Proxy(caller) => caller.cloned(),
+        }
+    }
+
+    fn process(self) -> Option<u32> {
+        match self {
+            Self::Address(caller) => Some(caller.process),
+            Self::Proxy(caller) => caller.map(|caller| caller.process),
+        }
+    }
+}
+
 /// Why a program does not get its connection.
 pub(crate) enum Refused {
     /// It was decided; with what would allow it, for a person.
@@ -76,20 +101,20 @@ pub(crate) enum Refused {
 }
 
 impl Service {
-    /// Whether a process may connect to `to`. Nothing is looked up or dialled for that.
-    pub(crate) fn judge(&self, to: SocketAddr, process: u32) -> Judgement {
+    /// Whether a program may connect to `to`. Nothing is looked up or dialled for that.
+    pub(crate) fn judge(&self, to: SocketAddr, caller: &Caller) -> Judgement {
         // An address of a name is one that nobody was given when there is none.
         let Some(host) = self.host(to.ip()) else { return Judgement::Unreachable };
         let decision = self.network.decide(&host, to.port());
         let is_name = matches!(host, Host::Name(_));
         if !decision.is_allowed()
             && is_name
-            && self.grants.standing(&decision, (&host, to.port()), Some(process), true)
+            && self.grants.standing(&decision, (&host, to.port()), Some(caller.process), true)
                 == Standing::Asked
         {
             return Judgement::Asked;
         }
-        if !self.is_decided_for(&host, to.port(), Some(process)) {
+        if !self.is_decided_for(&host, to.port(), By::Address(caller)) {
             // As if nobody listened there, or as if there were no way.
             return match host {
                 Host::Name(_) => Judgement::Refused,
@@ -111,29 +136,29 @@ impl Service {
     }
 
     /// Decides, and tells when it is no.
-    fn is_decided_for(&self, host: &Host, port: u16, process: Option<u32>) -> bool {
+    fn is_decided_for(&self, host: &Host, port: u16, by: By<'_>) -> bool {
         let decision = self.network.decide(host, port);
         if decision.is_allowed() {
             return true;
         }
         // Who connected by an address has been asked about; who speaks to the proxy waits here.
-        let standing = match process {
-            Some(_) => self.grants.standing(&decision, (host, port), process, false),
-            None => self.grants.settled(&decision, (host, port), None),
+        let standing = match by {
+            By::Address(_) => self.grants.standing(&decision, (host, port), by.process(), false),
+            By::Proxy(_) => self.grants.settled(&decision, (host, port), by.process()),
         };
         let why = match standing {
             Standing::Allowed => return true,
             Standing::Refused(Some(why)) => why,
             Standing::Asked | Standing::Refused(None) => decision.to_string(),
         };
-        self.refused(host, Some(port), process, why);
+        self.refused(host, Some(port), by.caller(), why);
         false
     }
 
-    fn refused(&self, host: &Host, port: Option<u16>, process: Option<u32>, why: String) {
+    fn refused(&self, host: &Host, port: Option<u16>, caller: Option<Caller>, why: String) {
         let remedy = self.remedy(host, port);
         let host = host.to_string();
-        self.log.tell(&Event::Refused { host, port, process, why, remedy });
+        self.log.tell(&Event::Refused { host, port, caller, why, remedy });
     }
 
     /// The entry that would allow what was refused, unless it is denied by one.
@@ -151,18 +176,13 @@ impl Service {
         })
     }
 
-    /// Decides about `host` and dials it, for a program that speaks to the proxy.
-    pub(crate) fn reach(
-        &self,
-        host: &Host,
-        port: u16,
-        process: Option<u32>,
-    ) -> Result<TcpStream, Refused> {
-        if process.is_none() && is_loopback(host) {
+    /// Decides about `host` and dials it.
+    pub(crate) fn reach(&self, host: &Host, port: u16, by: By<'_>) -> Result<TcpStream, Refused> {
+        if matches!(by, By::Proxy(_)) && is_loopback(host) {
             // A program that asks the proxy for everything: its own servers are meant.
             return self.connect_inside(port).map_err(|error| Refused::Failed(error.into()));
         }
-        if !self.is_decided_for(host, port, process) {
+        if !self.is_decided_for(host, port, by) {
             let why = self.network.decide(host, port).to_string();
             let remedy = self.remedy(host, Some(port));
             let remedy = remedy.map(|entry| format!(" (`--allow-host {entry}` would allow it)"));
@@ -179,7 +199,7 @@ impl Service {
                 self.log.tell(&Event::Refused {
                     host: host.to_string(),
                     port: Some(port),
-                    process,
+                    caller: by.caller(),
                     why,
                     remedy: None,
                 });
@@ -187,7 +207,7 @@ impl Service {
             }
             Err(error) => {
                 let ending = Ending::failed(error.why());
-                self.ended(&self.dialled(host.clone(), port), process, ending);
+                self.ended(&self.dialled(host.clone(), port), by, ending);
                 Err(Refused::Failed(error))
             }
         }
@@ -214,9 +234,10 @@ impl Service {
     }
 
     /// Serves one connection that a program made to a host's address inside.
-    fn connection(&self, stream: &TcpStream, (to, process): (SocketAddr, u32)) {
+    fn connection(&self, stream: &TcpStream, (to, caller): &(SocketAddr, Caller)) {
+        let by = By::Address(caller);
         let Some(host) = self.host(to.ip()) else { return };
-        let server = match self.reach(&host, to.port(), Some(process)) {
+        let server = match self.reach(&host, to.port(), by) {
             Ok(server) => server,
             Err(refused) => {
                 // Where requests are expected they are answered; elsewhere it is as if nobody were there.
@@ -230,25 +251,16 @@ impl Service {
                 return;
             }
         };
-        self.carry_for(
-            stream,
-            &server,
-            Watch::new(self.dialled(host, to.port())),
-            (&[], Some(process)),
-        );
+        self.carry(stream, &server, Watch::new(self.dialled(host, to.port())), (&[], by));
     }
 
     /// Carries a connection to its end, `said` being what the program said already.
-    pub(crate) fn carry(&self, program: &TcpStream, server: &TcpStream, watch: Watch, said: &[u8]) {
-        self.carry_for(program, server, watch, (said, None));
-    }
-
-    fn carry_for(
+    pub(crate) fn carry(
         &self,
         program: &TcpStream,
         server: &TcpStream,
         mut watch: Watch,
-        (said, process): (&[u8], Option<u32>),
+        (said, by): (&[u8], By<'_>),
     ) {
         let dialled = watch.dialled().clone();
         if dialled.is_judged()
@@ -256,7 +268,7 @@ impl Service {
             && let Some(authority) = &self.authority
         {
             let ending = terminate::carry((program, server), authority, &dialled, said);
-            return self.over(&dialled, process, ending);
+            return self.over(&dialled, by, ending);
         }
         let mut passed = Vec::new();
         let taken = if said.is_empty() { Ok(()) } else { watch.take(said, &mut passed) };
@@ -276,25 +288,26 @@ impl Service {
             pump::refuse(program, &refusal.reply);
             refusal.why
         });
-        self.over(&dialled, process, Ending { carried, refusal, ..Ending::default() });
+        self.over(&dialled, by, Ending { carried, refusal, ..Ending::default() });
     }
 
     /// Tells of a connection that is over.
-    fn over(&self, dialled: &Dialled, process: Option<u32>, ending: Ending) {
+    fn over(&self, dialled: &Dialled, by: By<'_>, ending: Ending) {
         if let Some(why) = ending.refusal.clone() {
             let (host, port) = (dialled.host().to_string(), Some(dialled.port()));
-            self.log.tell(&Event::Refused { host, port, process, why, remedy: None });
+            let caller = by.caller();
+            self.log.tell(&Event::Refused { host, port, caller, why, remedy: None });
         }
         // What was refused before anything passed is told as that alone.
         if ending.refusal.is_none() || ending.carried != pump::Carried::default() {
-            self.ended(dialled, process, ending);
+            self.ended(dialled, by, ending);
         }
     }
 
     fn ended(
         &self,
         dialled: &Dialled,
-        process: Option<u32>,
+        by: By<'_>,
         Ending { carried, refusal, failure, lent }: Ending,
     ) {
         let (host, port) = (dialled.host(), dialled.port());
@@ -310,8 +323,8 @@ impl Service {
             lent => format!("{rule}, with what {} stands for", lent.join(", ")),
         };
         let pump::Carried { sent, received } = carried;
-        let (host, failure) = (host.to_string(), refusal.or(failure));
-        self.log.tell(&Event::Connection { host, port, process, rule, sent, received, failure });
+        let (host, failure, caller) = (host.to_string(), refusal.or(failure), by.caller());
+        self.log.tell(&Event::Connection { host, port, caller, rule, sent, received, failure });
     }
 
     fn known(&self, name: &HostName) -> Known {
@@ -412,19 +425,13 @@ fn names_by_stream(service: &Service, mut stream: &TcpStream) -> io::Result<()> 
     }
 }
 
-/// Serves the proxy.
-pub(crate) fn serve_proxy(service: &Arc<Service>, listener: TcpListener) -> io::Result<()> {
-    let served = Arc::clone(service);
-    accept("proxy", service, listener, move |stream| proxy::serve(&served, stream))
-}
-
 /// Serves one program that speaks to the proxy.
 pub(crate) fn serve_program(service: &Arc<Service>, stream: UnixStream) {
     // All that is done with it is the same for every stream socket (unix(7)); it has no address,
     // which who speaks to the proxy is not asked for.
     let stream = TcpStream::from(OwnedFd::from(stream));
     let served = Arc::clone(service);
-    with_slot(service, stream, move |stream| proxy::serve(&served, stream));
+    with_slot(service, stream, move |stream| proxy::serve(&served, stream, None));
 }
 
 /// Waits until no connection is served.
@@ -439,11 +446,11 @@ pub(crate) fn settle(service: &Service, patience: Duration) {
 pub(crate) fn serve_connection(
     service: &Arc<Service>,
     stream: TcpStream,
-    asked: (SocketAddr, u32),
+    asked: (SocketAddr, Caller),
 ) {
     dial::tune(&stream);
     let served = Arc::clone(service);
-    with_slot(service, stream, move |stream| served.connection(stream, asked));
+    with_slot(service, stream, move |stream| served.connection(stream, &asked));
 }
 
 /// The same of one that asks for names.
@@ -456,10 +463,10 @@ pub(crate) fn serve_resolving(service: &Arc<Service>, stream: TcpStream) {
 }
 
 /// The same of one that speaks to the proxy.
-pub(crate) fn serve_proxying(service: &Arc<Service>, stream: TcpStream) {
+pub(crate) fn serve_proxying(service: &Arc<Service>, stream: TcpStream, caller: Caller) {
     dial::tune(&stream);
     let served = Arc::clone(service);
-    with_slot(service, stream, move |stream| proxy::serve(&served, stream));
+    with_slot(service, stream, move |stream| proxy::serve(&served, stream, Some(&caller)));
 }
 
 /// Leads connections to `listener` to `port` of the loopback inside.

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use stockade_agents::Secret;
-use stockade_gateway::{Authority, Broker, Credentials, Gateway, Judgement, Means};
+use stockade_gateway::{Authority, Broker, Caller, Credentials, Gateway, Judgement, Means};
 use stockade_policy::{KeySource, Network, SSH_PORT, UpstreamText};
-use stockade_sandbox::{Answer, Doors, Knock, SocketMaker};
+use stockade_sandbox::{Answer, Doors, Knock, Program, SocketMaker};
 
 pub use stockade_gateway::{AskHost, Blocked, Event, Upstream};
 
@@ -239,11 +239,12 @@ impl Connections {
 /// An event as a record has it.
 fn recorded(event: &Event) -> Option<Connection> {
     match event {
-        Event::Connection { host, port, process, rule, sent, received, failure } => {
+        Event::Connection { host, port, caller, rule, sent, received, failure } => {
             Some(Connection {
                 host: host.clone(),
                 port: Some(*port),
-                process: *process,
+                process: caller.as_ref().map(|caller| caller.process),
+                command: caller.as_ref().and_then(|caller| caller.command.clone()),
                 decision: Decision::Allow,
                 rule: Some(failure.clone().unwrap_or_else(|| rule.clone())),
                 sent: *sent,
@@ -254,15 +255,17 @@ fn recorded(event: &Event) -> Option<Connection> {
             host: host.clone(),
             port: Some(SSH_PORT),
             process: None,
+            command: None,
             decision: Decision::Allow,
             rule: Some(format!("log-in as `{user}` by {fingerprint}: {rule}")),
             sent: 0,
             received: 0,
         }),
-        Event::Refused { host, port, process, why, .. } => Some(Connection {
+        Event::Refused { host, port, caller, why, .. } => Some(Connection {
             host: host.clone(),
             port: *port,
-            process: *process,
+            process: caller.as_ref().map(|caller| caller.process),
+            command: caller.as_ref().and_then(|caller| caller.command.clone()),
             decision: Decision::Deny,
             rule: Some(why.clone()),
             sent: 0,
@@ -270,6 +273,10 @@ fn recorded(event: &Event) -> Option<Connection> {
         }),
         _ => None,
     }
+}
+
+fn caller(Program { process, command }: Program) -> Caller {
+    Caller { process, command }
 }
 
 fn admit(
@@ -280,7 +287,6 @@ fn admit(
 ) -> io::Result<()> {
     match knock {
         Knock::Names(datagrams, streams) => gateway.serve_names(datagrams, streams),
-        Knock::Proxy(listener) => gateway.serve_proxy(listener),
         Knock::SshAgent(listener, known) => gateway.serve_ssh_agent(listener, known),
         Knock::Shared => {
             // What listens there inside is on the host's loopback already.
@@ -294,18 +300,18 @@ fn admit(
             gateway.serve_resolving(stream);
             Ok(())
         }
-        Knock::Proxying(stream) => {
-            gateway.serve_proxying(stream);
+        Knock::Proxying(stream, program) => {
+            gateway.serve_proxying(stream, caller(program));
             Ok(())
         }
-        Knock::Question(to, process) => doors.answer(match gateway.judge(to, process) {
+        Knock::Question(to, program) => doors.answer(match gateway.judge(to, &caller(program)) {
             Judgement::Allowed => Answer::Come,
             Judgement::Asked => Answer::Wait,
             Judgement::Refused => Answer::Refused,
             Judgement::Unreachable => Answer::Unreachable,
         }),
-        Knock::Connection(stream, to, process) => {
-            gateway.serve_connection(stream, to, process);
+        Knock::Connection(stream, to, program) => {
+            gateway.serve_connection(stream, to, caller(program));
             Ok(())
         }
         Knock::Sockets(maker) => {

@@ -32,6 +32,9 @@ fn what_was_refused_is_said_and_recorded_with_what_would_allow_it() {
     let refusals: Vec<&str> = events.lines().filter(is_refusal).collect();
     assert!(!refusals.is_empty(), "{events}");
     assert!(refusals.iter().all(|line| line.contains(r#""host":"refused.example.org""#)));
+    // Who looks a name up is not known; who connected to the proxy is.
+    let by_proxy = refusals.iter().find(|line| line.contains(r#""port":443"#)).unwrap();
+    assert!(by_proxy.contains(r#""process":"#) && by_proxy.contains("/python3"), "{by_proxy}");
     let quiet = home.run(&options(&["-q", "--allow-host", "a.example.org"]), script);
     assert!(!text(&quiet).contains("blocked"), "{}", text(&quiet));
 }
@@ -84,4 +87,36 @@ fn a_proxy_that_cannot_be_dialled_by_stops_the_start() {
         run(&["--allow-host", "a.example.org", "-c", "network.upstream=none"]).status.success()
     );
     assert!(run(&[]).status.success(), "a run without hosts dials nobody");
+}
+
+#[test]
+fn a_connection_is_recorded_with_the_program_that_made_it() {
+    let home = Home::new();
+    let events = home.path("events.jsonl");
+    // To nobody: 192.0.2.1 is no host's (RFC 5737), and is not listed.
+    let attempt = |host: &str| {
+        format!(
+            "import socket\ntry: socket.create_connection((\"{host}\", 8443), 5)\n\
+             except OSError as error: print(error)"
+        )
+    };
+    let script = format!(
+        "cp $(readlink -f $(command -v python3)) ./other-python && \
+         ./other-python -c '{}'; python3 -c '{}'",
+        attempt("192.0.2.1"),
+        attempt("only.example.org"),
+    );
+    let mut all = options(&["--allow-host", "only.example.org:443", "--json-file"]);
+    all.push(events.as_os_str());
+    let output = home.command().args(all).args(["--", "sh", "-c", &script]).output().unwrap();
+    let said = text(&output);
+    let events = fs::read_to_string(events).unwrap();
+    let of = |host: &str| {
+        let is_it = |line: &&str| line.contains(&format!(r#""host":"{host}","port":8443"#));
+        events.lines().find(is_it).unwrap_or_else(|| panic!("{host}: {said} {events}"))
+    };
+    let (copied, installed) = (of("192.0.2.1"), of("only.example.org"));
+    assert!(copied.contains("/work/other-python\""), "{copied}");
+    assert!(installed.contains(r#""command":"/usr/"#), "{installed}");
+    assert!(copied.contains(r#""process":"#) && installed.contains(r#""process":"#));
 }

@@ -29,8 +29,6 @@ pub struct Doors {
 pub enum Knock {
     /// Where programs inside ask for names.
     Names(UdpSocket, TcpListener),
-    /// Where programs inside may speak to a proxy.
-    Proxy(TcpListener),
     /// Where programs inside ask for their ssh agent, and where ssh reads the keys of hosts, to be
     /// added to.
     SshAgent(UnixListener, File),
@@ -41,15 +39,51 @@ pub enum Knock {
     SharedNames(UdpSocket),
     /// A program asks for names over this connection.
     Resolving(TcpStream),
-    /// A program speaks to the proxy over this connection.
-    Proxying(TcpStream),
+    /// This program speaks to the proxy over this connection.
+    Proxying(TcpStream, Program),
     /// Makes connections to the sandbox's own loopback, for ports that are published and for
     /// programs that ask the proxy for it.
     Sockets(SocketMaker),
-    /// A process wants to connect to this address. It waits for [`Doors::answer`].
-    Question(SocketAddr, u32),
-    /// The connection to this address that was allowed, of this process.
-    Connection(TcpStream, SocketAddr, u32),
+    /// A program wants to connect to this address. It waits for [`Doors::answer`].
+    Question(SocketAddr, Program),
+    /// The connection to this address that was allowed, of this program.
+    Connection(TcpStream, SocketAddr, Program),
+}
+
+/// Who connects, as the kernel knows it inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// The thread that connects, by its number inside.
+    pub process: u32,
+    /// The file that it runs, when the kernel says so.
+    pub command: Option<String>,
+}
+
+impl Program {
+    /// Longest name of a file that is told, in bytes; what is longer is left out.
+    const COMMAND_MAX: usize = 4096;
+
+    /// Of a thread whose number cannot be somebody else's yet. One system call: every connection
+    /// makes it.
+    pub(crate) fn of(thread: i32) -> Self {
+        // It has none when it looks at itself as nobody may, or runs from what is gone.
+        let file = rustix::fs::readlink(format!("/proc/{thread}/exe"), Vec::new()).ok();
+        let command = file.and_then(|file| file.into_string().ok());
+        let command = command.filter(|name| name.len() <= Self::COMMAND_MAX);
+        Self { process: u32::try_from(thread).unwrap_or_default(), command }
+    }
+
+    fn encode(&self, packet: &mut Vec<u8>) {
+        packet.extend(self.process.to_le_bytes());
+        packet.extend(self.command.iter().flat_map(|name| name.bytes()));
+    }
+
+    fn decode(rest: &[u8]) -> io::Result<Self> {
+        let (process, name) = rest.split_first_chunk().ok_or_else(|| malformed("process"))?;
+        let name = std::str::from_utf8(name).map_err(|_utf8| malformed("command"))?;
+        let command = (!name.is_empty()).then(|| name.to_owned());
+        Ok(Self { process: u32::from_le_bytes(*process), command })
+    }
 }
 
 /// What a process that asked for a connection gets.
@@ -124,20 +158,19 @@ impl Doors {
         let mut one = || descriptors.next().ok_or_else(|| malformed("descriptor"));
         Ok(Some(match kind {
             NAMES => Knock::Names(UdpSocket::from(one()?), TcpListener::from(one()?)),
-            PROXY => Knock::Proxy(TcpListener::from(one()?)),
             SSH_AGENT => Knock::SshAgent(UnixListener::from(one()?), File::from(one()?)),
             SHARED => Knock::Shared,
             SHARED_NAMES => Knock::SharedNames(UdpSocket::from(one()?)),
             RESOLVING => Knock::Resolving(TcpStream::from(one()?)),
-            PROXYING => Knock::Proxying(TcpStream::from(one()?)),
+            PROXYING => Knock::Proxying(TcpStream::from(one()?), Program::decode(rest)?),
             SOCKETS => Knock::Sockets(SocketMaker { channel: one()? }),
             QUESTION => {
-                let (address, process) = decode(rest)?;
-                Knock::Question(address, process)
+                let (address, program) = decode(rest)?;
+                Knock::Question(address, program)
             }
             CONNECTION => {
-                let (address, process) = decode(rest)?;
-                Knock::Connection(TcpStream::from(one()?), address, process)
+                let (address, program) = decode(rest)?;
+                Knock::Connection(TcpStream::from(one()?), address, program)
             }
             _ => return Err(malformed("kind")),
         }))
@@ -164,7 +197,6 @@ impl Doors {
 pub(crate) struct Inside<'a>(pub(crate) &'a OwnedFd);
 
 const NAMES: u8 = b'n';
-const PROXY: u8 = b'p';
 const SSH_AGENT: u8 = b'a';
 const SHARED: u8 = b'l';
 const SHARED_NAMES: u8 = b'm';
@@ -177,10 +209,6 @@ const CONNECTION: u8 = b'c';
 impl Inside<'_> {
     pub(crate) fn names(&self, udp: UdpSocket, tcp: TcpListener) -> io::Result<()> {
         control::send(self.0, &[NAMES], &[udp.into(), tcp.into()])
-    }
-
-    pub(crate) fn proxy(&self, listener: TcpListener) -> io::Result<()> {
-        control::send(self.0, &[PROXY], &[listener.into()])
     }
 
     pub(crate) fn ssh_agent(&self, Served { listener, known_hosts }: Served) -> io::Result<()> {
@@ -204,8 +232,10 @@ impl Inside<'_> {
         control::send(self.0, &[RESOLVING], &[stream])
     }
 
-    pub(crate) fn proxying(&self, stream: OwnedFd) -> io::Result<()> {
-        control::send(self.0, &[PROXYING], &[stream])
+    pub(crate) fn proxying(&self, stream: OwnedFd, program: &Program) -> io::Result<()> {
+        let mut packet = vec![PROXYING];
+        program.encode(&mut packet);
+        control::send(self.0, &packet, &[stream])
     }
 
     pub(crate) fn sockets(&self, channel: OwnedFd) -> io::Result<()> {
@@ -214,8 +244,8 @@ impl Inside<'_> {
 
     /// Asks for a connection; the error is what the process that wants it gets. `false` when it is to
     /// be asked again in a moment.
-    pub(crate) fn ask(&self, address: SocketAddr, process: u32) -> io::Result<bool> {
-        control::send(self.0, &encode(QUESTION, address, process), &[])?;
+    pub(crate) fn ask(&self, address: SocketAddr, program: &Program) -> io::Result<bool> {
+        control::send(self.0, &encode(QUESTION, address, program), &[])?;
         let (packet, _none) = control::receive(self.0)?;
         let errno = match packet.as_slice() {
             [0] => return Ok(true),
@@ -231,9 +261,9 @@ impl Inside<'_> {
         &self,
         stream: OwnedFd,
         address: SocketAddr,
-        process: u32,
+        program: &Program,
     ) -> io::Result<()> {
-        control::send(self.0, &encode(CONNECTION, address, process), &[stream])
+        control::send(self.0, &encode(CONNECTION, address, program), &[stream])
     }
 }
 
@@ -241,7 +271,7 @@ fn malformed(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("malformed packet: {what}"))
 }
 
-fn encode(kind: u8, address: SocketAddr, process: u32) -> Vec<u8> {
+fn encode(kind: u8, address: SocketAddr, program: &Program) -> Vec<u8> {
     let mapped = match address.ip() {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
         IpAddr::V6(address) => address,
@@ -249,23 +279,27 @@ fn encode(kind: u8, address: SocketAddr, process: u32) -> Vec<u8> {
     let mut packet = vec![kind];
     packet.extend(mapped.octets());
     packet.extend(address.port().to_le_bytes());
-    packet.extend(process.to_le_bytes());
+    program.encode(&mut packet);
     packet
 }
 
-fn decode(rest: &[u8]) -> io::Result<(SocketAddr, u32)> {
+fn decode(rest: &[u8]) -> io::Result<(SocketAddr, Program)> {
     let (address, rest) = rest.split_first_chunk::<16>().ok_or_else(|| malformed("address"))?;
-    let Some((port, process)) = rest.split_first_chunk::<2>() else {
+    let Some((port, program)) = rest.split_first_chunk::<2>() else {
         return Err(malformed("port"));
     };
-    let process = process.try_into().map_err(|_length| malformed("process"))?;
+    let program = Program::decode(program)?;
     let address = IpAddr::from(*address).to_canonical();
-    Ok((SocketAddr::new(address, u16::from_le_bytes(*port)), u32::from_le_bytes(process)))
+    Ok((SocketAddr::new(address, u16::from_le_bytes(*port)), program))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn program(command: Option<&str>) -> Program {
+        Program { process: 7, command: command.map(str::to_owned) }
+    }
 
     #[test]
     fn a_question_is_answered_and_what_is_handed_over_arrives() {
@@ -273,17 +307,24 @@ mod tests {
         let address: SocketAddr = "[2001:db8::1]:443".parse().unwrap();
         let inside = std::thread::spawn(move || {
             let inside = Inside(&channel);
-            let answers = [(); 4].map(|()| inside.ask(address, 7).map_err(|e| e.raw_os_error()));
+            let asked = program(Some("/usr/bin/git"));
+            let answers =
+                [(); 4].map(|()| inside.ask(address, &asked).map_err(|e| e.raw_os_error()));
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            inside.proxy(listener).unwrap();
+            inside.proxying(listener.into(), &program(None)).unwrap();
             answers
         });
         for answer in [Answer::Come, Answer::Refused, Answer::Unreachable, Answer::Wait] {
             let knock = doors.next().unwrap().unwrap();
-            assert!(matches!(knock, Knock::Question(asked, 7) if asked == address), "{knock:?}");
+            let Knock::Question(asked, by) = knock else { panic!("{knock:?}") };
+            assert_eq!((asked, by), (address, program(Some("/usr/bin/git"))));
             doors.answer(answer).unwrap();
         }
-        assert!(matches!(doors.next().unwrap(), Some(Knock::Proxy(_))));
+        let knock = doors.next().unwrap();
+        assert!(
+            matches!(&knock, Some(Knock::Proxying(_, by)) if *by == program(None)),
+            "{knock:?}"
+        );
         assert!(doors.next().unwrap().is_none(), "the other end is gone");
         let [come, refused, unreachable, wait] = inside.join().unwrap();
         assert_eq!((come, wait), (Ok(true), Ok(false)));
@@ -295,8 +336,12 @@ mod tests {
     fn addresses_survive_the_wire_in_their_one_form() {
         for text in ["192.0.2.1:80", "[fd53:746f:636b:6164::7]:65535"] {
             let address: SocketAddr = text.parse().unwrap();
-            assert_eq!(decode(&encode(b'q', address, 9)[1..]).unwrap(), (address, 9));
+            for by in [program(None), program(Some("/a b/é"))] {
+                assert_eq!(decode(&encode(b'q', address, &by)[1..]).unwrap(), (address, by));
+            }
         }
-        assert!(decode(&[0; 5]).is_err() && decode(&[0; 23]).is_err());
+        assert!(decode(&[0; 5]).is_err() && decode(&[0; 21]).is_err());
+        let odd = [&[0; 22][..], b"\xff"].concat();
+        assert!(decode(&odd).is_err());
     }
 }

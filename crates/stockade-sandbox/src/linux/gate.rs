@@ -22,7 +22,7 @@ use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags, SocketType};
 use stockade_policy::{AddressRange, SYNTHETIC};
 
 use super::control;
-use super::doors;
+use super::doors::{self, Program};
 use super::failure::{Failure, step};
 use super::plan::WayOut;
 use super::routes::Routes;
@@ -36,6 +36,8 @@ pub(crate) const RESOLVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 const PROXY_PORT: u16 = stockade_policy::PROXY_PORT;
 /// Names are asked for at this port of it.
 const NAMES: SocketAddr = SocketAddr::new(IpAddr::V4(RESOLVER), 53);
+/// And here somebody speaks to the proxy.
+const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(RESOLVER), PROXY_PORT);
 /// How long a process waits between two looks at whether it was answered.
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 /// As many others as are sent away from a listener.
@@ -43,9 +45,11 @@ const STRANGERS_MAX: usize = 256;
 /// How long the kernel may take for a handshake with itself.
 const HANDSHAKE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
-/// Sets the network up and hands its listeners out. The loopback is up.
-pub(crate) fn set_up(way: &WayOut, channel: &OwnedFd) -> Result<(), Failure> {
+/// Sets the network up and hands its listeners out, but for that of the proxy, which is the value: who
+/// connects there is told with each connection. The loopback is up.
+pub(crate) fn set_up(way: &WayOut, channel: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
     let outside = doors::Inside(channel);
+    let mut listener = None;
     if way.has_hosts {
         let routes = Routes::open().map_err(step("open", "a netlink socket"))?;
         let [v4, v6] = SYNTHETIC;
@@ -63,10 +67,9 @@ pub(crate) fn set_up(way: &WayOut, channel: &OwnedFd) -> Result<(), Failure> {
             outside.names(udp, tcp).map_err(step("reach", "the gateway"))?;
         }
         let proxy = TcpListener::bind((RESOLVER, PROXY_PORT));
-        let proxy = proxy.map_err(step("listen on", "198.18.0.1"))?;
-        outside.proxy(proxy).map_err(step("reach", "the gateway"))?;
+        listener = Some(proxy.map_err(step("listen on", "198.18.0.1"))?.into());
     }
-    Ok(())
+    Ok(listener)
 }
 
 fn make_local(routes: &Routes, range: AddressRange) -> Result<(), Failure> {
@@ -134,13 +137,19 @@ pub(crate) struct Gate {
     channel: Mutex<OwnedFd>,
     /// Whose the loopback is, where the network is the host's.
     peers: Option<Arc<Peers>>,
+    /// Where the proxy is, where the network is the sandbox's own.
+    proxy: Option<OwnedFd>,
     /// Behind which socket an ssh agent is that somebody outside serves.
     agent: Option<Agent>,
 }
 
 impl Gate {
-    pub(crate) fn new(channel: OwnedFd, peers: Option<Arc<Peers>>, agent: Option<Agent>) -> Self {
-        Self { channel: Mutex::new(channel), peers, agent }
+    pub(crate) fn new(
+        (channel, proxy): (OwnedFd, Option<OwnedFd>),
+        peers: Option<Arc<Peers>>,
+        agent: Option<Agent>,
+    ) -> Self {
+        Self { channel: Mutex::new(channel), peers, proxy, agent }
     }
 
     /// Whether `file` is a socket behind which somebody outside serves.
@@ -160,10 +169,11 @@ impl Gate {
                 return Some(to);
             }
         }
-        leads_out(to).then_some(to)
+        let is_proxy = self.proxy.is_some() && to == PROXY;
+        (is_proxy || leads_out(to)).then_some(to)
     }
 
-    /// Connects `socket` to `to`, which `address` is the `struct sockaddr` of, for `process`.
+    /// Connects `socket` to `to`, which `address` is the `struct sockaddr` of, for `program`.
     ///
     /// # Errors
     ///
@@ -172,11 +182,11 @@ impl Gate {
         &self,
         (socket, address): (BorrowedFd<'_>, &[u8]),
         to: SocketAddr,
-        process: u32,
+        program: &Program,
         goes_on: &dyn Fn() -> io::Result<()>,
     ) -> io::Result<()> {
         loop {
-            match self.try_connect(socket, address, to, process) {
+            match self.try_connect(socket, address, to, program) {
                 Ok(true) => return Ok(()),
                 // Others connect meanwhile.
                 Ok(false) => drop(poll(&mut [], Some(&MOMENT))),
@@ -192,20 +202,29 @@ impl Gate {
         socket: BorrowedFd<'_>,
         address: &[u8],
         to: SocketAddr,
-        process: u32,
+        program: &Program,
     ) -> io::Result<bool> {
         let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
         let outside = doors::Inside(&channel);
         let is_ours = to.ip() == RESOLVER;
-        if is_ours && to != NAMES && to.port() != PROXY_PORT {
+        if is_ours && to != NAMES && to != PROXY {
             return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
         }
-        if !is_ours && !outside.ask(to, process)? {
+        if !is_ours && !outside.ask(to, program)? {
             return Ok(false);
         }
-        let (listener, address) = match &self.peers {
-            None => (listen(to)?, address.to_vec()),
-            Some(_) => listen_for(socket)?,
+        let made;
+        let mut address = address.to_vec();
+        let listener = match (&self.peers, &self.proxy) {
+            (None, Some(proxy)) if is_ours => proxy,
+            (None, _) => {
+                made = listen(to)?;
+                &made
+            }
+            (Some(_), _) => {
+                (made, address) = listen_for(socket)?;
+                &made
+            }
         };
         let connected = socket_unsafe::connect(socket, &address);
         if let Err(error) = &connected
@@ -213,13 +232,13 @@ impl Gate {
         {
             return connected.map(|()| true);
         }
-        let stream = accept(&listener, socket)?;
+        let stream = accept(listener, socket)?;
         if to == NAMES {
             outside.resolving(stream)?;
         } else if is_ours {
-            outside.proxying(stream)?;
+            outside.proxying(stream, program)?;
         } else {
-            outside.hand_over(stream, to, process)?;
+            outside.hand_over(stream, to, program)?;
         }
         connected.map(|()| true)
     }
@@ -344,7 +363,7 @@ mod tests {
             bytes.extend([0; 4]);
             bytes
         };
-        let gate = Gate::new(control::pair().unwrap().0, None, None);
+        let gate = Gate::new((control::pair().unwrap().0, None), None, None);
         let out = |bytes: &[u8]| gate.leads_out(bytes).map(|address| address.to_string());
         assert_eq!(out(&v4([198, 18, 0, 7])).as_deref(), Some("198.18.0.7:443"));
         assert_eq!(out(&v6("::ffff:198.18.0.7")).as_deref(), Some("198.18.0.7:443"));

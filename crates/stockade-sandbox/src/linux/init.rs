@@ -55,6 +55,8 @@ pub(crate) struct Inside<'a> {
     pub(crate) channel: OwnedFd,
     /// The end of the way out, if there is one.
     pub(crate) gate: Option<OwnedFd>,
+    /// Where the proxy is inside, once the network is up.
+    pub(crate) proxy: Option<OwnedFd>,
     /// Where questions are put, if anybody answers them.
     pub(crate) asks: Option<OwnedFd>,
     /// What is noted for the end goes there. It was opened outside: a mount of the view that
@@ -106,7 +108,7 @@ impl Inside<'_> {
             }
         }
         if self.plan.walls.network {
-            self.network()?;
+            self.proxy = self.network()?;
         }
         let (mut list, mut agent) = (None, None);
         let mut around = Around { notes: self.notes.take(), ..Around::default() };
@@ -167,7 +169,7 @@ impl Inside<'_> {
             gate::set_up_shared(way, &channel, peers)?;
         }
         gate::make_sockets(&channel, peers.cloned()).map_err(step("offer", "sockets"))?;
-        Ok(Some(Gate::new(channel, peers.cloned(), agent)))
+        Ok(Some(Gate::new((channel, self.proxy.take()), peers.cloned(), agent)))
     }
 
     /// Hands the agent's listener out; the value is its file. Without a way out nobody serves it.
@@ -195,7 +197,8 @@ impl Inside<'_> {
         map_own_ids((self.uid, self.gid))
     }
 
-    fn network(&self) -> Result<(), Failure> {
+    /// The value is where the proxy is.
+    fn network(&self) -> Result<Option<OwnedFd>, Failure> {
         let socket = rustix::net::socket(
             rustix::net::AddressFamily::INET,
             rustix::net::SocketType::DGRAM,
@@ -223,7 +226,7 @@ impl Inside<'_> {
         }
         match (&self.plan.way_out, &self.gate) {
             (Some(way), Some(channel)) => gate::set_up(way, channel),
-            _ => Ok(()),
+            _ => Ok(None),
         }
     }
 

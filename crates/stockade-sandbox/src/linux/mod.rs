@@ -55,7 +55,7 @@ mod usage;
 mod watches;
 
 pub use asks::{Asks, Change, Question, Reply, Wanted};
-pub use doors::{Answer, Doors, Knock, SocketMaker};
+pub use doors::{Answer, Doors, Knock, Program, SocketMaker};
 pub use identity::{Owner, become_user, owner_of};
 pub use modes::Modes;
 pub(crate) use outside::launch;

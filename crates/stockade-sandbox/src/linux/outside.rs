@@ -127,6 +127,7 @@ fn run_masked(
                 command,
                 channel: theirs,
                 gate: inner.gate,
+                proxy: None,
                 asks: inner.asks,
                 notes,
                 mask,

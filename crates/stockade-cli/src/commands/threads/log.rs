@@ -106,7 +106,8 @@ fn event(event: &Event) -> String {
         }
         Event::Connection(connection) => {
             let decision = word(connection.decision);
-            format!("connection to {}: {decision}", connection.place())
+            let by = connection.command.as_ref().map(|command| format!(" by {command}"));
+            format!("connection to {}{}: {decision}", connection.place(), by.unwrap_or_default())
         }
         Event::Usage(usage) => {
             format!("tokens: {} read, {} written", usage.input_tokens, usage.output_tokens)

@@ -17,6 +17,7 @@ use super::messages::Send;
 use super::place;
 use super::unix_peers::{self, SocketFile};
 use super::{Answer, Prepared, errno};
+use crate::linux::doors::Program;
 use crate::linux::gate::Gate;
 use crate::linux::sys::socket_unsafe;
 
@@ -59,8 +60,8 @@ impl Action {
                 }
             }
             Self::ConnectOut(socket, address, out) => {
-                let Out { gate, to, process } = out;
-                match gate.connect((socket.as_fd(), &address), to, process, goes_on) {
+                let Out { gate, to, program } = out;
+                match gate.connect((socket.as_fd(), &address), to, &program, goes_on) {
                     Ok(()) => Answer::Value(0),
                     Err(error) => errno(&error),
                 }
@@ -75,7 +76,7 @@ impl Action {
 pub(super) struct Out {
     gate: Arc<Gate>,
     to: SocketAddr,
-    process: u32,
+    program: Program,
 }
 
 /// An address that may be used.
@@ -207,8 +208,8 @@ pub(super) fn connect(caller: &Caller<'_>, gate: Option<&Arc<Gate>>) -> Result<P
     let way = gate.filter(|_| is_internet && is_stream());
     let out = way.and_then(|gate| Some((gate, gate.leads_out(&bytes)?)));
     let action = if let Some((gate, to)) = out {
-        let process = u32::try_from(caller.thread()).unwrap_or_default();
-        Action::ConnectOut(socket, bytes, Out { gate: Arc::clone(gate), to, process })
+        let program = Program::of(caller.thread());
+        Action::ConnectOut(socket, bytes, Out { gate: Arc::clone(gate), to, program })
     } else {
         let address = Address::judged(caller, (&socket, domain), bytes, gate)?;
         Action::Connect(socket, address)
