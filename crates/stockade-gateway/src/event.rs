@@ -9,7 +9,7 @@ const KEPT_MAX: usize = 256;
 /// Who inside made a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The thread, by its number inside.
+    /// The process, by its number inside.
     pub process: u32,
     /// The file that it ran, when that is known. The name is the program's, and may hold anything.
     pub command: Option<String>,

@@ -410,7 +410,7 @@ pub struct Connection {
     /// The port; none for a name that was asked for and refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// The process, or the thread of it, as it is numbered inside, when it is known.
+    /// The process, as it is numbered inside, when it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<u32>,
     /// The file that it ran, when it is known.

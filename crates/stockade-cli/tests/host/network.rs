@@ -96,8 +96,9 @@ fn a_connection_is_recorded_with_the_program_that_made_it() {
     // To nobody: 192.0.2.1 is no host's (RFC 5737), and is not listed.
     let attempt = |host: &str| {
         format!(
-            "import socket\ntry: socket.create_connection((\"{host}\", 8443), 5)\n\
-             except OSError as error: print(error)"
+            "import os, socket, threading\nprint(\"at\", os.getpid())\n\
+             t = threading.Thread(target=lambda: socket.create_connection((\"{host}\", 8443), 5))\n\
+             t.start(); t.join()"
         )
     };
     let script = format!(
@@ -118,5 +119,10 @@ fn a_connection_is_recorded_with_the_program_that_made_it() {
     let (copied, installed) = (of("192.0.2.1"), of("only.example.org"));
     assert!(copied.contains("/work/other-python\""), "{copied}");
     assert!(installed.contains(r#""command":"/usr/"#), "{installed}");
-    assert!(copied.contains(r#""process":"#) && installed.contains(r#""process":"#));
+    // The process, not the thread of it that connected.
+    let numbers: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("at ")).collect();
+    for (line, number) in [copied, installed].iter().zip(&numbers) {
+        assert!(line.contains(&format!(r#""process":{number},"#)), "{number}: {line}");
+    }
+    assert_eq!(numbers.len(), 2, "{said}");
 }

@@ -53,7 +53,7 @@ pub enum Knock {
 /// Who connects, as the kernel knows it inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
-    /// The thread that connects, by its number inside.
+    /// The process, by its number inside.
     pub process: u32,
     /// The file that it runs, when the kernel says so.
     pub command: Option<String>,
@@ -63,14 +63,14 @@ impl Program {
     /// Longest name of a file that is told, in bytes; what is longer is left out.
     const COMMAND_MAX: usize = 4096;
 
-    /// Of a thread whose number cannot be somebody else's yet. One system call: every connection
+    /// Of a process whose number cannot be somebody else's yet. One system call: every connection
     /// makes it.
-    pub(crate) fn of(thread: i32) -> Self {
-        // It has none when it looks at itself as nobody may, or runs from what is gone.
-        let file = rustix::fs::readlink(format!("/proc/{thread}/exe"), Vec::new()).ok();
+    pub(crate) fn of(process: i32) -> Self {
+        // Nobody may look into some, and a kernel thread runs no file.
+        let file = rustix::fs::readlink(format!("/proc/{process}/exe"), Vec::new()).ok();
         let command = file.and_then(|file| file.into_string().ok());
         let command = command.filter(|name| name.len() <= Self::COMMAND_MAX);
-        Self { process: u32::try_from(thread).unwrap_or_default(), command }
+        Self { process: u32::try_from(process).unwrap_or_default(), command }
     }
 
     fn encode(&self, packet: &mut Vec<u8>) {

@@ -208,7 +208,7 @@ pub(super) fn connect(caller: &Caller<'_>, gate: Option<&Arc<Gate>>) -> Result<P
     let way = gate.filter(|_| is_internet && is_stream());
     let out = way.and_then(|gate| Some((gate, gate.leads_out(&bytes)?)));
     let action = if let Some((gate, to)) = out {
-        let program = Program::of(caller.thread());
+        let program = Program::of(caller.process()?);
         Action::ConnectOut(socket, bytes, Out { gate: Arc::clone(gate), to, program })
     } else {
         let address = Address::judged(caller, (&socket, domain), bytes, gate)?;
