@@ -76,7 +76,9 @@ pub(super) fn set(caller: &Caller<'_>) -> io::Result<Prepared> {
         Wish::Scheduler { policy, parameter } => {
             priority_unsafe::set_scheduler(thread, policy, parameter)?;
         }
-        Wish::Attributes { text, flags } => priority_unsafe::set_attributes(thread, &text, flags)?,
+        Wish::Attributes { mut text, flags } => {
+            priority_unsafe::set_attributes(thread, &mut text, flags)?;
+        }
         Wish::Limit { resource, new, old } => {
             let was = priority_unsafe::limit(thread, resource, new)?;
             if old != 0 {

@@ -57,13 +57,16 @@ pub(crate) fn set_scheduler(thread: i32, policy: Option<i32>, parameter: i32) ->
 /// # Errors
 ///
 /// As the kernel says; `EINVAL` when the length is not that of `attributes`.
-pub(crate) fn set_attributes(thread: i32, attributes: &[u8], flags: u32) -> io::Result<()> {
+pub(crate) fn set_attributes(thread: i32, attributes: &mut [u8], flags: u32) -> io::Result<()> {
     let says = attributes.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
     if says.and_then(|length| usize::try_from(length).ok()) != Some(attributes.len()) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    // SAFETY: the kernel reads as many bytes as the first field says, which are there.
-    checked(unsafe { libc::syscall(libc::SYS_sched_setattr, thread, attributes.as_ptr(), flags) })
+    // SAFETY: the kernel reads as many bytes as the first field says, which are there. With `E2BIG` it
+    // writes that field, which nobody else refers to.
+    checked(unsafe {
+        libc::syscall(libc::SYS_sched_setattr, thread, attributes.as_mut_ptr(), flags)
+    })
 }
 
 /// `prlimit64(2)`: the value is the limit that was, soft and hard.
