@@ -190,14 +190,14 @@ impl Keep {
         }
     }
 
-    /// A name in `folder` is about to come or go, which is called `path`.
-    fn enter_for(&self, state: &mut State, folder: BorrowedFd<'_>, path: &Path) {
+    /// A name in `folder` is about to come or go, which is called `path`. Which folder that is, where
+    /// it had to be looked at.
+    fn enter_for(&self, state: &mut State, folder: BorrowedFd<'_>, path: &Path) -> Option<FileId> {
+        let above = path.parent().filter(|above| self.covers(above))?;
         // Without a descriptor of it nothing is lost but its time.
-        if let Some(above) = path.parent().filter(|above| self.covers(above))
-            && let Ok(stat) = rustix::fs::fstat(folder)
-        {
-            state.enter(&stat, above);
-        }
+        let stat = rustix::fs::fstat(folder).ok()?;
+        state.enter(&stat, above);
+        Some(id_of(&stat))
     }
 
     /// It has, or has not.
@@ -310,7 +310,7 @@ impl Keep {
         if state.is_over {
             return Begun::NOTHING;
         }
-        self.enter_for(&mut state, folder, path);
+        let above = self.enter_for(&mut state, folder, path);
         if state.born.contains(&id) {
             return Begun::NOTHING;
         }
@@ -320,7 +320,7 @@ impl Keep {
             let how = if is_folder {
                 How::Facts
             } else {
-                self.objects.link((folder, name, path), &stat, is_copied)
+                self.objects.link((folder, name, path), (&stat, above), is_copied)
             };
             match &how {
                 How::Link(_) => drop(state.linked.insert(id)),

@@ -24,12 +24,14 @@ const SHELF: u64 = 128;
 /// most runs keep few.
 pub fn object_path(number: u64) -> PathBuf {
     let name = number.to_string();
-    shelf(number).map_or_else(|| PathBuf::from(&name), |shelf| Path::new(&shelf).join(&name))
+    match number / SHELF {
+        0 => name.into(),
+        shelf => Path::new(&shelf_name(shelf)).join(name),
+    }
 }
 
-fn shelf(number: u64) -> Option<String> {
-    let shelf = number / SHELF;
-    (shelf > 0).then(|| format!("shelf-{shelf}"))
+fn shelf_name(shelf: u64) -> String {
+    format!("shelf-{shelf}")
 }
 
 /// How a folder of the caller's is found on the mount that the store is on, without which no file can
@@ -48,7 +50,7 @@ pub(super) struct Objects {
     reach: Reach,
     next: AtomicU64,
     /// The folder that a file was kept in last, where that is none of the first.
-    shelf: Mutex<Option<(String, Arc<OwnedFd>)>>,
+    shelf: Mutex<Option<(u64, Arc<OwnedFd>)>>,
     /// The folder that was found last, and which it is: `rm -r` asks for the same many times.
     last: Mutex<Option<(FileId, Arc<OwnedFd>)>>,
 }
@@ -69,13 +71,17 @@ impl Objects {
 
     /// The folder for the file `number`, made if it is the first there.
     fn shelf(&self, number: u64) -> io::Result<Arc<OwnedFd>> {
-        let Some(name) = shelf(number) else { return Ok(Arc::clone(&self.folder)) };
+        let shelf = number / SHELF;
+        if shelf == 0 {
+            return Ok(Arc::clone(&self.folder));
+        }
         let mut last = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, folder)) = &*last
-            && *known == name
+            && *known == shelf
         {
             return Ok(Arc::clone(folder));
         }
+        let name = shelf_name(shelf);
         match rustix::fs::mkdirat(&*self.folder, &name, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
@@ -83,21 +89,21 @@ impl Objects {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = rustix::fs::openat(&*self.folder, &name, flags, Mode::empty())?;
         let folder = Arc::new(folder);
-        *last = Some((name, Arc::clone(&folder)));
+        *last = Some((shelf, Arc::clone(&folder)));
         Ok(folder)
     }
 
     /// Gives the file a second name here; where that cannot be, and its content is not kept yet, a
-    /// copy is made.
+    /// copy is made. `above` is which folder that is, where it is known.
     pub(super) fn link(
         &self,
         (folder, name, path): (BorrowedFd<'_>, &[u8], &Path),
-        stat: &Stat,
+        (stat, above): (&Stat, Option<FileId>),
         is_copied: bool,
     ) -> How {
         let name = name.strip_suffix(b"/").unwrap_or(name);
         let number = self.number();
-        match self.try_link((folder, name, path), (id_of(stat), number)) {
+        match self.try_link((folder, name, path), above, (id_of(stat), number)) {
             Ok(()) => How::Link(number),
             Err(_) if is_copied => How::Facts,
             Err(_) => self.copy_named(folder, name, stat),
@@ -107,10 +113,11 @@ impl Objects {
     fn try_link(
         &self,
         (folder, name, path): (BorrowedFd<'_>, &[u8], &Path),
+        above: Option<FileId>,
         (id, number): (FileId, u64),
     ) -> io::Result<()> {
         let (shelf, own) = (self.shelf(number)?, number.to_string());
-        match self.reached(folder, path)? {
+        match self.reached((folder, above), path)? {
             None => rustix::fs::linkat(folder, name, &*shelf, &own, AtFlags::empty())?,
             Some(folder) => {
                 rustix::fs::linkat(&*folder, name, &*shelf, &own, AtFlags::empty())?;
@@ -127,9 +134,16 @@ impl Objects {
     }
 
     /// The same folder on the store's mount; `None` when it is to be used as it is.
-    fn reached(&self, folder: BorrowedFd<'_>, path: &Path) -> io::Result<Option<Arc<OwnedFd>>> {
+    fn reached(
+        &self,
+        (folder, above): (BorrowedFd<'_>, Option<FileId>),
+        path: &Path,
+    ) -> io::Result<Option<Arc<OwnedFd>>> {
         let Reach::Beneath(top, called) = &self.reach else { return Ok(None) };
-        let id = id_of(&rustix::fs::fstat(folder)?);
+        let id = match above {
+            Some(id) => id,
+            None => id_of(&rustix::fs::fstat(folder)?),
+        };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, found)) = &*last
             && *known == id

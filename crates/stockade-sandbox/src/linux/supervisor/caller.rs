@@ -254,7 +254,7 @@ impl<'a> Caller<'a> {
 
 /// The text of a file of the kernel's, which has no size: three calls, where the standard library
 /// makes ten. What the kernel gives less of than there is room for ends there.
-fn of_kernel(path: &str) -> io::Result<String> {
+pub(super) fn of_kernel(path: &str) -> io::Result<String> {
     const ROOM: usize = 4096;
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let mut text = Vec::new();
@@ -333,7 +333,7 @@ impl Status {
     }
 }
 
-fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 

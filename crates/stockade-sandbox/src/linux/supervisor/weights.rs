@@ -7,7 +7,7 @@
 
 use std::io;
 
-use super::caller::Caller;
+use super::caller::{Caller, field, of_kernel};
 use super::{Answer, Prepared};
 use crate::linux::sys::priority_unsafe;
 
@@ -148,14 +148,15 @@ fn is_of_run(thread: i32) -> io::Result<bool> {
     let own = i64::from(std::process::id());
     let mut at = i64::from(thread);
     for _ in 0..DEEPEST {
-        let text = match std::fs::read_to_string(format!("/proc/{at}/status")) {
+        let text = match of_kernel(&format!("/proc/{at}/status")) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return self::error(libc::ESRCH);
             }
             Err(error) => return Err(error),
         };
-        let (group, parent) = (field(&text, "Tgid:"), field(&text, "PPid:"));
+        let number = |name| field(&text, name).and_then(|number| number.parse::<i64>().ok());
+        let (group, parent) = (number("Tgid:"), number("PPid:"));
         if group == Some(own) {
             return Ok(false);
         }
@@ -166,10 +167,6 @@ fn is_of_run(thread: i32) -> io::Result<bool> {
         }
     }
     Ok(false)
-}
-
-fn field(status: &str, name: &str) -> Option<i64> {
-    status.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
 }
 
 #[cfg(test)]
