@@ -112,34 +112,21 @@ impl RuleFile {
     /// `entry` is none, the file is wrong, or cannot be written; it is then as it was.
     pub fn allow(&self, kind: AnsweredKind, entry: &str) -> Result<bool, ConfigError> {
         let entry = kind.canonical(entry)?;
-        let before = self.text()?;
-        let start = self.start(before.as_deref());
-        let has = |text: &str| {
-            let settings = self.settings(text)?;
-            Ok(kind.entries(&settings).iter().any(|other| other.entry == entry))
-        };
-        if has(&start)? {
-            return Ok(false);
-        }
-        let mut document = self.document(&start)?;
-        let (table, key) = kind.keys();
-        let table = document.entry(table).or_insert(Item::Table(Table::new()));
-        let list = table
-            .as_table_like_mut()
-            .map(|table| table.entry(key).or_insert(Item::Value(Value::Array(Array::new()))));
-        let Some(list) = list.and_then(Item::as_array_mut) else {
-            return Err(self.by_hand(&entry));
-        };
-        let mut value = Value::from(entry.as_str());
-        value.decor_mut().set_prefix("\n    ");
-        list.push_formatted(value);
-        list.set_trailing_comma(true);
-        list.set_trailing("\n");
-        let text = document.to_string();
-        if !has(&text)? {
-            return Err(self.by_hand(&entry));
-        }
-        self.replace(before.as_deref(), &text, Vec::new()).map(|_| true)
+        let has =
+            |settings: &Settings| kind.entries(settings).iter().any(|other| other.entry == entry);
+        self.put_once(&entry, has, |document| {
+            let (table, key) = kind.keys();
+            let table = document.entry(table).or_insert(Item::Table(Table::new()));
+            let table = table.as_table_like_mut()?;
+            let list = table.entry(key).or_insert(Item::Value(Value::Array(Array::new())));
+            let list = list.as_array_mut()?;
+            let mut value = Value::from(entry.as_str());
+            value.decor_mut().set_prefix("\n    ");
+            list.push_formatted(value);
+            list.set_trailing_comma(true);
+            list.set_trailing("\n");
+            Some(())
+        })
     }
 
     /// Takes out the entry that stands at `place` (`file:line`), or is `place`.
@@ -148,7 +135,6 @@ impl RuleFile {
     ///
     /// There is none, or the file cannot be written.
     pub fn revoke_entry(&self, place: &str) -> Result<AnsweredEntry, ConfigError> {
-        let before = self.text()?.unwrap_or_default();
         let is_meant = |entry: &&AnsweredEntry| entry.place == place || entry.entry == place;
         let all = self.answered()?;
         let Some(meant) = all.iter().find(is_meant) else {
@@ -156,18 +142,12 @@ impl RuleFile {
             return Err(ConfigError::refused(format!("nothing is allowed at {place}"), hint));
         };
         let at = all.iter().filter(|other| other.kind == meant.kind).position(|it| it == meant);
-        let mut document = self.document(&before)?;
-        let (table, key) = meant.kind.keys();
-        let list = document.get_mut(table).and_then(Item::as_table_like_mut);
-        let list = list.and_then(|table| table.get_mut(key)).and_then(Item::as_array_mut);
-        let (Some(list), Some(at)) = (list, at) else { return Err(self.by_hand(place)) };
-        if at >= list.len() {
-            return Err(self.by_hand(place));
-        }
-        drop(list.remove(at));
-        let text = document.to_string();
-        self.settings(&text)?;
-        self.replace(Some(&before), &text, Vec::new())?;
+        self.take_out(place, |document| {
+            let (table, key) = meant.kind.keys();
+            let list = document.get_mut(table)?.as_table_like_mut()?.get_mut(key)?;
+            let (list, at) = (list.as_array_mut()?, at?);
+            (at < list.len()).then(|| drop(list.remove(at)))
+        })?;
         Ok(meant.clone())
     }
 

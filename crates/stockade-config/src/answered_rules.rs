@@ -4,11 +4,11 @@
 //! asking, and one that denies goes on denying. It is no rule of its own.
 
 use toml::de::DeValue;
-use toml_edit::{Array, ArrayOfTables, Item, Table, value};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
 
 use crate::diagnose::{ConfigError, Layer};
 use crate::edit::RuleFile;
-use crate::schema::{Reader, Value};
+use crate::schema::{Reader, Settings, Value};
 
 /// Commands that begin so are not asked about by one rule, in one project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,30 +70,20 @@ impl RuleFile {
     ///
     /// The file is wrong, or cannot be written; it is then as it was.
     pub fn answer(&self, rule: &str, prefix: &[String]) -> Result<(), ConfigError> {
-        let before = self.text()?;
-        let start = self.start(before.as_deref());
-        let has = |text: &str| {
-            let all = self.settings(text)?.answered_rules;
-            Ok(all.iter().any(|it| it.rule == rule && it.prefix == prefix))
+        let has = |settings: &Settings| {
+            settings.answered_rules.iter().any(|it| it.rule == rule && it.prefix == prefix)
         };
-        if has(&start)? {
-            return Ok(());
-        }
-        let mut document = self.document(&start)?;
-        let tables = document.entry("answers").or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
-        let mut table = Table::new();
-        table.decor_mut().set_prefix("\n# answered to a question\n");
-        table.insert("rule", value(rule));
-        table.insert("prefix", value(prefix.iter().map(String::as_str).collect::<Array>()));
-        match tables.as_array_of_tables_mut() {
-            Some(tables) => tables.push(table),
-            None => return Err(self.by_hand(rule)),
-        }
-        let text = document.to_string();
-        if !has(&text)? {
-            return Err(self.by_hand(rule));
-        }
-        self.replace(before.as_deref(), &text, Vec::new()).map(drop)
+        let put = |document: &mut DocumentMut| {
+            let tables = document.entry("answers");
+            let tables = tables.or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
+            let mut table = Table::new();
+            table.decor_mut().set_prefix("\n# answered to a question\n");
+            table.insert("rule", value(rule));
+            table.insert("prefix", value(prefix.iter().map(String::as_str).collect::<Array>()));
+            tables.as_array_of_tables_mut()?.push(table);
+            Some(())
+        };
+        self.put_once(rule, has, put).map(drop)
     }
 
     /// Takes out the answer that stands at `place` (`file:line`).
@@ -102,16 +92,13 @@ impl RuleFile {
     ///
     /// There is none, or the file cannot be written.
     pub fn revoke_answer(&self, place: &str) -> Result<AnsweredRule, ConfigError> {
-        let before = self.text()?.unwrap_or_default();
         let mut all = self.answered_rules()?;
         let at = all.iter().position(|answer| answer.place == place);
-        let mut document = self.document(&before)?;
-        let tables = document.get_mut("answers").and_then(Item::as_array_of_tables_mut);
-        let (Some(at), Some(tables)) = (at, tables) else { return Err(self.by_hand(place)) };
-        drop(tables.remove(at));
-        let text = document.to_string();
-        self.settings(&text)?;
-        self.replace(Some(&before), &text, Vec::new())?;
+        let at = at.ok_or_else(|| self.by_hand(place))?;
+        self.take_out(place, |document| {
+            drop(document.get_mut("answers")?.as_array_of_tables_mut()?.remove(at));
+            Some(())
+        })?;
         Ok(all.swap_remove(at))
     }
 }

@@ -168,6 +168,42 @@ impl RuleFile {
         })
     }
 
+    /// Has `put` write `what` down, where the file does not have it yet, which `has` tells. Says whether
+    /// it is new. The file is as it was where that cannot be.
+    pub(crate) fn put_once(
+        &self,
+        what: &str,
+        has: impl Fn(&Settings) -> bool,
+        put: impl FnOnce(&mut DocumentMut) -> Option<()>,
+    ) -> Result<bool, ConfigError> {
+        let before = self.text()?;
+        let start = self.start(before.as_deref());
+        if has(&self.settings(&start)?) {
+            return Ok(false);
+        }
+        let mut document = self.document(&start)?;
+        put(&mut document).ok_or_else(|| self.by_hand(what))?;
+        let text = document.to_string();
+        if !has(&self.settings(&text)?) {
+            return Err(self.by_hand(what));
+        }
+        self.replace(before.as_deref(), &text, Vec::new()).map(|_| true)
+    }
+
+    /// Has `take` take out what stands at `place`.
+    pub(crate) fn take_out(
+        &self,
+        place: &str,
+        take: impl FnOnce(&mut DocumentMut) -> Option<()>,
+    ) -> Result<(), ConfigError> {
+        let before = self.text()?.unwrap_or_default();
+        let mut document = self.document(&before)?;
+        take(&mut document).ok_or_else(|| self.by_hand(place))?;
+        let text = document.to_string();
+        self.settings(&text)?;
+        self.replace(Some(&before), &text, Vec::new()).map(drop)
+    }
+
     /// Puts `text` in the place of what is there, in one step.
     pub(crate) fn replace(
         &self,

@@ -102,11 +102,8 @@ impl Reader<'_> {
 
     /// What is answered about hosts: that some are allowed, and nothing else.
     pub(crate) fn answered_host(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
-        if key.get_ref().as_ref() != "allow" {
-            let message = format!("unknown key `network.{}`", key.get_ref());
-            let help = "answers for a project say `network.allow`, and no more of the network";
-            return Err(self.source.wrong(key.span(), message, "not known", Some(help.to_owned())));
-        }
+        let help = "answers for a project say `network.allow`, and no more of the network";
+        self.answers_only(key, ("network", "allow"), help)?;
         self.settings.network_allow = self.opened(value)?;
         Ok(())
     }

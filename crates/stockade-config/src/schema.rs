@@ -221,13 +221,26 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// Refuses a key of `table` in answers that is not `known`.
+    pub(crate) fn answers_only(
+        &self,
+        key: &Key<'_>,
+        (table, known): (&str, &str),
+        help: &str,
+    ) -> Result<(), ConfigError> {
+        let name = key.get_ref().as_ref();
+        if name == known {
+            return Ok(());
+        }
+        let message = format!("unknown key `{table}.{name}`");
+        Err(self.source.wrong(key.span(), message, "not known", Some(help.to_owned())))
+    }
+
     /// What is answered about paths: that some may be written, and nothing else.
     fn answered_root(&mut self, (key, value): Entry<'_>) -> Result<(), ConfigError> {
-        if key.get_ref().as_ref() != "writable_roots" {
-            let message = format!("unknown key `sandbox_workspace_write.{}`", key.get_ref());
-            let help = "answers for a project say `writable_roots`, and no more of the boundary";
-            return Err(self.source.wrong(key.span(), message, "not known", Some(help.to_owned())));
-        }
+        let known = ("sandbox_workspace_write", "writable_roots");
+        let help = "answers for a project say `writable_roots`, and no more of the boundary";
+        self.answers_only(key, known, help)?;
         self.settings.answered_roots = self.strings(value)?;
         Ok(())
     }
