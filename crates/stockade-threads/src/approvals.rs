@@ -159,7 +159,9 @@ impl<'a> Approvals<'a> {
         };
         granted.actions.contains(&asked.action)
             || granted.paths.iter().any(is_below)
-            || judged.is_some_and(|judged| judged.is_covered(&granted.prefixes, &self.answers))
+            || judged.is_some_and(|judged| {
+                judged.is_covered(&granted.prefixes, (&self.answers, asked.rule.as_deref()))
+            })
     }
 
     /// Whether somebody waits for questions elsewhere.
@@ -349,18 +351,20 @@ impl<'a> Approvals<'a> {
 pub(crate) struct Judged<'a> {
     /// The parts that ask, as program and arguments; `None` for one that no prefix can speak of.
     pub(crate) asking: Vec<Option<&'a [String]>>,
-    /// The words of the rule that asks, where it is one.
-    pub(crate) rule: Option<&'a str>,
     /// What other rules would say of the same line.
     pub(crate) again: &'a dyn Fn(&RuleSet) -> Judgement,
 }
 
 impl Judged<'_> {
     /// Whether each part that asks begins as a person has allowed, read as strictly as a rule that
-    /// allows.
-    fn is_covered(&self, prefixes: &[Vec<String>], answers: &[(String, Vec<String>)]) -> bool {
+    /// allows; an answer is to `rule`, which asks.
+    fn is_covered(
+        &self,
+        prefixes: &[Vec<String>],
+        (answers, rule): (&[(String, Vec<String>)], Option<&str>),
+    ) -> bool {
         // Beside another part that asks, it would be an answer to that as well.
-        let to = self.rule.filter(|_| self.asking.len() == 1);
+        let to = rule.filter(|_| self.asking.len() == 1);
         let is_to = |(rule, _): &&(String, Vec<String>)| to == Some(rule.as_str());
         let answers = answers.iter().filter(is_to).map(|(_, prefix)| prefix);
         let rule = |prefix: &Vec<String>| {

@@ -321,7 +321,7 @@ impl<'a> InPlace<'a> {
         let words: Vec<String> = words.collect();
         let again = |rules: &RuleSet| rules.evaluate_argv(&words);
         let asks = rule.map(|rule| rule.prefix.as_str());
-        let judged = Judged { asking: vec![Some(&words)], rule: asks, again: &again };
+        let judged = Judged { asking: vec![Some(&words)], again: &again };
         let prefixes = if name.starts_with('/') { beginnings(&words) } else { Vec::new() };
         let (can_be_kept, rule) = (asks.is_some(), asks.map(str::to_owned));
         let asked = Asked { action, effect, prefixes, can_be_kept, rule, ..Asked::default() };

@@ -93,8 +93,7 @@ impl Session<'_> {
             Verdict::Deny => Decision::Deny,
         };
         let again = |rules: &RuleSet| reading(rules, self.shell(), &call.line);
-        let rule = asking_rule(&ruling);
-        let judged = Judged { asking: self.asking(&ruling), rule: rule.as_deref(), again: &again };
+        let judged = Judged { asking: self.asking(&ruling), again: &again };
         match self.approve(review(exec, &[ruling.reviewed()]), &asked, Some(&judged)) {
             Ok(approved) => {
                 self.record(&started(&id, call, &ruling, decision))?;
