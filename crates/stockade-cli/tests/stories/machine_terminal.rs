@@ -28,6 +28,18 @@ fn is_raw(settings: &str) -> bool {
     settings.contains(flags[0])
 }
 
+/// The window gets another size, which the command has seen, and another command is interrupted.
+pub(crate) fn resize_and_interrupt(tmux: &Tmux) {
+    let kind = |text: &str| drop(tmux.run(&["send-keys", text, "Enter"]));
+    let see = |text: &str| drop(tmux.screen_within(SECONDS, text));
+    tmux.run(&["resize-window", "-x", "72", "-y", "41"]);
+    kind("until stty size | grep -q '41 72'; do sleep 0.1; done; echo resized-$((1+1))");
+    see("resized-2");
+    kind("echo sleeping-$((1+1)); sleep 600");
+    see("sleeping-2");
+    tmux.run(&["send-keys", "C-c"]);
+}
+
 /// Threat model, T1: "The user's terminal cannot be written to later, opened, reconfigured or fed
 /// with input."
 #[test]
@@ -44,12 +56,7 @@ fn a_command_in_a_machine_has_a_terminal_and_the_users_is_given_back() {
     let screen = see("/dev/pts/0 agent");
     assert!(screen.contains("60 80") && !screen.contains("dumb"), "{screen}");
     // A window that changes, Ctrl-C and what job control makes of Ctrl-Z are the command's.
-    tmux.run(&["resize-window", "-x", "72", "-y", "41"]);
-    kind("until stty size | grep -q '41 72'; do sleep 0.1; done; echo resized-$((1+1))");
-    see("resized-2");
-    kind("echo sleeping-$((1+1)); sleep 600");
-    see("sleeping-2");
-    tmux.run(&["send-keys", "C-c"]);
+    resize_and_interrupt(&tmux);
     kind("echo status=$?-$((1+2)); sleep 600");
     see("status=130-3");
     tmux.run(&["send-keys", "C-z"]);

@@ -10,6 +10,7 @@ use std::{fs, thread};
 use serde_json::Value;
 
 use crate::machine::{is_there, nobody, shown};
+use crate::machine_terminal::resize_and_interrupt;
 use crate::place::{Place, text, users};
 use crate::tmux::Tmux;
 
@@ -214,12 +215,7 @@ fn a_command_on_own_files_in_a_machine_has_a_terminal_of_its_size() {
     kind("stty size; echo three > src/a.txt; echo $TERM $(tty) $(id -un)");
     let screen = see("/dev/pts/0 agent");
     assert!(screen.contains("60 80"), "{screen}");
-    tmux.run(&["resize-window", "-x", "72", "-y", "41"]);
-    kind("until stty size | grep -q '41 72'; do sleep 0.1; done; echo resized-$((1+1))");
-    see("resized-2");
-    kind("echo sleeping-$((1+1)); sleep 600");
-    see("sleeping-2");
-    tmux.run(&["send-keys", "C-c"]);
+    resize_and_interrupt(&tmux);
     kind("echo status=$?; exit 5");
     let screen = see("STATUS 5");
     assert!(screen.contains("status=130") && screen.contains("1 file changed"), "{screen}");

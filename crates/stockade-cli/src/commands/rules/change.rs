@@ -3,14 +3,14 @@
 use clap::Args;
 use serde::Serialize;
 use stockade_config::{
-    AnsweredEntry, AnsweredKind, AnsweredRule, Edited, Env, GrantText, Layer, Loaded, NewRule,
-    Prefix, RuleFile, RuleText,
+    AnsweredEntry, AnsweredRule, Edited, Env, GrantText, Layer, Loaded, NewRule, Prefix, RuleFile,
+    RuleText,
 };
 use stockade_policy::Verdict;
 use stockade_threads::approvals::revoke_grant;
 use stockade_threads::store::Store;
 
-use super::list::{Listed, answer_line, answered, answers, grants};
+use super::list::{AnswerText, EntryText, Listed, answer_line, answered, answers, grants};
 use super::{FAILED, MISUSED, Target, loaded, printed, say_backup, surroundings, words};
 use crate::cli::BoundaryArgs;
 use crate::commands::keep;
@@ -124,11 +124,7 @@ pub(super) fn revoke(arguments: &RevokeArgs) -> Result<u8, Failure> {
     if let Some(done) = revoke_answer((&env, &loaded), arguments)? {
         return Ok(done);
     }
-    let is_meant = |rule: &&RuleText| {
-        let ends = rule.place.strip_suffix(wanted.as_str());
-        let is_place = ends.is_some_and(|before| before.is_empty() || before.ends_with('/'));
-        is_place || words(rule) == *wanted
-    };
+    let is_meant = |rule: &&RuleText| stands_at(&rule.place, wanted) || words(rule) == *wanted;
     let found: Vec<&RuleText> =
         loaded.rules.iter().chain(&loaded.expired).filter(is_meant).collect();
     let rule = match found.as_slice() {
@@ -166,6 +162,12 @@ pub(super) fn revoke(arguments: &RevokeArgs) -> Result<u8, Failure> {
     tell(&edited, "revoked", arguments.json)
 }
 
+/// Whether `place` is called `wanted`: by its whole name, or the last parts of it.
+fn stands_at(place: &str, wanted: &str) -> bool {
+    let before = place.strip_suffix(wanted);
+    before.is_some_and(|before| before.is_empty() || before.ends_with('/'))
+}
+
 /// Takes an answer to a rule back, if one is meant: by its place, or by its words where no rule has them.
 fn revoke_answer(
     (env, loaded): (&Env, &Loaded),
@@ -173,8 +175,7 @@ fn revoke_answer(
 ) -> Result<Option<u8>, Failure> {
     let wanted = arguments.rule.as_str();
     let is_meant = |answer: &AnsweredRule| {
-        let ends = answer.place.strip_suffix(wanted);
-        ends.is_some_and(|it| it.is_empty() || it.ends_with('/'))
+        stands_at(&answer.place, wanted)
             || (answer.prefix.join(" ") == wanted
                 && !loaded.rules.iter().any(|rule| words(rule) == wanted))
     };
@@ -185,19 +186,11 @@ fn revoke_answer(
     let revoked = file.revoke_answer(&answer.place);
     let revoked = revoked.map_err(|error| Failure::from(error).with_status(FAILED))?;
     if arguments.json {
-        let AnsweredRule { rule, prefix, place } = &revoked;
-        printed(ui::json(&RevokedAnswer { source: place, answers: rule, prefix }))?;
+        printed(ui::json(&AnswerText::of(&revoked)))?;
     } else {
         printed(ui::line(&format!("revoked: {}", answer_line(&revoked))))?;
     }
     Ok(Some(0))
-}
-
-#[derive(Debug, Serialize)]
-struct RevokedAnswer<'a> {
-    source: &'a str,
-    answers: &'a str,
-    prefix: &'a [String],
 }
 
 /// Takes a host or path back that an answer allowed for the project, if one is meant.
@@ -206,35 +199,21 @@ fn revoke_answered(
     arguments: &RevokeArgs,
 ) -> Result<Option<u8>, Failure> {
     let wanted = arguments.rule.as_str();
-    let is_meant = |entry: &AnsweredEntry| {
-        let ends = entry.place.strip_suffix(wanted);
-        entry.entry == wanted || ends.is_some_and(|it| it.is_empty() || it.ends_with('/'))
-    };
+    let is_meant = |entry: &AnsweredEntry| entry.entry == wanted || stands_at(&entry.place, wanted);
     let Some(entry) = answered(env, loaded)?.into_iter().find(is_meant) else { return Ok(None) };
     let Some(file) = keep::answers(env, loaded.policy.workspace.as_path()) else {
         return Ok(None);
     };
     let revoked = file.revoke_entry(&entry.place);
     let revoked = revoked.map_err(|error| Failure::from(error).with_status(FAILED))?;
-    let AnsweredEntry { kind, entry, place } = &revoked;
     if arguments.json {
-        let is = |wanted: AnsweredKind| (*kind == wanted).then_some(entry.as_str());
-        let (host, path) = (is(AnsweredKind::Host), is(AnsweredKind::Path));
-        printed(ui::json(&RevokedEntry { source: place, host, path }))?;
+        printed(ui::json(&EntryText::of(&revoked)))?;
     } else {
+        let AnsweredEntry { kind, entry, place } = &revoked;
         let word = kind.word();
         printed(ui::line(&format!("revoked: allow {word} {entry}  ({place})")))?;
     }
     Ok(Some(0))
-}
-
-#[derive(Debug, Serialize)]
-struct RevokedEntry<'a> {
-    source: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<&'a str>,
 }
 
 /// Takes a grant of a thread back, if one is meant: by the form of its name, or because there is one of

@@ -62,50 +62,57 @@ pub(super) struct Listed {
 
 /// A host or a path that is allowed for the project by an answer.
 #[derive(Debug, Serialize)]
-struct ListedEntry<'a> {
+pub(super) struct EntryText<'a> {
     source: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<&'a str>,
-    decision: &'static str,
-    scope: &'static str,
-    author: &'static str,
 }
 
-impl<'a> ListedEntry<'a> {
-    fn of(AnsweredEntry { kind, entry, place }: &'a AnsweredEntry) -> Self {
-        let (decision, scope, author) = ("allow", "project", "answer");
+impl<'a> EntryText<'a> {
+    pub(super) fn of(AnsweredEntry { kind, entry, place }: &'a AnsweredEntry) -> Self {
         let is = |wanted: AnsweredKind| (*kind == wanted).then_some(entry.as_str());
-        let (host, path) = (is(AnsweredKind::Host), is(AnsweredKind::Path));
-        Self { source: place, host, path, decision, scope, author }
+        Self { source: place, host: is(AnsweredKind::Host), path: is(AnsweredKind::Path) }
     }
 }
 
 /// An answer to a rule that asks.
 #[derive(Debug, Serialize)]
-struct ListedAnswer<'a> {
+pub(super) struct AnswerText<'a> {
     source: &'a str,
     answers: &'a str,
     prefix: &'a [String],
+}
+
+impl<'a> AnswerText<'a> {
+    pub(super) fn of(AnsweredRule { rule, prefix, place }: &'a AnsweredRule) -> Self {
+        Self { source: place, answers: rule, prefix }
+    }
+}
+
+/// One of them in the list.
+#[derive(Debug, Serialize)]
+struct Answered<T> {
+    #[serde(flatten)]
+    text: T,
     decision: &'static str,
     scope: &'static str,
     author: &'static str,
 }
 
-impl<'a> ListedAnswer<'a> {
-    fn of(AnsweredRule { rule, prefix, place }: &'a AnsweredRule) -> Self {
-        let (decision, scope, author) = ("allow", "project", "answer");
-        Self { source: place, answers: rule, prefix, decision, scope, author }
+impl<T> Answered<T> {
+    fn of(text: T) -> Self {
+        Self { text, decision: "allow", scope: "project", author: "answer" }
     }
 }
 
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Either<'a> {
-    Answer(&'a ListedAnswer<'a>),
+    Answer(Answered<AnswerText<'a>>),
     Rule(&'a Listed),
-    Entry(&'a ListedEntry<'a>),
+    Entry(Answered<EntryText<'a>>),
 }
 
 #[derive(Debug, Serialize)]
@@ -195,10 +202,10 @@ pub(super) fn list(arguments: &ListArgs) -> Result<u8, Failure> {
     let answered = answered(&env, &loaded)?;
     let answers = answers(&env, &loaded)?;
     if arguments.json {
-        let answered: Vec<ListedEntry> = answered.iter().map(ListedEntry::of).collect();
-        let answers: Vec<ListedAnswer> = answers.iter().map(ListedAnswer::of).collect();
-        let all = all.iter().map(Either::Rule).chain(answered.iter().map(Either::Entry));
-        let all = all.chain(answers.iter().map(Either::Answer));
+        let entry = |entry| Either::Entry(Answered::of(EntryText::of(entry)));
+        let answer = |answer| Either::Answer(Answered::of(AnswerText::of(answer)));
+        let all = all.iter().map(Either::Rule).chain(answered.iter().map(entry));
+        let all = all.chain(answers.iter().map(answer));
         printed(ui::json(&all.collect::<Vec<_>>()))?;
     } else {
         printed(all.iter().try_for_each(|rule| ui::line(&rule.line())))?;
