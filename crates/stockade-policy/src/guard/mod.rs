@@ -289,7 +289,6 @@ fn brings(tree: &dyn Tree, awaited: &Path, path: &Path, act: &Act<'_>) -> bool {
     }
 }
 
-/// Whether a path with this component may be protected.
 /// Whether one of two absolute paths is the other, or leads through it. Asked for each call that
 /// writes, so by bytes: to take a path apart costs more than all else that is asked of it.
 fn are_nested(one: &[u8], other: &[u8]) -> bool {
@@ -298,6 +297,7 @@ fn are_nested(one: &[u8], other: &[u8]) -> bool {
     rest.is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'/'))
 }
 
+/// Whether a path with this component may be protected.
 fn is_notable_name(name: &[u8]) -> bool {
     // Most names are none of these by their first byte.
     match name.first() {

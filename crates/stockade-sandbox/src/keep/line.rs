@@ -106,12 +106,13 @@ fn put_path(line: &mut String, path: &Path) {
 
 fn put_bytes(line: &mut String, bytes: &[u8]) {
     line.push(' ');
-    for byte in bytes {
-        if byte.is_ascii_graphic() && *byte != b'%' {
-            line.push(char::from(*byte));
-        } else {
+    let is_plain = |byte: &u8| byte.is_ascii_graphic() && *byte != b'%';
+    // Most are plain from end to end, and go in at once.
+    for piece in bytes.chunk_by(|one, other| is_plain(one) && is_plain(other)) {
+        match (str::from_utf8(piece), piece) {
+            (Ok(plain), [first, ..]) if is_plain(first) => line.push_str(plain),
             // Writing to a string cannot fail.
-            write!(line, "%{byte:02X}").ok();
+            _ => piece.iter().for_each(|byte| drop(write!(line, "%{byte:02X}"))),
         }
     }
 }
@@ -129,7 +130,7 @@ fn put_name(line: &mut String, letter: char, path: &Path, id: FileId) {
 impl Line {
     /// The line, with its end.
     pub fn encode(&self) -> String {
-        let mut line = String::with_capacity(128);
+        let mut line = String::with_capacity(256);
         write!(line, "{} ", self.time).ok();
         match &self.op {
             Op::Kept { id, facts, how } => {

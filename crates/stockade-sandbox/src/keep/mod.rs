@@ -16,6 +16,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -151,7 +152,7 @@ impl Keep {
 
     /// Whether what happens at `path` is kept.
     pub fn covers(&self, path: &Path) -> bool {
-        self.roots.iter().any(|root| path.starts_with(root))
+        self.roots.iter().any(|root| is_beneath(path, root))
     }
 
     /// Why nothing is kept from some point on: told once.
@@ -379,6 +380,14 @@ impl Keep {
         };
         Begun([lost, moved])
     }
+}
+
+/// Whether `path` is `root` or beneath it. Both are as the kernel tells them, so that their bytes can
+/// be compared: this is asked several times for each call.
+fn is_beneath(path: &Path, root: &Path) -> bool {
+    let (path, root) = (path.as_os_str().as_bytes(), root.as_os_str().as_bytes());
+    let rest = path.strip_prefix(root);
+    rest.is_some_and(|rest| matches!(rest, [] | [b'/', ..]) || root.ends_with(b"/"))
 }
 
 /// The value of an extended attribute of what is behind `object`, a link included.
