@@ -112,7 +112,9 @@ fn put_bytes(line: &mut String, bytes: &[u8]) {
         match (str::from_utf8(piece), piece) {
             (Ok(plain), [first, ..]) if is_plain(first) => line.push_str(plain),
             // Writing to a string cannot fail.
-            _ => piece.iter().for_each(|byte| drop(write!(line, "%{byte:02X}"))),
+            _ => piece.iter().for_each(|byte| {
+                write!(line, "%{byte:02X}").ok();
+            }),
         }
     }
 }

@@ -35,6 +35,7 @@ mod seccomp_alone;
 mod seccomp_kept;
 mod seccomp_limits;
 mod seccomp_second;
+mod seccomp_sockets;
 mod second;
 mod services;
 mod space;

@@ -10,7 +10,7 @@
 
 use super::seccomp_limits::{self as limits, CORE, SETS_LEASE};
 use super::sys::seccomp_unsafe::Instruction;
-use super::{seccomp_kept, seccomp_second};
+use super::{seccomp_kept, seccomp_second, seccomp_sockets};
 
 /// What the filter does with one system call.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +39,8 @@ pub(super) enum Rule {
     By(fn() -> Vec<Instruction>),
     /// `socket` and `socketpair`: Unix ones that take no address with a message.
     UnixWithoutAddress,
+    /// `getsockopt`: who is at the other end of a Unix socket is told by PID 1.
+    TrapPeer,
     /// Fails with `errno` when the argument's low half is not zero.
     DenyUnlessZero { argument: u8, errno: i32 },
 }
@@ -77,10 +79,6 @@ pub(super) const REFUSED_REQUESTS: &[u32] =
 /// question for the present value.
 const PERSONALITIES: &[u32] = &[0, 8, 0x0004_0000, 0x0004_0008, 0xffff_ffff];
 
-/// Netlink protocols that only tell of this network namespace: ROUTE (getaddrinfo),
-/// `SOCK_DIAG` (ss), `KOBJECT_UEVENT` (libudev).
-pub(super) const NETLINK_PROTOCOLS: [u32; 3] = [0, 4, 15];
-
 const EPERM: i32 = libc::EPERM;
 const ENOSYS: i32 = libc::ENOSYS;
 
@@ -90,8 +88,10 @@ pub(super) const RULES: &[(libc::c_long, Rule)] = &[
     (libc::SYS_clone, Rule::DenyBits { argument: 0, mask: NAMESPACE_FLAGS, errno: EPERM }),
     // Its flags are behind a pointer; the C library falls back to clone.
     (libc::SYS_clone3, Rule::Deny(ENOSYS)),
-    (libc::SYS_socket, Rule::By(socket)),
+    (libc::SYS_socket, Rule::By(seccomp_sockets::socket)),
     (libc::SYS_connect, Rule::Trap),
+    // Who has connected is PID 1, which knows for whom.
+    (libc::SYS_getsockopt, Rule::TrapPeer),
     (libc::SYS_sendto, Rule::TrapUnlessZero(4)),
     (libc::SYS_sendmsg, Rule::Trap),
     (libc::SYS_sendmmsg, Rule::Trap),
@@ -244,8 +244,6 @@ pub(super) const JUMP_ANY_BIT: u16 = 0x45;
 const JUMP_AT_LEAST: u16 = 0x35;
 const JUMP: u16 = 0x05;
 pub(super) const AND: u16 = 0x54;
-/// The kind of a socket without `SOCK_CLOEXEC` and `SOCK_NONBLOCK`.
-pub(super) const SOCKET_TYPE: u32 = 0xf;
 const RETURN: u16 = 0x06;
 pub(super) const RET_ALLOW: u32 = 0x7fff_0000;
 const RET_ERRNO: u32 = 0x0005_0000;
@@ -383,16 +381,8 @@ fn body(rule: Rule) -> Vec<Instruction> {
         Rule::DenyUnlessZero { argument, errno } => {
             vec![load(low(argument)), op(JUMP_EQUAL, 0, 1, 0), fail(errno), give(RET_ALLOW)]
         }
-        Rule::UnixWithoutAddress => vec![
-            load(low(0)),
-            op(JUMP_EQUAL, libc::AF_UNIX.cast_unsigned(), 0, 4),
-            load(low(1)),
-            op(AND, SOCKET_TYPE, 0, 0),
-            op(JUMP_EQUAL, libc::SOCK_STREAM.cast_unsigned(), 2, 0),
-            op(JUMP_EQUAL, libc::SOCK_SEQPACKET.cast_unsigned(), 1, 0),
-            fail(libc::EACCES),
-            give(RET_ALLOW),
-        ],
+        Rule::TrapPeer => seccomp_sockets::peer(),
+        Rule::UnixWithoutAddress => seccomp_sockets::unix_without_address(),
     }
 }
 
@@ -410,27 +400,6 @@ pub(super) fn choose(
     }
     body.extend([other, listed]);
     body
-}
-
-/// `socket`: only families that stay inside the network namespace.
-fn socket() -> Vec<Instruction> {
-    let [unix, inet, inet6, netlink] =
-        [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK].map(i32::cast_unsigned);
-    let [route, diag, uevent] = NETLINK_PROTOCOLS;
-    vec![
-        load(low(0)),
-        op(JUMP_EQUAL, unix, 8, 0),
-        op(JUMP_EQUAL, inet, 7, 0),
-        op(JUMP_EQUAL, inet6, 6, 0),
-        op(JUMP_EQUAL, netlink, 0, 6),
-        load(low(2)),
-        op(JUMP_EQUAL, route, 3, 0),
-        op(JUMP_EQUAL, diag, 2, 0),
-        op(JUMP_EQUAL, uevent, 1, 0),
-        fail(libc::EPROTONOSUPPORT),
-        give(RET_ALLOW),
-        fail(libc::EAFNOSUPPORT),
-    ]
 }
 
 #[cfg(test)]
@@ -477,11 +446,11 @@ pub(super) mod tests {
         }
     }
 
-    fn native(number: libc::c_long, arguments: [u64; 6]) -> u32 {
+    pub(crate) fn native(number: libc::c_long, arguments: [u64; 6]) -> u32 {
         run(AUDIT_ARCH, u32::try_from(number).unwrap(), arguments)
     }
 
-    const fn errno(number: i32) -> u32 {
+    pub(crate) const fn errno(number: i32) -> u32 {
         RET_ERRNO | number.cast_unsigned()
     }
 
@@ -492,29 +461,6 @@ pub(super) mod tests {
         let getpid = u32::try_from(libc::SYS_getpid).unwrap();
         assert_eq!(run(AUDIT_ARCH, getpid | X32_BIT, [0; 6]), errno(libc::ENOSYS));
         assert_eq!(run(AUDIT_ARCH, getpid, [0; 6]), RET_ALLOW);
-    }
-
-    #[test]
-    fn sockets_are_judged_by_family_and_netlink_protocol() {
-        let socket = |family: i32, protocol: u64| {
-            let family = u64::from(family.cast_unsigned());
-            native(libc::SYS_socket, [family, 2, protocol, 0, 0, 0])
-        };
-        for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6] {
-            assert_eq!(socket(family, 0), RET_ALLOW, "family {family}");
-        }
-        for family in [libc::AF_VSOCK, libc::AF_PACKET, libc::AF_ALG, libc::AF_KEY, 31, 44] {
-            assert_eq!(socket(family, 0), errno(libc::EAFNOSUPPORT), "family {family}");
-        }
-        for (protocol, answer) in [
-            (0, RET_ALLOW),
-            (4, RET_ALLOW),
-            (15, RET_ALLOW),
-            (9, errno(libc::EPROTONOSUPPORT)),
-            (16, errno(libc::EPROTONOSUPPORT)),
-        ] {
-            assert_eq!(socket(libc::AF_NETLINK, protocol), answer, "netlink {protocol}");
-        }
     }
 
     #[test]
@@ -536,15 +482,6 @@ pub(super) mod tests {
         assert_eq!(native(libc::SYS_clone3, [0; 6]), errno(libc::ENOSYS));
         assert_eq!(native(libc::SYS_unshare, [0x80, 0, 0, 0, 0, 0]), errno(libc::EPERM));
         assert_eq!(native(libc::SYS_unshare, [0x400, 0, 0, 0, 0, 0]), RET_ALLOW, "CLONE_FILES");
-    }
-
-    #[test]
-    fn only_sends_with_an_address_are_trapped() {
-        let sendto = |address: u64| native(libc::SYS_sendto, [3, 1, 1, 0, address, 0]);
-        assert_eq!(sendto(0), RET_ALLOW);
-        assert_eq!(sendto(1), RET_USER_NOTIF);
-        assert_eq!(sendto(1 << 32), RET_USER_NOTIF);
-        assert_eq!(native(libc::SYS_connect, [0; 6]), RET_USER_NOTIF);
     }
 
     #[test]

@@ -2,10 +2,11 @@
 //! is refused by number, or carried out.
 
 use super::seccomp::{
-    AND, EXEC_RULES, JUMP_ANY_BIT, JUMP_EQUAL, NETLINK_PROTOCOLS, RET_ALLOW, RET_USER_NOTIF, RULES,
-    Rule, SOCKET_TYPE, WRITE_RULES, WRITING, assemble, choose, fail, give, load, low, op,
+    AND, EXEC_RULES, JUMP_ANY_BIT, JUMP_EQUAL, RET_ALLOW, RET_USER_NOTIF, RULES, Rule, WRITE_RULES,
+    WRITING, assemble, choose, fail, give, load, low, op,
 };
 use super::seccomp_alone::ALONE;
+use super::seccomp_sockets::{NETLINK_PROTOCOLS, SOCKET_TYPE};
 use super::sys::seccomp_unsafe::Instruction;
 use super::{seccomp_kept, seccomp_limits};
 
@@ -120,8 +121,8 @@ const OF_SOCKETS: [libc::c_long; 6] = [
 ];
 
 /// What is carried out by a descriptor of the caller's, besides.
-const BY_DESCRIPTOR: [libc::c_long; 3] =
-    [libc::SYS_sendmsg, libc::SYS_sendmmsg, libc::SYS_inotify_add_watch];
+const BY_DESCRIPTOR: [libc::c_long; 4] =
+    [libc::SYS_sendmsg, libc::SYS_sendmmsg, libc::SYS_inotify_add_watch, libc::SYS_getsockopt];
 
 /// The program, for seccomp(2). Without the callers' `descriptors` no socket can be judged: they reach
 /// nothing, as where there is no supervisor, and of those that can be had none takes an address with

@@ -9,6 +9,7 @@
 
 mod asking;
 mod caller;
+mod connectors;
 mod denials;
 mod execs;
 mod files;
@@ -35,6 +36,7 @@ use super::sys::seccomp_unsafe::{self as seccomp, Answer, Notification};
 use crate::execs::Execs;
 
 use caller::{Caller, Masks};
+use connectors::Connectors;
 pub(crate) use denials::Denials;
 pub use files::disk;
 pub(crate) use files::{Around, Beneath, Files, Fixed, Terminals};
@@ -75,6 +77,8 @@ struct Shared {
     gate: Option<Arc<Gate>>,
     /// Who may be spoken to, where the network is the host's.
     peers: Option<Arc<Peers>>,
+    /// For whom Unix sockets were connected.
+    connectors: Connectors,
     /// Whether each thread has an umask of its own.
     has_own_settings: bool,
     /// Who is told of what is refused.
@@ -119,6 +123,7 @@ impl Supervisor {
             told: Mutex::default(),
             gate: gate.map(Arc::new),
             peers,
+            connectors: Connectors::default(),
             // Filters of containers refuse that; then one thread does it all.
             has_own_settings: process_unsafe::own_file_settings().is_ok(),
             denials,
@@ -252,7 +257,10 @@ impl Shared {
         }
         let prepared = match call.call {
             libc::SYS_listen => peers::listen(&caller).map_err(Stop::from),
-            libc::SYS_connect => sockets::connect(&caller, self.gate.as_ref()),
+            libc::SYS_connect => sockets::connect(&caller, self.gate.as_ref(), &self.connectors),
+            libc::SYS_getsockopt => {
+                self.connectors.tell(&caller).map(Prepared::Answer).map_err(Stop::from)
+            }
             libc::SYS_sendto => messages::sendto(&caller),
             libc::SYS_sendmsg => messages::sendmsg(&caller),
             libc::SYS_sendmmsg => messages::sendmmsg(&caller),

@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, SocketType};
 use stockade_policy::{Denial, Operation};
 
 use super::caller::Caller;
+use super::connectors::Connectors;
 use super::files::Stop;
 use super::messages::Send;
 use super::place;
@@ -198,7 +199,11 @@ fn not_inside(file: &OwnedFd) -> io::Result<Denial> {
 }
 
 /// `connect(socket, address, length)`.
-pub(super) fn connect(caller: &Caller<'_>, gate: Option<&Arc<Gate>>) -> Result<Prepared, Stop> {
+pub(super) fn connect(
+    caller: &Caller<'_>,
+    gate: Option<&Arc<Gate>>,
+    connectors: &Connectors,
+) -> Result<Prepared, Stop> {
     let socket = caller.socket(caller.integer(0))?;
     let domain = rustix::net::sockopt::socket_domain(&socket)?;
     let bytes = copied(caller, caller.argument(1), caller.argument(2))?;
@@ -212,6 +217,9 @@ pub(super) fn connect(caller: &Caller<'_>, gate: Option<&Arc<Gate>>) -> Result<P
         Action::ConnectOut(socket, bytes, Out { gate: Arc::clone(gate), to, program })
     } else {
         let address = Address::judged(caller, (&socket, domain), bytes, gate)?;
+        if domain == AddressFamily::UNIX {
+            connectors.remember(caller, &socket)?;
+        }
         Action::Connect(socket, address)
     };
     caller.confirm()?;

@@ -18,12 +18,15 @@ use super::peers::Peers;
 const SOCK_DIAG: u32 = 4;
 /// `linux/sock_diag.h`: `SOCK_DIAG_BY_FAMILY`.
 const BY_FAMILY: u16 = 20;
+const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_REQUEST_DUMP: u16 = 0x301;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 /// `linux/unix_diag.h`.
 const SHOW_VFS: u32 = 1 << 1;
+const SHOW_PEER: u32 = 1 << 2;
 const UNIX_DIAG_VFS: u16 = 1;
+const UNIX_DIAG_PEER: u16 = 2;
 const HEADER_BYTES: usize = 16;
 /// `struct unix_diag_msg`.
 const MESSAGE_BYTES: usize = 16;
@@ -97,16 +100,7 @@ fn file_system_of(fd: &OwnedFd) -> io::Result<Option<u32>> {
 ///
 /// `ENOENT` or `EPROTONOSUPPORT` on a kernel without `CONFIG_UNIX_DIAG`: the caller refuses.
 fn is_bound_inside(file: SocketFile, peers: Option<&Peers>) -> io::Result<bool> {
-    let protocol = rustix::net::Protocol::from_raw(
-        rustix::net::RawProtocol::new(SOCK_DIAG).expect("invariant: not zero"),
-    );
-    let socket = rustix::net::socket_with(
-        AddressFamily::NETLINK,
-        SocketType::RAW,
-        SocketFlags::CLOEXEC,
-        Some(protocol),
-    )?;
-    rustix::net::sendto(&socket, &request(), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+    let socket = ask(&request(NLM_F_REQUEST_DUMP, 0, SHOW_VFS))?;
     let mut buffer = vec![0; 32 * 1024];
     loop {
         let (read, _size) = rustix::net::recv(&socket, &mut buffer[..], RecvFlags::empty())?;
@@ -118,18 +112,53 @@ fn is_bound_inside(file: SocketFile, peers: Option<&Peers>) -> io::Result<bool> 
     }
 }
 
-fn request() -> Vec<u8> {
+/// The inode of the socket at the other end of the one with `inode`; `None` where nobody has it any
+/// more.
+///
+/// # Errors
+///
+/// As [`is_bound_inside`], and `ENOENT` where there is no such socket.
+pub(super) fn peer_of(inode: u64) -> io::Result<Option<u64>> {
+    // The kernel takes and tells the low half, and counts sockets by that.
+    let low = u32::try_from(inode & 0xffff_ffff).map_err(io::Error::other)?;
+    let socket = ask(&request(NLM_F_REQUEST, low, SHOW_PEER))?;
+    let mut buffer = vec![0; 4096];
+    let (read, _size) = rustix::net::recv(&socket, &mut buffer[..], RecvFlags::empty())?;
+    let message = buffer.get(..read).unwrap_or_default();
+    if half(message, 4) == NLMSG_ERROR {
+        return Err(io::Error::from_raw_os_error(-word(message, HEADER_BYTES).cast_signed()));
+    }
+    let attributes = message.get(HEADER_BYTES + MESSAGE_BYTES..).unwrap_or_default();
+    let peer = attribute(attributes, UNIX_DIAG_PEER).map(|body| u64::from(word(body, 0)));
+    Ok(peer.filter(|peer| *peer != 0))
+}
+
+fn ask(request: &[u8]) -> io::Result<OwnedFd> {
+    let protocol = rustix::net::Protocol::from_raw(
+        rustix::net::RawProtocol::new(SOCK_DIAG).expect("invariant: not zero"),
+    );
+    let socket = rustix::net::socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        Some(protocol),
+    )?;
+    rustix::net::sendto(&socket, request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+    Ok(socket)
+}
+
+fn request(flags: u16, inode: u32, show: u32) -> Vec<u8> {
     /// `struct nlmsghdr` and `struct unix_diag_req`, both without padding.
     const LENGTH: u32 = 16 + 24;
     let mut request = Vec::new();
     request.extend(LENGTH.to_ne_bytes());
     request.extend(BY_FAMILY.to_ne_bytes());
-    request.extend(NLM_F_REQUEST_DUMP.to_ne_bytes());
+    request.extend(flags.to_ne_bytes());
     request.extend([0; 8]); // sequence and port
     request.extend([1, 0, 0, 0]); // AF_UNIX, protocol, padding
     request.extend(u32::MAX.to_ne_bytes()); // every state
-    request.extend(0_u32.to_ne_bytes()); // every inode
-    request.extend(SHOW_VFS.to_ne_bytes());
+    request.extend(inode.to_ne_bytes());
+    request.extend(show.to_ne_bytes());
     request.extend([0xff; 8]); // no cookie
     request
 }
@@ -168,15 +197,20 @@ fn search(mut datagram: &[u8], (file, peers): (SocketFile, Option<&Peers>)) -> i
     Ok(Found::NotYet)
 }
 
-fn vfs_attribute(mut attributes: &[u8]) -> Option<SocketFile> {
+fn vfs_attribute(attributes: &[u8]) -> Option<SocketFile> {
+    let body = attribute(attributes, UNIX_DIAG_VFS)?.get(..8)?;
+    Some(SocketFile { inode: word(body, 0), device: word(body, 4) })
+}
+
+/// What the attribute of this kind says.
+fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
     while let Some(header) = attributes.get(..4) {
         let (length, kind) = (usize::from(half(header, 0)), half(header, 2));
         if length < 4 {
             return None;
         }
-        if kind == UNIX_DIAG_VFS && length >= 12 {
-            let body = attributes.get(4..12)?;
-            return Some(SocketFile { inode: word(body, 0), device: word(body, 4) });
+        if kind == wanted {
+            return attributes.get(4..length);
         }
         attributes = attributes.get(aligned(length)..).unwrap_or_default();
     }
@@ -219,10 +253,21 @@ mod tests {
     }
 
     #[test]
+    fn both_ends_of_a_connection_find_each_other() {
+        let inode = |fd: &std::os::unix::net::UnixStream| rustix::fs::fstat(fd).unwrap().st_ino;
+        let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(peer_of(inode(&one)).unwrap(), Some(inode(&other)));
+        assert_eq!(peer_of(inode(&other)).unwrap(), Some(inode(&one)));
+        drop(other);
+        assert_eq!(peer_of(inode(&one)).unwrap(), None);
+        assert!(peer_of(1).is_err(), "no socket has the number");
+    }
+
+    #[test]
     fn a_cut_answer_finds_nothing_and_does_not_panic() {
         let file = SocketFile { inode: 1, device: 2 };
         for length in 0..40 {
-            let mut datagram = request();
+            let mut datagram = request(NLM_F_REQUEST_DUMP, 0, SHOW_VFS);
             datagram.truncate(length);
             search(&datagram, (file, None)).ok();
         }

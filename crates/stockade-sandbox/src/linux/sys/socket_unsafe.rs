@@ -108,6 +108,29 @@ fn network_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The `struct ucred` of the other end (`SO_PEERCRED`, unix(7)): process, user, group. As bytes, since
+/// the process is 0 where it is in no PID namespace of this one's.
+///
+/// # Errors
+///
+/// Those of getsockopt(2).
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    let mut told = vec![0_u8; size_of::<libc::ucred>()];
+    let mut length = libc::socklen_t::try_from(told.len()).map_err(io::Error::other)?;
+    let place = told.as_mut_ptr().cast();
+    // SAFETY: the kernel writes no more than `length` bytes to the vector, which is as long.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            place,
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(told) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Sets the loopback interface of this network namespace up.
 ///
 /// # Errors
