@@ -242,10 +242,14 @@ impl Inside<'_> {
         control::send(self.0, &[SOCKETS], &[channel])
     }
 
-    /// Asks for a connection; the error is what the process that wants it gets. `false` when it is to
-    /// be asked again in a moment.
-    pub(crate) fn ask(&self, address: SocketAddr, program: &Program) -> io::Result<bool> {
-        control::send(self.0, &encode(QUESTION, address, program), &[])?;
+    /// Asks for a connection. [`Self::answered`] has to follow before anybody asks again.
+    pub(crate) fn question(&self, address: SocketAddr, program: &Program) -> io::Result<()> {
+        control::send(self.0, &encode(QUESTION, address, program), &[])
+    }
+
+    /// Waits for the answer; the error is what the process that wants the connection gets. `false`
+    /// when it is to be asked for again in a moment.
+    pub(crate) fn answered(&self) -> io::Result<bool> {
         let (packet, _none) = control::receive(self.0)?;
         let errno = match packet.as_slice() {
             [0] => return Ok(true),
@@ -308,8 +312,10 @@ mod tests {
         let inside = std::thread::spawn(move || {
             let inside = Inside(&channel);
             let asked = program(Some("/usr/bin/git"));
-            let answers =
-                [(); 4].map(|()| inside.ask(address, &asked).map_err(|e| e.raw_os_error()));
+            let answers = [(); 4].map(|()| {
+                inside.question(address, &asked).unwrap();
+                inside.answered().map_err(|e| e.raw_os_error())
+            });
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             inside.proxying(listener.into(), &program(None)).unwrap();
             answers

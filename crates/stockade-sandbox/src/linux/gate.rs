@@ -16,11 +16,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, U
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{Timespec, poll};
 use rustix::net::sockopt;
-use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use stockade_policy::{AddressRange, SYNTHETIC};
 
+use super::arrivals::{Arrivals, Listeners, Use, endpoint};
 use super::control;
 use super::doors::{self, Program};
 use super::failure::{Failure, step};
@@ -40,10 +41,8 @@ const NAMES: SocketAddr = SocketAddr::new(IpAddr::V4(RESOLVER), 53);
 const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(RESOLVER), PROXY_PORT);
 /// How long a process waits between two looks at whether it was answered.
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-/// As many others as are sent away from a listener.
-const STRANGERS_MAX: usize = 256;
-/// How long the kernel may take for a handshake with itself.
-const HANDSHAKE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+/// Programs that may be connecting to one address at one time.
+const BACKLOG: i32 = 64;
 
 /// Sets the network up and hands its listeners out, but for that of the proxy, which is the value: who
 /// connects there is told with each connection. The loopback is up.
@@ -66,7 +65,8 @@ pub(crate) fn set_up(way: &WayOut, channel: &OwnedFd) -> Result<Option<OwnedFd>,
             let (udp, tcp) = resolver(Ipv4Addr::LOCALHOST).map_err(step("listen on", "port 53"))?;
             outside.names(udp, tcp).map_err(step("reach", "the gateway"))?;
         }
-        let proxy = TcpListener::bind((RESOLVER, PROXY_PORT));
+        let proxy = TcpListener::bind((RESOLVER, PROXY_PORT))
+            .and_then(|proxy| proxy.set_nonblocking(true).map(|()| proxy));
         listener = Some(proxy.map_err(step("listen on", "198.18.0.1"))?.into());
     }
     Ok(listener)
@@ -133,12 +133,15 @@ pub(crate) fn make_sockets(channel: &OwnedFd, peers: Option<Arc<Peers>>) -> io::
 /// Where connections get out.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// One at a time: a question and its answer, an address and its listener.
-    channel: Mutex<OwnedFd>,
+    channel: OwnedFd,
+    /// A question and its answer are one turn.
+    turn: Mutex<()>,
+    /// Where programs are being connected to.
+    listeners: Listeners,
     /// Whose the loopback is, where the network is the host's.
     peers: Option<Arc<Peers>>,
     /// Where the proxy is, where the network is the sandbox's own.
-    proxy: Option<OwnedFd>,
+    proxy: Option<Arrivals>,
     /// Behind which socket an ssh agent is that somebody outside serves.
     agent: Option<Agent>,
 }
@@ -149,7 +152,14 @@ impl Gate {
         peers: Option<Arc<Peers>>,
         agent: Option<Agent>,
     ) -> Self {
-        Self { channel: Mutex::new(channel), peers, proxy, agent }
+        Self {
+            channel,
+            turn: Mutex::default(),
+            listeners: Listeners::default(),
+            peers,
+            proxy: proxy.map(Arrivals::at),
+            agent,
+        }
     }
 
     /// Whether `file` is a socket behind which somebody outside serves.
@@ -204,35 +214,37 @@ impl Gate {
         to: SocketAddr,
         program: &Program,
     ) -> io::Result<bool> {
-        let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
-        let outside = doors::Inside(&channel);
         let is_ours = to.ip() == RESOLVER;
         if is_ours && to != NAMES && to != PROXY {
             return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
         }
-        if !is_ours && !outside.ask(to, program)? {
-            return Ok(false);
-        }
-        let made;
-        let mut address = address.to_vec();
-        let listener = match (&self.peers, &self.proxy) {
-            (None, Some(proxy)) if is_ours => proxy,
-            (None, _) => {
-                made = listen(to)?;
-                &made
+        let outside = doors::Inside(&self.channel);
+        let place = || self.place(socket, address, to);
+        let place = if is_ours {
+            place()
+        } else {
+            let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            outside.question(to, program)?;
+            // Made while somebody outside thinks.
+            let place = place();
+            let may = outside.answered();
+            drop(turn);
+            if !may? {
+                return Ok(false);
             }
-            (Some(_), _) => {
-                (made, address) = listen_for(socket)?;
-                &made
-            }
+            place
         };
+        let (place, address) = place?;
+        // With that, the first word would be sent along with the beginning of the connection: whoever
+        // waits here would wait for what the program has to say.
+        socket_unsafe::without_fast_open(socket);
         let connected = socket_unsafe::connect(socket, &address);
         if let Err(error) = &connected
             && error.raw_os_error() != Some(libc::EINPROGRESS)
         {
             return connected.map(|()| true);
         }
-        let stream = accept(listener, socket)?;
+        let stream = place.arrivals().of(socket)?;
         if to == NAMES {
             outside.resolving(stream)?;
         } else if is_ours {
@@ -241,6 +253,44 @@ impl Gate {
             outside.hand_over(stream, to, program)?;
         }
         connected.map(|()| true)
+    }
+
+    /// Where `socket` is to be connected to on its way to `to`, with the `struct sockaddr` of that.
+    fn place(
+        &self,
+        socket: BorrowedFd<'_>,
+        address: &[u8],
+        to: SocketAddr,
+    ) -> io::Result<(Place<'_>, Vec<u8>)> {
+        Ok(match (&self.peers, &self.proxy) {
+            (None, Some(proxy)) if to == PROXY => (Place::Standing(proxy), address.to_vec()),
+            (None, _) => (Place::Shared(self.listeners.at(to, listen)?), address.to_vec()),
+            (Some(_), _) => {
+                let (listener, address) = listen_for(socket)?;
+                (Place::Own(Arrivals::at(listener)), address)
+            }
+        })
+    }
+}
+
+/// Where a program's socket is connected to.
+#[derive(Debug)]
+enum Place<'a> {
+    /// To the proxy's listener.
+    Standing(&'a Arrivals),
+    /// To one that others may be connected to as well.
+    Shared(Use<'a>),
+    /// To one of its own.
+    Own(Arrivals),
+}
+
+impl Place<'_> {
+    fn arrivals(&self) -> &Arrivals {
+        match self {
+            Self::Standing(arrivals) => arrivals,
+            Self::Shared(arrivals) => arrivals,
+            Self::Own(arrivals) => arrivals,
+        }
     }
 }
 
@@ -262,7 +312,7 @@ fn listen(to: SocketAddr) -> io::Result<OwnedFd> {
         Err(rustix::io::Errno::ADDRINUSE) => Err(rustix::io::Errno::ADDRNOTAVAIL),
         other => other,
     }?;
-    rustix::net::listen(&listener, 1)?;
+    rustix::net::listen(&listener, BACKLOG)?;
     Ok(listener)
 }
 
@@ -276,34 +326,10 @@ fn listen_for(socket: BorrowedFd<'_>) -> io::Result<(OwnedFd, Vec<u8>)> {
     let listener = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     rustix::net::bind(&listener, &own)?;
     // Room for those who are sent away.
-    rustix::net::listen(&listener, 64)?;
+    rustix::net::listen(&listener, BACKLOG)?;
     let bound = endpoint(rustix::net::getsockname(&listener)?);
     let port = bound.ok_or(io::ErrorKind::AddrNotAvailable)?.port();
     Ok((listener, peers::raw(SocketAddr::new(ip, port))))
-}
-
-/// The other end of `socket`, which was connected to `listener`.
-fn accept(listener: &OwnedFd, socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let lost = || io::Error::from_raw_os_error(libc::ECONNREFUSED);
-    let own = endpoint(rustix::net::getsockname(socket)?).ok_or_else(lost)?;
-    for _ in 0..STRANGERS_MAX {
-        let mut fds = [PollFd::new(listener, PollFlags::IN)];
-        if poll(&mut fds, Some(&HANDSHAKE))? == 0 {
-            return Err(lost());
-        }
-        let (stream, peer) = rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC)?;
-        // In a network of the sandbox's own it is nobody else's: every `connect` goes through here,
-        // one after the other.
-        if peer.and_then(endpoint) == Some(own) {
-            return Ok(stream);
-        }
-    }
-    Err(lost())
-}
-
-fn endpoint(address: SocketAddrAny) -> Option<SocketAddr> {
-    let address = SocketAddr::try_from(address).ok()?;
-    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
 /// Whether `to` is beyond the sandbox: neither its loopback nor our own listeners.
@@ -339,10 +365,11 @@ mod tests {
         let (listener, address) = listen_for(socket.as_fd()).unwrap();
         let stranger = TcpStream::connect(parse(&address).unwrap()).unwrap();
         socket_unsafe::connect(socket.as_fd(), &address).unwrap();
-        let taken = TcpStream::from(accept(&listener, socket.as_fd()).unwrap());
+        let arrivals = Arrivals::at(listener);
+        let taken = TcpStream::from(arrivals.of(socket.as_fd()).unwrap());
         let program = TcpStream::from(socket);
         assert_eq!(taken.peer_addr().unwrap(), program.local_addr().unwrap());
-        drop(listener);
+        drop(arrivals);
         assert!(matches!({ &stranger }.read(&mut [0]), Ok(0) | Err(_)), "sent away");
     }
 

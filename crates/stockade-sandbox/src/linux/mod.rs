@@ -1,6 +1,7 @@
 //! The boundary on Linux.
 
 mod apart;
+mod arrivals;
 mod asks;
 mod canary;
 mod cgroup;

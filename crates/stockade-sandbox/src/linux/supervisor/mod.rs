@@ -147,7 +147,12 @@ impl Supervisor {
         // judge what is executed is to read it, from a disk that may be slow.
         if !runs && self.shared.execs.is_none() {
             return match seccomp::receive(self.shared.listener.as_fd())? {
-                Some(call) => self.shared.serve(&call, &mut Umask::current()),
+                Some(call) => match self.shared.serve(&call, &mut Umask::current())? {
+                    Some(action) => {
+                        self.shared.aside(call.id, move |shared| shared.perform(&call, action))
+                    }
+                    None => Ok(()),
+                },
                 None => Ok(()),
             };
         }
@@ -189,7 +194,13 @@ fn work(shared: &Arc<Shared>) -> io::Result<()> {
             shared.hire().ok();
         }
         match received? {
-            Some(call) => shared.serve(&call, &mut umask)?,
+            Some(call) => {
+                if let Some(action) = shared.serve(&call, &mut umask)?
+                    && !shared.step_out(&call, action)?
+                {
+                    return Ok(());
+                }
+            }
             None if shared.has_ended() => return Ok(()),
             None => {}
         }
@@ -223,9 +234,7 @@ impl Umask {
 impl Shared {
     /// Starts one more thread that answers, unless there are enough.
     fn hire(self: &Arc<Self>) -> io::Result<()> {
-        let most = if self.has_own_settings { WORKERS } else { 1 };
-        let more = |count: usize| (count < most).then_some(count + 1);
-        if self.workers.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_err() {
+        if !self.has_room() {
             return Ok(());
         }
         let shared = Arc::clone(self);
@@ -242,18 +251,29 @@ impl Shared {
         hired.map(drop)
     }
 
+    /// Counts one more thread that answers, unless there are enough.
+    fn has_room(&self) -> bool {
+        let most = if self.has_own_settings { WORKERS } else { 1 };
+        let more = |count: usize| (count < most).then_some(count + 1);
+        self.workers.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+
     fn has_ended(&self) -> bool {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut fds = [PollFd::new(&self.listener, PollFlags::empty())];
         poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
     }
 
-    /// Answers one call, in a thread of its own if it may block.
-    fn serve(self: &Arc<Self>, call: &Notification, umask: &mut Umask) -> io::Result<()> {
+    /// Answers one call; the value is what is left to be carried out, which may take long.
+    fn serve(
+        self: &Arc<Self>,
+        call: &Notification,
+        umask: &mut Umask,
+    ) -> io::Result<Option<sockets::Action>> {
         let moved = self.files.as_ref().and_then(Files::moved);
         let caller = Caller::new(&self.listener, call).with(self.peers.as_deref()).among(moved);
         if let Some(answered) = moved.and_then(|_| self.look(&caller, call)) {
-            return answered;
+            return answered.map(|()| None);
         }
         let prepared = match call.call {
             libc::SYS_listen => peers::listen(&caller).map_err(Stop::from),
@@ -264,25 +284,43 @@ impl Shared {
             libc::SYS_sendto => messages::sendto(&caller),
             libc::SYS_sendmsg => messages::sendmsg(&caller),
             libc::SYS_sendmmsg => messages::sendmmsg(&caller),
-            libc::SYS_execve | libc::SYS_execveat => return self.execute(&caller, call),
+            libc::SYS_execve | libc::SYS_execveat => {
+                return self.execute(&caller, call).map(|()| None);
+            }
             number if weights::is_one(number) => weights::set(&caller).map_err(Stop::from),
-            _ => return self.write(&caller, call, umask),
+            _ => return self.write(&caller, call, umask).map(|()| None),
         };
         match prepared {
+            Ok(Prepared::Act(action)) if action.may_block() => return Ok(Some(action)),
+            Ok(Prepared::Act(action)) => self.answer(call.id, action.perform(&|| Ok(()))),
             Ok(Prepared::Answer(answer)) => self.answer(call.id, answer),
-            Ok(Prepared::Act(action)) if !action.may_block() => {
-                self.answer(call.id, action.perform(&|| Ok(())))
-            }
-            Ok(Prepared::Act(action)) => {
-                let call = *call;
-                self.aside(call.id, move |shared| {
-                    let caller = Caller::new(&shared.listener, &call).with(shared.peers.as_deref());
-                    let answer = action.perform(&|| asking::goes_on(&caller));
-                    shared.answer(call.id, answer)
-                })
-            }
             Err(stop) => self.finish(call.id, Err(stop)),
         }
+        .map(|()| None)
+    }
+
+    /// Carries out what may take long in this thread, which is none of those that answer meanwhile: to
+    /// begin another one would cost a connection as much again. The value is whether it answers again.
+    fn step_out(
+        self: &Arc<Self>,
+        call: &Notification,
+        action: sockets::Action,
+    ) -> io::Result<bool> {
+        self.workers.fetch_sub(1, Ordering::AcqRel);
+        if self.idle.load(Ordering::Acquire) == 0 && self.hire().is_err() {
+            // At the process limit a call fails as a fork would; somebody has to answer the next.
+            self.workers.fetch_add(1, Ordering::AcqRel);
+            return self.answer(call.id, Answer::Errno(libc::EAGAIN)).map(|()| true);
+        }
+        // The caller may be gone by then, and nobody waits for the answer.
+        self.perform(call, action).ok();
+        Ok(self.has_room())
+    }
+
+    fn perform(&self, call: &Notification, action: sockets::Action) -> io::Result<()> {
+        let caller = Caller::new(&self.listener, call).with(self.peers.as_deref());
+        let answer = action.perform(&|| asking::goes_on(&caller));
+        self.answer(call.id, answer)
     }
 
     /// Answers a call that reads, where folders are others by name; `None` for any other call.

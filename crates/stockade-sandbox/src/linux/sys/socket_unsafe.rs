@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::sync::OnceLock;
 
 /// Connects `socket` to the `struct sockaddr` in `address`.
 ///
@@ -16,6 +17,23 @@ pub(crate) fn connect(socket: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> 
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Has `connect` on `socket` begin the connection there and then (`TCP_FASTOPEN_CONNECT` of tcp(7) is
+/// taken back). A socket that has no such option needs nothing.
+pub(crate) fn without_fast_open(socket: BorrowedFd<'_>) {
+    let off: libc::c_int = 0;
+    let Ok(length) = libc::socklen_t::try_from(size_of::<libc::c_int>()) else { return };
+    // SAFETY: the option is an int, live for the call, and `length` is its size.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_FASTOPEN_CONNECT,
+            (&raw const off).cast(),
+            length,
+        )
+    };
 }
 
 /// Binds `socket` to the `struct sockaddr` in `address`.
@@ -81,13 +99,22 @@ pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message<'_>) -> io::Result<
 ///
 /// `ENOTSOCK` when it is no socket.
 pub(crate) fn is_of_this_network(socket: BorrowedFd<'_>) -> io::Result<bool> {
-    let own = rustix::net::socket_with(
-        rustix::net::AddressFamily::UNIX,
-        rustix::net::SocketType::DGRAM,
-        rustix::net::SocketFlags::CLOEXEC,
-        None,
-    )?;
-    Ok(network_cookie(socket)? == network_cookie(own.as_fd())?)
+    // A process does not change its network once there are programs to ask for.
+    static OWN: OnceLock<u64> = OnceLock::new();
+    let own = match OWN.get() {
+        Some(own) => *own,
+        None => {
+            let probe = rustix::net::socket_with(
+                rustix::net::AddressFamily::UNIX,
+                rustix::net::SocketType::DGRAM,
+                rustix::net::SocketFlags::CLOEXEC,
+                None,
+            )?;
+            let own = network_cookie(probe.as_fd())?;
+            *OWN.get_or_init(|| own)
+        }
+    };
+    Ok(network_cookie(socket)? == own)
 }
 
 /// `SO_NETNS_COOKIE`: a number that no other network namespace of this machine ever has.
