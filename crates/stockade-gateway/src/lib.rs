@@ -158,19 +158,19 @@ impl Gateway {
         service::serve_names(&self.0, datagrams, move |from| senders::is_of(from, user))
     }
 
-    /// Answers questions for names on one connection.
-    pub fn serve_resolving(&self, stream: TcpStream) {
+    /// Answers questions for names on one connection, to its end. Blocks as long, as the two below.
+    pub fn serve_resolving(&self, stream: &TcpStream) {
         service::serve_resolving(&self.0, stream);
     }
 
     /// Serves one connection of a program that wants a proxy.
-    pub fn serve_proxying(&self, stream: TcpStream, caller: Caller) {
+    pub fn serve_proxying(&self, stream: &TcpStream, caller: &Caller) {
         service::serve_proxying(&self.0, stream, caller);
     }
 
     /// Serves the connection of a program that asked for `to`, an address inside.
-    pub fn serve_connection(&self, stream: TcpStream, to: SocketAddr, caller: Caller) {
-        service::serve_connection(&self.0, stream, (to, caller));
+    pub fn serve_connection(&self, stream: &TcpStream, to: SocketAddr, caller: Caller) {
+        service::serve_connection(&self.0, stream, &(to, caller));
     }
 
     /// From now on `connect` leads to ports of the loopback inside.

@@ -442,31 +442,32 @@ pub(crate) fn settle(service: &Service, patience: Duration) {
     }
 }
 
-/// Serves one connection, in a thread of its own.
+/// Serves one connection to its end.
 pub(crate) fn serve_connection(
     service: &Arc<Service>,
-    stream: TcpStream,
-    asked: (SocketAddr, Caller),
+    stream: &TcpStream,
+    asked: &(SocketAddr, Caller),
 ) {
-    dial::tune(&stream);
-    let served = Arc::clone(service);
-    with_slot(service, stream, move |stream| served.connection(stream, &asked));
+    dial::tune(stream);
+    if let Some(_slot) = Slot::of(service, stream) {
+        service.connection(stream, asked);
+    }
 }
 
 /// The same of one that asks for names.
-pub(crate) fn serve_resolving(service: &Arc<Service>, stream: TcpStream) {
-    let served = Arc::clone(service);
-    with_slot(service, stream, move |stream| {
+pub(crate) fn serve_resolving(service: &Arc<Service>, stream: &TcpStream) {
+    if let Some(_slot) = Slot::of(service, stream) {
         // A program that breaks off has nobody to be told.
-        names_by_stream(&served, stream).ok();
-    });
+        names_by_stream(service, stream).ok();
+    }
 }
 
 /// The same of one that speaks to the proxy.
-pub(crate) fn serve_proxying(service: &Arc<Service>, stream: TcpStream, caller: Caller) {
-    dial::tune(&stream);
-    let served = Arc::clone(service);
-    with_slot(service, stream, move |stream| proxy::serve(&served, stream, Some(&caller)));
+pub(crate) fn serve_proxying(service: &Arc<Service>, stream: &TcpStream, caller: &Caller) {
+    dial::tune(stream);
+    if let Some(_slot) = Slot::of(service, stream) {
+        proxy::serve(service, stream, Some(caller));
+    }
 }
 
 /// Leads connections to `listener` to `port` of the loopback inside.
@@ -519,11 +520,7 @@ pub(crate) fn with_slot(
     stream: TcpStream,
     serve: impl FnOnce(&TcpStream) + Send + 'static,
 ) {
-    let slot = Slot(Arc::clone(service));
-    if service.open.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS_MAX {
-        pump::reset(&stream);
-        return;
-    }
+    let Some(slot) = Slot::of(service, &stream) else { return };
     let run = move || {
         serve(&stream);
         drop((stream, slot));
@@ -534,6 +531,18 @@ pub(crate) fn with_slot(
 
 /// A place among the connections.
 struct Slot(Arc<Service>);
+
+impl Slot {
+    /// One for `stream`, which is reset when there is no room.
+    fn of(service: &Arc<Service>, stream: &TcpStream) -> Option<Self> {
+        let slot = Self(Arc::clone(service));
+        if service.open.fetch_add(1, Ordering::Relaxed) < CONNECTIONS_MAX {
+            return Some(slot);
+        }
+        pump::reset(stream);
+        None
+    }
+}
 
 impl Drop for Slot {
     fn drop(&mut self) {

@@ -34,6 +34,7 @@ mod id;
 mod in_place;
 mod journal;
 mod judge;
+mod line;
 pub mod local;
 mod neighbours;
 pub mod network;

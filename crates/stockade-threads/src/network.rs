@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use stockade_agents::Secret;
-use stockade_gateway::{Authority, Broker, Caller, Credentials, Gateway, Judgement, Means};
+use stockade_gateway::{Authority, Broker, Credentials, Gateway, Means};
 use stockade_policy::{KeySource, Network, SSH_PORT, UpstreamText};
-use stockade_sandbox::{Answer, Doors, Knock, Program, SocketMaker};
+use stockade_sandbox::Doors;
 
 pub use stockade_gateway::{AskHost, Blocked, Event, Upstream};
 
+use crate::line::Line;
 use crate::record::{Connection, Decision};
 use crate::ssh_keys::UserKeys;
 
@@ -162,16 +163,7 @@ impl NetworkService {
             gateway.ask_by(asker);
         }
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut published = std::mem::take(&mut *published);
-        let run = move || {
-            // What goes wrong here leaves the sandbox without a network, which its programs notice.
-            while let Ok(Some(knock)) = doors.next() {
-                if admit(&gateway, &doors, knock, &mut published).is_err() {
-                    break;
-                }
-            }
-        };
-        std::thread::Builder::new().name("doors".to_owned()).spawn(run).map(drop)
+        Line::begin(gateway, doors, std::mem::take(&mut *published))
     }
 
     /// Hosts that are allowed and could not be reached so far, with why.
@@ -272,56 +264,5 @@ fn recorded(event: &Event) -> Option<Connection> {
             received: 0,
         }),
         _ => None,
-    }
-}
-
-fn caller(Program { process, command }: Program) -> Caller {
-    Caller { process, command }
-}
-
-fn admit(
-    gateway: &Gateway,
-    doors: &Doors,
-    knock: Knock,
-    published: &mut Vec<(TcpListener, u16)>,
-) -> io::Result<()> {
-    match knock {
-        Knock::Names(datagrams, streams) => gateway.serve_names(datagrams, streams),
-        Knock::SshAgent(listener, known) => gateway.serve_ssh_agent(listener, known),
-        Knock::Shared => {
-            // What listens there inside is on the host's loopback already.
-            published.retain(|(listener, port)| {
-                !listener.local_addr().is_ok_and(|address| address.port() == *port)
-            });
-            doors.answer(Answer::Come)
-        }
-        Knock::SharedNames(datagrams) => gateway.serve_shared_names(datagrams),
-        Knock::Resolving(stream) => {
-            gateway.serve_resolving(stream);
-            Ok(())
-        }
-        Knock::Proxying(stream, program) => {
-            gateway.serve_proxying(stream, caller(program));
-            Ok(())
-        }
-        Knock::Question(to, program) => doors.answer(match gateway.judge(to, &caller(program)) {
-            Judgement::Allowed => Answer::Come,
-            Judgement::Asked => Answer::Wait,
-            Judgement::Refused => Answer::Refused,
-            Judgement::Unreachable => Answer::Unreachable,
-        }),
-        Knock::Connection(stream, to, program) => {
-            gateway.serve_connection(stream, to, caller(program));
-            Ok(())
-        }
-        Knock::Sockets(maker) => {
-            // One conversation at a time.
-            let maker: Mutex<SocketMaker> = Mutex::new(maker);
-            gateway.reach_inside(move |port| {
-                maker.lock().unwrap_or_else(PoisonError::into_inner).connect(port)
-            });
-            published.drain(..).try_for_each(|(listener, port)| gateway.publish(listener, port))
-        }
-        _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }
