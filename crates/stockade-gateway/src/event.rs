@@ -42,6 +42,8 @@ pub enum Event {
         host: String,
         /// As whom.
         user: String,
+        /// Who inside, when it is known.
+        caller: Option<Caller>,
         /// What ssh shows of the key.
         fingerprint: String,
         /// What allowed it.

@@ -14,6 +14,7 @@
 //! - nothing is forwarded before it is understood, where a server could read it as TLS or HTTP;
 //! - no name of a host that is not allowed leaves this process.
 
+mod askers;
 mod authority;
 pub mod base64;
 mod credentials;
@@ -33,6 +34,7 @@ mod pump;
 mod requests;
 mod senders;
 mod service;
+mod slots;
 mod terminate;
 mod upstream;
 mod watch;
@@ -40,7 +42,7 @@ mod watch;
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,8 +104,9 @@ impl Gateway {
             names: names::Names::default(),
             grants: grants::Grants::default(),
             inside: std::sync::OnceLock::new(),
+            askers: askers::Askers::default(),
             log: event::Log::new(Box::new(sink)),
-            open: std::sync::atomic::AtomicUsize::new(0),
+            slots: slots::Slots::default(),
         }))
     }
 
@@ -122,14 +125,20 @@ impl Gateway {
         service::serve_names_by_stream(&self.0, streams)
     }
 
-    /// Serves programs that ask for their ssh agent. To `known_hosts`, where ssh inside reads them, the
-    /// keys of a host are added when a program connects to it.
-    ///
-    /// # Errors
-    ///
-    /// When a thread cannot be had.
-    pub fn serve_ssh_agent(&self, listener: UnixListener, known_hosts: File) -> io::Result<()> {
-        login::serve_agent(&self.0, listener, known_hosts)
+    /// From now on the keys of a host are added to `known_hosts`, where ssh inside reads them, when a
+    /// program connects to it.
+    pub fn introduce_by(&self, known_hosts: File) {
+        login::introduce_by(&self.0, known_hosts);
+    }
+
+    /// Serves one program that asks for its ssh agent, to its end.
+    pub fn serve_logging_in(&self, stream: UnixStream, caller: Caller) {
+        service::serve_logging_in(&self.0, stream, caller);
+    }
+
+    /// From now on `find` says which program inside has a port: of datagrams, when it is told so.
+    pub fn ask_who_by(&self, find: impl Fn(bool, u16) -> Option<Caller> + Send + Sync + 'static) {
+        self.0.askers.found_by(find);
     }
 
     /// Serves one program that wants a proxy, at the other end of `stream`.

@@ -20,8 +20,6 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::TcpStream;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use stockade_policy::{Host, SSH_PORT};
@@ -30,9 +28,9 @@ pub use host_key::fingerprint;
 pub use known_hosts::KnownHosts;
 pub use user_agent::UserAgent;
 
-use crate::event::Event;
+use crate::event::{Caller, Event};
 use crate::grants::Given;
-use crate::service::{self, Service};
+use crate::service::Service;
 #[cfg(fuzzing)]
 pub(crate) use fuzzing::agent;
 use wire::{Bind, LoginData, Request};
@@ -140,36 +138,17 @@ pub(crate) fn introduce(service: &Service, host: &Host) {
     }
 }
 
-/// Serves programs that ask for their ssh agent; `known_hosts` is where ssh reads the keys of hosts.
-pub(crate) fn serve_agent(
-    service: &Arc<Service>,
-    listener: UnixListener,
-    known_hosts: File,
-) -> io::Result<()> {
+/// From now on the keys of hosts are added to `file`, where ssh inside reads them.
+pub(crate) fn introduce_by(service: &Service, file: File) {
     // There is one.
-    service.introduced.0.set(Mutex::new((known_hosts, HashSet::new()))).ok();
-    let served = Arc::clone(service);
-    service::spawn("ssh agent", move || {
-        loop {
-            match listener.accept() {
-                Ok((stream, _)) => {
-                    // As with programs that speak to the proxy: the calls are those of any stream.
-                    let stream = TcpStream::from(OwnedFd::from(stream));
-                    let service = Arc::clone(&served);
-                    service::with_slot(&served, stream, move |stream| {
-                        // A program that breaks off has nobody to be told.
-                        converse(&service, stream).ok();
-                    });
-                }
-                Err(_) => service::pause(),
-            }
-        }
-    })
+    service.introduced.0.set(Mutex::new((file, HashSet::new()))).ok();
 }
 
-fn converse(service: &Service, stream: &TcpStream) -> io::Result<()> {
+/// Serves one program that asks for its ssh agent.
+pub(crate) fn converse(service: &Service, stream: &TcpStream, caller: Caller) -> io::Result<()> {
     let Some(broker) = &service.logins else { return Ok(()) };
-    let mut conversation = Conversation { service, broker, state: State::New };
+    let caller = Some(caller);
+    let mut conversation = Conversation { service, broker, caller, state: State::New };
     while let Some(message) = wire::receive(stream)? {
         wire::send(stream, &conversation.answer(&message))?;
     }
@@ -179,6 +158,7 @@ fn converse(service: &Service, stream: &TcpStream) -> io::Result<()> {
 struct Conversation<'a> {
     service: &'a Service,
     broker: &'a Broker,
+    caller: Option<Caller>,
     state: State,
 }
 
@@ -221,7 +201,8 @@ impl Conversation<'_> {
     fn refuse(&self, host: Option<String>, why: String) {
         let port = host.is_some().then_some(SSH_PORT);
         let host = host.unwrap_or_else(|| AGENT.to_owned());
-        self.service.log.tell(&Event::Refused { host, port, caller: None, why, remedy: None });
+        let caller = self.caller.clone();
+        self.service.log.tell(&Event::Refused { host, port, caller, why, remedy: None });
     }
 
     fn bind(&self, message: &[u8], bind: &Bind<'_>) -> Result<Bound, String> {
@@ -292,7 +273,8 @@ impl Conversation<'_> {
         };
         let Login { host, user, fingerprint, .. } = login;
         let user = shown(&user);
-        self.service.log.tell(&Event::Login { host, user, fingerprint, rule });
+        let caller = self.caller.clone();
+        self.service.log.tell(&Event::Login { host, user, caller, fingerprint, rule });
         Ok(signature)
     }
 

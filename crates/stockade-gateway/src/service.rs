@@ -4,7 +4,6 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, poll};
 use stockade_policy::{Host, HostName, Network, SSH_PORT};
 
+use crate::askers::Askers;
 use crate::authority::Authority;
 use crate::credentials::Credentials;
 use crate::dial::{self, DialError};
@@ -21,13 +21,12 @@ use crate::event::{Caller, Event, Log};
 use crate::grants::{Grants, Standing};
 use crate::login::{self, Broker, Introduced};
 use crate::names::{self, Names};
+use crate::slots::Slots;
 use crate::terminate::Ending;
 use crate::upstream::Upstream;
 use crate::watch::{Watch, forbidden};
 use crate::{Judgement, hello, proxy, pump, terminate};
 
-/// Connections at one time; more are refused, as a full server would.
-const CONNECTIONS_MAX: usize = 512;
 /// Stack of a thread that serves one connection. Looking a name up needs most of it.
 const STACK: usize = 256 * 1024;
 /// Longest question for a name; in bytes.
@@ -62,9 +61,11 @@ pub(crate) struct Service {
     pub(crate) grants: Grants,
     /// How a port of the loopback inside is reached.
     pub(crate) inside: OnceLock<Inside>,
+    /// Who inside asks for names that do not exist.
+    pub(crate) askers: Askers,
     pub(crate) log: Log,
     /// Connections that are served now.
-    pub(crate) open: AtomicUsize,
+    pub(crate) slots: Slots,
 }
 
 /// By which way a program asks for a host.
@@ -121,7 +122,9 @@ impl Service {
                 Host::Address(_) => Judgement::Unreachable,
             };
         }
-        if self.open.load(Ordering::Relaxed) >= CONNECTIONS_MAX {
+        if let Err(why) = self.slots.room(Some(caller.process)) {
+            let (host, port, caller) = (host.to_string(), Some(to.port()), Some(caller.clone()));
+            self.log.tell(&Event::Refused { host, port, caller, why, remedy: None });
             return Judgement::Refused;
         }
         Judgement::Allowed
@@ -327,14 +330,15 @@ impl Service {
         self.log.tell(&Event::Connection { host, port, caller, rule, sent, received, failure });
     }
 
-    fn known(&self, name: &HostName) -> Known {
+    /// What a program may know of `name` that asks from `port` inside, by datagrams or a connection.
+    fn known(&self, name: &HostName, (is_datagram, port): (bool, u16)) -> Known {
         if name.is_localhost() {
             return Known::At(Ipv4Addr::LOCALHOST, std::net::Ipv6Addr::LOCALHOST);
         }
         let host = Host::Name(name.clone());
         if !self.network.knows(&host) && !self.grants.may_know(&self.network, name) {
             let why = "not allowed".to_owned();
-            self.refused(&host, None, None, why);
+            self.refused(&host, None, self.askers.who(is_datagram, port), why);
             return Known::No;
         }
         match self.names.addresses(name) {
@@ -386,7 +390,9 @@ pub(crate) fn serve_names(
                 continue;
             }
             let asked = packet.get(..length).unwrap_or_default();
-            if let Some(answer) = dns::answer(asked, |name| service.known(name)) {
+            if let Some(answer) =
+                dns::answer(asked, |name| service.known(name, (true, from.port())))
+            {
                 // A program that is gone needs no answer.
                 socket.send_to(&answer, from).ok();
             }
@@ -408,6 +414,7 @@ pub(crate) fn serve_names_by_stream(
 
 fn names_by_stream(service: &Service, mut stream: &TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(SILENCE))?;
+    let from = stream.peer_addr()?.port();
     loop {
         let mut length = [0; 2];
         stream.read_exact(&mut length)?;
@@ -417,7 +424,7 @@ fn names_by_stream(service: &Service, mut stream: &TcpStream) -> io::Result<()> 
         }
         let mut packet = vec![0; length];
         stream.read_exact(&mut packet)?;
-        let Some(answer) = dns::answer(&packet, |name| service.known(name)) else {
+        let Some(answer) = dns::answer(&packet, |name| service.known(name, (false, from))) else {
             return Ok(());
         };
         let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
@@ -437,7 +444,7 @@ pub(crate) fn serve_program(service: &Arc<Service>, stream: UnixStream) {
 /// Waits until no connection is served.
 pub(crate) fn settle(service: &Service, patience: Duration) {
     let deadline = Instant::now() + patience;
-    while service.open.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
+    while !service.slots.is_empty() && Instant::now() < deadline {
         poll(&mut [], Some(&MOMENT)).ok();
     }
 }
@@ -449,14 +456,14 @@ pub(crate) fn serve_connection(
     asked: &(SocketAddr, Caller),
 ) {
     dial::tune(stream);
-    if let Some(_slot) = Slot::of(service, stream) {
+    if let Some(_slot) = Slot::of(service, stream, Some(&asked.1)) {
         service.connection(stream, asked);
     }
 }
 
 /// The same of one that asks for names.
 pub(crate) fn serve_resolving(service: &Arc<Service>, stream: &TcpStream) {
-    if let Some(_slot) = Slot::of(service, stream) {
+    if let Some(_slot) = Slot::of(service, stream, None) {
         // A program that breaks off has nobody to be told.
         names_by_stream(service, stream).ok();
     }
@@ -465,8 +472,18 @@ pub(crate) fn serve_resolving(service: &Arc<Service>, stream: &TcpStream) {
 /// The same of one that speaks to the proxy.
 pub(crate) fn serve_proxying(service: &Arc<Service>, stream: &TcpStream, caller: &Caller) {
     dial::tune(stream);
-    if let Some(_slot) = Slot::of(service, stream) {
+    if let Some(_slot) = Slot::of(service, stream, Some(caller)) {
         proxy::serve(service, stream, Some(caller));
+    }
+}
+
+/// The same of one that asks for its ssh agent.
+pub(crate) fn serve_logging_in(service: &Arc<Service>, stream: UnixStream, caller: Caller) {
+    // As with programs that speak to the proxy: the calls are those of any stream.
+    let stream = TcpStream::from(OwnedFd::from(stream));
+    if let Some(_slot) = Slot::of(service, &stream, Some(&caller)) {
+        // A program that breaks off has nobody to be told.
+        login::converse(service, &stream, caller).ok();
     }
 }
 
@@ -520,7 +537,7 @@ pub(crate) fn with_slot(
     stream: TcpStream,
     serve: impl FnOnce(&TcpStream) + Send + 'static,
 ) {
-    let Some(slot) = Slot::of(service, &stream) else { return };
+    let Some(slot) = Slot::of(service, &stream, None) else { return };
     let run = move || {
         serve(&stream);
         drop((stream, slot));
@@ -530,14 +547,14 @@ pub(crate) fn with_slot(
 }
 
 /// A place among the connections.
-struct Slot(Arc<Service>);
+struct Slot(Arc<Service>, Option<u32>);
 
 impl Slot {
-    /// One for `stream`, which is reset when there is no room.
-    fn of(service: &Arc<Service>, stream: &TcpStream) -> Option<Self> {
-        let slot = Self(Arc::clone(service));
-        if service.open.fetch_add(1, Ordering::Relaxed) < CONNECTIONS_MAX {
-            return Some(slot);
+    /// One for `stream` of `caller`, which is reset when there is no room.
+    fn of(service: &Arc<Service>, stream: &TcpStream, caller: Option<&Caller>) -> Option<Self> {
+        let process = caller.map(|caller| caller.process);
+        if service.slots.take(process) {
+            return Some(Self(Arc::clone(service), process));
         }
         pump::reset(stream);
         None
@@ -546,6 +563,6 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.slots.leave(self.1);
     }
 }

@@ -28,7 +28,7 @@ pub use launch::{
     Ask, Command, Exceeded, Keeping, Launch, Layer, OWN_PROGRAM, Outcome, Told, launch,
 };
 pub use linux::disk;
-pub use linux::{Answer, Doors, Knock, Program, SocketMaker};
+pub use linux::{Answer, Doors, Knock, Program, Protocol, SocketMaker};
 pub use linux::{Asks, Change, Question, Reply, Wanted};
 pub use linux::{Held, Modes, Pauser};
 pub use linux::{Owner, Probe, become_user, owner_of, probe};

@@ -6,11 +6,12 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stockade_gateway::{Caller, Gateway, Judgement};
-use stockade_sandbox::{Answer, Doors, Knock, Program, SocketMaker};
+use stockade_sandbox::{Answer, Doors, Knock, Program, Protocol, SocketMaker};
 
 /// Threads that wait for their turn, at most, while nothing is to be served.
 const IDLE_MAX: usize = 2;
@@ -39,6 +40,7 @@ struct Turn {
 enum Arrived {
     Resolving(TcpStream),
     Proxying(TcpStream, Caller),
+    LoggingIn(UnixStream, Caller),
     Connection(TcpStream, SocketAddr, Caller),
 }
 
@@ -72,6 +74,7 @@ impl Line {
             match arrived {
                 Arrived::Resolving(stream) => self.gateway.serve_resolving(&stream),
                 Arrived::Proxying(stream, by) => self.gateway.serve_proxying(&stream, &by),
+                Arrived::LoggingIn(stream, by) => self.gateway.serve_logging_in(stream, by),
                 Arrived::Connection(stream, to, by) => {
                     self.gateway.serve_connection(&stream, to, by);
                 }
@@ -88,7 +91,6 @@ impl Line {
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         while !turn.is_over {
             match turn.take(&self.gateway) {
-                Ok(Some(Next::Served)) => {}
                 // While the connection is made inside.
                 Ok(Some(Next::Expected)) => drop(self.has_successor()),
                 Ok(Some(Next::Arrived(arrived))) if self.has_successor() => {
@@ -96,7 +98,7 @@ impl Line {
                     return Some(arrived);
                 }
                 // At the limit of threads a connection is dropped, and so closed.
-                Ok(Some(Next::Arrived(_))) => {}
+                Ok(Some(Next::Served | Next::Arrived(_))) => {}
                 // What goes wrong here leaves the sandbox without a network, which its programs notice.
                 Ok(None) | Err(_) => turn.is_over = true,
             }
@@ -123,7 +125,7 @@ impl Turn {
         let Some(knock) = self.doors.next()? else { return Ok(None) };
         match knock {
             Knock::Names(datagrams, streams) => gateway.serve_names(datagrams, streams)?,
-            Knock::SshAgent(listener, known) => gateway.serve_ssh_agent(listener, known)?,
+            Knock::KnownHosts(file) => gateway.introduce_by(file),
             Knock::Shared => {
                 // What listens there inside is on the host's loopback already.
                 self.published.retain(|(listener, port)| {
@@ -151,6 +153,9 @@ impl Turn {
             Knock::Proxying(stream, program) => {
                 return Ok(Some(Next::Arrived(Arrived::Proxying(stream, caller(program)))));
             }
+            Knock::LoggingIn(stream, program) => {
+                return Ok(Some(Next::Arrived(Arrived::LoggingIn(stream, caller(program)))));
+            }
             Knock::Connection(stream, to, program) => {
                 let arrived = Arrived::Connection(stream, to, caller(program));
                 return Ok(Some(Next::Arrived(arrived)));
@@ -162,9 +167,15 @@ impl Turn {
 
     fn open_ways_in(&mut self, gateway: &Gateway, maker: SocketMaker) -> io::Result<()> {
         // One conversation at a time.
-        let maker = Mutex::new(maker);
+        let maker = Arc::new(Mutex::new(maker));
+        let shared = Arc::clone(&maker);
         gateway.reach_inside(move |port| {
-            maker.lock().unwrap_or_else(PoisonError::into_inner).connect(port)
+            shared.lock().unwrap_or_else(PoisonError::into_inner).connect(port)
+        });
+        gateway.ask_who_by(move |is_datagram, port| {
+            let protocol = if is_datagram { Protocol::Udp } else { Protocol::Tcp };
+            // A name is answered at once, whatever others wait for.
+            maker.try_lock().ok()?.who(protocol, port).map(caller)
         });
         self.published.drain(..).try_for_each(|(listener, port)| gateway.publish(listener, port))
     }

@@ -243,11 +243,11 @@ fn recorded(event: &Event) -> Option<Connection> {
                 received: *received,
             })
         }
-        Event::Login { host, user, fingerprint, rule } => Some(Connection {
+        Event::Login { host, user, caller, fingerprint, rule } => Some(Connection {
             host: host.clone(),
             port: Some(SSH_PORT),
-            process: None,
-            command: None,
+            process: caller.as_ref().map(|caller| caller.process),
+            command: caller.as_ref().and_then(|caller| caller.command.clone()),
             decision: Decision::Allow,
             rule: Some(format!("log-in as `{user}` by {fingerprint}: {rule}")),
             sent: 0,

@@ -126,3 +126,31 @@ fn a_connection_is_recorded_with_the_program_that_made_it() {
     }
     assert_eq!(numbers.len(), 2, "{said}");
 }
+
+#[test]
+fn a_name_that_is_refused_is_recorded_with_the_program_that_asked_for_it() {
+    let home = Home::new();
+    let events = home.path("events.jsonl");
+    // By the C library, and by a connection, as a resolver does whose answer was cut.
+    let script = "import os, socket, struct\nprint(\"at\", os.getpid())\n\
+                  try: socket.getaddrinfo(\"by-datagram.example.org\", 80)\n\
+                  except OSError: pass\n\
+                  server = [l.split()[1] for l in open(\"/etc/resolv.conf\") if l.startswith(\"nameserver\")][0]\n\
+                  name = b\"\".join(bytes([len(l)]) + l for l in (b\"by-stream\", b\"example\", b\"org\", b\"\"))\n\
+                  ask = struct.pack(\">6H\", 7, 256, 1, 0, 0, 0) + name + struct.pack(\">2H\", 1, 1)\n\
+                  with socket.create_connection((server, 53), 5) as s:\n\
+                  \x20   s.sendall(struct.pack(\">H\", len(ask)) + ask); s.recv(99)";
+    let mut all = options(&["--allow-host", "only.example.org:443", "--json-file"]);
+    all.push(events.as_os_str());
+    let output = home.command().args(all).args(["--", "python3", "-c", script]).output().unwrap();
+    let said = text(&output);
+    let events = fs::read_to_string(events).unwrap();
+    let number = said.lines().find_map(|line| line.strip_prefix("at ")).unwrap();
+    for name in ["by-datagram", "by-stream"] {
+        let is_it = |line: &&str| line.contains(&format!(r#""host":"{name}.example.org""#));
+        let found = events.lines().find(is_it);
+        let line = found.unwrap_or_else(|| panic!("{name}: {said} {events}"));
+        assert!(line.contains(&format!(r#""process":{number},"#)), "{number}: {line}");
+        assert!(line.contains(r#""command":"/usr/"#), "{line}");
+    }
+}

@@ -121,7 +121,12 @@ impl Lab {
     }
 
     fn conversation(&self) -> Conversation<'_> {
-        Conversation { service: &self.gateway.0, broker: &self.broker, state: State::New }
+        Conversation {
+            service: &self.gateway.0,
+            broker: &self.broker,
+            caller: None,
+            state: State::New,
+        }
     }
 
     fn why(&self) -> String {

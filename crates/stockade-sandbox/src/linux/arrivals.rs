@@ -112,13 +112,12 @@ impl Listeners {
         listen: impl FnOnce(SocketAddr) -> io::Result<OwnedFd>,
     ) -> io::Result<Use<'_>> {
         let mut all = self.locked();
-        let arrivals = match all.get(&to) {
-            Some(arrivals) => Arc::clone(arrivals),
-            None => {
-                let made = Arc::new(Arrivals::at(listen(to)?));
-                all.insert(to, Arc::clone(&made));
-                made
-            }
+        let arrivals = if let Some(arrivals) = all.get(&to) {
+            Arc::clone(arrivals)
+        } else {
+            let made = Arc::new(Arrivals::at(listen(to)?));
+            all.insert(to, Arc::clone(&made));
+            made
         };
         Ok(Use { all: self, at: to, arrivals: Some(arrivals) })
     }

@@ -12,9 +12,10 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::UnixStream;
 
 use super::control;
+use super::owners;
 use super::ssh::Served;
 
 /// The end that is outside.
@@ -29,9 +30,10 @@ pub struct Doors {
 pub enum Knock {
     /// Where programs inside ask for names.
     Names(UdpSocket, TcpListener),
-    /// Where programs inside ask for their ssh agent, and where ssh reads the keys of hosts, to be
-    /// added to.
-    SshAgent(UnixListener, File),
+    /// Where ssh reads the keys of hosts, to be added to.
+    KnownHosts(File),
+    /// A program asks for its ssh agent over this connection.
+    LoggingIn(UnixStream, Program),
     /// The loopback inside is the host's, so that a port that is published under its own number
     /// must be free for the programs inside. It waits for [`Doors::answer`].
     Shared,
@@ -120,12 +122,44 @@ impl SocketMaker {
         let errno = packet.first_chunk().map_or(libc::EPIPE, |bytes| i32::from_le_bytes(*bytes));
         Err(io::Error::from_raw_os_error(errno))
     }
+
+    /// Which program's socket of the sandbox's network has this port; `None` when that is not known.
+    pub fn who(&self, protocol: Protocol, port: u16) -> Option<Program> {
+        let [low, high] = port.to_le_bytes();
+        let is_datagram = u8::from(protocol == Protocol::Udp);
+        control::send(&self.channel, &[MAKER_WHO, is_datagram, low, high], &[]).ok()?;
+        let (packet, _none) = control::receive(&self.channel).ok()?;
+        Program::decode(packet.strip_prefix(&[MAKER_WHO])?).ok()
+    }
+}
+
+/// By which a port is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
 }
 
 /// The other end of a [`SocketMaker`]: serves it with `connect` until nobody asks.
 pub(crate) fn make_sockets(channel: &OwnedFd, connect: impl Fn(u16) -> io::Result<TcpStream>) {
     while let Ok((packet, _none)) = control::receive(channel) {
-        let Ok(port) = packet.try_into().map(u16::from_le_bytes) else { return };
+        let port = match packet.as_slice() {
+            [MAKER_WHO, is_datagram, low, high] => {
+                let protocol = if *is_datagram == 1 { Protocol::Udp } else { Protocol::Tcp };
+                let mut answer = vec![MAKER_WHO];
+                if let Some(program) = owners::of(protocol, u16::from_le_bytes([*low, *high])) {
+                    program.encode(&mut answer);
+                }
+                match control::send(channel, &answer, &[]) {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                }
+            }
+            [low, high] => u16::from_le_bytes([*low, *high]),
+            _ => return,
+        };
         let sent = match connect(port) {
             Ok(stream) => control::send(channel, b"s", &[stream.into()]),
             Err(error) => {
@@ -158,7 +192,8 @@ impl Doors {
         let mut one = || descriptors.next().ok_or_else(|| malformed("descriptor"));
         Ok(Some(match kind {
             NAMES => Knock::Names(UdpSocket::from(one()?), TcpListener::from(one()?)),
-            SSH_AGENT => Knock::SshAgent(UnixListener::from(one()?), File::from(one()?)),
+            KNOWN_HOSTS => Knock::KnownHosts(File::from(one()?)),
+            LOGGING_IN => Knock::LoggingIn(UnixStream::from(one()?), Program::decode(rest)?),
             SHARED => Knock::Shared,
             SHARED_NAMES => Knock::SharedNames(UdpSocket::from(one()?)),
             RESOLVING => Knock::Resolving(TcpStream::from(one()?)),
@@ -197,7 +232,9 @@ impl Doors {
 pub(crate) struct Inside<'a>(pub(crate) &'a OwnedFd);
 
 const NAMES: u8 = b'n';
-const SSH_AGENT: u8 = b'a';
+const KNOWN_HOSTS: u8 = b'k';
+const LOGGING_IN: u8 = b'a';
+const MAKER_WHO: u8 = b'w';
 const SHARED: u8 = b'l';
 const SHARED_NAMES: u8 = b'm';
 const RESOLVING: u8 = b'r';
@@ -211,8 +248,14 @@ impl Inside<'_> {
         control::send(self.0, &[NAMES], &[udp.into(), tcp.into()])
     }
 
-    pub(crate) fn ssh_agent(&self, Served { listener, known_hosts }: Served) -> io::Result<()> {
-        control::send(self.0, &[SSH_AGENT], &[listener.into(), known_hosts.into()])
+    pub(crate) fn known_hosts(&self, Served(file): Served) -> io::Result<()> {
+        control::send(self.0, &[KNOWN_HOSTS], &[file.into()])
+    }
+
+    pub(crate) fn logging_in(&self, stream: OwnedFd, program: &Program) -> io::Result<()> {
+        let mut packet = vec![LOGGING_IN];
+        program.encode(&mut packet);
+        control::send(self.0, &packet, &[stream])
     }
 
     /// Says that the loopback is the host's, and waits until its ports are free.

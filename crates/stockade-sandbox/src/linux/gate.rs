@@ -15,6 +15,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::event::{Timespec, poll};
 use rustix::net::sockopt;
@@ -41,6 +42,8 @@ const NAMES: SocketAddr = SocketAddr::new(IpAddr::V4(RESOLVER), 53);
 const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(RESOLVER), PROXY_PORT);
 /// How long a process waits between two looks at whether it was answered.
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+/// How long a listener inside may take for a connection.
+const INSIDE: Duration = Duration::from_secs(2);
 /// Programs that may be connecting to one address at one time.
 const BACKLOG: i32 = 64;
 
@@ -124,7 +127,9 @@ pub(crate) fn make_sockets(channel: &OwnedFd, peers: Option<Arc<Peers>>) -> io::
         {
             return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
         }
-        TcpStream::connect(&to[..])
+        // Its listener may take nobody any more, and others wait for this thread.
+        let [v4, v6] = to.map(|to| move || TcpStream::connect_timeout(&to, INSIDE));
+        v4().or_else(|_| v6())
     };
     let serve = move || doors::make_sockets(&ours, connect);
     std::thread::Builder::new().stack_size(64 * 1024).spawn(serve).map(drop)
@@ -165,6 +170,21 @@ impl Gate {
     /// Whether `file` is a socket behind which somebody outside serves.
     pub(crate) fn is_served(&self, file: &OwnedFd) -> bool {
         self.agent.as_ref().is_some_and(|agent| agent.is(file))
+    }
+
+    /// Connects `socket` to the agent that is served outside, by `address`, for `program`.
+    ///
+    /// # Errors
+    ///
+    /// What the program gets.
+    pub(crate) fn log_in(
+        &self,
+        (socket, address): (BorrowedFd<'_>, &[u8]),
+        program: &Program,
+    ) -> io::Result<()> {
+        let refused = || io::Error::from_raw_os_error(libc::ECONNREFUSED);
+        let stream = self.agent.as_ref().ok_or_else(refused)?.connect(socket, address)?;
+        doors::Inside(&self.channel).logging_in(stream, program)
     }
 
     /// Where a connection to `bytes`, a `struct sockaddr`, leads that has to go through here.

@@ -172,10 +172,10 @@ impl Inside<'_> {
         Ok(Some(Gate::new((channel, self.proxy.take()), peers.cloned(), agent)))
     }
 
-    /// Hands the agent's listener out; the value is its file. Without a way out nobody serves it.
+    /// Hands out what the agent is served with; the value is its socket. Without a way out nobody serves it.
     fn offer(&self, agent: Option<(Agent, Served)>) -> Result<Option<Agent>, Failure> {
         let (Some((agent, served)), Some(channel)) = (agent, &self.gate) else { return Ok(None) };
-        doors::Inside(channel).ssh_agent(served).map_err(step("reach", "the gateway"))?;
+        doors::Inside(channel).known_hosts(served).map_err(step("reach", "the gateway"))?;
         Ok(Some(agent))
     }
 

@@ -26,6 +26,7 @@ mod mounts;
 mod moved;
 mod names;
 mod outside;
+mod owners;
 mod pause;
 mod plan;
 mod probe;
@@ -57,7 +58,7 @@ mod usage;
 mod watches;
 
 pub use asks::{Asks, Change, Question, Reply, Wanted};
-pub use doors::{Answer, Doors, Knock, Program, SocketMaker};
+pub use doors::{Answer, Doors, Knock, Program, Protocol, SocketMaker};
 pub use identity::{Owner, become_user, owner_of};
 pub use modes::Modes;
 pub(crate) use outside::launch;

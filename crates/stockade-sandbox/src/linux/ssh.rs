@@ -2,20 +2,23 @@
 //! that it may know. The user's own are hidden.
 //!
 //! The socket stands where nobody inside can make one, so the supervisor knows it by its file, which
-//! is held open: no other file gets its number meanwhile. The file of keys is empty at first: who
+//! is held open: no other file gets its number meanwhile. It connects programs itself and hands the
+//! other end out, with whose it is. The file of keys is empty at first: who
 //! serves the agent, outside, adds those of a host when a program connects to it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use super::failure::{Failure, step};
 use super::mounts;
 use super::plan::Plan;
+use super::sys::socket_unsafe;
 
 /// Their names, in the folder of what is made for a run.
 pub(crate) const AGENT: &str = "stockade-ssh-agent";
@@ -26,17 +29,17 @@ const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
 /// How git starts ssh.
 const GIT_VARIABLE: &str = "GIT_SSH_COMMAND";
 
-/// What is for whoever serves the agent, outside.
+/// Where the keys of hosts are added, for whoever serves the agent, outside.
 #[derive(Debug)]
-pub(crate) struct Served {
-    pub(crate) listener: UnixListener,
-    /// Where the keys of hosts are added.
-    pub(crate) known_hosts: File,
-}
+pub(crate) struct Served(pub(crate) File);
 
-/// The socket's file.
+/// The socket.
 #[derive(Debug)]
-pub(crate) struct Agent(OwnedFd);
+pub(crate) struct Agent {
+    file: OwnedFd,
+    /// One at a time: who comes out of it is who was connected to it.
+    listener: Mutex<UnixListener>,
+}
 
 impl Agent {
     /// Makes both in `folder`, where programs log in to hosts at all.
@@ -54,14 +57,33 @@ impl Agent {
         let known_hosts = write().map_err(step("make", &path))?;
         let path = folder.join(AGENT);
         let listener = UnixListener::bind(&path).map_err(step("make", &path))?;
+        listener.set_nonblocking(true).map_err(step("make", &path))?;
         let file = mounts::open(&path)?;
-        Ok(Some((Self(file), Served { listener, known_hosts })))
+        Ok(Some((Self { file, listener: Mutex::new(listener) }, Served(known_hosts))))
     }
 
     /// Whether `file` is it.
     pub(crate) fn is(&self, file: &OwnedFd) -> bool {
         let number = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
-        number(&self.0).is_ok_and(|own| number(file) == Ok(own))
+        number(&self.file).is_ok_and(|own| number(file) == Ok(own))
+    }
+
+    /// Connects `socket` to it by `address`, a `struct sockaddr`; the value is the other end.
+    ///
+    /// # Errors
+    ///
+    /// What the program gets.
+    pub(crate) fn connect(&self, socket: BorrowedFd<'_>, address: &[u8]) -> io::Result<OwnedFd> {
+        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        socket_unsafe::connect(socket, address)?;
+        loop {
+            let stream = OwnedFd::from(listener.accept()?.0);
+            // Where its folder is the host's, others of this user can come in between.
+            let by = rustix::net::sockopt::socket_peercred(&stream)?.pid;
+            if by == rustix::process::getpid() {
+                return Ok(stream);
+            }
+        }
     }
 }
 

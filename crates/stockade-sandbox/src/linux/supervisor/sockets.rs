@@ -34,6 +34,8 @@ pub(super) enum Action {
     Connect(OwnedFd, Address),
     /// Connect this socket to a host, by the way out.
     ConnectOut(OwnedFd, Vec<u8>, Out),
+    /// Connect this socket to the ssh agent that is served outside.
+    LogIn(OwnedFd, Address, (Arc<Gate>, Program)),
     /// Send these messages.
     Send(Send),
 }
@@ -45,7 +47,7 @@ impl Action {
             Self::Connect(socket, _) => socket,
             Self::Send(send) => send.socket(),
             // Somebody outside is asked.
-            Self::ConnectOut(..) => return true,
+            Self::ConnectOut(..) | Self::LogIn(..) => return true,
         };
         !rustix::fs::fcntl_getfl(socket).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
     }
@@ -63,6 +65,12 @@ impl Action {
             Self::ConnectOut(socket, address, out) => {
                 let Out { gate, to, program } = out;
                 match gate.connect((socket.as_fd(), &address), to, &program, goes_on) {
+                    Ok(()) => Answer::Value(0),
+                    Err(error) => errno(&error),
+                }
+            }
+            Self::LogIn(socket, address, (gate, program)) => {
+                match gate.log_in((socket.as_fd(), address.bytes()), &program) {
                     Ok(()) => Answer::Value(0),
                     Err(error) => errno(&error),
                 }
@@ -86,6 +94,8 @@ pub(super) struct Address {
     bytes: Vec<u8>,
     /// Keeps the socket's file open that `bytes` name by descriptor.
     _file: Option<OwnedFd>,
+    /// Somebody outside serves there.
+    is_served: bool,
 }
 
 impl Address {
@@ -119,9 +129,10 @@ impl Address {
     ) -> Result<Self, Stop> {
         match (unix_path(domain, &bytes), caller.peers()) {
             (Some(path), _) => Self::bound_inside(caller, path, gate),
-            (None, None) => Ok(Self { bytes, _file: None }),
+            (None, None) => Ok(Self { bytes, _file: None, is_served: false }),
             (None, Some(peers)) => {
-                Ok(Self { bytes: peers.lead(socket, domain, bytes)?, _file: None })
+                let bytes = peers.lead(socket, domain, bytes)?;
+                Ok(Self { bytes, _file: None, is_served: false })
             }
         }
     }
@@ -147,7 +158,7 @@ impl Address {
             .to_ne_bytes()
             .to_vec();
         bytes.extend(format!("/proc/self/fd/{}\0", file.as_raw_fd()).as_bytes());
-        Ok(Self { bytes, _file: Some(file) })
+        Ok(Self { bytes, _file: Some(file), is_served })
     }
 }
 
@@ -220,7 +231,13 @@ pub(super) fn connect(
         if domain == AddressFamily::UNIX {
             connectors.remember(caller, &socket)?;
         }
-        Action::Connect(socket, address)
+        match gate.filter(|_| address.is_served) {
+            Some(gate) => {
+                let program = Program::of(caller.process()?);
+                Action::LogIn(socket, address, (Arc::clone(gate), program))
+            }
+            None => Action::Connect(socket, address),
+        }
     };
     caller.confirm()?;
     Ok(Prepared::Act(action))

@@ -101,18 +101,17 @@ pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message<'_>) -> io::Result<
 pub(crate) fn is_of_this_network(socket: BorrowedFd<'_>) -> io::Result<bool> {
     // A process does not change its network once there are programs to ask for.
     static OWN: OnceLock<u64> = OnceLock::new();
-    let own = match OWN.get() {
-        Some(own) => *own,
-        None => {
-            let probe = rustix::net::socket_with(
-                rustix::net::AddressFamily::UNIX,
-                rustix::net::SocketType::DGRAM,
-                rustix::net::SocketFlags::CLOEXEC,
-                None,
-            )?;
-            let own = network_cookie(probe.as_fd())?;
-            *OWN.get_or_init(|| own)
-        }
+    let own = if let Some(own) = OWN.get() {
+        *own
+    } else {
+        let probe = rustix::net::socket_with(
+            rustix::net::AddressFamily::UNIX,
+            rustix::net::SocketType::DGRAM,
+            rustix::net::SocketFlags::CLOEXEC,
+            None,
+        )?;
+        let own = network_cookie(probe.as_fd())?;
+        *OWN.get_or_init(|| own)
     };
     Ok(network_cookie(socket)? == own)
 }
