@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
-use stockade_policy::{Host, parse_port};
+use stockade_policy::{AddressRange, Host, parse_port};
 
 use crate::base64;
 
@@ -68,14 +68,24 @@ impl Upstream {
         let text = host.to_string();
         !self.except.iter().any(|entry| {
             let suffix = entry.trim_start_matches("*.").trim_start_matches('.');
+            let is_in =
+                |address| entry.parse().is_ok_and(|range: AddressRange| range.contains(address));
             entry == "*"
+                || matches!(host, Host::Address(address) if is_in(*address))
                 || text == suffix
                 || text.strip_suffix(suffix).is_some_and(|head| head.ends_with('.'))
         })
     }
 
-    /// Connects to `host` by way of the proxy.
+    /// Connects to `host` by way of the proxy; an error says that it is the proxy's.
     pub(crate) fn connect(&self, host: &Host, port: u16) -> io::Result<TcpStream> {
+        let Self { host: own, port: own_port, .. } = self;
+        self.try_connect(host, port).map_err(|error| {
+            io::Error::new(error.kind(), format!("by the upstream proxy {own}:{own_port}: {error}"))
+        })
+    }
+
+    fn try_connect(&self, host: &Host, port: u16) -> io::Result<TcpStream> {
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for address in (self.host.as_str(), self.port).to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, ANSWER) {
@@ -103,7 +113,7 @@ impl Upstream {
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
             if head.len() >= HEAD_MAX || stream.read(&mut byte)? == 0 {
-                return Err(io::Error::other("the upstream proxy gave no answer"));
+                return Err(io::Error::other("no answer"));
             }
             head.extend(byte);
         }
@@ -113,8 +123,13 @@ impl Upstream {
         if code.len() == 3 && code.starts_with(b"2") {
             return Ok(());
         }
-        let code = String::from_utf8_lossy(code).into_owned();
-        Err(io::Error::other(format!("the upstream proxy answered {code}")))
+        let code = String::from_utf8_lossy(code);
+        let hint = if code == "407" {
+            ", it wants a log-in (`http://USER:PASSWORD@HOST:PORT`)"
+        } else {
+            ""
+        };
+        Err(io::Error::other(format!("it answered {code}{hint}")))
     }
 }
 
@@ -139,17 +154,41 @@ mod tests {
 
     #[test]
     fn a_proxy_is_read_with_its_log_in_and_exceptions() {
-        let proxy = Upstream::new("http://me:p%40ss@proxy.corp:3128/", "localhost,.corp, 10.0.0.5")
-            .unwrap();
+        let proxy = Upstream::new(
+            "http://me:p%40ss@proxy.corp:3128/",
+            "localhost,.corp, 10.0.0.5,192.168.0.0/16",
+        )
+        .unwrap();
         assert_eq!((proxy.host.as_str(), proxy.port), ("proxy.corp", 3128));
         assert_eq!(proxy.login.as_deref(), Some("bWU6cEBzcw=="));
         assert!(!format!("{proxy:?}").contains("bWU6"));
         let is_for = |host: &str| proxy.is_for(&Host::new(host).unwrap());
-        assert!(is_for("example.org") && is_for("notcorp"));
+        assert!(is_for("example.org") && is_for("notcorp") && is_for("192.169.0.1"));
+        assert!(!is_for("192.168.7.7"), "a range");
         assert!(!is_for("git.corp") && !is_for("10.0.0.5") && !is_for("corp"));
         assert!(!Upstream::new("proxy:8080", "*").unwrap().is_for(&Host::new("a.org").unwrap()));
         for other in ["socks5://proxy:1080", "https://proxy", "http://", "http://a b"] {
             assert!(Upstream::new(other, "").is_none(), "{other}");
         }
+    }
+
+    #[test]
+    fn an_error_says_that_it_is_the_proxys() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = listener.local_addr().unwrap();
+        let proxy = Upstream::new(&own.to_string(), "").unwrap();
+        let why = || proxy.connect(&Host::new("a.org").unwrap(), 443).unwrap_err().to_string();
+        let answering = std::thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            stream.read_exact(&mut [0; 16]).unwrap();
+            stream.write_all(b"HTTP/1.1 407 Log-in\r\n\r\n").unwrap();
+            stream
+        });
+        let said = why();
+        let by = format!("by the upstream proxy {own}: ");
+        assert!(said.starts_with(&by) && said.contains("407, it wants a log-in"), "{said}");
+        drop(answering.join().unwrap());
+        let said = why();
+        assert!(said.starts_with(&by) && said.contains("refused"), "{said}");
     }
 }

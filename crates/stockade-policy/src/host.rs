@@ -213,6 +213,9 @@ impl FromStr for HostEntry {
     /// Reads `HOST`, `HOST:PORT` or `HOST:*`, where HOST is a name, `*.name`, an IPv4 address or
     /// range, or an IPv6 address or range in brackets.
     fn from_str(text: &str) -> Result<Self, HostError> {
+        if is_url(text) {
+            return Err(HostError::Url);
+        }
         let (host, port) = split_port(text)?;
         let ports = match port {
             None => Ports::Web,
@@ -221,6 +224,14 @@ impl FromStr for HostEntry {
         };
         Ok(Self { pattern: pattern(host)?, ports })
     }
+}
+
+/// Whether `text` has a scheme, or a path after a name: a range has its `/` after an address.
+fn is_url(text: &str) -> bool {
+    let before = text.split_once('/').map(|(before, _)| before);
+    let host = before.map(|before| before.split(':').next().unwrap_or(before));
+    let host = host.map(|host| host.strip_prefix("*.").unwrap_or(host));
+    text.contains("://") || host.is_some_and(|host| HostName::new(host).is_ok())
 }
 
 /// Parts `HOST:PORT`; what is in brackets belongs to the host.
@@ -304,6 +315,9 @@ pub enum HostError {
     /// What other programs take for an address.
     #[error("this is an address in an unusual spelling, or ends like one")]
     Number,
+    /// `https://example.org`, `example.org/path`.
+    #[error("this is a URL; an entry is the host alone, without a scheme and a path")]
+    Url,
     /// No address.
     #[error("this is no address")]
     Address,
