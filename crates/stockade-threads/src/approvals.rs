@@ -10,7 +10,7 @@
 mod desk;
 mod grants;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -151,17 +151,19 @@ impl<'a> Approvals<'a> {
         offered.map(str::to_owned).collect()
     }
 
-    /// Whether a person has allowed the action, or every part of it that asks, before.
-    pub(crate) fn is_granted(&self, asked: &Asked, judged: Option<&Judged<'_>>) -> bool {
-        let granted = granted(&self.folder);
+    /// What a person has allowed before of which this is a part, or that covers every part of it that
+    /// asks: the action itself, a path, beginnings of commands.
+    pub(crate) fn grant_of(&self, asked: &Asked, judged: Option<&Judged<'_>>) -> Option<String> {
+        let Granted { actions, prefixes, paths } = granted(&self.folder);
         let is_below = |path: &String| {
             asked.paths.first().is_some_and(|asked| Path::new(asked).starts_with(path))
         };
-        granted.actions.contains(&asked.action)
-            || granted.paths.iter().any(is_below)
-            || judged.is_some_and(|judged| {
-                judged.is_covered(&granted.prefixes, (&self.answers, asked.rule.as_deref()))
-            })
+        let itself = actions.into_iter().find(|action| *action == asked.action);
+        let commands = || {
+            let answers = (self.answers.as_slice(), asked.rule.as_deref());
+            judged.and_then(|judged| judged.covering(&prefixes, answers))
+        };
+        itself.or_else(|| paths.into_iter().find(is_below)).or_else(commands)
     }
 
     /// Whether somebody waits for questions elsewhere.
@@ -358,11 +360,12 @@ pub(crate) struct Judged<'a> {
 impl Judged<'_> {
     /// Whether each part that asks begins as a person has allowed, read as strictly as a rule that
     /// allows; an answer is to `rule`, which asks.
-    fn is_covered(
+    /// The value is those that were needed.
+    fn covering(
         &self,
         prefixes: &[Vec<String>],
         (answers, rule): (&[(String, Vec<String>)], Option<&str>),
-    ) -> bool {
+    ) -> Option<String> {
         // Beside another part that asks, it would be an answer to that as well.
         let to = rule.filter(|_| self.asking.len() == 1);
         let is_to = |(rule, _): &&(String, Vec<String>)| to == Some(rule.as_str());
@@ -373,17 +376,20 @@ impl Judged<'_> {
         };
         let rules: Vec<Rule> = prefixes.iter().chain(answers).filter_map(rule).collect();
         if rules.is_empty() {
-            return false;
+            return None;
         }
-        let Ok(rules) = RuleSet::new(rules) else { return false };
+        let rules = RuleSet::new(rules).ok()?;
         let judgement = (self.again)(&rules);
-        let is_allowed = |argv: &[String]| {
-            judgement.parts.iter().any(|part| {
+        let allowed_by = |argv: &[String]| {
+            let part = judgement.parts.iter().find(|part| {
                 part.kind == PartKind::Command
                     && part.verdict == Some(Verdict::Allow)
                     && part.argv == argv
-            })
+            });
+            part.map(|part| part.rule.as_ref().map(|rule| rule.prefix.clone()).unwrap_or_default())
         };
-        self.asking.iter().all(|argv| argv.is_some_and(is_allowed))
+        let by: Option<BTreeSet<String>> =
+            self.asking.iter().map(|argv| argv.and_then(allowed_by)).collect();
+        by.map(|by| by.into_iter().collect::<Vec<_>>().join(", "))
     }
 }

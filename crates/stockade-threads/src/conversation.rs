@@ -47,6 +47,7 @@ impl Conversation {
             | Event::Phase(_)
             | Event::Question(_)
             | Event::Answer(_)
+            | Event::Used(_)
             | Event::Held(_)
             | Event::Connection(_)
             | Event::Usage(_)

@@ -15,6 +15,7 @@ mod counter;
 mod keeper;
 mod offers;
 mod target;
+mod uses;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -45,6 +46,7 @@ pub use counter::Counter;
 pub(crate) use counter::counter;
 use keeper::Keeper;
 use target::Target;
+use uses::Uses;
 
 /// Folders that a boundary has for itself, or that are of the machine.
 const NEVER: [&str; 14] = [
@@ -97,6 +99,7 @@ pub struct InPlace<'a> {
     /// Commands of lines that were allowed and run now.
     allowed: Mutex<Vec<Vec<String>>>,
     keeper: Keeper,
+    uses: Uses,
 }
 
 impl fmt::Debug for InPlaceOf<'_> {
@@ -198,6 +201,7 @@ impl<'a> InPlace<'a> {
             open: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
             allowed: Mutex::default(),
+            uses: Uses::default(),
         }
     }
 
@@ -243,6 +247,7 @@ impl<'a> InPlace<'a> {
             // Without questions there is none.
             std::fs::remove_dir_all(&self.folder).ok();
         }
+        self.uses.totals().iter().for_each(&self.of.note);
         self.keeper.end()
     }
 
@@ -363,7 +368,8 @@ impl<'a> InPlace<'a> {
     ) -> Said {
         let is_wanted = &|| is_wanted() && !self.is_over.load(Ordering::Relaxed);
         loop {
-            if self.approvals.is_granted(asked, judged) {
+            if let Some(grant) = self.approvals.grant_of(asked, judged) {
+                self.uses.take(&grant, &asked.action).iter().for_each(&self.of.note);
                 return Said::Always;
             }
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
@@ -451,7 +457,8 @@ impl AskHost for InPlace<'_> {
     fn is_granted(&self, host: &str, port: u16) -> bool {
         let action = connect(host, port);
         self.approvals.has_granted()
-            && self.approvals.is_granted(&Asked { action, ..Asked::default() }, None)
+            // Each connection has a line of its own in the record.
+            && self.approvals.grant_of(&Asked { action, ..Asked::default() }, None).is_some()
     }
 
     fn ask(&self, host: &str, port: u16, _process: Option<u32>) -> Given {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 pub use denial::Denial;
 pub use held::Held;
 pub use mode::{ModeChange, Permissions};
-pub use question::{Answer, Question};
+pub use question::{Answer, Question, Used};
 use serde::{Deserialize, Serialize};
 use stockade_gateway::base64;
 
@@ -65,6 +65,9 @@ pub enum Event {
     /// The answer to a question.
     #[serde(rename = "answer")]
     Answer(Answer),
+    /// Something went on because of an answer before.
+    #[serde(rename = "used")]
+    Used(Used),
     /// Something was refused.
     #[serde(rename = "denial")]
     Denial(Denial),

@@ -34,7 +34,7 @@ use crate::journal::{Journal, Live};
 use crate::judge::{Judge, refused};
 use crate::place::Place;
 use crate::question::{Asked, Reply};
-use crate::record::{Answer, Denial, Event, Message, Question, Role, Usage};
+use crate::record::{Answer, Denial, Event, Message, Question, Role, Usage, Used};
 use crate::widen::Widen;
 
 /// The largest file that a tool reads, in bytes; what the model sees of it is less.
@@ -166,7 +166,9 @@ impl<'a> Session<'a> {
             Review::Ask(pending) => pending,
         };
         let approvals = self.parts.approvals;
-        if approvals.is_granted(asked, judged) {
+        if let Some(grant) = approvals.grant_of(asked, judged) {
+            let used = Event::Used(Used::of(&grant, &asked.action));
+            self.record(&used).map_err(Declined::Lost)?;
             return Ok(pending.grant());
         }
         let id = approvals.next();

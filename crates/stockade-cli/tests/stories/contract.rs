@@ -18,6 +18,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("slip", &["why"]),
     ("question", &["id", "effect", "choices"]),
     ("answer", &["id", "answer", "by"]),
+    ("used", &["grant"]),
     ("denial", &["op", "target", "decided_by", "alternatives"]),
     ("connection", &["host", "port"]),
     ("usage", &["input_tokens", "output_tokens"]),

@@ -80,7 +80,7 @@ impl InPlace<'_> {
         let asked = Asked { action, effect, paths, ..Asked::default() };
         // Not worth a question of its own: they change where a person has opened the rest.
         let is_times = matches!(change, Change::Times { .. });
-        if is_times && !self.approvals.is_granted(&asked, None) {
+        if is_times && self.approvals.grant_of(&asked, None).is_none() {
             return Answer::Unasked;
         }
         match self.ask(&asked, None, &|| question.is_wanted()) {

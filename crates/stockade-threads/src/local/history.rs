@@ -82,6 +82,7 @@ fn part(event: Event) -> Option<String> {
         | Event::Phase(_)
         | Event::Question(_)
         | Event::Answer(_)
+        | Event::Used(_)
         | Event::Held(_)
         | Event::Connection(_)
         | Event::Usage(_)

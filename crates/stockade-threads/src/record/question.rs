@@ -32,3 +32,23 @@ pub struct Answer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub word: Option<String>,
 }
+
+/// Something went on without a question, since a person had allowed it for the rest of the run, or of
+/// the project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// What was allowed: an action, a path, or the beginning of a command.
+    pub grant: String,
+    /// What went on; each is named once. Missing in the count at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    /// How many calls went on in all, at the end, where not each of them was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<u64>,
+}
+
+impl Used {
+    pub(crate) fn of(grant: &str, action: &str) -> Self {
+        Self { grant: grant.to_owned(), action: Some(action.to_owned()), calls: None }
+    }
+}

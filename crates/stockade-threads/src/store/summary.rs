@@ -190,6 +190,7 @@ impl Detail {
             | Event::CommandFinished(_)
             | Event::Edit(_)
             | Event::Slip { .. }
+            | Event::Used(_)
             | Event::Denial(_)
             | Event::Held(_)
             | Event::Connection(_)

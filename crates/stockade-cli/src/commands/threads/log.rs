@@ -2,7 +2,7 @@
 
 use clap::Args;
 use stockade_threads::files;
-use stockade_threads::record::{CommandStarted, Decision, Event, Role};
+use stockade_threads::record::{CommandStarted, Decision, Event, Role, Used};
 use stockade_threads::store::Record;
 
 use super::{Desk, Place, of_store, one_line, unprinted};
@@ -98,6 +98,7 @@ fn event(event: &Event) -> String {
         Event::Slip { why } => format!("not carried out: {why}"),
         Event::Question(question) => format!("question: {}", question.effect),
         Event::Answer(answer) => format!("answer: {}, by {}", answer.answer, answer.by),
+        Event::Used(used) => went_on(used),
         Event::Denial(denial) => {
             format!("denied: {} {} ({})", denial.op, denial.target, denial.decided_by)
         }
@@ -136,6 +137,11 @@ fn event(event: &Event) -> String {
             "something that this version does not know; `--json` shows it".to_owned()
         }
     }
+}
+
+fn went_on(Used { grant, action, calls }: &Used) -> String {
+    let all = || format!("{} calls in all", calls.unwrap_or_default());
+    format!("went on: {}, as {grant} was allowed", action.clone().unwrap_or_else(all))
 }
 
 fn started(command: &CommandStarted) -> String {

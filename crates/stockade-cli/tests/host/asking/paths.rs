@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Client, end, start, stockade};
+use super::{Client, end, events, of_type, start, stockade};
 use crate::{Home, also_as_ordinary_user, text};
 
 /// What an editor does to save one file, and what it must not.
@@ -62,6 +62,22 @@ fn as_this_user() {
     assert_eq!(fs::read_to_string(home.path("outside/file")).unwrap(), "new\n");
     let is_there = |name: &str| home.path(name).exists();
     assert!(is_there("outside/g") && !is_there("outside/hooks") && !is_there("outside/.git"));
+
+    let used = |all: &[Value], key: &str| -> Vec<Value> {
+        let used = of_type(all, "used").into_iter().map(|event| event[key].clone());
+        used.filter(|value| !value.is_null()).collect()
+    };
+    let all = events(&home);
+    assert!(used(&all, "action").contains(&json!(format!("remove {outside}/a/x"))), "{all:?}");
+    let log = text(&stockade(&home, &["log"]).output().unwrap());
+    let line = format!("went on: make folder {outside}/a, as {outside} was allowed");
+    assert!(log.contains(&line), "{log}");
+    // However many there are, the record stays short, and says how many.
+    let many = run("for i in $(seq 150); do echo > ../outside/$i; done");
+    client.answer(&client.question(), &["thread", "--prefix", "2"]);
+    assert!(end(many).status.success());
+    let all = events(&home);
+    assert_eq!((used(&all, "action").len(), used(&all, "calls")), (100, vec![json!(149)]));
 
     // For the project: now, and in the next run without a question.
     let first = run("echo 1 > ../outside/one && echo 2 > ../outside/two");
