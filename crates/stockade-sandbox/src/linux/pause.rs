@@ -37,7 +37,16 @@ const TO_THE_COMMAND: u8 = 2;
 #[derive(Debug, Default)]
 struct Wish {
     is_wanted: bool,
+    /// Whether the loop has not seen it yet. The one before may have ended since the loop looked last.
+    is_new: bool,
     terminal: Option<OwnedFd>,
+}
+
+impl Wish {
+    /// Whether the loop takes the terminal back, if it `is_held`, and whether it gives it away then.
+    fn due(&self, is_held: bool) -> (bool, bool) {
+        (is_held && (self.is_new || !self.is_wanted), self.is_wanted && self.is_new)
+    }
 }
 
 /// The user's terminal, until this is dropped.
@@ -101,7 +110,7 @@ impl Pauser {
 
     fn wish(&self, is_wanted: bool) {
         let mut wish = self.0.wish.lock().unwrap_or_else(PoisonError::into_inner);
-        *wish = Wish { is_wanted, terminal: None };
+        *wish = Wish { is_wanted, is_new: is_wanted, terminal: None };
         drop(wish);
         // A counter that is full wakes as well.
         rustix::io::write(&self.0.wake, &1_u64.to_ne_bytes()).ok();
@@ -117,11 +126,14 @@ impl Pauser {
         let Some(terminal) = terminal else { return self.know(ELSEWHERE) };
         rustix::io::read(&self.0.wake, &mut [0; 8]).ok();
         let mut wish = self.0.wish.lock().unwrap_or_else(PoisonError::into_inner);
-        if wish.is_wanted && !terminal.is_held() && terminal.is_raw() {
+        let (is_back, is_given) = wish.due(terminal.is_held());
+        if is_back {
+            terminal.release();
+        }
+        if is_given && terminal.is_raw() {
+            wish.is_new = false;
             wish.terminal = terminal.hold();
             self.0.given.notify_all();
-        } else if !wish.is_wanted && terminal.is_held() {
-            terminal.release();
         }
         drop(wish);
         if terminal.is_attached() {
@@ -135,5 +147,25 @@ impl Pauser {
             drop(self.0.wish.lock());
             self.0.given.notify_all();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_right_after_another_has_the_terminal_too() {
+        let pauser = Pauser::new().unwrap();
+        let due = |is_held| pauser.0.wish.lock().unwrap().due(is_held);
+        pauser.wish(true);
+        assert_eq!(due(false), (false, true));
+        pauser.0.wish.lock().unwrap().is_new = false;
+        assert_eq!(due(true), (false, false), "whoever has it keeps it");
+        pauser.wish(false);
+        assert_eq!(due(true), (true, false));
+        // The next one asks before the loop has looked.
+        pauser.wish(true);
+        assert_eq!(due(true), (true, true));
     }
 }
