@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use toml_edit::{Array, Item, Table, Value};
+use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use crate::diagnose::ConfigError;
 use crate::edit::RuleFile;
@@ -114,19 +114,7 @@ impl RuleFile {
         let entry = kind.canonical(entry)?;
         let has =
             |settings: &Settings| kind.entries(settings).iter().any(|other| other.entry == entry);
-        self.put_once(&entry, has, |document| {
-            let (table, key) = kind.keys();
-            let table = document.entry(table).or_insert(Item::Table(Table::new()));
-            let table = table.as_table_like_mut()?;
-            let list = table.entry(key).or_insert(Item::Value(Value::Array(Array::new())));
-            let list = list.as_array_mut()?;
-            let mut value = Value::from(entry.as_str());
-            value.decor_mut().set_prefix("\n    ");
-            list.push_formatted(value);
-            list.set_trailing_comma(true);
-            list.set_trailing("\n");
-            Some(())
-        })
+        self.put_once(&entry, has, |document| listed(document, kind.keys(), (&entry, "\n    ")))
     }
 
     /// Takes out the entry that stands at `place` (`file:line`), or is `place`.
@@ -155,4 +143,21 @@ impl RuleFile {
         let text = format!("`{}` cannot be changed for `{what}`", self.path.display());
         ConfigError::refused(text, "change it by hand")
     }
+}
+
+/// Adds `entry` to a list of `document`, with `above` before it.
+pub(crate) fn listed(
+    document: &mut DocumentMut,
+    (table, key): (&str, &str),
+    (entry, above): (&str, &str),
+) -> Option<()> {
+    let table = document.entry(table).or_insert(Item::Table(Table::new())).as_table_like_mut()?;
+    let list = table.entry(key).or_insert(Item::Value(Value::Array(Array::new())));
+    let list = list.as_array_mut()?;
+    let mut value = Value::from(entry);
+    value.decor_mut().set_prefix(above);
+    list.push_formatted(value);
+    list.set_trailing_comma(true);
+    list.set_trailing("\n");
+    Some(())
 }

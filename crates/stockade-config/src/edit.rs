@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 use stockade_policy::Verdict;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Value, value};
 
+use crate::answered::listed;
 use crate::diagnose::{ConfigError, Layer, Source};
 use crate::grants::GrantText;
+use crate::network::Opened;
 use crate::rule_text::{Prefix, RuleText};
 use crate::schema::{self, Settings};
 
@@ -38,6 +40,37 @@ pub struct NewRule {
     pub comment: Option<String>,
 }
 
+/// An entry of `network.allow` or `network.deny` that is to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewHost {
+    entry: String,
+    is_denied: bool,
+    comment: String,
+}
+
+impl NewHost {
+    /// `entry` in its one spelling, with `comment` above it; `None` where that is no entry.
+    pub fn new(entry: &str, is_denied: bool, comment: String) -> Option<Self> {
+        Opened::canonical(entry).map(|entry| Self { entry, is_denied, comment })
+    }
+
+    /// As it is written.
+    pub fn entry(&self) -> &str {
+        &self.entry
+    }
+
+    fn is_in(&self, settings: &Settings) -> bool {
+        let list = if self.is_denied { &settings.network_deny } else { &settings.network_allow };
+        list.iter().any(|other| other.value.text == self.entry)
+    }
+
+    fn push(&self, document: &mut DocumentMut) -> Option<()> {
+        let key = if self.is_denied { "deny" } else { "allow" };
+        let comment = self.comment.replace('\n', " ");
+        listed(document, ("network", key), (&self.entry, &format!("\n    # {comment}\n    ")))
+    }
+}
+
 /// A file of the user's whose rules can be changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleFile {
@@ -60,10 +93,14 @@ pub struct Edited {
     pub rules: Vec<RuleText>,
 }
 
-/// The text of `rules` as configuration.
-pub fn rules_as_text(rules: &[NewRule]) -> String {
+/// The text of `rules` and `hosts` as configuration.
+pub fn rules_as_text(rules: &[NewRule], hosts: &[NewHost]) -> String {
     let mut document = DocumentMut::new();
     push(&mut document, rules);
+    for host in hosts {
+        // A new document has no list that could be something else.
+        host.push(&mut document);
+    }
     document.to_string()
 }
 
@@ -85,11 +122,24 @@ impl RuleFile {
     /// The file is wrong, or would be with these rules (an example fails), or cannot be written;
     /// it is then as it was.
     pub fn add(&self, rules: &[NewRule]) -> Result<Edited, ConfigError> {
+        self.add_with(rules, &[])
+    }
+
+    /// The same, and entries of the network's lists that are not there yet.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn add_with(&self, rules: &[NewRule], hosts: &[NewHost]) -> Result<Edited, ConfigError> {
         let before = self.text()?;
         let start = self.start(before.as_deref());
-        let known = self.read(&start)?.len();
+        let settings = self.settings(&start)?;
+        let known = settings.rules.len();
         let mut document = self.document(&start)?;
         push(&mut document, rules);
+        for host in hosts.iter().filter(|host| !host.is_in(&settings)) {
+            host.push(&mut document).ok_or_else(|| self.by_hand(&host.entry))?;
+        }
         let text = document.to_string();
         let mut all = self.read(&text)?;
         let added = all.split_off(known.min(all.len()));

@@ -50,7 +50,7 @@ pub use answered::{AnsweredEntry, AnsweredKind};
 pub use answered_rules::AnsweredRule;
 pub use diagnose::{ConfigError, Diagnostic, Layer};
 pub use disk::HostDisk;
-pub use edit::{Edited, NewRule, RuleFile, check_rules, rules_as_text};
+pub use edit::{Edited, NewHost, NewRule, RuleFile, check_rules, rules_as_text};
 pub use env::Env;
 pub use expiry::Expiry;
 pub use grants::{GrantText, Openings};

@@ -48,8 +48,8 @@ pub struct NetworkRule {
     pub host: String,
     /// `http`, `https`, `socks5_tcp` or `socks5_udp`.
     pub protocol: String,
-    /// Whether it may be reached.
-    pub is_allowed: bool,
+    /// Whether it may be reached; asked about for `prompt`.
+    pub verdict: Verdict,
     /// Where the call begins; from 1.
     pub line: usize,
 }
@@ -334,13 +334,17 @@ impl Call {
                 imported.executables.push((name, paths));
             }
             _ => {
-                let is_allowed = match self.text(reader, "decision")?.as_str() {
-                    "allow" => true,
-                    "deny" | "forbidden" => false,
-                    _ => return Err(self.wrong(reader, "decision", "one of `allow`, `deny`")),
+                let verdict = match self.text(reader, "decision")?.as_str() {
+                    "allow" => Verdict::Allow,
+                    "prompt" => Verdict::Ask,
+                    "deny" | "forbidden" => Verdict::Deny,
+                    _ => {
+                        let expected = "one of `allow`, `prompt`, `deny`";
+                        return Err(self.wrong(reader, "decision", expected));
+                    }
                 };
                 let (host, protocol) = (self.text(reader, "host")?, self.text(reader, "protocol")?);
-                imported.network.push(NetworkRule { host, protocol, is_allowed, line });
+                imported.network.push(NetworkRule { host, protocol, verdict, line });
             }
         }
         Ok(())
@@ -490,8 +494,8 @@ network_rule(host="api.github.com", protocol="https", decision="allow")
         assert_eq!((make.verdict, make.examples[0].as_str()), (Verdict::Deny, "make 'a b'"));
         let network = &imported.network[0];
         assert_eq!(
-            (network.host.as_str(), network.is_allowed, network.line),
-            ("api.github.com", true, 10)
+            (network.host.as_str(), network.verdict, network.line),
+            ("api.github.com", Verdict::Allow, 10)
         );
     }
 

@@ -123,7 +123,12 @@ fn rules_of_another_tool_are_taken_over_with_their_meaning() {
                 prefix_rule(pattern=[\"git\", [\"push\", \"fetch\"]], decision=\"prompt\", justification=\"touches the remote\")\n\
                 prefix_rule(pattern=['docker'], decision='forbidden')\n\
                 host_executable(name=\"npm\", paths=[\"/usr/bin/npm\"])\n\
-                network_rule(host=\"api.github.com\", protocol=\"https\", decision=\"allow\")\n";
+                network_rule(host=\"api.github.com\", protocol=\"https\", decision=\"allow\")\n\
+                network_rule(host=\"evil.example\", protocol=\"http\", decision=\"deny\")\n\
+                network_rule(host=\"git.example\", protocol=\"socks5_tcp\", decision=\"allow\")\n\
+                network_rule(host=\"ntp.example\", protocol=\"socks5_udp\", decision=\"allow\")\n\
+                network_rule(host=\"new.example\", protocol=\"https\", decision=\"prompt\")\n\
+                network_rule(host=\"127.0.0.1\", protocol=\"http\", decision=\"allow\")\n";
     fs::write(&file, text).unwrap();
     let (status, out, _) = home.told(&["rules", "test", "default.rules"]);
     assert_eq!((status, out.as_str()), (0, "3 rules, 2 examples: all hold\n"));
@@ -134,9 +139,29 @@ fn rules_of_another_tool_are_taken_over_with_their_meaning() {
     let (status, out, err) = home.told(&["rules", "import", "default.rules"]);
     assert_eq!(
         (status, out.as_str()),
-        (0, "imported: 3 rules into HOME/config/stockade/config.toml\n")
+        (0, "imported: 3 rules and 3 hosts into HOME/config/stockade/config.toml\n")
     );
-    assert!(err.contains("line 5: not taken over: allow https api.github.com"), "{err}");
+    for told in [
+        "line 6: deny evil.example: at every port",
+        "line 7: allow git.example:*: at every port",
+        "line 8: not taken over: allow socks5_udp ntp.example: nothing but TCP",
+        "line 9: not taken over: ask https new.example: a host that no entry allows is asked",
+        "line 10: not taken over: allow http 127.0.0.1: `[network]` has no such host",
+    ] {
+        assert!(err.contains(told), "{told}: {err}");
+    }
+    assert!(!err.contains("api.github.com"), "{err}");
+    let config = fs::read_to_string(home.config()).unwrap();
+    let lists = "allow = [\n    # from default.rules:5\n    \"api.github.com:443\",\n    \
+                 # from default.rules:7\n    \"git.example:*\",\n]\n\
+                 deny = [\n    # from default.rules:6\n    \"evil.example\",\n]\n";
+    assert!(config.contains(&format!("\n[network]\n{lists}")), "{config}");
+    // For one project: its answers hold what opens, and nothing else.
+    let project = ["rules", "import", "--scope", "project", "default.rules"];
+    let (status, out, err) = home.told(&project);
+    assert_eq!(status, 0, "{err}");
+    assert!(out.starts_with("imported: 3 rules and 2 hosts into"), "{out}");
+    assert!(err.contains("line 6: not taken over: deny http evil.example: answers"), "{err}");
     for (line, expected) in [
         ("npm test -- -u", 0),
         ("/usr/bin/npm test", 0),

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use stockade_config::{GrantText, NewRule, Prefix, check_rules, rules_as_text};
+use stockade_config::{GrantText, NewHost, NewRule, Prefix, check_rules, rules_as_text};
 use stockade_policy::Verdict;
-use stockade_rules::{Imported, ImportedRule};
+use stockade_rules::{Imported, ImportedRule, NetworkRule};
 
 use super::list::Listed;
 use super::{FAILED, MISUSED, Target, printed, say_backup, surroundings};
@@ -39,6 +39,10 @@ struct Network {
     host: String,
     protocol: String,
     decision: &'static str,
+    /// Of `[network]`, where it could be taken over.
+    entry: Option<String>,
+    #[serde(skip)]
+    why: &'static str,
 }
 
 /// Writes them into the user's file, or shows them.
@@ -47,7 +51,12 @@ pub(super) fn import(arguments: &ImportArgs) -> Result<u8, Failure> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         Failure::new(format!("cannot read `{}`: {error}", file.display()), "").with_status(FAILED)
     })?;
-    let (text, imported, rules) = translated(file, &text)?;
+    let (_, imported, rules) = translated(file, &text)?;
+    let name = name(file);
+    let network: Vec<(Network, Option<NewHost>)> =
+        imported.network.iter().map(|rule| taken(rule, &name, &arguments.target)).collect();
+    let hosts: Vec<NewHost> = network.iter().filter_map(|(_, host)| host.clone()).collect();
+    let text = rules_as_text(&rules, &hosts);
     // Each with its examples, before anything is written.
     let read =
         check_rules(file, &text).map_err(|error| Failure::from(error).with_status(MISUSED))?;
@@ -55,11 +64,12 @@ pub(super) fn import(arguments: &ImportArgs) -> Result<u8, Failure> {
         file: None,
         backup: None,
         rules: read.iter().map(Listed::of).collect(),
-        network: imported.network.iter().map(network).collect(),
+        network: network.into_iter().map(|(told, _)| told).collect(),
     };
-    if !arguments.dry_run && !rules.is_empty() {
+    let has_any = !rules.is_empty() || !hosts.is_empty();
+    if has_any && !arguments.dry_run {
         let target = arguments.target.file(&surroundings()?)?;
-        let edited = target.add(&rules);
+        let edited = target.add_with(&rules, &hosts);
         let edited = edited.map_err(|error| Failure::from(error).with_status(MISUSED))?;
         answer.file = Some(edited.path.display().to_string());
         answer.backup = edited.backup.as_ref().map(|path| path.display().to_string());
@@ -76,7 +86,10 @@ pub(super) fn import(arguments: &ImportArgs) -> Result<u8, Failure> {
         printed(text.lines().try_for_each(ui::line))?;
     } else {
         let place = answer.file.as_deref().unwrap_or("nowhere");
-        printed(ui::line(&format!("imported: {} rules into {place}", answer.rules.len())))?;
+        let count = hosts.len();
+        let plural = if count == 1 { "" } else { "s" };
+        let hosts = if count > 0 { format!(" and {count} host{plural}") } else { String::new() };
+        printed(ui::line(&format!("imported: {} rules{hosts} into {place}", answer.rules.len())))?;
     }
     tell_differences(&answer, &rules);
     Ok(0)
@@ -87,21 +100,66 @@ fn tell_differences(answer: &Answer, rules: &[NewRule]) {
     if rules.iter().any(|rule| rule.decision == Verdict::Allow) {
         ui::say("stockade", "a rule that allows runs a command unasked, inside the boundary");
     }
-    for Network { line, host, protocol, decision } in &answer.network {
-        let text = format!(
-            "line {line}: not taken over: {decision} {protocol} {host}; hosts are the affair of `[network]`"
-        );
-        ui::say("warning", &text);
+    for Network { line, host, protocol, decision, entry, why } in &answer.network {
+        match entry {
+            None => {
+                let text =
+                    format!("line {line}: not taken over: {decision} {protocol} {host}: {why}");
+                ui::say("warning", &text);
+            }
+            Some(entry) if !why.is_empty() => {
+                ui::say("stockade", &format!("line {line}: {decision} {entry}: {why}"));
+            }
+            Some(_) => {}
+        }
     }
 }
 
-fn network(rule: &stockade_rules::NetworkRule) -> Network {
-    Network {
-        line: rule.line,
-        host: rule.host.clone(),
-        protocol: rule.protocol.clone(),
-        decision: if rule.is_allowed { "allow" } else { "deny" },
-    }
+/// What `rule` comes to in `[network]`: an entry of `allow` or `deny`, or why there is none.
+fn taken(rule: &NetworkRule, name: &str, target: &Target) -> (Network, Option<NewHost>) {
+    let NetworkRule { host, protocol, verdict, line } = rule;
+    let is_denied = *verdict == Verdict::Deny;
+    let is_project = target.scope == "project";
+    let entry = match (verdict, protocol.as_str()) {
+        (Verdict::Ask, _) => Err("a host that no entry allows is asked about in any case"),
+        (_, "socks5_udp") => Err("nothing but TCP leaves the boundary"),
+        (Verdict::Deny, _) if is_project => {
+            Err("answers for a project hold no denials; `--scope user` does")
+        }
+        // The other tool knows no ports: a denial that left some open would be less than it says.
+        (Verdict::Deny, "http" | "https" | "socks5_tcp") => {
+            Ok((host.clone(), "at every port, whatever the protocol"))
+        }
+        (Verdict::Allow, "https") => Ok((format!("{host}:443"), "")),
+        (Verdict::Allow, "http") => Ok((format!("{host}:80"), "")),
+        (Verdict::Allow, "socks5_tcp") => Ok((format!("{host}:*"), "at every port")),
+        _ => Err("this protocol is not known"),
+    };
+    let (new, why) = match entry {
+        Ok((entry, why)) => {
+            let new = NewHost::new(&entry, is_denied, format!("from {name}:{line}"));
+            let why = if new.is_some() { why } else { "`[network]` has no such host" };
+            (new, why)
+        }
+        Err(why) => (None, why),
+    };
+    let told = Network {
+        line: *line,
+        host: host.clone(),
+        protocol: protocol.clone(),
+        decision: match verdict {
+            Verdict::Allow => "allow",
+            Verdict::Ask => "ask",
+            Verdict::Deny => "deny",
+        },
+        entry: new.as_ref().map(|new| new.entry().to_owned()),
+        why,
+    };
+    (told, new)
+}
+
+fn name(file: &Path) -> String {
+    file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// The rules of a file of the other form: as configuration, as they were found, and as they are to
@@ -114,8 +172,7 @@ pub(super) fn translated(
         let text = format!("{}:{}:{}: {}", file.display(), error.line, error.column, error.what);
         Failure::new(text, "nothing was taken over").with_status(MISUSED)
     })?;
-    let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = name.unwrap_or_default();
+    let name = name(file);
     let rule = |rule: &ImportedRule| NewRule {
         prefix: Prefix::Words(rule.prefix.clone()),
         decision: rule.verdict,
@@ -127,5 +184,5 @@ pub(super) fn translated(
         comment: Some(format!("from {name}:{}", rule.line)),
     };
     let rules: Vec<NewRule> = imported.rules.iter().map(rule).collect();
-    Ok((rules_as_text(&rules), imported, rules))
+    Ok((rules_as_text(&rules, &[]), imported, rules))
 }
