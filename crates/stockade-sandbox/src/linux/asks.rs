@@ -38,6 +38,8 @@ const MODE: u8 = b'o';
 const TIMES: u8 = b't';
 const SYMLINK: u8 = b's';
 const LINK: u8 = b'l';
+const TRUNCATE: u8 = b'c';
+const ATTRIBUTE: u8 = b'a';
 
 /// What a call wants that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +121,24 @@ pub enum Change {
         /// What it shall be called as well.
         to: PathBuf,
     },
+    /// `truncate(2)`.
+    Truncate {
+        /// The file.
+        path: PathBuf,
+        /// How long it shall be.
+        length: u64,
+    },
+    /// `setxattr(2)`, `removexattr(2)`.
+    Attribute {
+        /// Whose.
+        path: PathBuf,
+        /// The attribute's.
+        name: String,
+        /// What it shall be; `None` when it goes.
+        value: Option<Vec<u8>>,
+        /// Those of `setxattr(2)`.
+        flags: u32,
+    },
 }
 
 impl Change {
@@ -131,7 +151,9 @@ impl Change {
             | Self::Mode { .. }
             | Self::Times { .. }
             | Self::Symlink { .. }
-            | Self::Link { .. }) => other,
+            | Self::Link { .. }
+            | Self::Truncate { .. }
+            | Self::Attribute { .. }) => other,
         }
     }
 }
@@ -323,7 +345,7 @@ fn malformed() -> io::Error {
 
 /// Two numbers, then texts with a zero byte after each, none of which has one.
 fn encode(wanted: &Wanted, program: &str) -> Vec<u8> {
-    let times;
+    let (times, value);
     let (kind, numbers, texts) = match wanted {
         Wanted::Write { path, flags, mode } => {
             (WRITE, [*flags, mode.cast_signed()], vec![path.as_os_str().as_bytes()])
@@ -331,6 +353,19 @@ fn encode(wanted: &Wanted, program: &str) -> Vec<u8> {
         Wanted::Change(Change::Times { path, times: numbers }) => {
             times = numbers.map(|number| number.to_string()).join(" ");
             (TIMES, [0, 0], vec![path.as_os_str().as_bytes(), times.as_bytes()])
+        }
+        Wanted::Change(Change::Truncate { path, length }) => {
+            value = length.to_string();
+            (TRUNCATE, [0, 0], vec![path.as_os_str().as_bytes(), value.as_bytes()])
+        }
+        Wanted::Change(Change::Attribute { path, name, value: bytes, flags }) => {
+            // It may hold any byte.
+            let numbers = |bytes: &Vec<u8>| -> Vec<String> {
+                bytes.iter().map(|byte| format!(" {byte}")).collect()
+            };
+            value = bytes.as_ref().map_or_else(|| "-".to_owned(), |all| numbers(all).concat());
+            let texts = vec![path.as_os_str().as_bytes(), name.as_bytes(), value.as_bytes()];
+            (ATTRIBUTE, [0, flags.cast_signed()], texts)
         }
         Wanted::Change(change) => encode_change(change),
         Wanted::Execute { asked, file, argv } => {
@@ -347,7 +382,7 @@ fn encode(wanted: &Wanted, program: &str) -> Vec<u8> {
     packet
 }
 
-/// What there is to tell of a change, besides times.
+/// What there is to tell of a change, besides what is written out in words.
 fn encode_change(change: &Change) -> (u8, [i32; 2], Vec<&[u8]>) {
     fn one(path: &Path) -> Vec<&[u8]> {
         vec![path.as_os_str().as_bytes()]
@@ -363,6 +398,8 @@ fn encode_change(change: &Change) -> (u8, [i32; 2], Vec<&[u8]>) {
         }
         Change::Mode { path, mode } => (MODE, [0, mode.cast_signed()], one(path)),
         Change::Times { path, .. } => (TIMES, [0, 0], one(path)),
+        Change::Truncate { path, .. } => (TRUNCATE, [0, 0], one(path)),
+        Change::Attribute { path, .. } => (ATTRIBUTE, [0, 0], one(path)),
         Change::Symlink { path, text } => (SYMLINK, [0, 0], two(path, text)),
         Change::Link { from, to } => (LINK, [0, 0], two(from, to)),
     }
@@ -400,6 +437,18 @@ fn decode(packet: &[u8]) -> Option<(Wanted, String)> {
             Wanted::Change(Change::Symlink { path: path(texts.next()?), text: path(texts.next()?) })
         }
         LINK => Wanted::Change(Change::Link { from: path(texts.next()?), to: path(texts.next()?) }),
+        TRUNCATE => {
+            let path = path(texts.next()?);
+            Wanted::Change(Change::Truncate { path, length: text(texts.next()?).parse().ok()? })
+        }
+        ATTRIBUTE => {
+            let (path, name) = (path(texts.next()?), text(texts.next()?));
+            let value = match texts.next()? {
+                b"-" => None,
+                numbers => Some(bytes(&text(numbers))?),
+            };
+            Wanted::Change(Change::Attribute { path, name, value, flags: mode })
+        }
         EXECUTE => Wanted::Execute {
             asked: text(texts.next()?),
             file: text(texts.next()?),
@@ -408,6 +457,11 @@ fn decode(packet: &[u8]) -> Option<(Wanted, String)> {
         _ => return None,
     };
     Some((wanted, program))
+}
+
+/// The bytes that are written out as numbers.
+fn bytes(numbers: &str) -> Option<Vec<u8>> {
+    numbers.split_ascii_whitespace().map(|number| number.parse().ok()).collect()
 }
 
 #[cfg(test)]
@@ -436,6 +490,19 @@ mod tests {
             Change::Times { path: path(b"/f"), times: [-1, 1_073_741_823, i64::MAX, 0] },
             Change::Symlink { path: path(b"/g"), text: path(b"../\xff") },
             Change::Link { from: path(b"/h"), to: path(b"/i") },
+            Change::Truncate { path: path(b"/j"), length: 1 << 40 },
+            Change::Attribute {
+                path: path(b"/k"),
+                name: "user.x".to_owned(),
+                value: Some(b"\0\xff-".to_vec()),
+                flags: 1,
+            },
+            Change::Attribute {
+                path: path(b"/l"),
+                name: "user.y".to_owned(),
+                value: None,
+                flags: 0,
+            },
         ];
         let changes = changes.into_iter().map(Wanted::Change);
         let others = [write(b"/a\n\xff b"), execute(&["git", "", "push"]), execute(&[])];

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, Timespec, Timestamps};
+use rustix::fs::{Mode, Timespec, Timestamps, XattrFlags};
 use stockade_policy::AbsPath;
 use stockade_sandbox::{Change, Question, Reply as Answer};
 
@@ -21,6 +21,8 @@ enum Act {
     Times(Target, Timestamps),
     Symlink(Target, PathBuf),
     Link(Target, Target),
+    Truncate(Target, u64),
+    Attribute(Target, String, Option<Vec<u8>>, XattrFlags),
 }
 
 impl Act {
@@ -33,6 +35,10 @@ impl Act {
             Self::Times(target, times) => target.change_times(times, kept),
             Self::Symlink(target, text) => target.link_to(text, kept),
             Self::Link(from, to) => from.link(to, kept),
+            Self::Truncate(target, length) => target.truncate(*length, kept),
+            Self::Attribute(target, name, value, flags) => {
+                target.change_attribute((name, value.as_deref(), *flags), kept)
+            }
         }
     }
 }
@@ -43,6 +49,8 @@ fn held(change: &Change) -> Vec<&Path> {
     match change {
         Change::MakeFolder { path, .. }
         | Change::Mode { path, .. }
+        | Change::Truncate { path, .. }
+        | Change::Attribute { path, .. }
         | Change::Times { path, .. } => vec![path],
         Change::Remove { path, .. } | Change::Symlink { path, .. } => {
             path.parent().into_iter().collect()
@@ -59,6 +67,8 @@ fn names(change: &Change) -> Vec<&Path> {
         Change::MakeFolder { path, .. }
         | Change::Mode { path, .. }
         | Change::Times { path, .. }
+        | Change::Truncate { path, .. }
+        | Change::Attribute { path, .. }
         | Change::Remove { path, .. }
         | Change::Symlink { path, .. } => vec![path],
         Change::Rename { from, to, .. } | Change::Link { from, to } => vec![from, to],
@@ -126,6 +136,8 @@ impl InPlace<'_> {
             Change::Rename { from, to, is_careful } => self.rename(from, to, *is_careful),
             Change::Mode { .. }
             | Change::Times { .. }
+            | Change::Truncate { .. }
+            | Change::Attribute { .. }
             | Change::Symlink { .. }
             | Change::Link { .. } => self.other(change),
         }
@@ -149,7 +161,7 @@ impl InPlace<'_> {
         Some((Act::Rename(source, target), action, words))
     }
 
-    /// Modes, times and links.
+    /// Modes, times, lengths, attributes and links.
     fn other(&self, change: &Change) -> Option<Asking> {
         let own = |path: &Path| self.may_be_asked(path).then(|| Target::own(path).ok()).flatten();
         match change {
@@ -175,6 +187,19 @@ impl InPlace<'_> {
                 let target = self.name(to).filter(Target::is_new)?;
                 let action = format!("name {} also {}", shown(from), shown(to));
                 Some((Act::Link(source, target), action, "gives this file a second name"))
+            }
+            Change::Truncate { path, length } => {
+                let found = self.may_be_asked(path).then(|| Target::find(path).ok()).flatten();
+                let act = Act::Truncate(found.filter(Target::is_file)?, *length);
+                let action = format!("set the length of {} to {length} bytes", shown(path));
+                Some((act, action, "cuts this file, or fills it with zeros"))
+            }
+            Change::Attribute { path, name, value, flags } => {
+                let verb = if value.is_some() { "set" } else { "remove" };
+                let action = format!("{verb} the attribute {} of {}", escaped(name), shown(path));
+                let flags = XattrFlags::from_bits_retain(*flags);
+                let act = Act::Attribute(own(path)?, name.clone(), value.clone(), flags);
+                Some((act, action, "changes what this carries beside its content"))
             }
             Change::MakeFolder { .. } | Change::Remove { .. } | Change::Rename { .. } => None,
         }

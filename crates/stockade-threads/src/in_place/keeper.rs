@@ -188,6 +188,13 @@ impl Kept {
         }
     }
 
+    /// An extended attribute of what is behind `object` is about to be changed.
+    pub(super) fn touches_attribute(&self, object: impl AsFd, path: &Path, name: &str) {
+        for keep in &self.0 {
+            keep.touches_attribute(object.as_fd(), path, name.as_bytes());
+        }
+    }
+
     fn each(&self, begin: impl Fn(&Keep) -> Begun) -> Vec<(&Arc<Keep>, Begun)> {
         self.0.iter().map(|keep| (keep, begin(keep))).collect()
     }

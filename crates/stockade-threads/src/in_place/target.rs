@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     Access, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timestamps,
+    XattrFlags,
 };
 
 use super::keeper::{At, Kept};
@@ -137,6 +138,29 @@ impl Target {
             kept.touches(&object, &self.path(), false);
         }
         Ok(rustix::fs::utimensat(CWD, own_link(&object), times, AtFlags::empty())?)
+    }
+
+    pub(super) fn truncate(&self, length: u64, kept: &Kept) -> io::Result<()> {
+        self.is_still()?;
+        // To be opened is to be kept as a whole.
+        let file = self.open((OFlags::WRONLY, Mode::empty()), kept)?;
+        Ok(rustix::fs::ftruncate(&file, length)?)
+    }
+
+    /// Sets an extended attribute, or takes it away.
+    pub(super) fn change_attribute(
+        &self,
+        (name, value, flags): (&str, Option<&[u8]>, XattrFlags),
+        kept: &Kept,
+    ) -> io::Result<()> {
+        self.is_still()?;
+        let object = self.object()?;
+        kept.touches_attribute(&object, &self.path(), name);
+        let link = own_link(&object);
+        Ok(match value {
+            Some(value) => rustix::fs::setxattr(link, name, value, flags),
+            None => rustix::fs::removexattr(link, name),
+        }?)
     }
 
     /// Makes a symbolic link of a name that nothing had.

@@ -23,6 +23,11 @@ do("link", os.link, out + "file", out + "second")
 do("folder", os.rename, out + "full", out + "moved")
 do("way", os.rename, out + "way", out + "way2")
 do("unlink", os.unlink, out + "way2")
+do("cut", os.truncate, out + "file", 2)
+do("attribute", os.setxattr, out + "file", "user.x", b"\0y")
+do("no attribute", os.removexattr, out + "file", "user.x")
+do("owner", os.chown, out + "file", os.getuid(), os.getgid())
+do("acl", os.setxattr, out + "file", "system.posix_acl_access", b"x")
 do("set-uid", os.chmod, out + "file", 0o4755)
 do("secret", os.chmod, "../.ssh/id", 0o777)
 do("ssh", os.rename, "../.ssh", "../ssh")
@@ -44,7 +49,7 @@ fn as_this_user() {
     }
     let run = || start(&home, &[], &["python3", "-c", CHANGES]);
     let alone = text(&end(run()));
-    for name in ["mode", "times", "symlink", "link", "folder"] {
+    for name in ["mode", "times", "symlink", "link", "folder", "cut", "attribute"] {
         assert!(alone.contains(&format!("{name} EROFS\n")), "with nobody there: {alone}");
     }
     let client = Client::of(&home);
@@ -57,6 +62,9 @@ fn as_this_user() {
         format!("rename folder {} to {}", at("full"), at("moved")),
         format!("rename {} to {}", at("way"), at("way2")),
         format!("remove link {}", at("way2")),
+        format!("set the length of {} to 2 bytes", at("file")),
+        format!("set the attribute user.x of {}", at("file")),
+        format!("remove the attribute user.x of {}", at("file")),
     ] {
         let question = client.question();
         assert_eq!(question["action"], action.as_str());
@@ -64,9 +72,10 @@ fn as_this_user() {
     }
     let said = text(&end(asked));
     let more = client.questions.try_recv();
-    assert!(more.is_err() && said.matches(" done\n").count() == 6, "{more:?}: {said}");
+    assert!(more.is_err() && said.matches(" done\n").count() == 9, "{more:?}: {said}");
     let file = fs::metadata(outside.join("file")).unwrap();
     assert_eq!((file.mode() & 0o7777, file.nlink()), (0o705, 2));
+    assert_eq!((file.len(), said.contains("owner EROFS")), (2, true), "{said}");
     assert!(said.contains("times EROFS\n") && file.mtime() != 7, "not worth a question");
     assert_eq!(file.ino(), fs::metadata(outside.join("second")).unwrap().ino());
     assert!(outside.join("moved/deep").is_dir() && !outside.join("way2").is_symlink());

@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Timespec, Timestamps, XattrFlags};
 use super::names::object;
 use super::wish::Given;
 use super::{Done, Files, Stop, Turn, outside};
+use crate::linux::asks;
 use crate::linux::supervisor::caller::Caller;
 use crate::linux::supervisor::place;
 
@@ -90,13 +91,28 @@ impl Wanted {
         }
     }
 
-    /// The times that are to be set, if these are to change, as numbers.
-    pub(super) fn times(&self) -> Option<[i64; 4]> {
-        let Change::Times(Timestamps { last_access: one, last_modification: other }) = &self.change
-        else {
-            return None;
+    /// What somebody may be asked about, of `path`: times, and attributes that are any user's. Others
+    /// decide who may do what, as owners do.
+    pub(super) fn asked(&self, path: PathBuf) -> Option<asks::Change> {
+        let of_user = |name: &Vec<u8>| {
+            let name = name.starts_with(b"user.").then(|| String::from_utf8(name.clone()).ok());
+            name.flatten()
         };
-        Some([one.tv_sec, one.tv_nsec, other.tv_sec, other.tv_nsec])
+        match &self.change {
+            Change::Times(Timestamps { last_access: one, last_modification: other }) => {
+                let times = [one.tv_sec, one.tv_nsec, other.tv_sec, other.tv_nsec];
+                Some(asks::Change::Times { path, times })
+            }
+            Change::Attribute(name, value, flags) => {
+                let (name, value) = (of_user(name)?, Some(value.clone()));
+                Some(asks::Change::Attribute { path, name, value, flags: *flags })
+            }
+            Change::NoAttribute(name) => {
+                let name = of_user(name)?;
+                Some(asks::Change::Attribute { path, name, value: None, flags: 0 })
+            }
+            Change::Owner(..) => None,
+        }
     }
 }
 

@@ -69,9 +69,9 @@ impl Files {
             Wish::Mode { mode, .. } | Wish::ModeOf { mode, .. } if mode & !0o777 == 0 => {
                 Some(Change::Mode { path: target, mode: *mode })
             }
-            Wish::Metadata(wanted) => {
-                let times = wanted.times()?;
-                Some(Change::Times { path: target, times })
+            Wish::Metadata(wanted) => wanted.asked(target),
+            Wish::Truncate { length, .. } if i64::try_from(*length).is_ok() => {
+                Some(Change::Truncate { path: target, length: *length })
             }
             Wish::Symlink { target: text, at } if names(at, false) => {
                 let text = OsString::from_vec(text.clone()).into();
