@@ -111,6 +111,7 @@ mod tests {
             exit: 2,
             output: format!("{}\u{e4}end\n", "x".repeat(3 * OUTPUT_MAX)),
             truncated: false,
+            timed_out: false,
             denials: Vec::new(),
         }));
         told.add(say(Role::Assistant, "done"));

@@ -193,6 +193,7 @@ impl Programmed {
             output: String::new(),
             // Its output was its own, and not ours to keep.
             truncated: true,
+            timed_out: false,
             denials,
         });
         let thread = taken(&thread);

@@ -378,6 +378,9 @@ pub struct CommandFinished {
     pub output: String,
     /// Whether a part of the output is missing.
     pub truncated: bool,
+    /// Whether it was an agent's command that its time limit ended: a command's own status may be 124 too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub timed_out: bool,
     /// What was refused to it.
     #[serde(default)]
     pub denials: Vec<Denial>,

@@ -242,6 +242,7 @@ impl RunRecord {
                 // It went where the command's output goes, past Stockade.
                 output: String::new(),
                 truncated: true,
+                timed_out: false,
                 denials: Vec::new(),
             }));
         }

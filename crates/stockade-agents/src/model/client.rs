@@ -82,6 +82,7 @@ impl From<ModelError> for Trouble {
             | ModelError::Unreachable { .. }
             | ModelError::Slow(_)
             | ModelError::Status { .. }
+            | ModelError::TwoVersions { .. }
             | ModelError::TooLong { .. } => Self::Lasting(error),
         }
     }
@@ -276,7 +277,12 @@ impl Client {
             Some(target) if (300..400).contains(&status) => shown(&format!("see {target}")),
             _ => said,
         };
-        let error = self.redacted(ModelError::Status { status, message, retry_after });
+        let has_two_versions = status == 404 && self.url.ends_with("/v1/v1/messages");
+        let error = self.redacted(if has_two_versions {
+            ModelError::TwoVersions { message }
+        } else {
+            ModelError::Status { status, message, retry_after }
+        });
         let is_passing = matches!(status, 408 | 409 | 425 | 429 | 500..);
         if is_passing && !LASTING.contains(&kind.as_str()) {
             Trouble::Passing(error, retry_after)
@@ -307,6 +313,7 @@ impl Client {
     fn redacted(&self, mut error: ModelError) -> ModelError {
         if let Some(key) = self.model.key.as_ref().map(Secret::expose).filter(|key| !key.is_empty())
             && let ModelError::Status { message, .. }
+            | ModelError::TwoVersions { message }
             | ModelError::Failed { message, .. }
             | ModelError::Nonsense(message) = &mut error
         {

@@ -135,6 +135,12 @@ pub enum ModelError {
         /// What the server asks to wait.
         retry_after: Option<Duration>,
     },
+    /// There is nothing where `base_url` leads, which has the version that `messages` adds.
+    #[error("the model server answered 404: {message}")]
+    TwoVersions {
+        /// In the server's words.
+        message: String,
+    },
     /// The server gave up while it was answering.
     #[error("the model server failed: {kind}: {message}")]
     Failed {
@@ -201,6 +207,9 @@ impl ModelError {
             }
             Self::Status { status: 404, .. } => {
                 "look at `[model] base_url`, `api` and `name`: there is no such thing there"
+            }
+            Self::TwoVersions { .. } => {
+                "`messages` adds `/v1/messages` to `[model] base_url`: leave the `/v1` at its end out"
             }
             Self::Status { retry_after: Some(time), .. } => {
                 return Some(format!("it asks to wait {}", words(*time)));

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use stockade_agents::{AgentError, AgentEvent, Api, Builtin, Model, Secret, Stop, Task};
-use stockade_testkit::model::{Fault, Step};
+use stockade_testkit::model::{FakeModel, Fault, Step};
 
 use crate::memory::{APIS, Memory, Run, model, patience, said, task};
 
@@ -281,4 +281,21 @@ fn where_the_key_may_go_and_what_it_may_be_is_looked_at_first() {
     assert_eq!(format!("{:?}", Secret::new("sk-1")), "***");
     let shown = format!("{:?}", model(APIS[0], 1));
     assert!(!shown.contains("sk-very-secret"), "{shown}");
+}
+
+#[test]
+fn a_version_that_stands_in_the_endpoint_already_is_told() {
+    for (end, expected) in [("/v1", "leave the `/v1` at its end out"), ("", "look at `[model]")] {
+        let server = FakeModel::start_faulty(script(), vec![status(404, "")]).unwrap();
+        let known = model(Api::Messages, server.port());
+        let known = Model { base_url: format!("{}{end}", known.base_url), ..known };
+        let agent = Builtin::with_patience(known, patience(&[])).unwrap();
+        let hands = Memory::default();
+        let failed = agent.run(&task(), &hands, &mut |_| {}, &Stop::default()).unwrap_err();
+        let text = said(&failed);
+        assert!(
+            text.starts_with("the model server answered 404") && text.contains(expected),
+            "{text}"
+        );
+    }
 }

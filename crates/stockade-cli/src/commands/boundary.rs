@@ -169,11 +169,17 @@ pub(super) fn announce(
         ui::say("warning", warning);
     }
     let policy = &loaded.policy;
-    if policy.mode == Mode::DangerFullAccess && !is_disposable(env) {
-        ui::say(
-            "warning",
-            "danger-full-access: no boundary and no undo; the command can do what you can",
-        );
+    if policy.mode == Mode::DangerFullAccess {
+        // What has no boundary is no news where all of it is thrown away; what is not kept may be.
+        let (kind, text) = if is_disposable(env) {
+            ("stockade", "danger-full-access: no undo")
+        } else {
+            (
+                "warning",
+                "danger-full-access: no boundary and no undo; the command can do what you can",
+            )
+        };
+        ui::say(kind, text);
     }
     if !arguments.verbose {
         return;

@@ -9,6 +9,9 @@ use stockade_threads::record;
 /// As many as one line names.
 const NAMED: usize = 3;
 
+/// How it begins when there were too many questions.
+const UNASKED: &str = "nobody was asked";
+
 /// What was refused so far.
 #[derive(Debug, Default)]
 pub(super) struct Refused {
@@ -48,6 +51,13 @@ impl Refused {
         if count > NAMED {
             line.push_str(", …");
         }
+        // Otherwise what stands beyond those that are named looks as if somebody had said no to it.
+        let flooded = |denial: &&Denial| denial.decided_by.starts_with(UNASKED);
+        let unasked: Vec<&Denial> = self.kept.iter().filter(flooded).collect();
+        if let Some(denial) = unasked.first() {
+            let count = unasked.len().to_string();
+            line.extend(["; about ", &count, " of them ", &denial.decided_by]);
+        }
         let names = |word: &str| {
             let all = self.kept.iter().flat_map(|denial| &denial.alternatives);
             all.into_iter().any(|text| text.contains(word))
@@ -74,5 +84,32 @@ impl Refused {
             all.push(record::Denial::new("more", words.as_ref(), why));
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stockade_policy::Operation;
+
+    use super::*;
+
+    #[test]
+    fn a_flood_is_told() {
+        let mut refused = Refused::default();
+        let flood = "nobody was asked: more than 20 questions in a minute";
+        let no = "asked, and the user said no";
+        for (number, decided_by) in [no, no, no, flood, flood].into_iter().enumerate() {
+            let denial = Denial {
+                op: Operation::Write,
+                target: format!("/out/{number}").into(),
+                decided_by: decided_by.to_owned(),
+                alternatives: Vec::new(),
+            };
+            refused.take(Told::Denied(denial));
+        }
+        let line = refused.line(Path::new("/work")).unwrap();
+        let told = "write of /out/2 (asked, and the user said no), …; about 2 of them nobody was \
+                    asked: more than 20 questions in a minute; `stockade log`";
+        assert!(line.contains(told), "{line}");
     }
 }

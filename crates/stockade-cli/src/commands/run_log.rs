@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stockade_config::{Env, Loaded};
-use stockade_policy::{AbsPath, Policy};
+use stockade_policy::{AbsPath, Mode, Policy};
 use stockade_sandbox::{Keeping, Outcome};
 use stockade_threads::network::Connections;
 use stockade_threads::record::{Denial, Event, Held, State};
@@ -65,7 +65,12 @@ pub(super) fn begin(
         }
         Err(error) => {
             if !arguments.quiet {
-                ui::say("warning", &format!("this run is not recorded: {}", ui::chain(&error)));
+                // What it replaces is kept beside its record.
+                let has_undo = loaded.policy.mode == Mode::WorkspaceWrite;
+                let undo =
+                    if has_undo { ", and `stockade undo` will have nothing of it" } else { "" };
+                let why = ui::chain(&error);
+                ui::say("warning", &format!("this run is not recorded{undo}: {why}"));
             }
             // The copy is there all the same.
             spare.and_then(|spare| RunRecord::begin((None, Some(spare)), &new, false).ok())

@@ -4,7 +4,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use stockade_policy::Mode;
 use stockade_threads::record::PathText;
+use stockade_threads::store::Detail;
 use stockade_threads::undo::{self, Options, Outcome, Taken, UndoError};
 use stockade_threads::{ThreadId, quoted};
 
@@ -61,7 +63,11 @@ pub(crate) fn run(arguments: &UndoArgs) -> Result<u8, Failure> {
 fn find(desk: &Desk, arguments: &UndoArgs) -> Result<ThreadId, Failure> {
     if arguments.id == "last" {
         let found = undo::latest(desk.store(), desk.here(), arguments.redo);
-        return found.map_err(|error| of_undo(&error));
+        let id = found.map_err(|error| of_undo(&error))?;
+        if !arguments.redo {
+            say_unkept(desk, &id);
+        }
+        return Ok(id);
     }
     desk.store().find(&arguments.id, desk.here()).map_err(|error| {
         let failure = of_store(error);
@@ -72,6 +78,23 @@ fn find(desk: &Desk, arguments: &UndoArgs) -> Result<ThreadId, Failure> {
         }
         failure
     })
+}
+
+/// Says that the last run here kept nothing, where that is not the one that is taken back.
+fn say_unkept(desk: &Desk, id: &ThreadId) {
+    // Somebody who only wants to know less is told less, not refused.
+    let all = desk.store().list(Some(desk.here())).unwrap_or_default();
+    let last = all.first().and_then(|last| last.id.parse::<ThreadId>().ok());
+    let last = last.filter(|last| last != id).and_then(|last| desk.store().detail(&last).ok());
+    let is_free = |detail: &&Detail| detail.started.mode == Mode::DangerFullAccess.as_str();
+    if let Some(detail) = last.as_ref().filter(is_free) {
+        let text = format!(
+            "the last run here, {}, was without a boundary: nothing of it is kept, and this is an \
+             earlier one",
+            detail.summary.id
+        );
+        ui::say("stockade", &text);
+    }
 }
 
 fn tell(

@@ -187,7 +187,8 @@ impl Text {
             self.output(&rest);
             self.output(if self.is_fresh { "" } else { "\n" });
             if finished.exit != 0 {
-                self.tell(&format!("[exit status {}]", finished.exit), DIM);
+                let limit = if finished.timed_out { ": ended at its time limit" } else { "" };
+                self.tell(&format!("[exit status {}{limit}]", finished.exit), DIM);
             }
         }
     }

@@ -292,7 +292,13 @@ impl Ask for Prompt {
         error.flush().ok();
         drop(error);
         match self.line(&terminal, elsewhere) {
-            Some(Ok(answer)) => reply(&answer, question),
+            Some(Ok(answer)) => {
+                let reply = reply(&answer, question);
+                if let Some(text) = taken_for_a_no(&answer, &reply) {
+                    writeln!(std::io::stderr().lock(), "{text}").ok();
+                }
+                reply
+            }
             Some(Err(reply)) => {
                 let said = match &reply {
                     Reply::Late => "nobody answered in time: no",
@@ -339,6 +345,15 @@ pub(super) fn reply(answer: &str, question: &Asked) -> Reply {
     }
 }
 
+/// What is said to an answer that begins like a yes for more, and is none.
+pub(super) fn taken_for_a_no(answer: &str, reply: &Reply) -> Option<String> {
+    let rest = answer.strip_prefix(['t', 'T', 'p', 'P'])?;
+    let is_meant = rest.is_empty() || rest.starts_with(' ') || rest.parse::<usize>().is_ok();
+    let is_no = matches!(reply, Reply::Deny(word) if word == answer);
+    let text = || format!("taken for a no: `{}` is nothing that is offered", printable(answer));
+    (is_meant && is_no).then(text)
+}
+
 /// What a yes may be meant for besides, a line each; `thread` is what the thread is called.
 pub(super) fn offered(question: &Asked, thread: &str) -> String {
     let shown = |text: &str| printable(text).replace('\n', "\\n");
@@ -356,12 +371,29 @@ pub(super) fn offered(question: &Asked, thread: &str) -> String {
     };
     let prefixes = (1..).zip(&question.prefixes).map(beginning);
     let hosts = (1..).zip(&question.hosts).map(host);
-    prefixes.chain(hosts).chain((1..).zip(&question.paths).map(path)).collect()
+    let mut all: String =
+        prefixes.chain(hosts).chain((1..).zip(&question.paths).map(path)).collect();
+    let kept = if question.can_be_kept { "`t WORDS`, `p WORDS`" } else { "`t WORDS`" };
+    if !question.prefixes.is_empty() {
+        all.extend(["  or a beginning of your own: ", kept, "\n"]);
+    } else if !question.hosts.is_empty() {
+        all.push_str("  or an entry of your own: `p HOST:PORT`\n");
+    } else if !question.paths.is_empty() {
+        all.push_str("  or a folder of your own: `t PATH`, `p PATH`\n");
+    }
+    all
 }
 
 /// The words that were typed, when a command that is asked about begins with them.
 fn typed(line: &str, prefixes: &[Vec<String>]) -> Option<Vec<String>> {
-    let words = stockade_rules::split_words(line).ok()?;
+    let mut words = stockade_rules::split_words(line).ok()?;
+    // Who reads `/usr/bin/git push` writes `git push`.
+    let longest = prefixes.first().and_then(|words| words.first());
+    if let (Some(first), Some(program)) = (words.first_mut(), longest)
+        && program.rsplit_once('/').is_some_and(|(_, name)| name == first)
+    {
+        first.clone_from(program);
+    }
     prefixes.iter().any(|longest| longest.starts_with(&words)).then_some(words)
 }
 
@@ -438,6 +470,7 @@ mod tests {
             ("t cargo", Reply::Thread(Some(words("cargo")))),
             ("p 'cargo' test", Reply::Project(words("cargo test"))),
             ("p", no("p")),
+            ("t /bin/cargo", no("t /bin/cargo")),
             ("t3", no("t3")),
             ("p make", no("p make")),
             ("t0", no("t0")),
@@ -450,6 +483,27 @@ mod tests {
             ("yy", no("yy")),
         ] {
             assert_eq!(reply(answer, &question), expected, "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_beginning_may_be_typed_as_a_person_writes_it() {
+        let words = |line: &str| -> Vec<String> { line.split(' ').map(str::to_owned).collect() };
+        let prefixes = vec![words("/usr/bin/git push origin"), words("/usr/bin/git push")];
+        let question = Asked { prefixes, can_be_kept: true, ..Asked::default() };
+        assert_eq!(reply("p git push", &question), Reply::Project(words("/usr/bin/git push")));
+        let shown = offered(&question, "this run");
+        assert!(shown.ends_with("  or a beginning of your own: `t WORDS`, `p WORDS`\n"), "{shown}");
+        for (answer, is_told) in [
+            ("p git pull", true),
+            ("t9", true),
+            ("p", true),
+            ("p git push", false),
+            ("put it elsewhere", false),
+            ("n", false),
+        ] {
+            let told = taken_for_a_no(answer, &reply(answer, &question));
+            assert_eq!(told.is_some(), is_told, "{answer}");
         }
     }
 }

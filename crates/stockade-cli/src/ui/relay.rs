@@ -14,7 +14,7 @@ use stockade_sandbox::Pauser;
 use stockade_threads::{Ask, Asked, Reply};
 
 use super::printable;
-use super::prompt::{call, line, offered, reply, turn};
+use super::prompt::{call, line, offered, reply, taken_for_a_no, turn};
 
 /// How long a question is shown before keys count: those of somebody who types to the command do not.
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 400_000_000 };
@@ -61,7 +61,13 @@ impl Relay {
                 self.is_silent.store(true, Ordering::Relaxed);
                 Reply::Deny("no more questions in this run".to_owned())
             }
-            (None, Some(answer)) => reply(&answer, question),
+            (None, Some(answer)) => {
+                let reply = reply(&answer, question);
+                if let Some(text) = taken_for_a_no(&answer, &reply) {
+                    writeln!(out, "  {text}").ok();
+                }
+                reply
+            }
             (None, None) => Reply::Deny(String::new()),
         };
         Some(reply)

@@ -101,7 +101,13 @@ fn a_record_that_cannot_be_kept_is_said_and_costs_the_run_only_where_it_is_requi
     fs::write(home.path(".local/state/stockade"), "").unwrap();
     let output = home.run(&[], "echo ran");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    assert!(text(&output).contains("this run is not recorded: cannot make"), "{}", text(&output));
+    assert!(
+        text(&output).contains(
+            "this run is not recorded, and `stockade undo` will have nothing of it: cannot make"
+        ),
+        "{}",
+        text(&output)
+    );
     let copy = home.path("copy.jsonl");
     let options = ["--json-file".as_ref(), copy.as_os_str()];
     assert!(home.run(&options, "echo ran").status.success());

@@ -409,6 +409,12 @@ fn where_nothing_is_kept_it_is_said() {
     assert_eq!(undone.status.code(), Some(1), "{}", text(&undone));
     assert!(text(&undone).contains("danger-full-access"), "{}", text(&undone));
     assert!(home.path("work/made").exists());
+    // An earlier run is not taken for that one.
+    assert!(home.run(&[], "echo y > src/earlier").status.success());
+    assert!(home.run(&danger, "echo x > made").status.success());
+    let undone = stockade(&home, &["undo"]);
+    assert!(text(&undone).contains("was without a boundary: nothing of it is kept"), "{undone:?}");
+    assert!(!home.path("work/src/earlier").exists() && home.path("work/made").exists());
     // One that is larger than can be copied, unless the file system shares what two files hold.
     let big = home.path("work/big");
     fs::File::create(&big).unwrap().set_len(65 << 20).unwrap();

@@ -175,6 +175,7 @@ fn noisy(home: &Home) -> String {
         exit: 1,
         output: "\u{1b}[31mfail".to_owned(),
         truncated: false,
+        timed_out: false,
         denials: Vec::new(),
     };
     thread.record(&Event::CommandFinished(finished)).unwrap();

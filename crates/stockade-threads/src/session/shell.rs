@@ -317,6 +317,7 @@ impl Session<'_> {
             exit: status,
             output: String::from_utf8_lossy(&printed).into_owned(),
             truncated: is_truncated,
+            timed_out: matches!(end, Ok(End::TimedOut)),
             denials: noted.denials.into_iter().map(|(denial, _)| denial).collect(),
         }))?;
         Ok(Ran { end, status, printed, is_truncated, words, tells_outside })

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use stockade_threads::files;
-use stockade_threads::record::{CommandStarted, Decision, Event, Role, Used};
+use stockade_threads::record::{Answer, CommandStarted, Decision, Event, Role, Used};
 use stockade_threads::store::Record;
 
 use super::{Desk, Place, of_store, one_line, unprinted};
@@ -97,7 +97,7 @@ fn event(event: &Event) -> String {
         }
         Event::Slip { why } => format!("not carried out: {why}"),
         Event::Question(question) => format!("question: {}", question.effect),
-        Event::Answer(answer) => format!("answer: {}, by {}", answer.answer, answer.by),
+        Event::Answer(answer) => answered(answer),
         Event::Used(used) => went_on(used),
         Event::Denial(denial) => {
             format!("denied: {} {} ({})", denial.op, denial.target, denial.decided_by)
@@ -123,9 +123,7 @@ fn event(event: &Event) -> String {
             let of = cloned.branch.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
             format!("works on commit {}{of}", cloned.commit)
         }
-        Event::Branched(branched) => {
-            format!("branch {} at {}", branched.branch, branched.commit)
-        }
+        Event::Branched(made) => format!("branch {} at {}", made.branch, made.commit),
         Event::Proposed(pull) => format!("pull request {} for {}", pull.url, pull.branch),
         Event::Discarded(dropped) => format!("changes of {} dropped", files(dropped.files)),
         Event::Recovered(torn) => format!("{} torn bytes put aside in {}", torn.bytes, torn.kept),
@@ -137,6 +135,13 @@ fn event(event: &Event) -> String {
             "something that this version does not know; `--json` shows it".to_owned()
         }
     }
+}
+
+fn answered(Answer { answer, by, prefix, word, .. }: &Answer) -> String {
+    let meant = prefix.as_ref().map(|words| format!(" for `{}`", words.join(" ")));
+    let word = word.as_ref().filter(|word| !word.is_empty());
+    let word = word.map(|word| format!(": {word}")).unwrap_or_default();
+    format!("answer: {answer}{}, by {by}{word}", meant.unwrap_or_default())
 }
 
 fn went_on(Used { grant, action, calls }: &Used) -> String {

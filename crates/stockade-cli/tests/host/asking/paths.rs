@@ -70,6 +70,8 @@ fn as_this_user() {
     let all = events(&home);
     assert!(used(&all, "action").contains(&json!(format!("remove {outside}/a/x"))), "{all:?}");
     let log = text(&stockade(&home, &["log"]).output().unwrap());
+    let answer = format!("answer: thread for `{outside}`, by client");
+    assert!(log.contains(&answer), "{log}");
     let line = format!("went on: make folder {outside}/a, as {outside} was allowed");
     assert!(log.contains(&line), "{log}");
     // However many there are, the record stays short, and says how many.
