@@ -1,5 +1,6 @@
 //! How a thread ends, wherever it ran.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -14,6 +15,9 @@ use crate::store::{CANCELLED, Cancel, Thread};
 
 /// The longest title, in characters.
 const TITLE_MAX: usize = 72;
+
+/// So many that were left out for one reason are named where the result is told.
+pub(crate) const NAMED: usize = 5;
 
 /// As a shell tells a time limit, timeout(1).
 const TIMED_OUT: u8 = 124;
@@ -136,17 +140,30 @@ pub fn files(count: u64) -> String {
     if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
 }
 
-/// What the diff of `changes` does not have, in words.
-pub fn not_in_diff(changes: &Changes) -> Vec<String> {
+/// What the diff of `changes` does not have, in words; of what has the same reason so many as are
+/// to be `named`.
+pub fn not_in_diff(changes: &Changes, named: usize) -> Vec<String> {
     let ignored = (changes.ignored > 0).then(|| {
         format!("not in the diff: {} that git ignores (`--ignored`)", files(changes.ignored))
     });
-    let left_out = changes.left_out.iter().map(|left| not_taken("not in the diff", left));
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut left_out = Vec::new();
+    for left in &changes.left_out {
+        let count = counts.entry(&left.why).or_default();
+        *count += 1;
+        if *count <= named {
+            left_out.push(not_taken("not in the diff", left));
+        }
+    }
+    let more = counts.into_iter().filter(|(_, count)| *count > named).map(|(why, count)| {
+        let more = files((count - named) as u64);
+        format!("not in the diff: {more} more, {why}; `stockade threads diff` names each")
+    });
     let modes = changes.modes.iter().map(|change| {
         let path = quoted(change.path.to_path().as_os_str().as_encoded_bytes());
         format!("in no patch: `{path}`, {}", change.words())
     });
-    left_out.chain(modes).chain(ignored).collect()
+    left_out.into_iter().chain(more).chain(modes).chain(ignored).collect()
 }
 
 /// What was left out, and of what.
@@ -224,5 +241,32 @@ mod tests {
         };
         assert_eq!(*note, Event::Note { text: "not kept: `big`, too large".to_owned() });
         assert_eq!(seen.0, recorded.get(1..).unwrap());
+    }
+
+    #[test]
+    fn a_hundred_files_outside_are_a_few_lines_and_their_number() {
+        let left = |number: usize, why: &str| LeftOut {
+            path: Path::new(&format!("/out/{number}")).into(),
+            why: why.to_owned(),
+        };
+        let outside = (0..100).map(|number| left(number, "outside the workspace"));
+        let left_out = outside.chain([left(100, "a large file")]).collect();
+        let changes = Changes {
+            root: Path::new("/w").into(),
+            base: String::new(),
+            result: String::new(),
+            files: 0,
+            left_out,
+            clone: None,
+            commits: Vec::new(),
+            ignored: 0,
+            modes: Vec::new(),
+        };
+        let told = not_in_diff(&changes, NAMED);
+        assert_eq!(told.len(), NAMED + 2, "{told:?}");
+        assert!(told.iter().any(|line| line.ends_with("`/out/100`, a large file")), "{told:?}");
+        let more = "not in the diff: 95 files more, outside the workspace; `stockade threads diff`";
+        assert!(told.iter().any(|line| line.starts_with(more)), "{told:?}");
+        assert_eq!(not_in_diff(&changes, usize::MAX).len(), 101);
     }
 }

@@ -17,7 +17,7 @@ use crate::bounds::Bounds;
 use crate::caches::Held;
 use crate::draft::{Draft, DraftError, Look};
 pub use crate::ended::Ended;
-use crate::ended::{Deadline, not_in_diff, title, with_causes};
+use crate::ended::{Deadline, NAMED, not_in_diff, title, with_causes};
 use crate::git::{LocalChanges, SnapshotError};
 use crate::held::{Settled, Watched};
 use crate::hits::Hits;
@@ -554,7 +554,7 @@ pub(crate) fn record_changes(
 ) -> Result<Vec<String>, StoreError> {
     match changes {
         Ok(changes) => {
-            let notes = not_in_diff(&changes);
+            let notes = not_in_diff(&changes, NAMED);
             journal.record(&Event::Changes(changes))?;
             Ok(notes)
         }

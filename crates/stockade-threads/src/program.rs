@@ -10,7 +10,7 @@ use stockade_sandbox::{Keeping, Layer};
 use crate::ThreadId;
 use crate::bounds::Bounds;
 use crate::draft::Draft;
-use crate::ended::{Ended, files, not_in_diff, title, with_causes};
+use crate::ended::{Ended, NAMED, files, not_in_diff, title, with_causes};
 use crate::held::Watched;
 use crate::judge::Judge;
 use crate::local::{LocalError, Looked, Undo, watched};
@@ -205,7 +205,7 @@ impl Programmed {
                 thread.record(&event).map_err(words)?;
             }
             let changes = looked.after()?;
-            let (count, notes) = (changes.files, not_in_diff(&changes));
+            let (count, notes) = (changes.files, not_in_diff(&changes, NAMED));
             thread.record(&Event::Changes(changes)).map_err(words)?;
             Ok((count, notes))
         };

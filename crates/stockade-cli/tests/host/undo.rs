@@ -418,12 +418,16 @@ fn where_nothing_is_kept_it_is_said() {
     // One that is larger than can be copied, unless the file system shares what two files hold.
     let big = home.path("work/big");
     fs::File::create(&big).unwrap().set_len(65 << 20).unwrap();
+    assert!(home.run(&[], "echo y > src/before").status.success());
     let ran = home.run(&[], "echo x >> big; echo y >> package.json");
     let undone = stockade(&home, &["undo", "--json"]);
     let found = outcomes(&undone);
     assert_eq!(found["package.json"], "restored");
     if text(&ran).contains("cannot restore") {
         assert_eq!((undone.status.code(), &*found["big"]), (Some(1), "left"), "{}", text(&undone));
+        // It does not come again: the next one takes back the run before.
+        let next = stockade(&home, &["undo", "--json"]);
+        assert_eq!(outcomes(&next)["before"], "removed", "{}", text(&next));
     } else {
         assert_eq!(fs::metadata(&big).unwrap().len(), 65 << 20, "{}", text(&undone));
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use stockade_guest::{CallError, Client, End, Exec, Stream};
 
-use crate::ended::{not_in_diff, with_causes};
+use crate::ended::{NAMED, not_in_diff, with_causes};
 use crate::git::{Cloned, ObjectId};
 use crate::patch::{FILE_MAX, GUEST_DIFF, IntakeError, TEXT_MAX, Told, take_in, take_in_commits};
 use crate::record::{Changes, LeftOut};
@@ -131,7 +131,7 @@ impl Inside<'_> {
             path: Path::new(OsStr::from_bytes(path)).into(),
             why: "a large file".to_owned(),
         }));
-        let mut notes = not_in_diff(&changes);
+        let mut notes = not_in_diff(&changes, NAMED);
         notes.extend(said);
         if added.status == 1 {
             notes.push(format!("not in the diff, says git in the machine: {}", added.words));

@@ -170,7 +170,8 @@ pub fn undo(store: &Store, id: &ThreadId, options: &Options) -> Result<Vec<Taken
     };
     let taken = work.run(!options.is_preview);
     if let Some(segment) = segment {
-        let is_left = |taken: &Taken| matches!(taken.outcome, Outcome::Left(_));
+        // What was never kept does not stand between the user and earlier threads.
+        let is_left = |taken: &Taken| matches!(&taken.outcome, Outcome::Left(why) if !why.starts_with(restore::NOT_KEPT));
         if options.paths.is_empty() && !taken.iter().any(is_left) {
             segment.mark_whole().map_err(of)?;
         }

@@ -17,6 +17,9 @@ use super::{Outcome, Taken};
 /// Why a file is left that somebody edited after the thread did.
 pub const CHANGED: &str = "changed since";
 
+/// How the words begin of what no undo can take back.
+pub(super) const NOT_KEPT: &str = "not kept: ";
+
 /// What is to be done, and with what.
 pub(super) struct Work<'a> {
     pub(super) hands: Hands,
@@ -115,7 +118,7 @@ impl Work<'_> {
                 let is_folder = file.is_folder();
                 if file.link.is_none() && file.copy.is_none() && !is_folder {
                     let why = file.not.as_deref().unwrap_or("its content is not there");
-                    return Err(format!("not kept: {why}"));
+                    return Err(format!("{NOT_KEPT}{why}"));
                 }
                 let is_it = |stat: &Stat| {
                     let is_same = is_folder && kind(stat) == FileType::Directory;
@@ -131,7 +134,7 @@ impl Work<'_> {
             Want::InPlace(id) => {
                 let file = self.kept(*id)?;
                 if let Some(why) = file.not.as_ref().filter(|_| file.copy.is_none()) {
-                    return Err(format!("not kept: {why}"));
+                    return Err(format!("{NOT_KEPT}{why}"));
                 }
                 match self.hands.look(now) {
                     Some(stat) => self.rewritten(now, &stat, file),
@@ -161,7 +164,7 @@ impl Work<'_> {
     }
 
     fn kept(&self, id: FileId) -> Result<&KeptFile, String> {
-        self.plan.files.get(&id).ok_or_else(|| "not kept: its line is missing".to_owned())
+        self.plan.files.get(&id).ok_or_else(|| format!("{NOT_KEPT}its line is missing"))
     }
 
     fn has_content(&self, path: &Path, object: Object) -> io::Result<bool> {

@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &DiffArgs) -> Result<u8, Failure> {
     let desk = Desk::open(&arguments.place)?;
     let id = desk.find_changed(&arguments.id)?;
     let (changes, recorded, since) = seen(&desk, &id, arguments.ignored)?;
-    for note in recorded.iter().flat_map(not_in_diff) {
+    for note in recorded.iter().flat_map(|changes| not_in_diff(changes, usize::MAX)) {
         ui::say("stockade", &note);
     }
     for path in since {
