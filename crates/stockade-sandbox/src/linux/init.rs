@@ -25,7 +25,7 @@ use super::plan::{Plan, RUNTIME};
 use super::refusal::{as_failure, lost, read_refusal, refuse_and_exit, take_listener};
 use super::ssh::{self, Agent, Served};
 use super::stdio::Reopened;
-use super::supervisor::{Around, Denials, Files, Peers, Supervisor, Terminals};
+use super::supervisor::{Around, Denials, Files, Peers, Supervisor, Terminals, system_v};
 use super::sys::exec_unsafe;
 use super::sys::process_unsafe::{self, Change, Fork};
 use super::sys::signal_unsafe::{self, SignalSet};
@@ -340,6 +340,7 @@ impl Inside<'_> {
                     let files = self.plan.guard.clone().map(files);
                     let judges = (files, self.plan.execs.clone());
                     let told = (Arc::clone(&denials), self.asks.take().map(Asker::new));
+                    system_v::allow(self.plan.segment_bytes);
                     let gate = self.open_gate(peers.as_ref(), agent)?;
                     Some(Supervisor::new(listener, judges, (gate, peers), told))
                 }
@@ -415,6 +416,7 @@ fn kernel_is_since(major: u32, minor: u32) -> bool {
 fn end_rest(has_namespaces: bool, temporary: Option<&Path>) {
     if !has_namespaces {
         unconfined::end_descendants();
+        system_v::remove_all();
         if let Some(folder) = temporary {
             temporary::empty(folder);
         }

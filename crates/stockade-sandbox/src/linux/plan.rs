@@ -105,6 +105,8 @@ pub(crate) struct Plan {
     pub(crate) tmp_bytes: u64,
     /// Their inodes together.
     pub(crate) tmp_inodes: u64,
+    /// Bytes of shared memory of System V, where what is attached nowhere cannot be counted.
+    pub(crate) segment_bytes: u64,
     /// Processes and threads alive at once.
     pub(crate) processes: u32,
     /// Files that one of them may have open.
@@ -232,6 +234,7 @@ impl Plan {
             caches: None,
             tmp_bytes: policy.limits.tmp_bytes,
             tmp_inodes: policy.limits.tmp_inodes,
+            segment_bytes: policy.limits.tmp_bytes.min(policy.limits.memory_bytes),
             processes: policy.limits.processes,
             open_files: policy.limits.open_files,
             host_ports: policy.network.host_ports.clone(),

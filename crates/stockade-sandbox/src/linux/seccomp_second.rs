@@ -67,6 +67,18 @@ const OWN: &[(libc::c_long, Rule)] = &[
     (libc::SYS_sched_setparam, Rule::TrapUnlessZero(0)),
     (libc::SYS_sched_setattr, Rule::TrapUnlessZero(0)),
     (libc::SYS_sched_setaffinity, Rule::TrapUnlessZero(0)),
+    // Shared memory, semaphores and messages by a key of the run's.
+    (libc::SYS_shmget, Rule::Trap),
+    (libc::SYS_shmat, Rule::Trap),
+    (libc::SYS_shmctl, Rule::Trap),
+    (libc::SYS_semget, Rule::Trap),
+    (libc::SYS_semop, Rule::Trap),
+    (libc::SYS_semtimedop, Rule::Trap),
+    (libc::SYS_semctl, Rule::Trap),
+    (libc::SYS_msgget, Rule::Trap),
+    (libc::SYS_msgsnd, Rule::Trap),
+    (libc::SYS_msgrcv, Rule::Trap),
+    (libc::SYS_msgctl, Rule::Trap),
     (libc::SYS_fchown, Rule::Trap),
     (libc::SYS_fchownat, Rule::Trap),
     (libc::SYS_utimensat, Rule::Trap),
@@ -250,7 +262,7 @@ mod tests {
             assert_eq!(given(call, [0; 6]), refused, "call {call}");
         }
         assert_eq!(given(libc::SYS_sendto, [0, 0, 0, 0, 1, 0]), refused);
-        for call in [libc::SYS_mkdirat, libc::SYS_fchmod, libc::SYS_statfs] {
+        for call in [libc::SYS_mkdirat, libc::SYS_fchmod, libc::SYS_statfs, libc::SYS_shmget] {
             assert_eq!(given(call, [0; 6]), RET_USER_NOTIF, "call {call}");
         }
     }
@@ -275,6 +287,9 @@ mod tests {
         }
         for call in [libc::SYS_chdir, libc::SYS_execve, libc::SYS_statfs] {
             assert_eq!(given(call, [0; 6]), RET_USER_NOTIF, "call {call}");
+        }
+        for call in [libc::SYS_shmget, libc::SYS_shmat, libc::SYS_semop, libc::SYS_msgctl] {
+            assert_eq!(given(call, [0; 6]), RET_USER_NOTIF, "call {call}: its object is judged");
         }
         for call in [libc::SYS_read, libc::SYS_fstat, libc::SYS_fchdir, libc::SYS_getdents64] {
             assert_eq!(given(call, [0; 6]), RET_ALLOW, "call {call}");

@@ -18,6 +18,7 @@ mod messages;
 pub(super) mod peers;
 mod place;
 mod sockets;
+pub(super) mod system_v;
 mod unix_peers;
 mod weights;
 
@@ -287,6 +288,7 @@ impl Shared {
             libc::SYS_execve | libc::SYS_execveat => {
                 return self.execute(&caller, call).map(|()| None);
             }
+            number if system_v::is_one(number) => system_v::serve(&caller).map_err(Stop::from),
             number if weights::is_one(number) => weights::set(&caller).map_err(Stop::from),
             _ => return self.write(&caller, call, umask).map(|()| None),
         };

@@ -5,6 +5,7 @@
 
 pub(crate) mod credentials_unsafe;
 pub(crate) mod exec_unsafe;
+pub(crate) mod ipc_unsafe;
 pub(crate) mod landlock_unsafe;
 pub(crate) mod lease_unsafe;
 pub(crate) mod looks_unsafe;
