@@ -226,6 +226,31 @@ pub const APART: &[Apart] = &[
         folder: "m2",
         begins: &[Begin::Shadow("", ALL)],
     },
+    // Not caches by their names: settings, and what their tools write at each start.
+    Apart {
+        variable: Some("IPYTHONDIR"),
+        unless: None,
+        usual: ".ipython",
+        instead: Instead::Set("IPYTHONDIR", "{}/ipython"),
+        folder: "ipython",
+        begins: &[Begin::Shadow("", ALL)],
+    },
+    Apart {
+        variable: Some("MPLCONFIGDIR"),
+        unless: None,
+        usual: ".config/matplotlib",
+        instead: Instead::Set("MPLCONFIGDIR", "{}/matplotlib"),
+        folder: "matplotlib",
+        begins: &[Begin::Shadow("", ALL)],
+    },
+    Apart {
+        variable: Some("ANSIBLE_HOME"),
+        unless: None,
+        usual: ".ansible",
+        instead: Instead::Set("ANSIBLE_HOME", "{}/ansible"),
+        folder: "ansible",
+        begins: &[Begin::Shadow("", ALL)],
+    },
     // For tools that are not in the table: what is there can be read, and new folders be made.
     Apart {
         variable: Some("XDG_CACHE_HOME"),

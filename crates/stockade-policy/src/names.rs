@@ -33,6 +33,7 @@ const fn protected(name: &'static str, why: &'static str) -> Protected {
 const AGENT: &str = "an agent on the host reads its permissions and hooks from it";
 const EDITOR: &str = "an editor on the host runs tasks or settings from it";
 const SECRETS: &str = "the application's secrets and switches";
+const PROMPT: &str = "a prompt or debugger that the user starts in the folder runs it";
 const TOOL: &str = "a tool on the host runs what it names";
 
 /// Protected at the top of the workspace and of every repository.
@@ -108,6 +109,17 @@ pub const PROTECTED: &[Protected] = &[
     protected(".config/lefthook-local.toml", TOOL),
     protected(".config/lefthook-local.json", TOOL),
     protected(".config/lefthook-local.jsonc", TOOL),
+    protected(".irbrc", PROMPT),
+    protected(".pryrc", PROMPT),
+    protected(".rdbgrc", PROMPT),
+    protected(".byebugrc", PROMPT),
+    protected(".pdbrc", PROMPT),
+    protected(".Rprofile", PROMPT),
+    protected(".Renviron", PROMPT),
+    protected(".octaverc", PROMPT),
+    protected(".ghci", PROMPT),
+    protected(".ocamlinit", PROMPT),
+    protected(".iex.exs", PROMPT),
     protected(".cargo/config.toml", "cargo runs the programs that it names"),
     protected(".cargo/config", "cargo runs the programs that it names"),
     protected(".npmrc", "npm takes its registry and scripts from it"),
@@ -120,6 +132,7 @@ pub const PROTECTED: &[Protected] = &[
     protected("mise.local.toml", TOOL),
     protected(".config/mise", TOOL),
     protected(".config/mise.toml", TOOL),
+    protected(".tool-versions", "mise and asdf take programs from the folders that it names"),
     protected(".hg/hgrc", "mercurial runs hooks from it"),
     protected(".hg/hgrc-not-shared", "mercurial runs hooks from it"),
     protected(".hg/sharedpath", "mercurial runs hooks of the repository that it names"),
@@ -247,7 +260,7 @@ mod tests {
 
     #[test]
     fn protected_names_match_whole_and_templates_are_free() {
-        for name in [".env", ".env.local", ".vscode", "x.code-workspace", ".mcp.json"] {
+        for name in [".env", ".env.local", ".vscode", "x.code-workspace", ".mcp.json", ".iex.exs"] {
             assert!(is_protected(name.as_bytes()), "{name}");
         }
         for name in [".env.example", ".envy", ".env.", "env", ".vscode2", "package.json"] {
