@@ -60,6 +60,12 @@ impl Place {
         Self::beneath(at, name.to_vec(), is_folder)
     }
 
+    /// The place of an absolute `path` without links.
+    pub(super) fn named(path: &Path) -> io::Result<Self> {
+        let (above, name, _) = split(path.as_os_str().as_bytes());
+        Self::beneath(straight(CWD, above)?, name.to_vec(), false)
+    }
+
     fn beneath(folder: OwnedFd, mut name: Vec<u8>, is_folder: bool) -> io::Result<Self> {
         let mut path = name_of(&folder)?;
         if !path.is_absolute() {

@@ -5,6 +5,7 @@
 //! call inside that could change them waits.
 
 mod across;
+mod anew;
 mod config;
 mod disk;
 mod fixed;

@@ -4,10 +4,12 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, StatVfsMountFlags};
+use rustix::io::Errno;
 use stockade_policy::guard::{Act, Judgement};
 
 use super::across;
+use super::anew;
 use super::open::How;
 use super::wish::{Given, Wish};
 use super::{Done, Files, Stop, Turn, error};
@@ -71,6 +73,9 @@ impl Files {
         let place = Place::of(turn.caller, at.folder, &at.path)?;
         let judgement = self.judge(turn, &place.path, &Act::Remove)?;
         if matches!(judgement, Judgement::Control(_)) {
+            if flags.is_empty() && anew::is_removed(&place) {
+                return Ok(Done::NOTHING);
+            }
             return self.remove_of_the_past(turn, place, flags);
         }
         self.permit_judged(turn, &place.path, &Act::Remove, judgement)?;
@@ -114,14 +119,49 @@ impl Files {
             let place = (&target.folder, target.name.as_slice(), target.path.as_path());
             (keep, keep.links((&object, &name), place))
         });
-        let name = target.name.as_slice();
-        let link = || rustix::fs::linkat(CWD, own, &target.folder, name, follow);
+        let to = target.name.as_slice();
+        let link = || match rustix::fs::linkat(CWD, own, &target.folder, to, follow) {
+            Err(Errno::XDEV) => self.link_uncovered(&object, &name, &target),
+            done => done,
+        };
         let linked = self.sharing(&object, link);
         if let Some((keep, begun)) = begun {
             keep.ended(&begun, linked.is_ok());
         }
         linked?;
         Ok(Done::NOTHING)
+    }
+
+    /// The same where both names are in one root, one of them below a mount that lets write: a
+    /// repository's `.git` is one, and `git clone -l` links its objects.
+    fn link_uncovered(
+        &self,
+        object: &OwnedFd,
+        name: &Path,
+        target: &Place,
+    ) -> rustix::io::Result<()> {
+        const CROSSED: Errno = Errno::XDEV;
+        let number = |file: &OwnedFd| rustix::fs::fstat(file).map(|it| (it.st_dev, it.st_ino));
+        // What a mount holds read-only would be writable by its new name.
+        for held in [object, &target.folder] {
+            if rustix::fs::fstatvfs(held)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+                return Err(CROSSED);
+            }
+        }
+        let source = Place::named(name).and_then(|place| self.configs.uncovered(place));
+        let source = source.and_then(|place| place.reference()).or(Err(CROSSED))?;
+        let folder = target.folder.try_clone().or(Err(CROSSED))?;
+        let place = Place { folder, name: target.name.clone(), path: target.path.clone() };
+        let place = self.configs.uncovered(place).or(Err(CROSSED))?;
+        // Something else is mounted over what is hidden, and a folder may have been moved.
+        let are_same = number(&source)? == number(object)?
+            && number(&place.folder)? == number(&target.folder)?;
+        if !are_same {
+            return Err(CROSSED);
+        }
+        let own = format!("/proc/self/fd/{}", source.as_raw_fd());
+        let to = place.name.as_slice();
+        rustix::fs::linkat(CWD, own, &place.folder, to, AtFlags::SYMLINK_FOLLOW)
     }
 
     fn rename(&self, turn: &Turn<'_>, from: &Given, to: &Given, flags: u32) -> Result<Done, Stop> {
@@ -167,7 +207,7 @@ impl Files {
         });
         let renamed =
             match rustix::fs::renameat_with(&source.folder, from, &target.folder, to, flags) {
-                Err(rustix::io::Errno::XDEV) => across::rename(source, target, flags),
+                Err(Errno::XDEV) => across::rename(source, target, flags),
                 renamed => renamed,
             };
         if let Some((keep, begun)) = begun {
@@ -259,7 +299,7 @@ impl Files {
 /// `fchmod`, of a reference as well.
 fn change_mode(file: &OwnedFd, mode: Mode) -> rustix::io::Result<()> {
     match rustix::fs::fchmod(file, mode) {
-        Err(rustix::io::Errno::BADF) => {
+        Err(Errno::BADF) => {
             let own = format!("/proc/self/fd/{}", file.as_raw_fd());
             rustix::fs::chmodat(CWD, own, mode, AtFlags::empty())
         }

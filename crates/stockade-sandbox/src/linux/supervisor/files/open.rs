@@ -10,7 +10,7 @@ use stockade_policy::Denial;
 use stockade_policy::guard::{Act, COMMONDIR, Judgement, Tree as _};
 
 use super::wish::Given;
-use super::{Done, Files, Stop, Turn, denial, error};
+use super::{Done, Files, Stop, Turn, anew, denial, error};
 use crate::linux::supervisor::caller::Caller;
 use crate::linux::supervisor::place::{self, Found, Place};
 
@@ -145,6 +145,7 @@ impl Files {
         let mut how = how;
         match self.judge(turn, &place.path, &Act::Write) {
             Ok(Judgement::Ordinary | Judgement::Denied(_)) => {}
+            Ok(Judgement::Control(_)) if anew::is_written(place, how) => return Ok(Opened::Staged),
             Ok(Judgement::Control(denied)) => {
                 // As git makes a file that it checks out, after it has removed the one before.
                 let is_made = how.writes() && how.is_exclusive() && place.kind().is_none();

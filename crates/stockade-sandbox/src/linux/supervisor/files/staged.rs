@@ -18,7 +18,7 @@ use stockade_policy::{Denial, Operation};
 
 use super::config::text_of;
 use super::open::How;
-use super::{Done, Files, Stop, Turn, error, refused};
+use super::{Done, Files, Stop, Turn, anew, error, refused};
 use crate::linux::supervisor::caller::Caller;
 use crate::linux::supervisor::place::Place;
 
@@ -252,6 +252,9 @@ impl Files {
         let place = staged.place.again()?;
         let judgement = self.judge(turn, &place.path, &Act::Write)?;
         if let Judgement::Control(denied) = &judgement {
+            if anew::is_one(&place) {
+                return self.is_the_same(turn, (&place, &memory), denied);
+            }
             return self.install_version(turn, &place, (&memory, staged.mode), denied);
         }
         let text = text_of(&memory)?;
