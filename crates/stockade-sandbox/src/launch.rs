@@ -117,7 +117,7 @@ pub enum Exceeded {
 /// What is told of a run while it lives.
 #[derive(Debug)]
 pub enum Told<'a> {
-    /// What the user should know of the boundary; before the command runs.
+    /// What the user should know of the boundary: before the command runs, and which limits it reached.
     Note(&'a str),
     /// What it replaces is not kept by this boundary, though it was asked to; before the command
     /// runs.

@@ -519,8 +519,15 @@ impl Outside<'_, '_> {
                 self.stop();
                 Ok(None)
             }
-            Report::Ended(End::Exited(status)) => Ok(Some(Outcome::Exited(status))),
-            Report::Ended(End::Killed(signal)) => Ok(Some(Outcome::Killed(signal))),
+            Report::Ended(end) => {
+                for what in self.usage.iter().flat_map(Usage::reached) {
+                    (self.ties.tell)(Told::Note(&what));
+                }
+                Ok(Some(match end {
+                    End::Exited(status) => Outcome::Exited(status),
+                    End::Killed(signal) => Outcome::Killed(signal),
+                }))
+            }
         }
     }
 

@@ -31,13 +31,17 @@ const LONGEST: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(20);
 
 /// What a [`Usage`] needs of the inside, from a process there: its `/proc` and, where it has namespaces
-/// of its own (`is_apart`) and this kernel has such, the list of their segments of System V.
+/// of its own (`is_apart`), its `/tmp` and, if this kernel has such, the list of their segments of System V.
 pub(crate) fn sources(is_apart: bool) -> io::Result<Vec<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let reference = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let processes = rustix::fs::open("/proc", flags | OFlags::DIRECTORY, Mode::empty())?;
     let segments = || rustix::fs::open("/proc/sysvipc/shm", flags, Mode::empty()).ok();
-    let segments = if is_apart { segments() } else { None };
-    Ok(std::iter::once(processes).chain(segments).collect())
+    if !is_apart {
+        return Ok(vec![processes]);
+    }
+    let temporary = rustix::fs::open("/tmp", reference, Mode::empty())?;
+    Ok([processes, temporary].into_iter().chain(segments()).collect())
 }
 
 /// Watches one run.
@@ -47,7 +51,11 @@ pub(crate) struct Usage {
     processes: OwnedFd,
     /// In the host's: the process that all others of the run descend from.
     root: Option<i32>,
+    /// The private `/tmp`, where it is a file system of its own.
+    temporary: Option<OwnedFd>,
     segments: Option<OwnedFd>,
+    limits: Limits,
+    reached: Reached,
     memory: u64,
     open_files: u64,
     processors: u64,
@@ -66,6 +74,17 @@ struct Seen {
     /// In bytes; shared pages count for everybody who has them.
     resident: u64,
     open_files: u64,
+    /// Of the process that has most.
+    most_open: u64,
+    threads: u64,
+}
+
+/// Limits that a look has found reached, at which calls fail and nothing is ended.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reached {
+    processes: bool,
+    open_files: bool,
+    temporary: bool,
 }
 
 impl Usage {
@@ -76,14 +95,17 @@ impl Usage {
         limits: &Limits,
     ) -> Option<Self> {
         let mut sources = sources.into_iter();
-        let (processes, segments) = (sources.next()?, sources.next());
+        let (processes, temporary, segments) = (sources.next()?, sources.next(), sources.next());
         // Not by `available_parallelism`, which reads the files of control groups as well.
         let processors =
             rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count().into());
         let mut usage = Self {
             processes,
             root,
+            temporary,
             segments,
+            limits: limits.clone(),
+            reached: Reached::default(),
             memory: limits.memory_bytes,
             open_files: limits.open_files_in_all(),
             processors,
@@ -114,6 +136,7 @@ impl Usage {
             return None;
         }
         let seen = self.seen();
+        self.note(seen);
         if seen.open_files > self.open_files {
             return Some(Exceeded::OpenFiles { limit: self.open_files });
         }
@@ -133,6 +156,47 @@ impl Usage {
         }
         self.schedule(used);
         None
+    }
+
+    fn note(&mut self, seen: Seen) {
+        /// The kernel's least `pid_max` (`proc_sys_kernel(5)`), which is the limit in a PID namespace.
+        const LEAST: u64 = 301;
+        let least = if self.root.is_none() { LEAST } else { 0 };
+        let processes = u64::from(self.limits.processes).max(least);
+        // A look comes between two calls, and numbers are held by what has just ended.
+        self.reached.processes |= seen.threads.saturating_mul(20) >= processes.saturating_mul(19);
+        self.reached.open_files |= seen.most_open >= u64::from(self.limits.open_files);
+        self.reached.temporary |= self.is_full();
+    }
+
+    fn is_full(&self) -> bool {
+        let Some(temporary) = &self.temporary else { return false };
+        // The last bit of room is too small for what the next one writes.
+        rustix::fs::fstatvfs(temporary)
+            .is_ok_and(|it| it.f_bavail.saturating_mul(200) <= it.f_blocks || it.f_ffree == 0)
+    }
+
+    /// What is said of the limits at which calls have failed inside, at the end of a run.
+    pub(crate) fn reached(&self) -> Vec<String> {
+        let Limits { processes, open_files, tmp_bytes, tmp_inodes, .. } = &self.limits;
+        let mebibytes = tmp_bytes.div_ceil(1 << 20);
+        let said = [
+            (self.reached.processes, format!("{processes} processes and threads"), "processes"),
+            (
+                self.reached.open_files,
+                format!("{open_files} open files of a process"),
+                "open_files",
+            ),
+            (
+                self.reached.temporary || self.is_full(),
+                format!("{mebibytes} MiB or {tmp_inodes} files in `/tmp`"),
+                "tmp_size",
+            ),
+        ];
+        let told = |(_, what, key): (bool, String, &str)| {
+            format!("the run reached its limit of {what}: `-c limits.{key}=…` raises it")
+        };
+        said.into_iter().filter(|(is_reached, ..)| *is_reached).map(told).collect()
     }
 
     fn schedule(&mut self, used: u64) {
@@ -200,7 +264,14 @@ impl Usage {
             // The size of this folder is the number of open files, since Linux 6.2.
             let folder = format!("{pid}/fd");
             if let Ok(stat) = rustix::fs::statat(&self.processes, folder, AtFlags::empty()) {
-                seen.open_files += u64::try_from(stat.st_size).unwrap_or(0);
+                let open = u64::try_from(stat.st_size).unwrap_or(0);
+                seen.open_files += open;
+                seen.most_open = seen.most_open.max(open);
+            }
+            // Links of a folder: itself, its name, and one for each folder in it, a thread.
+            let folder = format!("{pid}/task");
+            if let Ok(stat) = rustix::fs::statat(&self.processes, folder, AtFlags::empty()) {
+                seen.threads += stat.st_nlink.saturating_sub(2);
             }
         }
         seen
@@ -318,6 +389,19 @@ mod tests {
         let mut free = of_this_machine(1 << 60, 1 << 20);
         assert_eq!(free.look(), None);
         assert!(free.next() > Instant::now(), "an idle run is looked at once a second");
+    }
+
+    #[test]
+    fn a_limit_at_which_calls_fail_is_named_with_what_raises_it() {
+        let mut usage = of_this_machine(1 << 60, 1 << 20);
+        usage.look();
+        assert!(usage.reached().is_empty(), "{:?}", usage.reached());
+        let seen = Seen { threads: 4096, most_open: 1 << 20, ..Seen::default() };
+        usage.note(seen);
+        let said = usage.reached();
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said.iter().all(|it| it.contains("`-c limits.")), "{said:?}");
+        assert!(usage.seen().threads > 1, "threads are counted");
     }
 
     #[test]
