@@ -114,7 +114,8 @@ impl Authority {
     }
 }
 
-fn client() -> Result<Arc<ClientConfig>, String> {
+/// How to speak to servers: with the certificates that the user's system trusts.
+pub(crate) fn client() -> Result<Arc<ClientConfig>, String> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);

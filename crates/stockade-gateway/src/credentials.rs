@@ -10,7 +10,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use stockade_policy::{Credential, KeySource, Network};
+use stockade_policy::{Credential, KeySource, Network, is_carrier};
 
 use crate::base64;
 use crate::head::Head;
@@ -127,6 +127,23 @@ impl Credentials {
             head.ask_for_plain_answers();
         }
         Ok(lent)
+    }
+
+    /// Whether every header of `head` that servers take a secret from holds a placeholder, and one does.
+    pub(crate) fn are_only(&self, head: &mut Head) -> Result<(), &'static str> {
+        let mut count = 0;
+        for value in head.values(is_carrier) {
+            let is_held = |held: &Held| place(value, &held.placeholder).is_some();
+            if !self.0.held.values().any(is_held) {
+                return Err("it logs in as somebody else than the user");
+            }
+            count += 1;
+        }
+        if count == 0 {
+            Err("it does not log in with the placeholder that it was given")
+        } else {
+            Ok(())
+        }
     }
 
     fn secret(&self, held: &Held, source: &KeySource) -> Result<Arc<str>, String> {

@@ -58,6 +58,37 @@ pub(crate) fn dial(
     Ok(stream)
 }
 
+/// Connects to a host that the user has named as theirs, wherever it is: a server of their own may be
+/// on this machine. No program chooses it.
+pub(crate) fn dial_own(
+    upstream: Option<&Upstream>,
+    host: &Host,
+    port: u16,
+) -> Result<TcpStream, DialError> {
+    let is_here = match host {
+        Host::Address(address) => address.is_loopback(),
+        Host::Name(name) => name.is_localhost(),
+    };
+    if let Some(upstream) = upstream.filter(|upstream| !is_here && upstream.is_for(host)) {
+        return Ok(upstream.connect(host, port)?);
+    }
+    let addresses: Vec<SocketAddr> = match host {
+        Host::Address(address) => vec![(*address, port).into()],
+        Host::Name(name) => (name.as_str(), port).to_socket_addrs()?.collect(),
+    };
+    let mut last = io::ErrorKind::NotFound.into();
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, CONNECT) {
+            Ok(stream) => {
+                tune(&stream);
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(DialError::Unreachable(last))
+}
+
 /// What makes a relayed connection behave like one of the program's own.
 pub(crate) fn tune(stream: &TcpStream) {
     // Neither is needed for anything to arrive.

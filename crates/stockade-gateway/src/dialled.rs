@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stockade_policy::{Host, Network, Request};
+use stockade_policy::{Host, Network, Request, is_carrier};
 
 use crate::credentials::{Credentials, Lent};
 use crate::head::Head;
@@ -64,6 +64,19 @@ impl Dialled {
         let Some(credentials) = &self.credentials else { return Ok(Vec::new()) };
         let given = self.network.credentials_for((&self.host, self.port), request);
         credentials.lend(given, head)
+    }
+
+    /// Whether no header of `head` holds a log-in but the placeholders of this host's credentials; where
+    /// it has one, whether a header does hold it. Otherwise a program could speak for somebody
+    /// else, to whom what it says would go.
+    ///
+    /// Where there is no credential, such headers are left out.
+    pub(crate) fn has_no_other_secret(&self, head: &mut Head) -> Result<(), &'static str> {
+        if let Some(credentials) = &self.credentials {
+            return credentials.are_only(head);
+        }
+        head.leave_out(is_carrier);
+        Ok(())
     }
 
     #[cfg(test)]

@@ -138,11 +138,20 @@ impl Head {
         meant.map(|(_, value)| value)
     }
 
+    /// Leaves out headers whose names `is_meant` takes.
+    pub(crate) fn leave_out(&mut self, is_meant: impl Fn(&str) -> bool) {
+        self.headers.retain(|(name, _)| !is_meant(name));
+    }
+
+    /// Makes `value` the only header of this name.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.leave_out(|other| other.eq_ignore_ascii_case(name));
+        self.headers.push((name.to_owned(), value.as_bytes().to_vec()));
+    }
+
     /// Asks for answers that are not compressed (RFC 9110, 12.5.3).
     pub(crate) fn ask_for_plain_answers(&mut self) {
-        let is_wish = |name: &str| name.eq_ignore_ascii_case("accept-encoding");
-        self.headers.retain(|(name, _)| !is_wish(name));
-        self.headers.push(("Accept-Encoding".to_owned(), b"identity".to_vec()));
+        self.set("Accept-Encoding", "identity");
     }
 
     /// A header by which some servers take a request for one of another method or path.

@@ -21,6 +21,7 @@ mod credentials;
 mod dial;
 mod dialled;
 mod dns;
+mod endpoint;
 mod event;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -50,6 +51,7 @@ use stockade_policy::Network;
 
 pub use authority::{Authority, AuthorityError};
 pub use credentials::Credentials;
+pub use endpoint::Endpoint;
 pub use event::{Blocked, Caller, Event};
 pub use grants::{AskHost, Given};
 pub use login::{Broker, Keys, KnownHosts, Login, PublicKey, UserAgent, fingerprint};
@@ -144,6 +146,13 @@ impl Gateway {
     /// Serves one program that wants a proxy, at the other end of `stream`.
     pub fn serve_program(&self, stream: UnixStream) {
         service::serve_program(&self.0, stream);
+    }
+
+    /// Serves one program that speaks to `endpoint` as if it were the server, at the other end of
+    /// `stream`, without TLS. Its requests are those that the network's rules for that host permit, with
+    /// its credentials or not at all.
+    pub fn serve_endpoint(&self, stream: UnixStream, endpoint: &Endpoint) {
+        service::serve_endpoint(&self.0, stream, endpoint.clone());
     }
 
     /// Waits until no connection is served any more, `patience` at most.

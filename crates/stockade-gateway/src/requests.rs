@@ -6,6 +6,7 @@ use stockade_policy::Request;
 
 use crate::credentials::Lent;
 use crate::dialled::Dialled;
+use crate::endpoint;
 use crate::head::{Authority, Body, Head, Read, Target, Upgrade};
 
 /// Longest line that begins a chunk, and longest trailer; in bytes.
@@ -42,6 +43,8 @@ pub(crate) struct Requests {
     is_proxied: bool,
     /// Whether it came by TLS, and goes on by TLS.
     is_encrypted: bool,
+    /// Whose requests they become, where the program was given an address of the gateway's.
+    endpoint: Option<String>,
     state: State,
     count: u64,
     /// What is not understood yet.
@@ -58,6 +61,7 @@ impl Requests {
             dialled,
             is_proxied,
             is_encrypted: false,
+            endpoint: None,
             state: State::Head,
             count: 0,
             buffer: Vec::new(),
@@ -70,6 +74,11 @@ impl Requests {
     /// The same for what came by TLS.
     pub(crate) fn of_decrypted(dialled: Dialled) -> Self {
         Self { is_encrypted: true, ..Self::new(dialled, false) }
+    }
+
+    /// The same for an endpoint: as if the program had asked `authority` by TLS.
+    pub(crate) fn of_endpoint(dialled: Dialled, authority: String) -> Self {
+        Self { endpoint: Some(authority), ..Self::of_decrypted(dialled) }
     }
 
     /// What requests were given since the last call.
@@ -170,7 +179,15 @@ impl Requests {
             Read::Whole(head, length) => (head, length),
         };
         self.buffer.drain(..length);
-        self.check(&head)?;
+        match &self.endpoint {
+            None => self.check(&head)?,
+            Some(authority) => {
+                endpoint::check(&head)?;
+                self.judge(&head)?;
+                self.dialled.has_no_other_secret(&mut head)?;
+                endpoint::address(&mut head, authority);
+            }
+        }
         if self.is_encrypted {
             self.lend(&mut head)?;
         }

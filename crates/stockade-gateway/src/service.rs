@@ -17,6 +17,7 @@ use crate::credentials::Credentials;
 use crate::dial::{self, DialError};
 use crate::dialled::Dialled;
 use crate::dns::{self, Known};
+use crate::endpoint::Endpoint;
 use crate::event::{Caller, Event, Log};
 use crate::grants::{Grants, Standing};
 use crate::login::{self, Broker, Introduced};
@@ -75,6 +76,8 @@ pub(crate) enum By<'a> {
     Address(&'a Caller),
     /// It speaks to the proxy; who it is is known where it connected to that.
     Proxy(Option<&'a Caller>),
+    /// It speaks to the endpoint, and asks for none.
+    Endpoint,
 }
 
 impl By<'_> {
@@ -82,6 +85,7 @@ impl By<'_> {
         match self {
             Self::Address(caller) => Some(caller.clone()),
             Self::Proxy(caller) => caller.cloned(),
+            Self::Endpoint => None,
         }
     }
 
@@ -89,6 +93,7 @@ impl By<'_> {
         match self {
             Self::Address(caller) => Some(caller.process),
             Self::Proxy(caller) => caller.map(|caller| caller.process),
+            Self::Endpoint => None,
         }
     }
 }
@@ -146,7 +151,9 @@ impl Service {
         }
         // Who connected by an address has been asked about; who speaks to the proxy waits here.
         let standing = match by {
-            By::Address(_) => self.grants.standing(&decision, (host, port), by.process(), false),
+            By::Address(_) | By::Endpoint => {
+                self.grants.standing(&decision, (host, port), by.process(), false)
+            }
             By::Proxy(_) => self.grants.settled(&decision, (host, port), by.process()),
         };
         let why = match standing {
@@ -257,6 +264,20 @@ impl Service {
         self.carry(stream, &server, Watch::new(self.dialled(host, to.port())), (&[], by));
     }
 
+    /// Serves one connection of a program that speaks to the endpoint.
+    fn endpoint(&self, stream: &TcpStream, endpoint: &Endpoint) {
+        let (host, port) = (endpoint.host(), endpoint.port());
+        let (dialled, by) = (self.dialled(host.clone(), port), By::Endpoint);
+        let ending = match dial::dial_own(self.upstream.as_ref(), host, port) {
+            Ok(server) => terminate::carry_to_endpoint((stream, &server), endpoint, &dialled),
+            Err(error) => {
+                pump::refuse(stream, &unreached(host, port, &error));
+                Ending::failed(error.why())
+            }
+        };
+        self.over(&dialled, by, ending);
+    }
+
     /// Carries a connection to its end, `said` being what the program said already.
     pub(crate) fn carry(
         &self,
@@ -315,7 +336,9 @@ impl Service {
     ) {
         let (host, port) = (dialled.host(), dialled.port());
         let decision = self.network.decide(host, port);
-        let rule = if decision.is_allowed() {
+        let rule = if matches!(by, By::Endpoint) {
+            "the agent's model".to_owned()
+        } else if decision.is_allowed() {
             decision.to_string()
         } else {
             "allowed by an answer".to_owned()
@@ -439,6 +462,13 @@ pub(crate) fn serve_program(service: &Arc<Service>, stream: UnixStream) {
     let stream = TcpStream::from(OwnedFd::from(stream));
     let served = Arc::clone(service);
     with_slot(service, stream, move |stream| proxy::serve(&served, stream, None));
+}
+
+/// Serves one program that speaks to an endpoint, as if it were the server.
+pub(crate) fn serve_endpoint(service: &Arc<Service>, stream: UnixStream, endpoint: Endpoint) {
+    let stream = TcpStream::from(OwnedFd::from(stream));
+    let served = Arc::clone(service);
+    with_slot(service, stream, move |stream| served.endpoint(stream, &endpoint));
 }
 
 /// Waits until no connection is served.

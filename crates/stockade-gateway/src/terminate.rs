@@ -1,24 +1,30 @@
 //! A connection whose TLS ends here on both sides, so that its requests can be judged.
 //!
 //! The program's TLS is with a certificate of the sandbox's own authority, the server's with one
-//! that the user's system trusts; between them stand the same requests as without TLS.
+//! that the user's system trusts; between them stand the same requests as without TLS. One to an
+//! [`Endpoint`] has no TLS on the program's side.
+
+mod ends;
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustls::pki_types::ServerName;
 use rustls::server::Acceptor;
-use rustls::{ClientConnection, ServerConnection};
+use rustls::{ClientConfig, ClientConnection, ServerConnection};
 use stockade_policy::{Host, HostName};
 
 use crate::authority::{Authority, bare};
 use crate::credentials::{Echo, Repeated};
 use crate::dialled::Dialled;
+use crate::endpoint::Endpoint;
 use crate::pump::{self, Carried};
 use crate::watch::{ALERT, Refusal, Watch};
+use ends::{End, Plain, Tls};
 
 /// How long either side may take for its handshake.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -129,14 +135,37 @@ pub(crate) fn carry(
         }
     };
     let mut flow = Flow::new(Watch::of_decrypted(dialled.clone()));
-    let mut near = Side { stream: program, tls, is_ended: false, is_closed: false };
-    let ended = match meet(server, authority, dialled) {
-        Ok(tls) => {
-            let mut far = Side { stream: server, tls, is_ended: false, is_closed: false };
-            relay(&mut near, &mut far, &mut flow)
-        }
+    let mut near = Tls::new(program, tls);
+    let met = authority.client().map_err(|why| unmet(dialled.host(), &why));
+    let ended = match met.and_then(|config| meet(server, config, dialled.host())) {
+        Ok(tls) => relay(&mut near, &mut Tls::new(server, tls), &mut flow),
         Err(ended) => Err(ended),
     };
+    finished(&mut near, flow, ended)
+}
+
+/// Carries a connection to an endpoint to its end: without TLS on the program's side, and as the
+/// endpoint is reached on the other.
+pub(crate) fn carry_to_endpoint(
+    (program, server): (&TcpStream, &TcpStream),
+    endpoint: &Endpoint,
+    dialled: &Dialled,
+) -> Ending {
+    let mut flow = Flow::new(Watch::of_endpoint(dialled.clone(), endpoint.authority()));
+    let mut near = Plain::new(program);
+    let ended = match endpoint.client() {
+        None => relay(&mut near, &mut Plain::new(server), &mut flow),
+        Some(Err(why)) => Err(unmet(dialled.host(), &why)),
+        Some(Ok(config)) => match meet(server, config, dialled.host()) {
+            Ok(tls) => relay(&mut near, &mut Tls::new(server, tls), &mut flow),
+            Err(ended) => Err(ended),
+        },
+    };
+    finished(&mut near, flow, ended)
+}
+
+/// Tells the program how its connection ended, where it can be told.
+fn finished(near: &mut impl End, flow: Flow, ended: Result<(), Ended>) -> Ending {
     let (refusal, failure) = match ended {
         Ok(()) | Err(Ended::Broken) => (None, None),
         Err(Ended::Told(why)) => (Some(why), None),
@@ -210,17 +239,11 @@ fn greet(
 /// Greets the server, which has to be whom it is taken for.
 fn meet(
     server: &TcpStream,
-    authority: &Authority,
-    dialled: &Dialled,
+    config: Arc<ClientConfig>,
+    host: &Host,
 ) -> Result<ClientConnection, Ended> {
-    let host = dialled.host();
-    let failed = |why: String| {
-        let why = format!("TLS with {host} came to nothing: {why}");
-        let reply = bad_gateway(&why);
-        Ended::Unmet(why, reply)
-    };
+    let failed = |why: String| unmet(host, &why);
     let name = ServerName::try_from(bare(host)).map_err(|error| failed(error.to_string()))?;
-    let config = authority.client().map_err(failed)?;
     let mut tls = ClientConnection::new(config, name).map_err(|error| failed(error.to_string()))?;
     let mut shake = || -> io::Result<()> {
         server.set_read_timeout(Some(PATIENCE))?;
@@ -235,105 +258,18 @@ fn meet(
     Ok(tls)
 }
 
+fn unmet(host: &Host, why: &str) -> Ended {
+    let why = format!("TLS with {host} came to nothing: {why}");
+    let reply = bad_gateway(&why);
+    Ended::Unmet(why, reply)
+}
+
 fn bad_gateway(why: &str) -> Vec<u8> {
     let body = format!("Stockade: {why}\n");
     let head = "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain; charset=utf-8\r\n";
     let length = body.len();
     format!("{head}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}").into_bytes()
 }
-
-/// One side of a connection, after its handshake.
-struct Side<'a, C> {
-    stream: &'a TcpStream,
-    tls: C,
-    /// It said that nothing follows.
-    is_ended: bool,
-    /// It knows that nothing follows.
-    is_closed: bool,
-}
-
-impl<C, D> Side<'_, C>
-where
-    C: std::ops::DerefMut<Target = rustls::ConnectionCommon<D>>,
-    D: rustls::SideData,
-{
-    /// Takes from the socket what is there now.
-    fn fill(&mut self) -> Result<(), Ended> {
-        match self.tls.read_tls(&mut self.stream) {
-            Ok(0) => self.is_ended = true,
-            Ok(_) => {
-                if let Err(error) = self.tls.process_new_packets() {
-                    // The alert that says why.
-                    self.flush().ok();
-                    return Err(error.into());
-                }
-            }
-            Err(error) if is_for_later(&error) => {}
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
-    }
-
-    /// The next of what it said.
-    fn read<'b>(&mut self, buffer: &'b mut [u8]) -> Result<Option<&'b [u8]>, Ended> {
-        match self.tls.reader().read(buffer) {
-            Ok(0) => {
-                self.is_ended = true;
-                Ok(None)
-            }
-            Ok(count) => Ok(buffer.get(..count)),
-            Err(error) if is_for_later(&error) => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                self.is_ended = true;
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Writes what is pending, as much as the socket takes.
-    fn flush(&mut self) -> io::Result<()> {
-        while self.tls.wants_write() {
-            match self.tls.write_tls(&mut self.stream) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if self.is_closed {
-            // Gone already, perhaps.
-            self.stream.shutdown(Shutdown::Write).ok();
-        }
-        Ok(())
-    }
-
-    fn close(&mut self) {
-        if !self.is_closed {
-            self.tls.send_close_notify();
-            self.is_closed = true;
-        }
-    }
-
-    /// Ends it with `reply`, so that it arrives before the end.
-    fn refuse(&mut self, reply: &[u8]) -> io::Result<()> {
-        self.tls.writer().write_all(reply)?;
-        self.tls.send_close_notify();
-        let mut records = Vec::new();
-        while self.tls.wants_write() {
-            self.tls.write_tls(&mut records)?;
-        }
-        pump::refuse(self.stream, &records);
-        Ok(())
-    }
-}
-
-fn is_for_later(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
-}
-
-type Near<'a> = Side<'a, ServerConnection>;
-type Far<'a> = Side<'a, ClientConnection>;
 
 /// What passes between the two.
 struct Flow {
@@ -361,25 +297,25 @@ impl Flow {
         }
     }
 
-    fn send(&mut self, far: &mut Far<'_>, passed: &mut Vec<u8>) -> Result<(), Ended> {
-        far.tls.writer().write_all(passed)?;
+    fn send(&mut self, far: &mut impl End, passed: &mut Vec<u8>) -> Result<(), Ended> {
+        far.write(passed)?;
         self.carried.sent += passed.len() as u64;
         passed.clear();
         far.flush()?;
         Ok(())
     }
 
-    fn hand_back(&mut self, near: &mut Near<'_>, bytes: &[u8]) -> Result<(), Ended> {
-        near.tls.writer().write_all(bytes)?;
+    fn hand_back(&mut self, near: &mut impl End, bytes: &[u8]) -> Result<(), Ended> {
+        near.write(bytes)?;
         self.carried.received += bytes.len() as u64;
         near.flush()?;
         Ok(())
     }
 }
 
-fn relay(near: &mut Near<'_>, far: &mut Far<'_>, flow: &mut Flow) -> Result<(), Ended> {
-    near.stream.set_nonblocking(true)?;
-    far.stream.set_nonblocking(true)?;
+fn relay(near: &mut impl End, far: &mut impl End, flow: &mut Flow) -> Result<(), Ended> {
+    near.stream().set_nonblocking(true)?;
+    far.stream().set_nonblocking(true)?;
     loop {
         up(near, far, flow)?;
         down(near, far, flow)?;
@@ -387,8 +323,8 @@ fn relay(near: &mut Near<'_>, far: &mut Far<'_>, flow: &mut Flow) -> Result<(), 
         up(near, far, flow)?;
         far.flush()?;
         near.flush()?;
-        let is_flushed = !near.tls.wants_write() && !far.tls.wants_write();
-        if near.is_closed && far.is_closed && is_flushed {
+        let is_flushed = !near.is_behind() && !far.is_behind();
+        if near.is_closed() && far.is_closed() && is_flushed {
             return Ok(());
         }
         wait(near, far, &flow.watch)?;
@@ -396,27 +332,39 @@ fn relay(near: &mut Near<'_>, far: &mut Far<'_>, flow: &mut Flow) -> Result<(), 
 }
 
 /// From the program to the server, unless that one has not taken what was said before.
-fn up(near: &mut Near<'_>, far: &mut Far<'_>, flow: &mut Flow) -> Result<(), Ended> {
+fn up(near: &mut impl End, far: &mut impl End, flow: &mut Flow) -> Result<(), Ended> {
     let (mut passed, mut buffer) = (Vec::new(), std::mem::take(&mut flow.buffer));
-    while !far.tls.wants_write() && !flow.watch.waits() {
-        let Some(bytes) = near.read(&mut buffer)? else { break };
+    // It may take more by now, and what was read already wakes nobody.
+    far.flush()?;
+    let mut has_more = true;
+    while !far.is_behind() && !flow.watch.waits() {
+        let Some(bytes) = near.read(&mut buffer)? else {
+            has_more = false;
+            break;
+        };
         flow.watch.take(bytes, &mut passed)?;
         flow.note();
         flow.send(far, &mut passed)?;
     }
     flow.buffer = buffer;
-    if near.is_ended {
+    // What was read and has not gone on is no end.
+    if near.is_ended() && !has_more {
         far.close();
     }
     Ok(())
 }
 
 /// From the server to the program.
-fn down(near: &mut Near<'_>, far: &mut Far<'_>, flow: &mut Flow) -> Result<(), Ended> {
+fn down(near: &mut impl End, far: &mut impl End, flow: &mut Flow) -> Result<(), Ended> {
     let (mut passed, mut answer) = (Vec::new(), Vec::new());
     let mut buffer = std::mem::take(&mut flow.buffer);
-    while !near.tls.wants_write() {
-        let Some(bytes) = far.read(&mut buffer)? else { break };
+    near.flush()?;
+    let mut has_more = true;
+    while !near.is_behind() {
+        let Some(bytes) = far.read(&mut buffer)? else {
+            has_more = false;
+            break;
+        };
         flow.watch.hear(bytes, &mut passed)?;
         flow.note();
         flow.echo.take(bytes, &mut answer)?;
@@ -425,7 +373,7 @@ fn down(near: &mut Near<'_>, far: &mut Far<'_>, flow: &mut Flow) -> Result<(), E
         flow.send(far, &mut passed)?;
     }
     flow.buffer = buffer;
-    if far.is_ended && !near.is_closed {
+    if far.is_ended() && !has_more && !near.is_closed() {
         let rest = flow.echo.rest();
         flow.hand_back(near, &rest)?;
         near.close();
@@ -434,19 +382,18 @@ fn down(near: &mut Near<'_>, far: &mut Far<'_>, flow: &mut Flow) -> Result<(), E
 }
 
 /// Waits for either side, and takes what came.
-fn wait(near: &mut Near<'_>, far: &mut Far<'_>, watch: &Watch) -> Result<(), Ended> {
+fn wait(near: &mut impl End, far: &mut impl End, watch: &Watch) -> Result<(), Ended> {
     let wants = |reads: bool, writes: bool| {
         let mut flags = PollFlags::empty();
         flags.set(PollFlags::IN, reads);
         flags.set(PollFlags::OUT, writes);
         flags
     };
-    let of_near =
-        wants(!near.is_ended && !far.tls.wants_write() && !watch.waits(), near.tls.wants_write());
-    let of_far = wants(!far.is_ended && !near.tls.wants_write(), far.tls.wants_write());
-    let timeout = (near.is_ended || far.is_ended).then_some(&HALF_CLOSED);
+    let of_near = wants(!near.is_ended() && !far.is_behind() && !watch.waits(), near.is_behind());
+    let of_far = wants(!far.is_ended() && !near.is_behind(), far.is_behind());
+    let timeout = (near.is_ended() || far.is_ended()).then_some(&HALF_CLOSED);
     let (has_near, has_far) = {
-        let ends = [(near.stream, of_near), (far.stream, of_far)];
+        let ends = [(near.stream(), of_near), (far.stream(), of_far)];
         // One of which nothing is wanted would answer that it is hung up, again and again.
         let wanted = ends.iter().filter(|(_, flags)| !flags.is_empty());
         let mut fds: Vec<_> = wanted.map(|(end, flags)| PollFd::new(*end, *flags)).collect();

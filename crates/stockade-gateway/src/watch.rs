@@ -60,6 +60,12 @@ impl Watch {
         Self { state: State::Requests(Requests::of_decrypted(dialled.clone())), dialled }
     }
 
+    /// For requests to an endpoint, whose `Host` is `authority`, whatever they say.
+    pub(crate) fn of_endpoint(dialled: Dialled, authority: &str) -> Self {
+        let requests = Requests::of_endpoint(dialled.clone(), authority.to_owned());
+        Self { state: State::Requests(requests), dialled }
+    }
+
     /// For a connection of which nothing needs to be looked at.
     pub(crate) fn over(dialled: Dialled) -> Self {
         Self { dialled, state: State::Pass }

@@ -26,6 +26,11 @@ const HEADERS: [&str; 7] = [
     "job-token",
 ];
 
+/// Whether servers take a secret from a header of this name.
+pub fn is_carrier(name: &str) -> bool {
+    HEADERS.iter().any(|header| header.eq_ignore_ascii_case(name))
+}
+
 /// A secret, and how requests carry it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
@@ -42,7 +47,7 @@ impl Credential {
     pub fn is_carried_by(&self, name: &str) -> bool {
         match &self.header {
             Some(header) => header.eq_ignore_ascii_case(name),
-            None => HEADERS.iter().any(|header| header.eq_ignore_ascii_case(name)),
+            None => is_carrier(name),
         }
     }
 }

@@ -174,6 +174,15 @@ pub struct HostEntry {
 }
 
 impl HostEntry {
+    /// `host` at `port` and nothing else. Unlike what is read it may be this machine.
+    pub fn exactly(host: &Host, port: u16) -> Self {
+        let pattern = match host {
+            Host::Name(name) => HostPattern::Name(name.clone()),
+            Host::Address(address) => HostPattern::Range(AddressRange::of(*address)),
+        };
+        Self { pattern, ports: Ports::One(port) }
+    }
+
     /// Whether it speaks of `host`, whatever the port.
     pub fn names(&self, host: &Host) -> bool {
         match (&self.pattern, host) {

@@ -36,7 +36,7 @@ mod review;
 pub mod secrets;
 
 pub use address::{AddressClass, AddressRange, SYNTHETIC, address_class};
-pub use credential::{Credential, KeySource};
+pub use credential::{Credential, KeySource, is_carrier};
 pub use denial::{Denial, Operation};
 pub use endpoint::{EndpointError, check_endpoint, is_encrypted_endpoint, is_loopback_endpoint};
 pub use explain::{Decider, Disk, Explanation, Found, Thing, Wish, explain, explain_connect};

@@ -1,4 +1,4 @@
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener};
 use std::sync::Arc;
 
 use rustls::crypto::ring::default_provider;
