@@ -33,5 +33,7 @@ pub use hands::{
     Entry, EntryKind, Exit, Hands, HandsError, Match, Search, ShellCall, ShellOutcome,
 };
 pub use model::{Api, KeyError, Model, ModelError, Patience, Secret};
-pub use recipe::{INTERPRETERS, Kind, Recipe, RecipeError, Recipes, State};
+pub use recipe::{
+    Dialect, INTERPRETERS, InMachine, Kind, Meant, Recipe, RecipeError, Recipes, State,
+};
 pub use rest::{Reply, Rest, RestError};

@@ -1,11 +1,15 @@
 //! Reading recipes and applying them to a command line.
 
+mod machine;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use serde::Deserialize;
+
+pub use machine::{Dialect, InMachine, Meant};
 
 const SOURCES: [(&str, &str); 5] = [
     ("codex", include_str!("../recipes/codex.toml")),
@@ -38,6 +42,9 @@ pub struct Recipe {
     environment: Environment,
     #[serde(default)]
     flags: Vec<Flags>,
+    /// How it works in a machine, for each API that it speaks.
+    #[serde(default)]
+    machine: Vec<InMachine>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -214,6 +221,11 @@ impl Recipe {
     /// Its arguments for telling its version.
     pub fn for_version(&self) -> &[String] {
         &self.version
+    }
+
+    /// How it reaches a model in a machine, for each API that it speaks; none, where that is not known.
+    pub fn in_machine(&self) -> &[InMachine] {
+        &self.machine
     }
 
     /// The flags that it is started with, unless the user has decided.

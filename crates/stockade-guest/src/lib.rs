@@ -47,8 +47,8 @@ pub use frame::Malformed;
 pub use message::{Stream, WindowSize};
 pub use outlet::Outlet;
 pub use parameters::{
-    ENVIRONMENT, MODULES_FOLDER, PORT_NAME, Parameters, REPOSITORY_DISK, SETUP_ARCHIVE, SETUP_DISK,
-    SYSTEM_DISK, TRIAL, TRIAL_PASSED, USER_NAME,
+    ENVIRONMENT, MODULES_FOLDER, PORT_NAME, PROGRAM_DISK, PROGRAM_FOLDER, Parameters,
+    REPOSITORY_DISK, SETUP_ARCHIVE, SETUP_DISK, SYSTEM_DISK, TRIAL, TRIAL_PASSED, USER_NAME,
 };
 pub use serve::{ServeOptions, serve};
 pub use typing::Typing;

@@ -17,6 +17,12 @@ pub const REPOSITORY_DISK: &str = "repository";
 /// Serial number of the disk with what a set-up has left, an archive.
 pub const SETUP_DISK: &str = "setup";
 
+/// Serial number of the disk with a program that the system does not have.
+pub const PROGRAM_DISK: &str = "program";
+
+/// Where that is mounted.
+pub const PROGRAM_FOLDER: &str = "/opt/stockade";
+
 /// Where the guest's user reads it.
 pub const SETUP_ARCHIVE: &str = "/dev/stockade-setup";
 
@@ -45,6 +51,7 @@ pub const TRIAL_PASSED: &str = "the trial has come through";
 
 /// What a guest is told at its start.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a word of a command line")]
 pub struct Parameters {
     /// The user and group that commands run as.
     pub uid: u32,
@@ -59,6 +66,8 @@ pub struct Parameters {
     pub gives: bool,
     /// Whether there is a disk with what a set-up has left.
     pub has_setup: bool,
+    /// Whether there is a disk with a program that the system does not have.
+    pub has_program: bool,
     /// The time since the epoch when the machine was started: it has no clock of its own.
     pub clock: Duration,
 }
@@ -75,12 +84,14 @@ impl Parameters {
         }
         format!(
             "stockade.uid={} stockade.gid={} stockade.root={} stockade.give={} \
-             stockade.folder={folder} stockade.setup={} stockade.clock={}",
+             stockade.folder={folder} stockade.setup={} stockade.program={} \
+             stockade.clock={}",
             self.uid,
             self.gid,
             u8::from(self.is_root),
             u8::from(self.gives),
             u8::from(self.has_setup),
+            u8::from(self.has_program),
             self.clock.as_millis(),
         )
     }
@@ -106,6 +117,7 @@ impl Parameters {
             is_root: number("stockade.root")? != 0,
             gives: number("stockade.give")? != 0,
             has_setup: number("stockade.setup")? != 0,
+            has_program: number("stockade.program")? != 0,
             clock: value(clock)?.parse().ok().map(Duration::from_millis).ok_or(clock)?,
         })
     }
@@ -133,6 +145,7 @@ mod tests {
             gives: true,
             folder: OsString::from_vec(b"/a b/\xff=\"".to_vec()).into(),
             has_setup: true,
+            has_program: true,
             clock: Duration::from_millis(1_795_000_000_123),
         };
         let line = format!("quiet {} panic=-1", parameters.to_words());
@@ -142,7 +155,7 @@ mod tests {
     #[test]
     fn what_is_missing_or_wrong_is_named() {
         let whole = "stockade.uid=1 stockade.gid=2 stockade.root=0 stockade.give=0 stockade.folder=2f61 \
-                     stockade.setup=0 stockade.clock=5";
+                     stockade.setup=0 stockade.program=0 stockade.clock=5";
         assert!(Parameters::from_words(whole).is_ok());
         for (wrong, name) in [
             (whole.replace("uid=1", "uid=x"), "stockade.uid"),
@@ -150,6 +163,7 @@ mod tests {
             (whole.replace("root=0", "root="), "stockade.root"),
             (whole.replace("2f61", "2f6"), "stockade.folder"),
             (whole.replace("setup=0", "setup=y"), "stockade.setup"),
+            (whole.replace("program=0", ""), "stockade.program"),
             (whole.replace("2f61", "2fxy"), "stockade.folder"),
             (whole.replace("clock=5", "clock=-5"), "stockade.clock"),
         ] {

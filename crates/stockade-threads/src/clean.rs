@@ -277,6 +277,7 @@ mod tests {
             approvals: String::new(),
             enforcement: Vec::new(),
             policy: String::new(),
+            agent: None,
         };
         let thread = store.create(&new).unwrap();
         let disk = thread.folder().join("machine/repository.ext4");

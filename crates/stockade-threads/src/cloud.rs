@@ -7,18 +7,21 @@
 
 pub mod check;
 mod clone;
+mod error;
+mod external;
 mod files;
 mod harvest;
+mod out;
+mod package;
 mod phases;
 mod prepared;
 mod setup;
 mod user;
 mod work;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,10 +32,9 @@ use stockade_vm::{Accelerator, BootError, VmSpec};
 
 use crate::ThreadId;
 use crate::approvals::{Approvals, Asking};
-use crate::branch::BranchError;
 use crate::conversation::Conversation;
 use crate::ended::{Deadline, Ended, title, with_causes};
-use crate::git::{CloneError, GitError, Repository, SnapshotError};
+use crate::git::{CloneError, Repository};
 use crate::hits::Hits;
 use crate::journal::{Journal, Live, Watch};
 use crate::judge::Judge;
@@ -40,11 +42,14 @@ use crate::local::Budget;
 use crate::place::{Boundary, Place as _, Vm};
 use crate::record::{Changes, Event, Kind, PhaseState, State, ThreadResumed};
 use crate::session::{Parts, Session};
-use crate::store::{Cancel, NewThread, Slot, Store, StoreError, Thread};
+use crate::store::{Cancel, NewThread, Slot, Store, Thread};
 use crate::surroundings;
 use clone::{Earlier, Source};
+pub use error::CloudError;
+pub use external::{External, ModelServer, PROMPT};
 pub use files::{CopyError, Files};
 use harvest::{HarvestError, Inside};
+pub use package::{Package, PackageError, package};
 use phases::Phases;
 pub use setup::SetUp;
 pub(crate) use setup::allowing;
@@ -93,6 +98,8 @@ pub enum Work {
         /// What it may use up.
         budget: Budget,
     },
+    /// The same by another agent's program.
+    External(Box<External>),
     /// One command.
     Command(Vec<OsString>),
 }
@@ -124,91 +131,6 @@ pub struct Outcome {
     pub left: Vec<String>,
 }
 
-/// Nothing has run.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CloudError {
-    /// A bare repository has no files to work on.
-    #[error("`{}` is a bare repository, which has no files to work on", .0.display())]
-    Bare(PathBuf),
-    /// The repository cannot be read.
-    #[error("cannot read the repository around `{}`", workspace.display())]
-    Repository {
-        /// Where the user stands.
-        workspace: PathBuf,
-        /// What git says.
-        source: GitError,
-    },
-    /// There is no clone.
-    #[error(transparent)]
-    Clone(#[from] CloneError),
-    /// Where the user stands is not in the commit.
-    #[error("the folder `{}` is not committed, so it is not in the clone", .0.display())]
-    NotCommitted(PathBuf),
-    /// The commit that the thread began at is gone.
-    #[error("the repository has no commit {0} any more, which the thread began at")]
-    NoBase(String),
-    /// What is not committed cannot be looked at.
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
-    /// A file that is ignored cannot be taken along.
-    #[error(transparent)]
-    Copy(#[from] CopyError),
-    /// What is ignored is more than the machine has room for.
-    #[error("the files of `{}` that git ignores are larger than the machine's disk", .0.display())]
-    Ignored(PathBuf),
-    /// What an earlier machine left cannot be put into a clone.
-    #[error("cannot go on where the thread ended")]
-    Again(#[from] BranchError),
-    /// It is no thread that a machine could go on with.
-    #[error("thread `{0}` worked on your own files")]
-    NoCloud(String),
-    /// The set-up script failed.
-    #[error("the set-up script failed: {0}")]
-    SetUp(String),
-    /// It was ended before the work began.
-    #[error("interrupted")]
-    Interrupted,
-    /// There is no machine.
-    #[error(transparent)]
-    Boot(#[from] BootError),
-    /// The model cannot be used as it is configured.
-    #[error(transparent)]
-    Agent(#[from] AgentError),
-    /// The thread's record cannot be kept.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The machine's own folder cannot be had.
-    #[error("cannot make `{}`", .0.display())]
-    Folder(PathBuf, #[source] io::Error),
-}
-
-impl CloudError {
-    /// What the user can do about it, if anything.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Bare(_) => Some("clone it, and start from there".to_owned()),
-            Self::Repository { source, .. } => source.hint().map(str::to_owned),
-            Self::Clone(error) => error.hint().map(str::to_owned),
-            Self::NotCommitted(_) => Some("commit what is in it, or start further up".to_owned()),
-            Self::Boot(error) => error.hint(),
-            Self::Agent(error) => error.hint(),
-            Self::Store(error) => error.hint().map(str::to_owned),
-            Self::SetUp(_) => Some("`[cloud] setup` in the configuration".to_owned()),
-            Self::Again(error) => error.hint().map(str::to_owned),
-            Self::Ignored(_) => Some(
-                "`--hide PATH` leaves a folder out; `[cloud] disk` is how large it is".to_owned(),
-            ),
-            Self::NoBase(_)
-            | Self::Snapshot(_)
-            | Self::Copy(_)
-            | Self::Interrupted
-            | Self::Folder(..) => None,
-            Self::NoCloud(_) => Some("`stockade local \"PROMPT\"` begins another".to_owned()),
-        }
-    }
-}
-
 /// Runs a cloud thread to its end, and records it in `store`.
 ///
 /// # Errors
@@ -229,8 +151,10 @@ pub fn run(
     let journal = Journal::begin(store, &thread, watch)?;
     let source = task.with_changes.clone().map_or(Source::Head, Source::WithChanges);
     let inner = task.workspace.strip_prefix(&top).unwrap_or(Path::new("")).to_owned();
-    let (thread, journal, before, left) = (&thread, &journal, None, RefCell::default());
-    Running { task, agent, store, thread, journal, user, inner, source, before, left }.finish()
+    let (thread, journal, before) = (&thread, &journal, None);
+    let (left, ignored) = (RefCell::default(), Cell::default());
+    Running { task, agent, store, thread, journal, user, inner, source, before, left, ignored }
+        .finish()
 }
 
 /// Goes on with a thread that has ended, or lost its process: a new machine, with what the last one
@@ -271,14 +195,16 @@ pub fn resume(
     };
     let journal = Journal::new(&thread, watch);
     journal.record(&Event::ThreadResumed(ThreadResumed { from }))?;
-    let (thread, journal, before, left) = (&thread, &journal, Some(before), RefCell::default());
-    Running { task, agent, store, thread, journal, user, inner, source, before, left }.finish()
+    let (thread, journal, before) = (&thread, &journal, Some(before));
+    let (left, ignored) = (RefCell::default(), Cell::default());
+    Running { task, agent, store, thread, journal, user, inner, source, before, left, ignored }
+        .finish()
 }
 
 fn agent(task: &CloudTask) -> Result<Option<Builtin>, CloudError> {
     Ok(match &task.work {
         Work::Agent { model, .. } => Some(Builtin::new(model.clone())?),
-        Work::Command(_) => None,
+        Work::External(_) | Work::Command(_) => None,
     })
 }
 
@@ -304,6 +230,7 @@ fn new_thread(task: &CloudTask) -> NewThread {
     let machine = &task.machine;
     let words: Vec<_> = match &task.work {
         Work::Agent { prompt, .. } => vec![prompt.as_str().into()],
+        Work::External(agent) => vec![agent.prompt.as_str().into()],
         Work::Command(argv) => argv.iter().map(|word| word.to_string_lossy()).collect(),
     };
     let mode = task.files.as_ref().map_or(Mode::DangerFullAccess, |it| it.bounds.policy().mode);
@@ -327,6 +254,10 @@ fn new_thread(task: &CloudTask) -> NewThread {
             ],
             task.setup.as_ref().map(|set_up| &set_up.network),
         ),
+        agent: match &task.work {
+            Work::External(agent) => Some(agent.name.clone()),
+            Work::Agent { .. } | Work::Command(_) => None,
+        },
     }
 }
 
@@ -345,6 +276,8 @@ struct Running<'a> {
     before: Option<Conversation>,
     /// What of the result was to be written and is not.
     left: RefCell<Vec<String>>,
+    /// Files that git ignores and that went in.
+    ignored: Cell<u64>,
 }
 
 impl Running<'_> {
@@ -414,7 +347,7 @@ impl Running<'_> {
             self.prepare((&session, &vm), set_up, phases)?;
         }
         let ended = phases.during("agent", || {
-            let ended = self.work(&session)?;
+            let ended = self.work(&session, &vm)?;
             // What ended badly is a phase that failed.
             if ended.state == State::Completed { Ok(ended) } else { Err(WorkEnd::Ended(ended)) }
         });
@@ -425,8 +358,14 @@ impl Running<'_> {
         drop(session);
         let client = vm.client();
         let stop = || self.user.wishes.abandon.is_requested();
-        let inside =
-            Inside { client, folder: self.place(), thread: self.thread.folder(), stop: &stop };
+        let thread = self.thread.folder();
+        let inside = Inside {
+            client,
+            folder: self.place(),
+            thread,
+            stop: &stop,
+            ignored: self.ignored.get(),
+        };
         let harvest = phases.during("diff", || inside.harvest(&cloned));
         let settled = self.settle(ended, harvest, &vm);
         // It ends either way; in good order is only faster.
@@ -453,7 +392,7 @@ impl Running<'_> {
         match checked {
             Ok(()) => {}
             Err(CheckEnd::Failures(failures)) => {
-                let is_agents = matches!(self.task.work, Work::Agent { .. });
+                let is_agents = !matches!(self.task.work, Work::Command(_));
                 if is_agents && ended.state == State::Completed {
                     (ended.state, ended.exit) = (State::Failed, 1);
                 }
@@ -498,6 +437,10 @@ impl Running<'_> {
             folder: self.place().to_owned(),
             is_root: self.task.files.as_ref().is_some_and(|files| files.is_root),
             toolchains: Vec::new(),
+            program: match &self.task.work {
+                Work::External(agent) => agent.package.shown.clone(),
+                Work::Agent { .. } | Work::Command(_) => Vec::new(),
+            },
             memory_bytes: machine.memory_bytes,
             cpus: machine.cpus,
             disk_bytes: machine.disk_bytes,

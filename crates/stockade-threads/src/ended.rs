@@ -224,6 +224,7 @@ mod tests {
             approvals: "never".to_owned(),
             enforcement: Vec::new(),
             policy: String::new(),
+            agent: None,
         };
         let thread = store.create(&new).unwrap();
         let mut seen = Seen::default();

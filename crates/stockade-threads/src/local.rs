@@ -401,6 +401,7 @@ impl Begun {
                 approvals: task.judge.approval.to_string(),
                 enforcement: walls.iter().map(|&wall| wall.to_owned()).collect(),
                 policy: surroundings::pinned(&task.judge, &task.bounds),
+                agent: None,
             })
         };
         let thread = create(walls(policy.mode))?;

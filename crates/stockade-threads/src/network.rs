@@ -183,7 +183,7 @@ fn broker(network: &Network) -> Broker {
 }
 
 /// Reads what a placeholder stands for.
-fn read_secret(source: &KeySource) -> Result<String, String> {
+pub(crate) fn read_secret(source: &KeySource) -> Result<String, String> {
     let secret = match source {
         KeySource::Variable(name) => match std::env::var(name) {
             Ok(text) => return Ok(text),

@@ -76,6 +76,7 @@ impl Programmed {
             approvals: judge.approval.to_string(),
             enforcement: walls(policy.mode).iter().map(|&wall| wall.to_owned()).collect(),
             policy: surroundings::pinned(judge, bounds),
+            agent: None,
         })?;
         let kept = if program.is_draft {
             Undo::default()

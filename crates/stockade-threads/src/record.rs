@@ -235,6 +235,9 @@ pub struct ThreadStarted {
     pub policy: String,
     /// The walls that are up: `mounts`, `landlock`, `seccomp`, ….
     pub enforcement: Vec<String>,
+    /// The agent, where that is another's program in a machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
 }
 
 impl ThreadStarted {

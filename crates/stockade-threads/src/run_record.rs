@@ -199,6 +199,7 @@ impl RunRecord {
             mode: new.policy.mode.to_string(),
             policy: new.approval.to_string(),
             enforcement: new.enforcement.iter().map(|&wall| wall.to_owned()).collect(),
+            agent: None,
         };
         started.set_workspace(new.policy.workspace.as_path());
         self.write(&Event::ThreadStarted(started))?;

@@ -83,6 +83,8 @@ pub struct NewThread {
     pub enforcement: Vec<String>,
     /// The resolved policy, kept as it is; the chain of records begins with its hash.
     pub policy: String,
+    /// The agent, where that is not the built-in one.
+    pub agent: Option<String>,
 }
 
 impl Store {
@@ -402,6 +404,7 @@ fn started(id: &ThreadId, new: &NewThread) -> ThreadStarted {
         mode: new.mode.clone(),
         policy: new.approvals.clone(),
         enforcement: new.enforcement.clone(),
+        agent: new.agent.clone(),
     };
     started.set_workspace(&new.workspace);
     started

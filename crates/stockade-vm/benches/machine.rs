@@ -12,10 +12,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use stockade_guest::{Client, End, Exec, TRIAL, TRIAL_PASSED, counter_khz};
-use stockade_vm::{Accelerator, Vm, VmSpec};
+use stockade_vm::{Accelerator, Phase, Progress, Vm, VmSpec};
 
 const ROUNDS: usize = 9;
 const CALLS: usize = 200;
+/// Files of the large repository.
+const FILES: u32 = 50_000;
 /// DESIGN §13: a microVM at most so many times the bare boot of the same kernel.
 const BOOT_BUDGET: f64 = 1.3;
 /// Milliseconds that a command's way through the channel may add.
@@ -57,7 +59,9 @@ fn main() -> Outcome<()> {
         "| all of it, to the end of a first command | {ready:.0} | {:.2} × plain | | |",
         ready / plain
     )?;
-    bench.calls(&mut out)
+    bench.calls(&mut out)?;
+    bench.large(&mut out)?;
+    bench.image(&mut out)
 }
 
 struct Bench {
@@ -68,8 +72,9 @@ struct Bench {
 struct Machine {
     vm: Vm,
     boot: Duration,
+    image: Duration,
     /// Removed with it.
-    _state: tempfile::TempDir,
+    state: tempfile::TempDir,
 }
 
 impl Bench {
@@ -78,6 +83,12 @@ impl Bench {
         let repository = state.path().join("clone");
         fs::create_dir(&repository)?;
         fs::write(repository.join("file"), "content")?;
+        self.with(state)
+    }
+
+    /// A machine whose repository is `clone` in `state`.
+    fn with(&self, state: tempfile::TempDir) -> Outcome<Machine> {
+        let repository = state.path().join("clone");
         let spec = VmSpec {
             cache: self.cache.clone(),
             state: state.path().to_owned(),
@@ -85,6 +96,7 @@ impl Bench {
             folder: "/work".into(),
             is_root: false,
             toolchains: Vec::new(),
+            program: Vec::new(),
             memory_bytes: 1 << 30,
             cpus: 1,
             disk_bytes: 1 << 30,
@@ -92,13 +104,13 @@ impl Bench {
             accelerator: Some(self.accelerator),
             walls: None,
         };
-        let mut boot = Duration::ZERO;
-        let vm = Vm::boot(&spec, &|| false, &mut |step| {
-            if let stockade_vm::Progress::Finished(stockade_vm::Phase::Boot, took) = step {
-                boot = took;
-            }
+        let (mut boot, mut image) = (Duration::ZERO, Duration::ZERO);
+        let vm = Vm::boot(&spec, &|| false, &mut |step| match step {
+            Progress::Finished(Phase::Boot, took) => boot = took,
+            Progress::Finished(Phase::Image, took) => image = took,
+            Progress::Finished(Phase::Disk, _) | Progress::Started(_) | Progress::Note(_) => {}
         })?;
-        Ok(Machine { vm, boot, _state: state })
+        Ok(Machine { vm, boot, image, state })
     }
 
     /// The file of the cache that was used last.
@@ -176,6 +188,95 @@ impl Bench {
         writeln!(out, "| a file of 64 MiB out of it | | {rate:.0} MiB/s | | |")?;
         Ok(machine.vm.stop()?)
     }
+}
+
+impl Bench {
+    /// A large repository, from the start of its machine to the first `git status`; what a second one takes
+    /// there is what the guest's own disk and processor take.
+    fn large(&self, out: &mut impl std::io::Write) -> Outcome<()> {
+        let state = tempfile::tempdir()?;
+        let clone = state.path().join("clone");
+        for folder in 0..FILES / 100 {
+            let folder = clone.join(format!("d{}/d{folder}", folder % 20));
+            fs::create_dir_all(&folder)?;
+            for file in 0..100 {
+                fs::write(folder.join(format!("f{file}.txt")), format!("{file}\n"))?;
+            }
+        }
+        let git = "git init -q && git add -A && git -c user.name=b -c user.email=b@example.org \
+                   commit -q -m b && git update-index -q --refresh";
+        if !Command::new("sh").args(["-c", git]).current_dir(&clone).status()?.success() {
+            return Err("no repository".into());
+        }
+        let started = Instant::now();
+        let machine = self.with(state)?;
+        let client = machine.vm.client();
+        let status = ["git", "-c", "safe.directory=*", "status", "--porcelain"];
+        let asked = Instant::now();
+        run(client, &status)?;
+        let (all, first) = (started.elapsed(), asked.elapsed());
+        let asked = Instant::now();
+        run(client, &status)?;
+        let [all, first, second] =
+            [all, first, asked.elapsed()].map(|took| took.as_secs_f64() * 1000.0);
+        writeln!(
+            out,
+            "| {FILES} files, from the start to the end of `git status` | {all:.0} | {:.1} × a second \
+             one inside | | |",
+            all / second
+        )?;
+        writeln!(out, "| that `git status`, and a second one | {first:.0} | {second:.0} ms | | |")?;
+        memory(&machine, out)?;
+        Ok(machine.vm.stop()?)
+    }
+
+    /// The image of the system, built anew in a cache of its own.
+    fn image(&self, out: &mut impl std::io::Write) -> Outcome<()> {
+        let cache = self.cache.with_extension("new");
+        let fresh = Self { cache: cache.clone(), accelerator: self.accelerator };
+        let first = fresh.machine()?;
+        let built = first.image.as_secs_f64() * 1000.0;
+        first.vm.stop()?;
+        let second = fresh.machine()?;
+        let found = second.image.as_secs_f64() * 1000.0;
+        second.vm.stop()?;
+        fs::remove_dir_all(cache)?;
+        writeln!(
+            out,
+            "| kernel and image of the system, once | {built:.0} | {found:.0} ms for each machine \
+             after | | |"
+        )?;
+        Ok(())
+    }
+}
+
+/// What QEMU holds of the host's memory, beside what the guest says that it uses.
+fn memory(machine: &Machine, out: &mut impl std::io::Write) -> Outcome<()> {
+    let state = machine.state.path().to_string_lossy().into_owned();
+    let mut held: u64 = 0;
+    for process in fs::read_dir("/proc")?.flatten() {
+        let path = process.path();
+        let line = fs::read(path.join("cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&line).contains(&state) {
+            held += kib(&fs::read_to_string(path.join("smaps_rollup")).unwrap_or_default(), "Pss:");
+        }
+    }
+    let inside =
+        String::from_utf8(machine.vm.client().read_file("/proc/meminfo".as_ref(), 1 << 16)?)?;
+    let used = kib(&inside, "MemTotal:") - kib(&inside, "MemFree:");
+    writeln!(
+        out,
+        "| memory of QEMU, MiB | {} | {} MiB are not free in the guest | | |",
+        held >> 10,
+        used >> 10
+    )?;
+    Ok(())
+}
+
+fn kib(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.unwrap_or(0)
 }
 
 fn run(client: &Client, argv: &[&str]) -> Outcome<()> {

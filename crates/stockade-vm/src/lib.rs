@@ -18,6 +18,7 @@ mod initramfs;
 mod kept;
 mod kernel;
 mod modules;
+mod program;
 mod qemu;
 mod repository;
 mod system;
@@ -29,6 +30,7 @@ mod walls;
 
 pub use kept::Kept;
 pub use kernel::KernelError;
+pub use program::Shown;
 pub use qemu::args::Accelerator;
 pub use repository::DiskError;
 pub use system::ImageError;

@@ -158,7 +158,7 @@ pub(crate) fn wanted(cache: &Cache, owner: Owner) -> Result<Option<u64>, ImageEr
 }
 
 /// `bytes`, when there is room for them.
-fn fits(cache: &Cache, bytes: u64) -> Result<u64, ImageError> {
+pub(crate) fn fits(cache: &Cache, bytes: u64) -> Result<u64, ImageError> {
     let free = cache.space()?;
     if bytes > free {
         return Err(ImageError::NoSpace { folder: cache.folder().to_owned(), bytes, free });
@@ -184,7 +184,7 @@ fn planned(
 /// Parts of an image after each of which is said that it is there.
 const PARTS: u64 = 4;
 
-fn write(
+pub(crate) fn write(
     layout: &Layout,
     file: &mut std::fs::File,
     stop: &dyn Fn() -> bool,

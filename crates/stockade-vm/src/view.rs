@@ -159,7 +159,7 @@ impl View {
 
     /// The tree of an image.
     pub(crate) fn tree(&self) -> io::Result<Planted> {
-        let mut planted = Planted { tree: Tree::new(), links: HashMap::new(), unreadable: 0 };
+        let mut planted = Planted::new();
         for name in EMPTY {
             planted.folder(Path::new(name), 0o755);
         }
@@ -205,9 +205,21 @@ pub(crate) struct Planted {
     links: HashMap<(u64, u64), Node>,
     /// Files and folders that this user may not read.
     pub(crate) unreadable: u64,
+    /// Whether everybody in the guest may read what its owner may, who is somebody else there.
+    is_for_all: bool,
 }
 
 impl Planted {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Self { tree: Tree::new(), links: HashMap::new(), unreadable: 0, is_for_all: false }
+    }
+
+    /// The same for files that are to be read by everybody in the guest.
+    pub(crate) fn for_all() -> Self {
+        Self { is_for_all: true, ..Self::new() }
+    }
+
     /// The folder of this name, and those above it.
     fn folder(&mut self, path: &Path, mode: u16) -> Node {
         let mut node = Node::ROOT;
@@ -221,10 +233,15 @@ impl Planted {
 
     /// Takes what is at `path`, if anything is.
     fn take(&mut self, path: &Path) {
-        let (Ok(metadata), Some(name)) = (path.symlink_metadata(), path.file_name()) else {
+        self.take_as(path, path);
+    }
+
+    /// Takes what is at `path`, if anything is, as what is at `shown`.
+    pub(crate) fn take_as(&mut self, path: &Path, shown: &Path) {
+        let (Ok(metadata), Some(name)) = (path.symlink_metadata(), shown.file_name()) else {
             return;
         };
-        let parent = self.folder(path.parent().unwrap_or(path), 0o755);
+        let parent = self.folder(shown.parent().unwrap_or(shown), 0o755);
         let mut open = vec![(path.to_owned(), parent, name.as_bytes().to_vec(), metadata)];
         // By a list instead of recursion: the depth of a tree is not ours to bound.
         while let Some((path, parent, name, metadata)) = open.pop() {
@@ -249,6 +266,8 @@ impl Planted {
     fn plant(&mut self, path: &Path, parent: Node, name: &[u8], of: &Metadata) -> Option<Node> {
         let kind = of.file_type();
         let mode = u16::try_from(of.permissions().mode() & 0o777).unwrap_or(0);
+        let all = if self.is_for_all { (mode & 0o500) >> 3 | (mode & 0o500) >> 6 } else { 0 };
+        let mode = mode | all;
         let nanoseconds = u32::try_from(of.mtime_nsec()).unwrap_or(0);
         let attributes = Attributes { mode, mtime: (of.mtime(), nanoseconds) };
         if kind.is_dir() {
@@ -279,7 +298,7 @@ impl Planted {
     }
 }
 
-fn add_to_key(key: &mut Key, source: &Path, counts_files: bool) {
+pub(crate) fn add_to_key(key: &mut Key, source: &Path, counts_files: bool) {
     let mut open = vec![source.to_owned()];
     while let Some(path) = open.pop() {
         let Ok(metadata) = path.symlink_metadata() else { continue };
@@ -363,7 +382,7 @@ mod tests {
             0,
         )
         .unwrap();
-        let mut planted = Planted { tree: Tree::new(), links: HashMap::new(), unreadable: 0 };
+        let mut planted = Planted::new();
         planted.take(folder.path());
         let text = format!("{:?}", planted.tree);
         assert_eq!(text.matches("File(Host(").count(), 1, "{text}");

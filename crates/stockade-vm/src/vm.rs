@@ -14,6 +14,7 @@ use stockade_guest::{ChannelError, Client, Parameters};
 use crate::cache::Cache;
 use crate::kept::Kept;
 use crate::kernel::{Kernel, KernelError};
+use crate::program::{self, Shown};
 use crate::qemu::args::{self, Accelerator, Disks, Machine};
 use crate::qemu::process::{Enclosure, Process, Start};
 use crate::repository::{self, DiskError};
@@ -51,6 +52,8 @@ pub struct VmSpec {
     pub is_root: bool,
     /// Folders of toolchains outside `/usr`, which the guest sees as they are.
     pub toolchains: Vec<PathBuf>,
+    /// Files and folders of the host that the guest sees below [`stockade_guest::PROGRAM_FOLDER`].
+    pub program: Vec<Shown>,
     /// Memory of the guest.
     pub memory_bytes: u64,
     /// Processors of the guest.
@@ -140,6 +143,10 @@ pub enum BootError {
 }
 
 impl BootError {
+    fn of_image(error: ImageError) -> Self {
+        if matches!(error, ImageError::Stopped) { Self::Stopped } else { error.into() }
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -220,15 +227,11 @@ impl Vm {
         let machine = Machine {
             kernel: system.kernel.clone(),
             initramfs: system.initramfs.clone(),
-            disks: Some(Disks {
-                system: system.image.clone(),
-                repository: disk.clone(),
-                setup: archive.clone(),
-            }),
+            disks: Some(system.disks(&disk, archive.as_ref())),
             memory_mib,
             cpus: spec.cpus,
             accelerator: chosen.accelerator,
-            parameters: Some(parameters(spec, owner, archive.is_some())),
+            parameters: Some(parameters(spec, owner, (&archive, &system.program))),
             counter_khz: counter_khz(chosen.accelerator),
         };
         let is_emulated = chosen.accelerator == Accelerator::Emulation;
@@ -247,6 +250,7 @@ impl Vm {
                 readable: [machine.kernel, machine.initramfs, system.image.clone()]
                     .into_iter()
                     .chain(archive)
+                    .chain(system.program.clone())
                     .collect(),
                 writable: vec![disk.clone()],
                 // QEMU's own, and what it has translated.
@@ -299,6 +303,7 @@ struct Prepared {
     kernel: PathBuf,
     initramfs: PathBuf,
     image: PathBuf,
+    program: Option<PathBuf>,
 }
 
 impl Prepared {
@@ -322,13 +327,20 @@ impl Prepared {
                 error.into()
             })?,
             initramfs: initramfs::of(&kernel, cache, spec.is_root)?,
-            image: system::image(cache, &spec.toolchains, owner, (stop, say)).map_err(|error| {
-                if matches!(error, ImageError::Stopped) {
-                    return BootError::Stopped;
-                }
-                error.into()
-            })?,
+            image: system::image(cache, &spec.toolchains, owner, (stop, say))
+                .map_err(BootError::of_image)?,
+            program: program::image(cache, &spec.program, (stop, say))
+                .map_err(BootError::of_image)?,
         })
+    }
+
+    fn disks(&self, repository: &Path, setup: Option<&PathBuf>) -> Disks {
+        Disks {
+            system: self.image.clone(),
+            repository: repository.to_owned(),
+            setup: setup.cloned(),
+            program: self.program.clone(),
+        }
     }
 
     fn choose(
@@ -354,14 +366,19 @@ pub(crate) fn qemu() -> Result<PathBuf, BootError> {
     tool::find(&["qemu-system-x86_64", "qemu-kvm"]).ok_or(BootError::NoQemu)
 }
 
-fn parameters(spec: &VmSpec, owner: Owner, has_setup: bool) -> Parameters {
+fn parameters(
+    spec: &VmSpec,
+    owner: Owner,
+    (setup, program): (&Option<PathBuf>, &Option<PathBuf>),
+) -> Parameters {
     Parameters {
         uid: owner.uid,
         gid: owner.gid,
         folder: spec.folder.clone(),
         is_root: spec.is_root,
         gives: owner.is_given_inside,
-        has_setup,
+        has_setup: setup.is_some(),
+        has_program: program.is_some(),
         clock: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default(),
     }
 }

@@ -9,15 +9,6 @@ use crate::failure::Failure;
 /// The name of the agent that needs no program.
 pub(super) const BUILT_IN: &str = "builtin";
 
-/// Refuses an agent that a thread cannot have yet.
-pub(super) fn only_builtin(name: &str) -> Result<(), Failure> {
-    if name == BUILT_IN {
-        return Ok(());
-    }
-    let hint = "this version has `builtin`; `stockade run -- PROGRAM` runs another agent";
-    Err(Failure::new(format!("not yet: `--agent {name}`"), hint))
-}
-
 /// The model that is configured, with its key, which is in no message.
 pub(super) fn model(loaded: &Loaded, env: &Env) -> Result<Model, Failure> {
     let text = loaded.model()?;

@@ -1,6 +1,9 @@
 //! `stockade cloud`: an agent, or one command, at work on a clone in a machine of its own.
 
+mod external;
+
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::thread;
 
@@ -12,7 +15,7 @@ use stockade_threads::changes::ChangeSet;
 use stockade_threads::cloud::{self, CloudTask, Machine, Outcome, SetUp, User, Wishes, Work};
 use stockade_threads::flags::{Weight, flags};
 use stockade_threads::record::Changes;
-use stockade_threads::screen::Screen;
+use stockade_threads::screen::{Feed, Screen};
 use stockade_threads::store::Store;
 use stockade_threads::{Judge, ThreadId, Watch, quoted};
 
@@ -22,6 +25,7 @@ use super::{agent, boundary, local};
 use crate::cli::BoundaryArgs;
 use crate::failure::Failure;
 use crate::ui;
+use crate::ui::feed::Stdin;
 use crate::ui::prompt::Prompt;
 use crate::ui::screen::OwnTerminal;
 use crate::ui::status::Status;
@@ -36,7 +40,7 @@ const DISK: u64 = 10 << 30;
 pub(crate) struct CloudArgs {
     #[command(flatten)]
     boundary: BoundaryArgs,
-    /// Who works: `builtin`
+    /// Who works: `builtin`, the name of a recipe (`stockade agents`), or a program
     #[arg(long, value_name = "NAME", default_value = "builtin")]
     agent: String,
     /// Print one JSON object a line for everything that happens
@@ -79,7 +83,10 @@ pub(crate) fn run(arguments: &CloudArgs, front: Option<Front>) -> Result<u8, Fai
     let ask = Prompt::new(wishes.stop.clone());
     let terminal = OwnTerminal::of_user(&env, ask.turns()).filter(|_| !arguments.json);
     let screen = terminal.as_ref().map(|terminal| terminal as &dyn Screen);
-    let user = User { ask: &ask, wishes: &wishes, screen, feed: None };
+    // Of a terminal the keys are heeded here, and a task has been read.
+    let reads = !arguments.command.is_empty() && !std::io::stdin().is_terminal();
+    let feed = reads.then_some(&Stdin as &dyn Feed);
+    let user = User { ask: &ask, wishes: &wishes, screen, feed };
     let (watch, status) = watch((arguments.json, is_quiet), &env, &wishes.stop);
     let begun = Begun::default();
     let (turns, wishes) = (ask.turns(), wishes.clone());
@@ -114,7 +121,10 @@ pub(super) fn watch(
 
 /// Refuses what a cloud thread cannot do, or not yet.
 fn refuse(arguments: &CloudArgs) -> Result<(), Failure> {
-    agent::only_builtin(&arguments.agent)?;
+    if arguments.agent != agent::BUILT_IN && !arguments.command.is_empty() {
+        let hint = "what stands after `--` is what runs; leave one of them out";
+        return Err(Failure::new("`--agent` is for a task", hint));
+    }
     if let Some(attempts) = arguments.attempts {
         if !(1..=ATTEMPTS_MAX).contains(&attempts) {
             let text = format!("`--attempts` takes a number from 1 to {ATTEMPTS_MAX}");
@@ -176,7 +186,9 @@ fn task(
     env: &Env,
 ) -> Result<CloudTask, Failure> {
     let work = match (&arguments.prompt, arguments.command.as_slice()) {
-        (Some(prompt), []) => agents_work(local::read_prompt(prompt)?, loaded, env)?,
+        (Some(prompt), []) => {
+            agents_work((&arguments.agent, local::read_prompt(prompt)?), loaded, env)?
+        }
         (None, []) => {
             let hint = "`stockade cloud \"PROMPT\"`, or `stockade cloud -- CMD ARG…`";
             return Err(Failure::new("a cloud thread needs a task or a command", hint));
@@ -192,8 +204,15 @@ fn task(
     Ok(CloudTask { with_changes, ..task_of(work, loaded, request, env)? })
 }
 
-/// An agent's task with the model that is configured.
-pub(super) fn agents_work(prompt: String, loaded: &Loaded, env: &Env) -> Result<Work, Failure> {
+/// A task of the agent called `name`, with the model that is configured.
+pub(super) fn agents_work(
+    (name, prompt): (&str, String),
+    loaded: &Loaded,
+    env: &Env,
+) -> Result<Work, Failure> {
+    if name != agent::BUILT_IN {
+        return external::work((name, prompt), loaded, env);
+    }
     let (model, budget) = (agent::model(loaded, env)?, agent::budget(loaded));
     Ok(Work::Agent { prompt, model, budget })
 }

@@ -5,7 +5,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::{env, fs};
 
 use serde_json::{Value, json};
@@ -307,6 +307,28 @@ fn kill(id: u32) {
     assert!(killed.success());
 }
 
+/// A pipe is a command's standard input in a machine as well.
+#[test]
+fn a_command_in_a_machine_reads_what_is_piped_to_it() {
+    if !is_there() {
+        return;
+    }
+    let place = small();
+    let input = "one\n".repeat(100_000);
+    let line = "wc -l; cat > src/rest; touch ignored-1";
+    let mut command = place.command(&nobody(), &["cloud", "--", "sh", "-c", line]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let output = std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(input.as_bytes()).unwrap());
+        child.wait_with_output().unwrap()
+    });
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "100000\n", "{}", text(&output));
+    assert!(text(&output).contains("not in the diff: ignored files, 1 of them"));
+}
+
 #[test]
 fn what_cannot_begin_says_why_and_nothing_has_run() {
     let place = small();
@@ -328,7 +350,7 @@ fn what_cannot_begin_says_why_and_nothing_has_run() {
         (&[], "needs a task or a command"),
         (&["x", "--", "true"], "either a task or a command"),
         (&["  "], "the prompt is empty"),
-        (&["--agent", "codex", "x"], "not yet: `--agent codex`"),
+        (&["--agent", "codex", "x"], "`codex` is not installed"),
         (&["--attempts", "0", "x"], "`--attempts` takes a number"),
         (&["--attempts", "2", "--", "true"], "`--attempts` is for a task"),
         (&["--hide", "x", "x"], "`--hide` says nothing"),

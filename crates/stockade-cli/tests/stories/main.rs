@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod again;
+mod agents;
 mod approvals;
 mod contract;
 mod debugging;

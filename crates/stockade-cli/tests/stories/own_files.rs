@@ -94,6 +94,8 @@ fn a_command_in_a_machine_changes_what_it_could_without_one_and_that_is_taken_ba
             assert!(told.contains(&format!("not written back: {left}")), "{left}: {told}");
         }
         assert!(told.contains("not written back: src/out: held (symlink-out)"), "{told}");
+        // What went in and is ignored is missed by nobody.
+        assert!(!told.contains("ignored files"), "{told}");
         for name in ["src/b/HEAD", "src/b/config"] {
             let words = format!("not written back: {name}: held (repository)");
             assert!(told.contains(&words), "{told}");

@@ -62,6 +62,7 @@ impl Home {
             approvals: "on-request".to_owned(),
             enforcement: vec!["mounts".to_owned(), "landlock".to_owned()],
             policy: "mode = \"workspace-write\"\n".to_owned(),
+            agent: None,
         };
         self.store().create(&new).unwrap()
     }

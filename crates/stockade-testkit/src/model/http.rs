@@ -12,6 +12,8 @@ pub(super) struct Request {
     pub(super) method: String,
     pub(super) path: String,
     pub(super) body: Vec<u8>,
+    /// As it came.
+    pub(super) head: String,
 }
 
 impl Request {
@@ -48,7 +50,7 @@ impl Request {
             rest.truncate(length);
             rest
         };
-        Ok(Some(Self { method, path, body }))
+        Ok(Some(Self { method, path, body, head }))
     }
 }
 

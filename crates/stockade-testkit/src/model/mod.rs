@@ -31,6 +31,7 @@ pub use script::Step;
 pub struct FakeModel {
     port: u16,
     requests: Arc<Mutex<Vec<Value>>>,
+    heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl FakeModel {
@@ -53,7 +54,9 @@ impl FakeModel {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let server = Arc::new(Server { script, faults, seen: Arc::clone(&requests) });
+        let heads = Arc::<Mutex<Vec<String>>>::default();
+        let (seen, all) = (Arc::clone(&requests), Arc::clone(&heads));
+        let server = Arc::new(Server { script, faults, seen, all });
         thread::Builder::new().name("model".to_owned()).spawn(move || {
             for stream in listener.incoming().flatten() {
                 let server = Arc::clone(&server);
@@ -63,12 +66,17 @@ impl FakeModel {
                 });
             }
         })?;
-        Ok(Self { port, requests })
+        Ok(Self { port, requests, heads })
     }
 
     /// The port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The heads of all requests so far, of whatever kind.
+    pub fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The bodies of all questions so far.
@@ -83,12 +91,14 @@ struct Server {
     script: Vec<Step>,
     faults: Vec<Fault>,
     seen: Arc<Mutex<Vec<Value>>>,
+    all: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
     fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         while let Some(request) = Request::read(&mut stream)? {
+            self.all.lock().unwrap_or_else(PoisonError::into_inner).push(request.head.clone());
             let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
             let path = request.path.split('?').next().unwrap_or_default();
             let (turn, events): (Turn, fn(&Value, &Turn) -> String) =

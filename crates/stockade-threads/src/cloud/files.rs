@@ -124,7 +124,9 @@ impl Running<'_> {
         }
         cloned.cover(clone, &hidden)?;
         let copy = Copy { top: &cloned.top, clone, hidden: &hidden };
-        let unread = copy.all(&ignored, self.task.machine.disk_bytes)?;
+        let Copied { files: count, unread, .. } =
+            copy.all(&ignored, self.task.machine.disk_bytes)?;
+        self.ignored.set(count);
         copy.folders(Path::new(""), &ignored.into_iter().collect())?;
         if let Some(first) = unread.first() {
             let more = unread.len() - 1;
@@ -210,16 +212,24 @@ struct Copy<'a> {
     hidden: &'a [PathBuf],
 }
 
+/// What was copied so far.
+struct Copied {
+    /// Bytes that are left of the disk.
+    left: u64,
+    files: u64,
+    /// What may not be read.
+    unread: Vec<PathBuf>,
+}
+
 impl Copy<'_> {
-    /// The value is what may not be read.
-    fn all(&self, paths: &[PathBuf], disk_bytes: u64) -> Result<Vec<PathBuf>, CloudError> {
+    fn all(&self, paths: &[PathBuf], disk_bytes: u64) -> Result<Copied, CloudError> {
         let hands = Hands::open(&[self.top.to_owned()], None)
             .map_err(|error| CloudError::Folder(self.top.to_owned(), error))?;
-        let (mut left, mut unread) = (disk_bytes, Vec::new());
+        let mut copied = Copied { left: disk_bytes, files: 0, unread: Vec::new() };
         for path in paths {
-            self.one(&hands, path, (&mut left, &mut unread))?;
+            self.one(&hands, path, &mut copied)?;
         }
-        Ok(unread)
+        Ok(copied)
     }
 
     /// Makes the folders below `path` that git does not know of, but those in `known`.
@@ -246,12 +256,7 @@ impl Copy<'_> {
     }
 
     /// Copies the file, the link or the folder `path`, which is relative; through no link.
-    fn one(
-        &self,
-        hands: &Hands,
-        path: &Path,
-        (left, unread): (&mut u64, &mut Vec<PathBuf>),
-    ) -> Result<(), CloudError> {
+    fn one(&self, hands: &Hands, path: &Path, so_far: &mut Copied) -> Result<(), CloudError> {
         let (from, to) = (self.top.join(path), self.clone.join(path));
         if self.hidden.iter().any(|hidden| from.starts_with(hidden)) {
             return Ok(());
@@ -266,13 +271,13 @@ impl Copy<'_> {
                 fs::create_dir_all(&to).map_err(failed)?;
                 let names = match hands.names(&from) {
                     Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                        unread.push(path.to_owned());
+                        so_far.unread.push(path.to_owned());
                         return Ok(());
                     }
                     names => names.map_err(failed)?,
                 };
                 for name in names {
-                    self.one(hands, &path.join(name), (&mut *left, &mut *unread))?;
+                    self.one(hands, &path.join(name), so_far)?;
                 }
                 Ok(())
             }
@@ -280,18 +285,22 @@ impl Copy<'_> {
                 let (folder, name) = hands.at(&from).map_err(failed)?;
                 let target = rustix::fs::readlinkat(folder, name, Vec::new());
                 let target = target.map_err(|error| failed(error.into()))?;
+                so_far.files += 1;
                 symlink(std::ffi::OsStr::from_bytes(target.as_bytes()), &to).map_err(failed)
             }
             FileType::RegularFile => {
                 let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
-                let rest = left.checked_sub(size);
-                *left = rest.ok_or_else(|| CloudError::Ignored(self.top.to_owned()))?;
+                let rest = so_far.left.checked_sub(size);
+                so_far.left = rest.ok_or_else(|| CloudError::Ignored(self.top.to_owned()))?;
                 match copy_file(hands, (&from, &to), stat.st_mode) {
                     Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                        unread.push(path.to_owned());
+                        so_far.unread.push(path.to_owned());
                         Ok(())
                     }
-                    copied => copied.map_err(failed),
+                    copied => {
+                        so_far.files += 1;
+                        copied.map_err(failed)
+                    }
                 }
             }
             // Nothing that another kernel could use.

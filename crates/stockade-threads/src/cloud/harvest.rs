@@ -84,6 +84,8 @@ pub(super) struct Inside<'a> {
     /// The thread's folder on this side.
     pub(super) thread: &'a Path,
     pub(super) stop: &'a dyn Fn() -> bool,
+    /// Files that git ignores and that were taken in: nobody misses them in the result.
+    pub(super) ignored: u64,
 }
 
 /// What a program in the machine answered.
@@ -136,7 +138,7 @@ impl Inside<'_> {
         if added.status == 1 {
             notes.push(format!("not in the diff, says git in the machine: {}", added.words));
         }
-        match fields(&ignored).count() {
+        match (fields(&ignored).count() as u64).saturating_sub(self.ignored) {
             0 => {}
             count => notes.push(format!("not in the diff: ignored files, {count} of them")),
         }

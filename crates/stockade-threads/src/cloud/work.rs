@@ -7,6 +7,7 @@ use stockade_agents::{AgentError, HandsError, Task};
 
 use super::{Files, Running, Work};
 use crate::ended::Ended;
+use crate::place::Vm;
 use crate::record::{Check, Event, Message, Role, State};
 use crate::session::{Session, Typed};
 use crate::store::StoreError;
@@ -25,7 +26,7 @@ impl From<StoreError> for WorkEnd {
 }
 
 impl Running<'_> {
-    pub(super) fn work(&self, session: &Session<'_>) -> Result<Ended, WorkEnd> {
+    pub(super) fn work(&self, session: &Session<'_>, vm: &Vm) -> Result<Ended, WorkEnd> {
         match (&self.task.work, &self.agent) {
             (Work::Agent { prompt, budget, .. }, Some(agent)) => {
                 let said = Message { role: Role::User, text: prompt.clone() };
@@ -45,6 +46,7 @@ impl Running<'_> {
                 let result = agent.run(&work, session, &mut |event| session.heard(event), stop);
                 Ok(Ended::of_agent(self.thread, result))
             }
+            (Work::External(agent), _) => self.external((session, vm), agent),
             (Work::Command(argv), _) => Ok(self.command(session, argv)),
             (Work::Agent { .. }, None) => {
                 unreachable!("an agent's task has an agent from the start")

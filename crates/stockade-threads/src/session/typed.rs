@@ -13,6 +13,9 @@ use crate::journal::Live;
 use crate::record::{CommandStarted, Decision, Denial, Event};
 use crate::screen::{Feed, Lent, Screen};
 
+/// What is handed back of what an agent's program prints, in bytes.
+const PRINTED_MAX: usize = 64 << 10;
+
 /// A command that was typed.
 #[derive(Debug)]
 pub(crate) struct Typed<'a> {
@@ -82,8 +85,23 @@ impl Session<'_> {
     /// [`Live::Answer`]; with a terminal all that it writes, as [`Live::Screen`].
     pub(crate) fn typed(
         &self,
+        typed: Typed<'_>,
+        user: (Option<&dyn Screen>, Option<&dyn Feed>),
+    ) -> Result<TypedEnd, HandsError> {
+        let journal = self.parts.journal;
+        self.as_typed(typed, user, &mut |stream, bytes| {
+            journal.show(&match stream {
+                Stream::Stdout => Live::Answer(bytes),
+                Stream::Stderr => Live::Output(bytes),
+            });
+        })
+    }
+
+    fn as_typed(
+        &self,
         Typed { argv, folder, environment }: Typed<'_>,
         (screen, feed): (Option<&dyn Screen>, Option<&dyn Feed>),
+        output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<TypedEnd, HandsError> {
         let words: Vec<String> = argv.iter().map(|word| word.to_string_lossy().into()).collect();
         let ruling = self.parts.judge.typed(&words);
@@ -110,7 +128,7 @@ impl Session<'_> {
             self.record(&Event::Denial(Denial::new("exec", words.join(" ").as_ref(), by)))?;
             return Ok(TypedEnd { status: NOT_EXECUTABLE, failure: Some(ruling.reason) });
         };
-        let ran = self.shown(exec, id, lent)?;
+        let ran = self.shown(exec, id, lent, output)?;
         match ran.end {
             Ok(End::Stopped) => Err(HandsError::Interrupted),
             Ok(_) => Ok(TypedEnd { status: ran.status, failure: None }),
@@ -121,21 +139,32 @@ impl Session<'_> {
         }
     }
 
-    /// Has it run before the user's eyes.
+    /// Runs an agent's program, of which a person sees all that it writes, escaped. The value is also the end
+    /// of what it wrote to its standard output.
+    pub(crate) fn agent(&self, typed: Typed<'_>) -> Result<(TypedEnd, Vec<u8>), HandsError> {
+        let mut printed = Vec::new();
+        let end = self.as_typed(typed, (None, None), &mut |stream, bytes| {
+            self.parts.journal.show(&Live::Output(bytes));
+            if stream == Stream::Stdout {
+                printed.extend(bytes);
+                let over = printed.len().saturating_sub(PRINTED_MAX);
+                printed.drain(..over);
+            }
+        })?;
+        Ok((end, printed))
+    }
+
+    /// Has it run before the user's eyes: on their terminal, if that is lent.
     fn shown(
         &self,
         exec: Approved<Exec>,
         id: String,
         lent: Option<Box<dyn Lent>>,
+        output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Ran, HandsError> {
         let (journal, place) = (self.parts.journal, self.parts.place);
         let Some(lent) = lent else {
-            return self.carry_out(exec, (id, place), &mut |stream, bytes| {
-                journal.show(&match stream {
-                    Stream::Stdout => Live::Answer(bytes),
-                    Stream::Stderr => Live::Output(bytes),
-                });
-            });
+            return self.carry_out(exec, (id, place), output);
         };
         journal.show(&Live::Screen(&[]));
         let done = self.have_done(exec, place, &mut |_, bytes| journal.show(&Live::Screen(bytes)));

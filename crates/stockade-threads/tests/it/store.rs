@@ -18,6 +18,7 @@ pub(crate) fn new_thread(workspace: &Path) -> NewThread {
         approvals: "on-request".to_owned(),
         enforcement: vec!["mounts".to_owned()],
         policy: "sandbox_mode = \"workspace-write\"\n".to_owned(),
+        agent: None,
     }
 }
 

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
-use stockade_guest::{PORT_NAME, Parameters, REPOSITORY_DISK, SETUP_DISK, SYSTEM_DISK, TRIAL};
+use stockade_guest::{
+    PORT_NAME, PROGRAM_DISK, Parameters, REPOSITORY_DISK, SETUP_DISK, SYSTEM_DISK, TRIAL,
+};
 
 /// Who carries out the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,7 @@ pub(crate) struct Disks {
     pub(crate) system: PathBuf,
     pub(crate) repository: PathBuf,
     pub(crate) setup: Option<PathBuf>,
+    pub(crate) program: Option<PathBuf>,
 }
 
 /// What of QEMU's own may be called once the machine runs: it may neither start programs nor
@@ -82,6 +85,9 @@ pub(crate) fn of(machine: &Machine) -> Vec<OsString> {
         if let Some(setup) = &disks.setup {
             disk(&mut out, SETUP_DISK, setup, "readonly=on");
         }
+        if let Some(program) = &disks.program {
+            disk(&mut out, PROGRAM_DISK, program, "readonly=on");
+        }
     }
     out
 }
@@ -114,6 +120,7 @@ mod tests {
                 system: "/cache/system.erofs".into(),
                 repository: "/state/a,b/repository.ext4".into(),
                 setup: None,
+                program: None,
             }),
             memory_mib: 2048,
             cpus: 2,
@@ -125,6 +132,7 @@ mod tests {
                 gives: false,
                 folder: "/work".into(),
                 has_setup: false,
+                has_program: false,
                 clock: Duration::from_secs(5),
             }),
             counter_khz: (accelerator == Accelerator::Emulation).then_some(2_100_000),
@@ -171,7 +179,7 @@ mod tests {
         -device
         virtserialport,chardev=channel,name=stockade.channel
         -append
-        quiet loglevel=3 console=ttyS0 panic=-1 reboot=t random.trust_cpu=on no_timer_check tsc_early_khz=2100000 stockade.uid=1000 stockade.gid=1000 stockade.root=0 stockade.give=0 stockade.folder=2f776f726b stockade.setup=0 stockade.clock=5000
+        quiet loglevel=3 console=ttyS0 panic=-1 reboot=t random.trust_cpu=on no_timer_check tsc_early_khz=2100000 stockade.uid=1000 stockade.gid=1000 stockade.root=0 stockade.give=0 stockade.folder=2f776f726b stockade.setup=0 stockade.program=0 stockade.clock=5000
         -kernel
         /cache/kernel.elf
         -initrd

@@ -48,6 +48,7 @@ fn spec(state: &Path) -> VmSpec {
         folder: "/work/project".into(),
         is_root: false,
         toolchains: Vec::new(),
+        program: Vec::new(),
         memory_bytes: 512 << 20,
         cpus: 1,
         disk_bytes: 1 << 30,

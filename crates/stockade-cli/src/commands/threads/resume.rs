@@ -16,7 +16,7 @@ use stockade_threads::store::{Detail, Store};
 use super::{Desk, FAILED, MISUSED, Place, of_draft, of_store};
 use crate::cli::BoundaryArgs;
 use crate::commands::attached::{self, Begun, Front, Person};
-use crate::commands::{boundary, cloud as machine, local};
+use crate::commands::{agent, boundary, cloud as machine, local};
 use crate::failure::Failure;
 use crate::ui;
 use crate::ui::prompt::{Line, Prompt};
@@ -143,7 +143,9 @@ impl Stood {
         if !flags.quiet {
             loaded.warnings.iter().for_each(|warning| ui::say("warning", warning));
         }
-        let work = machine::agents_work(prompt, &loaded, &env)?;
+        // By whom it was begun.
+        let agent = detail.started.agent.as_deref().unwrap_or(agent::BUILT_IN);
+        let work = machine::agents_work((agent, prompt), &loaded, &env)?;
         let task = machine::task_of(work, &loaded, &request, &env)?;
         let wishes = Wishes::default();
         let ask = Prompt::new(wishes.stop.clone());

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, mount, mount_move};
 use stockade_guest::{
-    Parameters, REPOSITORY_DISK, SETUP_ARCHIVE, SETUP_DISK, SYSTEM_DISK, USER_NAME,
+    PROGRAM_DISK, PROGRAM_FOLDER, Parameters, REPOSITORY_DISK, SETUP_ARCHIVE, SETUP_DISK,
+    SYSTEM_DISK, USER_NAME,
 };
 
 use super::{Failure, machine};
@@ -62,6 +63,11 @@ pub(super) fn root(parameters: &Parameters) -> Result<(), Failure> {
     let data = c"lowerdir=/system,upperdir=/private/upper,workdir=/private/work";
     let (source, flags) = ("overlay".as_ref(), NO_TRUST);
     Mount { source, target: "/root", kind: "overlay", flags, data: Some(data) }.put_up()?;
+    if parameters.has_program {
+        let (program, target) = (disk(PROGRAM_DISK)?, format!("/root{PROGRAM_FOLDER}"));
+        let flags = MountFlags::RDONLY | NO_TRUST;
+        Mount { source: &program, target: &target, kind: "erofs", flags, data: None }.put_up()?;
+    }
     repository(parameters)?;
     for folder in ["dev", "proc", "sys"] {
         let target = Path::new("/root").join(folder);
