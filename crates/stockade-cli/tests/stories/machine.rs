@@ -342,7 +342,9 @@ fn what_cannot_begin_says_why_and_nothing_has_run() {
     let at = |name: &str| outside.path().join(name).display().to_string();
     let (plain, empty, bare) = (at("plain"), at("empty"), at("bare.git"));
     fs::create_dir(place.work().join("new")).unwrap();
-    let cases: [(&[&str], &str); 16] = [
+    let deny = "network.deny=[\"api.example.org\"]";
+    let at = "model.base_url=\"https://api.example.org/v1\"";
+    let cases: [(&[&str], &str); 19] = [
         (&["-C", &plain, "--", "true"], "is not in a git repository"),
         (&["-C", &empty, "--", "true"], "has no commit"),
         (&["-C", &bare, "--", "true"], "is a bare repository"),
@@ -351,6 +353,9 @@ fn what_cannot_begin_says_why_and_nothing_has_run() {
         (&["x", "--", "true"], "either a task or a command"),
         (&["  "], "the prompt is empty"),
         (&["--agent", "codex", "x"], "`codex` is not installed"),
+        (&["--agent", "codex", "--", "true"], "`--agent` is for a task"),
+        (&["--agent", "aider", "x"], "not yet: `aider` in a machine"),
+        (&["-c", deny, "-c", at, "--agent", "codex", "x"], "which is denied"),
         (&["--attempts", "0", "x"], "`--attempts` takes a number"),
         (&["--attempts", "2", "--", "true"], "`--attempts` is for a task"),
         (&["--hide", "x", "x"], "`--hide` says nothing"),

@@ -70,6 +70,12 @@ pub struct ModelServer {
 }
 
 impl ModelServer {
+    /// The entry of `network` that denies it, if one does.
+    pub fn denied_by(&self, network: &Network) -> Option<String> {
+        let endpoint = Endpoint::new(&self.url)?;
+        network.denied(endpoint.host(), endpoint.port()).map(ToString::to_string)
+    }
+
     /// What may be asked of it, and the secret that goes with that.
     fn network(&self, way: &InMachine, endpoint: &Endpoint) -> Result<Network, String> {
         let entry = HostEntry::exactly(endpoint.host(), endpoint.port());

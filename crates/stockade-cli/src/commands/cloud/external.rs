@@ -23,6 +23,10 @@ pub(super) fn work(
         Some(recipe) => reach(recipe, loaded, env)?,
         None => usual(name, loaded, env)?,
     };
+    if let Some(entry) = model.denied_by(&loaded.policy.network) {
+        let text = format!("the model of `{name}` is at `{}`, which is denied", model.url);
+        return Err(Failure::new(text, format!("by {entry}")));
+    }
     let program = recipe.and_then(|recipe| recipe.programs().first()).map_or(name, String::as_str);
     let path = env.vars.get(OsStr::new("PATH")).cloned().unwrap_or_default();
     let folder = loaded.policy.workspace.as_path();
