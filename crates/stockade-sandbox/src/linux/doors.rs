@@ -101,7 +101,7 @@ pub enum Answer {
     Wait,
 }
 
-/// Makes connections in the sandbox's network.
+/// Makes connections in the sandbox's network, and finds whose its sockets are.
 #[derive(Debug)]
 pub struct SocketMaker {
     channel: OwnedFd,
