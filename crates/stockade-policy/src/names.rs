@@ -66,6 +66,8 @@ pub const PROTECTED: &[Protected] = &[
     protected(".qoder", AGENT),
     protected(".iflow", AGENT),
     protected(".codebuddy", AGENT),
+    protected(".pi", AGENT),
+    protected(".amp", AGENT),
     protected(".opencode.json", AGENT),
     protected(".crush.json", AGENT),
     protected("crush.json", AGENT),
@@ -73,6 +75,7 @@ pub const PROTECTED: &[Protected] = &[
     protected("opencode.jsonc", AGENT),
     protected(".clinerules/hooks", AGENT),
     protected(".github/hooks", AGENT),
+    protected(".github/copilot", AGENT),
     protected(".mcp.json", "agents start the servers that it names"),
     protected(".vscode", EDITOR),
     protected(".idea", EDITOR),
@@ -93,6 +96,10 @@ pub const PROTECTED: &[Protected] = &[
     protected("prek.toml", TOOL),
     protected("captainhook.json", TOOL),
     protected(".trunk", TOOL),
+    protected("hk.pkl", TOOL),
+    protected("hk.local.pkl", TOOL),
+    protected(".config/hk.pkl", TOOL),
+    protected(".config/hk.local.pkl", TOOL),
     protected("lefthook.*", TOOL),
     protected("lefthook-local.*", TOOL),
     protected(".lefthook", TOOL),
@@ -158,13 +165,18 @@ pub fn is_protected(name: &[u8]) -> bool {
     may_match(name) && protecting(name).is_some()
 }
 
-/// Bytes that a protected name can begin with, those that one with any beginning can end with, and the
-/// length of the shortest such end: each component of each path that is written to is asked about, and
-/// hardly any is one of those.
-const EDGES: ([bool; 256], [bool; 256], usize) = edges();
+/// By the byte that a protected name can begin with those that can follow it ([`bit`]), the bytes that
+/// one with any beginning can end with, and the length of the shortest such end: each component of each
+/// path that is written to is asked about, and hardly any is one of those.
+const EDGES: ([u32; 256], [bool; 256], usize) = edges();
 
-const fn edges() -> ([bool; 256], [bool; 256], usize) {
-    let (mut begins, mut ends, mut shortest) = ([false; 256], [false; 256], usize::MAX);
+/// Letters of one case have a bit each, and every other byte shares one.
+const fn bit(second: u8) -> u32 {
+    1 << (second & 31)
+}
+
+const fn edges() -> ([u32; 256], [bool; 256], usize) {
+    let (mut begins, mut ends, mut shortest) = ([0; 256], [false; 256], usize::MAX);
     let mut entries = PROTECTED;
     while let [entry, rest @ ..] = entries {
         match entry.name.as_bytes() {
@@ -174,8 +186,8 @@ const fn edges() -> ([bool; 256], [bool; 256], usize) {
                     shortest = end.len() + 1;
                 }
             }
-            [first, ..] => begins[*first as usize] = true,
-            [] => {}
+            [first, second, ..] => begins[*first as usize] |= bit(*second),
+            [] | [_] => {}
         }
         entries = rest;
     }
@@ -184,11 +196,11 @@ const fn edges() -> ([bool; 256], [bool; 256], usize) {
 
 /// Whether there is an entry that begins, or ends after a `*`, as `name` does.
 fn may_match(name: &[u8]) -> bool {
+    let ([first, second, ..], [.., last]) = (name, name) else { return false };
     let (begins, ends, shortest) = &EDGES;
-    let has = |table: &[bool; 256], byte: Option<&u8>| {
-        byte.and_then(|byte| table.get(usize::from(*byte))).is_some_and(|is_there| *is_there)
-    };
-    has(begins, name.first()) || (name.len() >= *shortest && has(ends, name.last()))
+    let follow = begins.get(usize::from(*first)).copied().unwrap_or(0);
+    let is_end = || ends.get(usize::from(*last)).is_some_and(|is_there| *is_there);
+    follow & bit(*second) != 0 || (name.len() >= *shortest && is_end())
 }
 
 /// What an entry of `unprotected` can do.
