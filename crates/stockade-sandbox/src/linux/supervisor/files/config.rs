@@ -24,6 +24,8 @@ use crate::linux::supervisor::place::Place;
 const READ: OFlags =
     OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
+const EXECUTABLE: Mode = Mode::XUSR.union(Mode::XGRP).union(Mode::XOTH);
+
 #[derive(Debug)]
 pub(super) struct Configs {
     beneath: Beneath,
@@ -99,8 +101,15 @@ impl Configs {
             if let Some(keep) = &self.keep {
                 keep.touches(&file, &target.path, true);
             }
-            let length = u64::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
-            return replace_text(&file, text, length);
+            let there = rustix::fs::fstat(&file)?;
+            // libgit2 tries whether the file system knows modes by making its configuration
+            // executable, and the next rename over it takes that away again.
+            let kept = Mode::from_raw_mode(there.st_mode & 0o7777);
+            let too_much = kept.difference(mode).intersection(EXECUTABLE);
+            if !too_much.is_empty() {
+                rustix::fs::fchmod(&file, kept.difference(too_much))?;
+            }
+            return replace_text(&file, text, u64::try_from(there.st_size).unwrap_or(0));
         }
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let keep = self.keep.as_deref();
