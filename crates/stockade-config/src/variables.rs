@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use stockade_policy::caches::{Instead, MOVED, Usual};
 use stockade_policy::environment::{
     DIRECT, DIRECT_VARIABLES, FOR_ROOT, PROXY, PROXY_VARIABLES, WITHOUT_HOME, WITHOUT_NETWORK,
-    carries_login, glob, is_guarded, passes,
+    WITHOUT_OWNERS, carries_login, glob, is_guarded, passes,
 };
 use stockade_policy::{Mode, Policy};
 
@@ -45,7 +45,7 @@ pub(crate) fn environment(
             }
         }
         let for_root = FOR_ROOT.iter().filter(|_| env.uid == 0);
-        for (name, value) in WITHOUT_HOME.iter().chain(for_root) {
+        for (name, value) in WITHOUT_HOME.iter().chain(WITHOUT_OWNERS).chain(for_root) {
             result.entry(name.into()).or_insert_with(|| value.into());
         }
         move_caches(&mut result, env, policy, &pass);

@@ -135,6 +135,7 @@ pub const MOVED: &[Moved] = &[
     missing("NUGET_PACKAGES", ".nuget", &[Instead::Set("NUGET_PACKAGES", "{}/nuget")]),
     missing("DOTNET_CLI_HOME", ".dotnet", &[Instead::Set("DOTNET_CLI_HOME", "{}/dotnet")]),
     missing("IPYTHONDIR", ".ipython", &[Instead::Set("IPYTHONDIR", "{}/ipython")]),
+    missing("JUPYTER_CONFIG_DIR", ".jupyter", &[Instead::Set("JUPYTER_CONFIG_DIR", "{}/jupyter")]),
     missing("MPLCONFIGDIR", ".config/matplotlib", &[Instead::Set("MPLCONFIGDIR", "{}/matplotlib")]),
     missing("ANSIBLE_HOME", ".ansible", &[Instead::Set("ANSIBLE_HOME", "{}/ansible")]),
     Moved {

@@ -179,9 +179,19 @@ pub const WITHOUT_NETWORK: &[(&str, &str)] = &[
     ("npm_config_fetch_retries", "0"),
 ];
 
-/// What tells tools not to keep at home, at their end, what nobody asked them to keep, and to have their
-/// sockets where they may make a folder.
-pub const WITHOUT_HOME: &[(&str, &str)] = &[("LESSHISTFILE", "-"), ("SCREENDIR", "/tmp/.screen")];
+/// What tells tools not to keep at home, at their end, what nobody asked them to keep, and to have
+/// what they need for as long as they run where they may make a folder: sockets, the tokens of
+/// Jupyter's kernels and a profile of Chromium's, whose own places are hidden.
+pub const WITHOUT_HOME: &[(&str, &str)] = &[
+    ("CHROME_CONFIG_HOME", "/tmp"),
+    ("JUPYTER_RUNTIME_DIR", "/tmp/.jupyter"),
+    ("LESSHISTFILE", "-"),
+    ("SCREENDIR", "/tmp/.screen"),
+];
+
+/// What tells fakeroot, which makes owners up, not to try them first: of an owner that a user
+/// namespace does not know the kernel says that it is invalid, which fakeroot takes for its own failure.
+pub const WITHOUT_OWNERS: &[(&str, &str)] = &[("FAKEROOTDONTTRYCHOWN", "1")];
 
 /// What tells uid 0 that it is like any other user: without capabilities a file has no other owner,
 /// and tar would take an archive of somebody else's files for a failure.

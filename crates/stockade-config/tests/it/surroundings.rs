@@ -41,8 +41,11 @@ fn what_passes_what_does_not_and_what_is_set() {
     insta::assert_snapshot!(lab.shown(&shown.join("\n")), @r"
     A=b
     CARGO_NET_RETRY=0
+    CHROME_CONFIG_HOME=/tmp
     CI=2
+    FAKEROOTDONTTRYCHOWN=1
     GITHUB_TOKEN=t
+    JUPYTER_RUNTIME_DIR=/tmp/.jupyter
     LC_ALL=C
     LESSHISTFILE=-
     MY_SETTING=1
