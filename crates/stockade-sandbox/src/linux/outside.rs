@@ -519,15 +519,18 @@ impl Outside<'_, '_> {
                 self.stop();
                 Ok(None)
             }
-            Report::Ended(end) => {
-                for what in self.usage.iter().flat_map(Usage::reached) {
-                    (self.ties.tell)(Told::Note(&what));
-                }
-                Ok(Some(match end {
-                    End::Exited(status) => Outcome::Exited(status),
-                    End::Killed(signal) => Outcome::Killed(signal),
-                }))
-            }
+            Report::Ended(end) => Ok(Some(self.ended(end))),
+        }
+    }
+
+    /// Says at which limits calls have failed.
+    fn ended(&mut self, end: End) -> Outcome {
+        for what in self.usage.iter().flat_map(Usage::reached) {
+            (self.ties.tell)(Told::Note(&what));
+        }
+        match end {
+            End::Exited(status) => Outcome::Exited(status),
+            End::Killed(signal) => Outcome::Killed(signal),
         }
     }
 

@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::caller::Caller;
 use super::{Answer, Prepared};
-use crate::linux::sys::ipc_unsafe as ipc;
+use crate::linux::sys::ipc_unsafe;
 
 /// Objects of a run, of all kinds together: a machine has some thousands for everybody.
 const MOST: usize = 256;
@@ -176,11 +176,14 @@ fn goes_on(kind: Kind, id: i32) -> io::Result<Answer> {
 impl Kind {
     fn make(self, size: u64, flags: i32) -> io::Result<i32> {
         match self {
-            Self::Memory => ipc::make_memory(usize::try_from(size).or(error(libc::EINVAL))?, flags),
-            Self::Semaphores => {
-                ipc::make_semaphores(i32::try_from(size).or(error(libc::EINVAL))?, flags & 0o777)
+            Self::Memory => {
+                ipc_unsafe::make_memory(usize::try_from(size).or(error(libc::EINVAL))?, flags)
             }
-            Self::Messages => ipc::make_messages(flags & 0o777),
+            Self::Semaphores => ipc_unsafe::make_semaphores(
+                i32::try_from(size).or(error(libc::EINVAL))?,
+                flags & 0o777,
+            ),
+            Self::Messages => ipc_unsafe::make_messages(flags & 0o777),
         }
     }
 }
@@ -188,9 +191,9 @@ impl Kind {
 impl Object {
     fn remove(self) -> io::Result<()> {
         match self.kind {
-            Kind::Memory => ipc::remove_memory(self.id),
-            Kind::Semaphores => ipc::remove_semaphores(self.id),
-            Kind::Messages => ipc::remove_messages(self.id),
+            Kind::Memory => ipc_unsafe::remove_memory(self.id),
+            Kind::Semaphores => ipc_unsafe::remove_semaphores(self.id),
+            Kind::Messages => ipc_unsafe::remove_messages(self.id),
         }
     }
 }
@@ -204,7 +207,7 @@ mod tests {
         allow(1 << 20);
         let of = |answer: Answer| match answer {
             Answer::Value(id) => i32::try_from(id).unwrap(),
-            other => panic!("{other:?}"),
+            other @ (Answer::Errno(_) | Answer::Continue) => panic!("{other:?}"),
         };
         let memory = (Kind::Memory, 77);
         let code = |done: io::Result<Answer>| done.err().and_then(|error| error.raw_os_error());
@@ -217,15 +220,15 @@ mod tests {
         assert!(matches!(control(Kind::Memory, id, libc::IPC_STAT), Ok(Answer::Continue)));
         assert_eq!(code(control(Kind::Semaphores, id, libc::IPC_STAT)), Some(libc::EINVAL));
         assert_eq!(code(control(Kind::Memory, 0, 13)), Some(libc::EPERM), "by its place");
-        let others = ipc::make_memory(4096, 0o600).unwrap();
+        let others = ipc_unsafe::make_memory(4096, 0o600).unwrap();
         assert_eq!(code(goes_on(Kind::Memory, others)), Some(libc::EINVAL));
         assert_eq!(code(control(Kind::Memory, others, libc::IPC_RMID)), Some(libc::EINVAL));
-        ipc::remove_memory(others).unwrap();
+        ipc_unsafe::remove_memory(others).unwrap();
         let semaphores = of(get((Kind::Semaphores, 77), 2, 0o600 | CREATE).unwrap());
         control(Kind::Memory, id, libc::IPC_RMID).unwrap();
         assert_eq!(code(goes_on(Kind::Memory, id)), Some(libc::EINVAL));
         remove_all();
         assert_eq!(code(goes_on(Kind::Semaphores, semaphores)), Some(libc::EINVAL));
-        assert!(ipc::remove_semaphores(semaphores).is_err(), "it is gone");
+        assert!(ipc_unsafe::remove_semaphores(semaphores).is_err(), "it is gone");
     }
 }
