@@ -97,7 +97,9 @@ impl Log {
     }
 
     pub(crate) fn tell(&self, event: &Event) {
-        if let Event::Refused { host, port, why, remedy, .. } = event {
+        if let Event::Refused { host, port, why, remedy, .. } = event
+            && !(port.is_none() && asks_backwards(host))
+        {
             let host = match port {
                 Some(port) => format!("{host}:{port}"),
                 None => host.clone(),
@@ -130,5 +132,35 @@ impl Log {
     pub(crate) fn blocked(&self) -> Vec<Blocked> {
         let blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
         blocked.values().cloned().collect()
+    }
+}
+
+/// Whether a name is the question which name an address has (RFC 1035 section 3.5, RFC 3596 section
+/// 2.5): servers ask so of whoever connects. It is recorded, and nobody would allow it.
+fn asks_backwards(name: &str) -> bool {
+    name.ends_with(".in-addr.arpa") || name.ends_with(".ip6.arpa")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_for_the_name_of_an_address_is_recorded_and_not_listed() {
+        let told = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let sink = std::sync::Arc::clone(&told);
+        let log = Log::new(Box::new(move |event| sink.lock().unwrap().push(format!("{event:?}"))));
+        for (host, port) in [
+            ("1.0.0.127.in-addr.arpa", None),
+            ("8.b.d.0.ip6.arpa", None),
+            ("example.org", None),
+            ("x.ip6.arpa", Some(443)),
+        ] {
+            let (host, why) = (host.to_owned(), "not allowed".to_owned());
+            log.tell(&Event::Refused { host, port, caller: None, why, remedy: None });
+        }
+        let blocked: Vec<_> = log.blocked().into_iter().map(|one| one.host).collect();
+        assert_eq!(blocked, ["example.org", "x.ip6.arpa:443"]);
+        assert_eq!(told.lock().unwrap().len(), 4);
     }
 }
