@@ -19,6 +19,9 @@ broken() { echo "lab: $*" >&2; exit 99; }
 umask 022
 
 ip link set lo up || broken "no loopback"
+case "$LAB_STOCKADE" in
+  /srv/*) broken "the laboratory covers /srv: Stockade's checkout has to be elsewhere" ;;
+esac
 LAB=/srv/lab; CASE=$LAB/case; OUT=/srv/outside; LOOT=$LAB/loot
 mount -t tmpfs -o mode=755 tmpfs /srv && mkdir -p $LAB $OUT || broken "cannot mount on /srv"
 # A toolchain in a closed folder of root's, where everybody can read it.
