@@ -42,21 +42,37 @@ fn landlock_and_seccomp_hold_a_reading_run_alone() {
     assert!(!home.path("work/src/new").exists());
 }
 
-/// Threat model, K7: in the second backend. A server that is told "not yours" tries the next key, for
-/// ever: `initdb` of `PostgreSQL` did.
+/// Threat model, K7: in the second backend. Keys lead to what the run made, which ends with it.
 #[test]
-fn shared_memory_of_the_host_is_refused_as_by_a_kernel_without_it() {
-    let ask = "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n\
-               for name, words in (('shmget', (77, 4096, 0o1600)), ('semget', (77, 1, 0o1600)), \
-               ('msgget', (77, 0o1600))):\n    \
-               assert getattr(libc, name)(*words) < 0; print(name, ctypes.get_errno())";
+fn shared_memory_of_the_host_is_not_there_and_that_of_a_run_ends_with_it() {
+    let made = text(&Command::new("ipcmk").args(["-M", "4096"]).output().unwrap());
+    let of_host = made.rsplit(' ').next().unwrap().trim().to_owned();
+    let ask = "import ctypes, sys; libc = ctypes.CDLL(None, use_errno=True)\n\
+               print('attach', libc.shmat(int(sys.argv[1]), None, 0), ctypes.get_errno())\n\
+               print('remove', libc.shmctl(int(sys.argv[1]), 0, None), ctypes.get_errno())\n\
+               print('key', libc.shmget(int(sys.argv[2], 16), 0, 0), ctypes.get_errno())\n\
+               print('made', libc.shmget(int(sys.argv[2], 16), 4096, 0o1600))";
+    let row = |id: &str| {
+        let segments = fs::read_to_string("/proc/sysvipc/shm").unwrap();
+        let found =
+            segments.lines().find(|line| line.split_whitespace().nth(1) == Some(id))?.to_owned();
+        Some(found)
+    };
+    let key: i32 = row(&of_host).unwrap().split_whitespace().next().unwrap().parse().unwrap();
     for mode in ["read-only", "workspace-write"] {
         let home = Home::new();
-        let said = text(&run(&home, &["-s", mode], &format!("python3 -c \"{ask}\"")));
-        for line in ["shmget 38", "semget 38", "msgget 38"] {
+        let script = format!("python3 -c \"{ask}\" {of_host} {key:x}");
+        let said = text(&run(&home, &["-s", mode], &script));
+        for line in ["attach -1 22", "remove -1 22", "key -1 2"] {
             assert!(said.contains(line), "{mode}: {line}: {said}");
         }
+        let made = said.split("made ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let made = made.unwrap().to_owned();
+        assert!(made != of_host && !made.starts_with('-'), "{mode}: {said}");
+        assert_eq!(row(&made), None, "{mode}: it ended with the run");
     }
+    assert!(row(&of_host).is_some());
+    assert!(Command::new("ipcrm").args(["-m", &of_host]).status().unwrap().success());
 }
 
 /// Threat model, K8: in the second backend, whose temporary folder lies on the host's disk.

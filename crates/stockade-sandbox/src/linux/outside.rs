@@ -557,10 +557,28 @@ impl Outside<'_, '_> {
         process_unsafe::kill(std::process::id().cast_signed(), libc::SIGSTOP).ok();
     }
 
+    /// Gives the guardian the time to take away what the kernel does not: objects of System V, which it
+    /// alone knows. It does so after it has told how the command ended, or when nobody listens any more.
+    fn await_guardian(&self) {
+        const BY_ITSELF: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+        const AT_MOST: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+        let ends = |within| {
+            poll(&mut [PollFd::new(&self.child.pidfd, PollFlags::IN)], Some(within))
+                .is_ok_and(|ready| ready > 0)
+        };
+        if !ends(&BY_ITSELF) {
+            rustix::net::shutdown(&self.channel, rustix::net::Shutdown::Both).ok();
+            ends(&AT_MOST);
+        }
+    }
+
     /// Ends what is left, and only then gives the terminal back and the result.
     fn close(mut self, result: Result<Outcome, SetupError>) -> Result<Outcome, SetupError> {
         let pidfd = self.child.pidfd.as_fd();
-        // PID 1 has ended already in every case but a time-out; ESRCH then.
+        if !self.plan.walls.namespaces {
+            self.await_guardian();
+        }
+        // It has ended by then in every case but a time-out; ESRCH.
         rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL).ok();
         // The kernel lets PID 1 go only when everything in its namespace is gone. ECHILD when
         // it was waited for already.
