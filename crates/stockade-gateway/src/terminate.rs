@@ -136,11 +136,7 @@ pub(crate) fn carry(
     };
     let mut flow = Flow::new(Watch::of_decrypted(dialled.clone()));
     let mut near = Tls::new(program, tls);
-    let met = authority.client().map_err(|why| unmet(dialled.host(), &why));
-    let ended = match met.and_then(|config| meet(server, config, dialled.host())) {
-        Ok(tls) => relay(&mut near, &mut Tls::new(server, tls), &mut flow),
-        Err(ended) => Err(ended),
-    };
+    let ended = relay_by_tls(&mut near, (server, dialled.host()), authority.client(), &mut flow);
     finished(&mut near, flow, ended)
 }
 
@@ -155,11 +151,7 @@ pub(crate) fn carry_to_endpoint(
     let mut near = Plain::new(program);
     let ended = match endpoint.client() {
         None => relay(&mut near, &mut Plain::new(server), &mut flow),
-        Some(Err(why)) => Err(unmet(dialled.host(), &why)),
-        Some(Ok(config)) => match meet(server, config, dialled.host()) {
-            Ok(tls) => relay(&mut near, &mut Tls::new(server, tls), &mut flow),
-            Err(ended) => Err(ended),
-        },
+        Some(config) => relay_by_tls(&mut near, (server, dialled.host()), config, &mut flow),
     };
     finished(&mut near, flow, ended)
 }
@@ -313,9 +305,21 @@ impl Flow {
     }
 }
 
+/// Greets the server, and carries what passes between the two.
+fn relay_by_tls(
+    near: &mut impl End,
+    (server, host): (&TcpStream, &Host),
+    config: Result<Arc<ClientConfig>, String>,
+    flow: &mut Flow,
+) -> Result<(), Ended> {
+    let config = config.map_err(|why| unmet(host, &why))?;
+    let tls = meet(server, config, host)?;
+    relay(near, &mut Tls::new(server, tls), flow)
+}
+
 fn relay(near: &mut impl End, far: &mut impl End, flow: &mut Flow) -> Result<(), Ended> {
-    near.stream().set_nonblocking(true)?;
-    far.stream().set_nonblocking(true)?;
+    near.side().stream.set_nonblocking(true)?;
+    far.side().stream.set_nonblocking(true)?;
     loop {
         up(near, far, flow)?;
         down(near, far, flow)?;
@@ -324,7 +328,7 @@ fn relay(near: &mut impl End, far: &mut impl End, flow: &mut Flow) -> Result<(),
         far.flush()?;
         near.flush()?;
         let is_flushed = !near.is_behind() && !far.is_behind();
-        if near.is_closed() && far.is_closed() && is_flushed {
+        if near.side().is_closed && far.side().is_closed && is_flushed {
             return Ok(());
         }
         wait(near, far, &flow.watch)?;
@@ -348,7 +352,7 @@ fn up(near: &mut impl End, far: &mut impl End, flow: &mut Flow) -> Result<(), En
     }
     flow.buffer = buffer;
     // What was read and has not gone on is no end.
-    if near.is_ended() && !has_more {
+    if near.side().is_ended && !has_more {
         far.close();
     }
     Ok(())
@@ -373,7 +377,7 @@ fn down(near: &mut impl End, far: &mut impl End, flow: &mut Flow) -> Result<(), 
         flow.send(far, &mut passed)?;
     }
     flow.buffer = buffer;
-    if far.is_ended() && !has_more && !near.is_closed() {
+    if far.side().is_ended && !has_more && !near.side().is_closed {
         let rest = flow.echo.rest();
         flow.hand_back(near, &rest)?;
         near.close();
@@ -389,11 +393,12 @@ fn wait(near: &mut impl End, far: &mut impl End, watch: &Watch) -> Result<(), En
         flags.set(PollFlags::OUT, writes);
         flags
     };
-    let of_near = wants(!near.is_ended() && !far.is_behind() && !watch.waits(), near.is_behind());
-    let of_far = wants(!far.is_ended() && !near.is_behind(), far.is_behind());
-    let timeout = (near.is_ended() || far.is_ended()).then_some(&HALF_CLOSED);
+    let of_near =
+        wants(!near.side().is_ended && !far.is_behind() && !watch.waits(), near.is_behind());
+    let of_far = wants(!far.side().is_ended && !near.is_behind(), far.is_behind());
+    let timeout = (near.side().is_ended || far.side().is_ended).then_some(&HALF_CLOSED);
     let (has_near, has_far) = {
-        let ends = [(near.stream(), of_near), (far.stream(), of_far)];
+        let ends = [(near.side().stream, of_near), (far.side().stream, of_far)];
         // One of which nothing is wanted would answer that it is hung up, again and again.
         let wanted = ends.iter().filter(|(_, flags)| !flags.is_empty());
         let mut fds: Vec<_> = wanted.map(|(end, flags)| PollFd::new(*end, *flags)).collect();

@@ -1,25 +1,40 @@
 //! One end of a connection whose requests are looked at: by TLS, or as it comes.
 
+use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 
 use rustix::io::Errno;
 
-use super::Ended;
+use super::{BUFFER, Ended};
 use crate::pump;
 
-/// Read at once; in bytes.
-const BUFFER: usize = 16 * 1024;
-
-/// A stream that does not block, and what was read of it and has to be written to it.
-pub(super) trait End {
-    fn stream(&self) -> &TcpStream;
-
+/// A stream that does not block, and how far it is.
+pub(super) struct Side<'a> {
+    pub(super) stream: &'a TcpStream,
     /// It said that nothing follows.
-    fn is_ended(&self) -> bool;
-
+    pub(super) is_ended: bool,
     /// It knows that nothing follows.
-    fn is_closed(&self) -> bool;
+    pub(super) is_closed: bool,
+}
+
+impl<'a> Side<'a> {
+    fn new(stream: &'a TcpStream) -> Self {
+        Self { stream, is_ended: false, is_closed: false }
+    }
+
+    /// It has taken all that it was told.
+    fn flushed(&self) {
+        if self.is_closed {
+            // Gone already, perhaps.
+            self.stream.shutdown(Shutdown::Write).ok();
+        }
+    }
+}
+
+/// What was read of a stream and has to be written to it.
+pub(super) trait End {
+    fn side(&self) -> &Side<'_>;
 
     /// Whether it has not taken yet all that it was told.
     fn is_behind(&self) -> bool;
@@ -44,15 +59,13 @@ pub(super) trait End {
 
 /// One end by TLS, after its handshake.
 pub(super) struct Tls<'a, C> {
-    stream: &'a TcpStream,
+    side: Side<'a>,
     session: C,
-    is_ended: bool,
-    is_closed: bool,
 }
 
 impl<'a, C> Tls<'a, C> {
     pub(super) fn new(stream: &'a TcpStream, session: C) -> Self {
-        Self { stream, session, is_ended: false, is_closed: false }
+        Self { side: Side::new(stream), session }
     }
 }
 
@@ -61,16 +74,8 @@ where
     C: std::ops::DerefMut<Target = rustls::ConnectionCommon<D>>,
     D: rustls::SideData,
 {
-    fn stream(&self) -> &TcpStream {
-        self.stream
-    }
-
-    fn is_ended(&self) -> bool {
-        self.is_ended
-    }
-
-    fn is_closed(&self) -> bool {
-        self.is_closed
+    fn side(&self) -> &Side<'_> {
+        &self.side
     }
 
     fn is_behind(&self) -> bool {
@@ -78,8 +83,8 @@ where
     }
 
     fn fill(&mut self) -> Result<(), Ended> {
-        match self.session.read_tls(&mut self.stream) {
-            Ok(0) => self.is_ended = true,
+        match self.session.read_tls(&mut self.side.stream) {
+            Ok(0) => self.side.is_ended = true,
             Ok(_) => {
                 if let Err(error) = self.session.process_new_packets() {
                     // The alert that says why.
@@ -96,13 +101,13 @@ where
     fn read<'b>(&mut self, buffer: &'b mut [u8]) -> Result<Option<&'b [u8]>, Ended> {
         match self.session.reader().read(buffer) {
             Ok(0) => {
-                self.is_ended = true;
+                self.side.is_ended = true;
                 Ok(None)
             }
             Ok(count) => Ok(buffer.get(..count)),
             Err(error) if is_for_later(&error) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                self.is_ended = true;
+                self.side.is_ended = true;
                 Ok(None)
             }
             Err(error) => Err(error.into()),
@@ -115,24 +120,21 @@ where
 
     fn flush(&mut self) -> io::Result<()> {
         while self.session.wants_write() {
-            match self.session.write_tls(&mut self.stream) {
+            match self.session.write_tls(&mut self.side.stream) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        if self.is_closed {
-            // Gone already, perhaps.
-            self.stream.shutdown(Shutdown::Write).ok();
-        }
+        self.side.flushed();
         Ok(())
     }
 
     fn close(&mut self) {
-        if !self.is_closed {
+        if !self.side.is_closed {
             self.session.send_close_notify();
-            self.is_closed = true;
+            self.side.is_closed = true;
         }
     }
 
@@ -143,38 +145,27 @@ where
         while self.session.wants_write() {
             self.session.write_tls(&mut records)?;
         }
-        pump::refuse(self.stream, &records);
+        pump::refuse(self.side.stream, &records);
         Ok(())
     }
 }
 
 /// One end without TLS.
 pub(super) struct Plain<'a> {
-    stream: &'a TcpStream,
-    heard: Vec<u8>,
+    side: Side<'a>,
+    heard: VecDeque<u8>,
     pending: Vec<u8>,
-    is_ended: bool,
-    is_closed: bool,
 }
 
 impl<'a> Plain<'a> {
     pub(super) fn new(stream: &'a TcpStream) -> Self {
-        let (heard, pending) = (Vec::new(), Vec::new());
-        Self { stream, heard, pending, is_ended: false, is_closed: false }
+        Self { side: Side::new(stream), heard: VecDeque::new(), pending: Vec::new() }
     }
 }
 
 impl End for Plain<'_> {
-    fn stream(&self) -> &TcpStream {
-        self.stream
-    }
-
-    fn is_ended(&self) -> bool {
-        self.is_ended
-    }
-
-    fn is_closed(&self) -> bool {
-        self.is_closed
+    fn side(&self) -> &Side<'_> {
+        &self.side
     }
 
     fn is_behind(&self) -> bool {
@@ -183,8 +174,8 @@ impl End for Plain<'_> {
 
     fn fill(&mut self) -> Result<(), Ended> {
         let mut buffer = [0; BUFFER];
-        match self.stream.read(&mut buffer) {
-            Ok(0) => self.is_ended = true,
+        match self.side.stream.read(&mut buffer) {
+            Ok(0) => self.side.is_ended = true,
             Ok(count) => self.heard.extend(buffer.iter().take(count)),
             Err(error) if is_for_later(&error) => {}
             Err(error) => return Err(error.into()),
@@ -193,10 +184,7 @@ impl End for Plain<'_> {
     }
 
     fn read<'b>(&mut self, buffer: &'b mut [u8]) -> Result<Option<&'b [u8]>, Ended> {
-        let count = self.heard.len().min(buffer.len());
-        for (to, from) in buffer.iter_mut().zip(self.heard.drain(..count)) {
-            *to = from;
-        }
+        let count = self.heard.read(buffer)?;
         Ok(buffer.get(..count).filter(|bytes| !bytes.is_empty()))
     }
 
@@ -207,27 +195,28 @@ impl End for Plain<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         while !self.pending.is_empty() {
-            match rustix::net::send(self.stream, &self.pending, rustix::net::SendFlags::NOSIGNAL) {
+            match rustix::net::send(
+                self.side.stream,
+                &self.pending,
+                rustix::net::SendFlags::NOSIGNAL,
+            ) {
                 Ok(count) => drop(self.pending.drain(..count)),
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        if self.is_closed {
-            // Gone already, perhaps.
-            self.stream.shutdown(Shutdown::Write).ok();
-        }
+        self.side.flushed();
         Ok(())
     }
 
     fn close(&mut self) {
-        self.is_closed = true;
+        self.side.is_closed = true;
     }
 
     fn refuse(&mut self, reply: &[u8]) -> io::Result<()> {
         self.pending.extend(reply);
-        pump::refuse(self.stream, &self.pending);
+        pump::refuse(self.side.stream, &self.pending);
         Ok(())
     }
 }
