@@ -45,17 +45,10 @@ pub(crate) fn dial(
     host: &Host,
     port: u16,
 ) -> Result<TcpStream, DialError> {
-    if let Some(upstream) = upstream
-        && upstream.is_for(host)
-    {
-        return Ok(upstream.connect(host, port)?);
-    }
-    let stream = match host {
-        Host::Address(address) => TcpStream::connect_timeout(&(*address, port).into(), CONNECT)?,
-        Host::Name(name) => by_name(network, name, port)?,
-    };
-    tune(&stream);
-    Ok(stream)
+    connect(upstream, host, port, |address| {
+        let decision = network.leads(address, port, is_own(address));
+        if decision.is_allowed() { Ok(()) } else { Err(decision.to_string()) }
+    })
 }
 
 /// Connects to a host that the user has named as theirs, wherever it is: a server of their own may be
@@ -69,24 +62,26 @@ pub(crate) fn dial_own(
         Host::Address(address) => address.is_loopback(),
         Host::Name(name) => name.is_localhost(),
     };
-    if let Some(upstream) = upstream.filter(|upstream| !is_here && upstream.is_for(host)) {
+    connect(upstream.filter(|_| !is_here), host, port, |_| Ok(()))
+}
+
+/// Connects by the proxy, where there is one for `host`, or to an address of which `check` has nothing
+/// to say. Where the user has named an address, that is asked of nobody.
+fn connect(
+    upstream: Option<&Upstream>,
+    host: &Host,
+    port: u16,
+    check: impl Fn(IpAddr) -> Result<(), String>,
+) -> Result<TcpStream, DialError> {
+    if let Some(upstream) = upstream.filter(|upstream| upstream.is_for(host)) {
         return Ok(upstream.connect(host, port)?);
     }
-    let addresses: Vec<SocketAddr> = match host {
-        Host::Address(address) => vec![(*address, port).into()],
-        Host::Name(name) => (name.as_str(), port).to_socket_addrs()?.collect(),
+    let stream = match host {
+        Host::Address(address) => TcpStream::connect_timeout(&(*address, port).into(), CONNECT)?,
+        Host::Name(name) => by_name(name, port, check)?,
     };
-    let mut last = io::ErrorKind::NotFound.into();
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, CONNECT) {
-            Ok(stream) => {
-                tune(&stream);
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(DialError::Unreachable(last))
+    tune(&stream);
+    Ok(stream)
 }
 
 /// What makes a relayed connection behave like one of the program's own.
@@ -96,13 +91,16 @@ pub(crate) fn tune(stream: &TcpStream) {
     sockopt::set_socket_keepalive(stream, true).ok();
 }
 
-fn by_name(network: &Network, name: &HostName, port: u16) -> Result<TcpStream, DialError> {
+fn by_name(
+    name: &HostName,
+    port: u16,
+    check: impl Fn(IpAddr) -> Result<(), String>,
+) -> Result<TcpStream, DialError> {
     let mut refused = None;
     let mut last = None;
     for address in (name.as_str(), port).to_socket_addrs()? {
         let address = SocketAddr::new(address.ip().to_canonical(), port);
-        let decision = network.leads(address.ip(), port, is_own(address.ip()));
-        if !decision.is_allowed() {
+        if let Err(decision) = check(address.ip()) {
             let ip = address.ip();
             refused.get_or_insert_with(|| format!("`{name}` leads to {ip}, which is {decision}"));
             continue;
@@ -165,7 +163,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         listener.set_nonblocking(true).unwrap();
         let name = HostName::new("localhost").unwrap();
-        let error = by_name(&Network::default(), &name, port).unwrap_err();
+        let error = dial(&Network::default(), None, &Host::Name(name), port).unwrap_err();
         assert!(matches!(error, DialError::Refused(_)), "{error:?}");
         assert!(error.why().contains("loopback addresses have to be named"));
         assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
