@@ -16,7 +16,6 @@ use std::os::unix::net::UnixStream;
 
 use super::control;
 use super::owners;
-use super::ssh::Served;
 
 /// The end that is outside.
 #[derive(Debug)]
@@ -248,7 +247,7 @@ impl Inside<'_> {
         control::send(self.0, &[NAMES], &[udp.into(), tcp.into()])
     }
 
-    pub(crate) fn known_hosts(&self, Served(file): Served) -> io::Result<()> {
+    pub(crate) fn known_hosts(&self, file: File) -> io::Result<()> {
         control::send(self.0, &[KNOWN_HOSTS], &[file.into()])
     }
 

@@ -23,7 +23,7 @@ use super::hand::Hand;
 use super::mounts;
 use super::plan::{Plan, RUNTIME};
 use super::refusal::{as_failure, lost, read_refusal, refuse_and_exit, take_listener};
-use super::ssh::{self, Agent, Served};
+use super::ssh::{self, Agent};
 use super::stdio::Reopened;
 use super::supervisor::{Around, Denials, Files, Peers, Supervisor, Terminals, system_v};
 use super::sys::exec_unsafe;
@@ -173,9 +173,11 @@ impl Inside<'_> {
     }
 
     /// Hands out what the agent is served with; the value is its socket. Without a way out nobody serves it.
-    fn offer(&self, agent: Option<(Agent, Served)>) -> Result<Option<Agent>, Failure> {
-        let (Some((agent, served)), Some(channel)) = (agent, &self.gate) else { return Ok(None) };
-        doors::Inside(channel).known_hosts(served).map_err(step("reach", "the gateway"))?;
+    fn offer(&self, agent: Option<(Agent, File)>) -> Result<Option<Agent>, Failure> {
+        let (Some((agent, known_hosts)), Some(channel)) = (agent, &self.gate) else {
+            return Ok(None);
+        };
+        doors::Inside(channel).known_hosts(known_hosts).map_err(step("reach", "the gateway"))?;
         Ok(Some(agent))
     }
 

@@ -25,7 +25,7 @@ use super::layers::{self, Caches};
 use super::masks::Masks;
 use super::names;
 use super::plan::{Content, Placement, Plan, RUNTIME};
-use super::ssh::{self, Agent, Served};
+use super::ssh::{self, Agent};
 use super::ssh_config::Configuration;
 use super::stubs;
 use super::supervisor::Beneath;
@@ -56,8 +56,8 @@ pub(crate) struct Built {
     pub(crate) note: Option<&'static str>,
     /// Where refusals are written; nobody inside can.
     pub(crate) denials: Option<File>,
-    /// Where programs ask for their ssh agent.
-    pub(crate) agent: Option<(Agent, Served)>,
+    /// Where programs ask for their ssh agent, and where ssh reads the keys of hosts, to be added to.
+    pub(crate) agent: Option<(Agent, File)>,
 }
 
 /// Builds the whole view. The caller is PID 1 of new mount and PID namespaces.

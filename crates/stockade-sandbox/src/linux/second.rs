@@ -35,7 +35,7 @@ use super::leash::Leash;
 use super::mounts::DENIALS;
 use super::moved::Moved;
 use super::plan::{Content, Placement, Plan, Walls};
-use super::ssh::{self, Agent, Served};
+use super::ssh::{self, Agent};
 use super::supervisor::{Fixed, Peers};
 use super::sys::process_unsafe::{self, Fork};
 use super::sys::{credentials_unsafe, exec_unsafe, landlock_unsafe, memory_unsafe, seccomp_unsafe};
@@ -143,7 +143,7 @@ pub(super) fn denials(plan: &Plan) -> Result<Option<File>, Failure> {
 }
 
 /// The same of the ssh agent.
-pub(super) fn agent(plan: &Plan) -> Result<Option<(Agent, Served)>, Failure> {
+pub(super) fn agent(plan: &Plan) -> Result<Option<(Agent, File)>, Failure> {
     let folder = plan.temporary.as_ref().filter(|_| plan.walls.supervisor);
     Ok(folder.map(|folder| Agent::make(plan, folder)).transpose()?.flatten())
 }

@@ -29,10 +29,6 @@ const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
 /// How git starts ssh.
 const GIT_VARIABLE: &str = "GIT_SSH_COMMAND";
 
-/// Where the keys of hosts are added, for whoever serves the agent, outside.
-#[derive(Debug)]
-pub(crate) struct Served(pub(crate) File);
-
 /// The socket.
 #[derive(Debug)]
 pub(crate) struct Agent {
@@ -43,7 +39,7 @@ pub(crate) struct Agent {
 
 impl Agent {
     /// Makes both in `folder`, where programs log in to hosts at all.
-    pub(crate) fn make(plan: &Plan, folder: &Path) -> Result<Option<(Self, Served)>, Failure> {
+    pub(crate) fn make(plan: &Plan, folder: &Path) -> Result<Option<(Self, File)>, Failure> {
         if !logs_in(plan) {
             return Ok(None);
         }
@@ -59,7 +55,7 @@ impl Agent {
         let listener = UnixListener::bind(&path).map_err(step("make", &path))?;
         listener.set_nonblocking(true).map_err(step("make", &path))?;
         let file = mounts::open(&path)?;
-        Ok(Some((Self { file, listener: Mutex::new(listener) }, Served(known_hosts))))
+        Ok(Some((Self { file, listener: Mutex::new(listener) }, known_hosts)))
     }
 
     /// Whether `file` is it.

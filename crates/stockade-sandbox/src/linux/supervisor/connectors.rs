@@ -15,8 +15,6 @@ use crate::linux::sys::socket_unsafe;
 
 /// As many connections are remembered. Who asks does so soon after it has accepted one.
 const MOST: usize = 4096;
-/// `sizeof(struct ucred)`, of which the first word is the process.
-const CREDENTIALS: usize = 12;
 /// Linux 6.5; not in libc for every target.
 const SO_PEERPIDFD: i32 = 77;
 
@@ -26,7 +24,7 @@ const SO_PEERPIDFD: i32 = 77;
 pub(super) struct Connectors(Mutex<BTreeMap<u64, i32>>);
 
 impl Connectors {
-    /// The caller's `socket` is about to be connected.
+    /// The caller's `socket` is about to be connected to another one inside.
     pub(super) fn remember(&self, caller: &Caller<'_>, socket: &OwnedFd) -> io::Result<()> {
         let inode = rustix::fs::fstat(socket)?.st_ino;
         let process = caller.process()?;
@@ -52,13 +50,15 @@ impl Connectors {
         }
         // Nobody, where that end is closed by now, as from another PID namespace.
         let process = self.process(&socket).unwrap_or(0);
-        told.splice(..4, process.to_ne_bytes());
+        if let Some(first) = told.first_chunk_mut() {
+            *first = process.to_ne_bytes();
+        }
         let room = caller.read(caller.argument(4), 4)?;
         let room = room.first_chunk().map_or(0, |room| i32::from_ne_bytes(*room));
         let Ok(room) = usize::try_from(room) else { return Ok(Answer::Errno(libc::EINVAL)) };
-        told.truncate(room.min(CREDENTIALS));
+        let told = told.get(..room).unwrap_or(&told);
         caller.confirm()?;
-        caller.write(caller.argument(3), &told)?;
+        caller.write(caller.argument(3), told)?;
         let length = i32::try_from(told.len()).map_err(io::Error::other)?;
         caller.write(caller.argument(4), &length.to_ne_bytes())?;
         Ok(Answer::Value(0))

@@ -228,15 +228,14 @@ pub(super) fn connect(
         Action::ConnectOut(socket, bytes, Out { gate: Arc::clone(gate), to, program })
     } else {
         let address = Address::judged(caller, (&socket, domain), bytes, gate)?;
-        if domain == AddressFamily::UNIX {
-            connectors.remember(caller, &socket)?;
-        }
-        match gate.filter(|_| address.is_served) {
-            Some(gate) => {
-                let program = Program::of(caller.process()?);
-                Action::LogIn(socket, address, (Arc::clone(gate), program))
+        if let Some(gate) = gate.filter(|_| address.is_served) {
+            let program = Program::of(caller.process()?);
+            Action::LogIn(socket, address, (Arc::clone(gate), program))
+        } else {
+            if domain == AddressFamily::UNIX {
+                connectors.remember(caller, &socket)?;
             }
-            None => Action::Connect(socket, address),
+            Action::Connect(socket, address)
         }
     };
     caller.confirm()?;

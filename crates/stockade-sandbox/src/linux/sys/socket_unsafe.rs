@@ -119,19 +119,7 @@ pub(crate) fn is_of_this_network(socket: BorrowedFd<'_>) -> io::Result<bool> {
 /// `SO_NETNS_COOKIE`: a number that no other network namespace of this machine ever has.
 fn network_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     const SO_NETNS_COOKIE: libc::c_int = 71;
-    let mut cookie = 0_u64;
-    let mut length = libc::socklen_t::try_from(size_of::<u64>()).map_err(io::Error::other)?;
-    // SAFETY: the option is a u64, live for the call, and `length` is its size.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut length,
-        )
-    };
-    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+    option(socket, SO_NETNS_COOKIE).map(u64::from_ne_bytes)
 }
 
 /// The `struct ucred` of the other end (`SO_PEERCRED`, unix(7)): process, user, group. As bytes, since
@@ -140,21 +128,22 @@ fn network_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
 /// # Errors
 ///
 /// Those of getsockopt(2).
-pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
-    let mut told = vec![0_u8; size_of::<libc::ucred>()];
-    let mut length = libc::socklen_t::try_from(told.len()).map_err(io::Error::other)?;
-    let place = told.as_mut_ptr().cast();
-    // SAFETY: the kernel writes no more than `length` bytes to the vector, which is as long.
+pub(crate) fn peer_credentials(
+    socket: BorrowedFd<'_>,
+) -> io::Result<[u8; size_of::<libc::ucred>()]> {
+    option(socket, libc::SO_PEERCRED)
+}
+
+/// The option `name` of socket(7), of a size that is known.
+fn option<const SIZE: usize>(socket: BorrowedFd<'_>, name: libc::c_int) -> io::Result<[u8; SIZE]> {
+    let mut value = [0; SIZE];
+    let mut length = libc::socklen_t::try_from(SIZE).map_err(io::Error::other)?;
+    let place = value.as_mut_ptr().cast();
+    // SAFETY: the kernel writes no more than `length` bytes to the array, which is as long.
     let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            place,
-            &raw mut length,
-        )
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, place, &raw mut length)
     };
-    if result == 0 { Ok(told) } else { Err(io::Error::last_os_error()) }
+    if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Sets the loopback interface of this network namespace up.
