@@ -6,7 +6,8 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -17,6 +18,22 @@ pub fn command(name: &str) -> Command {
         command.env("PATH", path);
     }
     command
+}
+
+/// The file that `program` names for who stands in `folder`: a path, or a name that is looked for in
+/// `path`.
+pub fn find(program: &OsStr, (path, folder): (Option<&OsStr>, &Path)) -> Option<PathBuf> {
+    if Path::new(program).components().count() > 1 || Path::new(program).is_absolute() {
+        return Some(folder.join(program)).filter(|path| is_program(path));
+    }
+    env::split_paths(path?)
+        .map(|entry| folder.join(entry).join(program))
+        .find(|candidate| is_program(candidate))
+}
+
+/// Whether it is a file that somebody may execute.
+pub fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
 }
 
 /// The user's `PATH` without the folders of projects.

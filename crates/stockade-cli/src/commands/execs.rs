@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
+use stockade_agents::programs;
 use stockade_config::Loaded;
 use stockade_policy::{AbsPath, Mode, Verdict};
 use stockade_rules::{Exec, Rule, RuleRef, RuleSet};
 use stockade_sandbox::{ExecRefusal, ExecRequest, Execs, OWN_PROGRAM, Stub};
-
-use super::found;
 
 /// Where programs are looked for beside the command's own `PATH`, which a script may set anew.
 const USUAL: [&str; 6] =
@@ -124,7 +123,7 @@ fn stubs(rules: &RuleSet, loaded: &Loaded) -> Vec<Stub> {
             if is_writable || file.file_name() != Path::new(name).file_name() {
                 continue;
             }
-            if found::is_program(&file)
+            if programs::is_program(&file)
                 && let Ok(path) = AbsPath::new(&file)
                 && seen.insert(file)
             {

@@ -1,10 +1,9 @@
 //! Which files a command line would start, as the boundary will look for them.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use stockade_agents::INTERPRETERS;
+use stockade_agents::{INTERPRETERS, programs};
 use stockade_config::Loaded;
 use stockade_policy::{AbsPath, Mode, Policy};
 
@@ -37,18 +36,9 @@ pub(super) fn files(program: &OsStr, words: &[OsString], loaded: &Loaded) -> Opt
 
 /// The file that `program` names: a path, or a name in the command's own `PATH`.
 fn find(program: &OsStr, loaded: &Loaded) -> Option<PathBuf> {
-    let folder = loaded.policy.workspace.as_path();
-    if Path::new(program).components().count() > 1 || Path::new(program).is_absolute() {
-        return Some(folder.join(program)).filter(|path| is_program(path));
-    }
-    let (_, path) = loaded.environment.iter().find(|(name, _)| name == "PATH")?;
-    std::env::split_paths(path)
-        .map(|entry| folder.join(entry).join(program))
-        .find(|candidate| is_program(candidate))
-}
-
-pub(super) fn is_program(path: &Path) -> bool {
-    path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+    let path = loaded.environment.iter().find(|(name, _)| name == "PATH");
+    let path = path.map(|(_, path)| path.as_os_str());
+    programs::find(program, (path, loaded.policy.workspace.as_path()))
 }
 
 /// Whether what runs inside could put another file in the place of `path`, or at a link by which

@@ -6,13 +6,13 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
+use stockade_agents::programs;
 use stockade_guest::PROGRAM_FOLDER;
 use stockade_vm::Shown;
 
@@ -85,7 +85,7 @@ impl PackageError {
 ///
 /// [`PackageError`].
 pub fn package(program: &OsStr, (path, folder): (&OsStr, &Path)) -> Result<Package, PackageError> {
-    let found = find(program, (path, folder));
+    let found = programs::find(program, (Some(path), folder));
     let found = found.ok_or_else(|| PackageError::NotFound(program.to_string_lossy().into()))?;
     let real = found.canonicalize().map_err(|error| PackageError::Read(found, error))?;
     let mut package = if is_of_system(&real) {
@@ -117,16 +117,6 @@ fn at(path: &Path) -> PathBuf {
 
 fn is_of_system(path: &Path) -> bool {
     SYSTEM.iter().any(|folder| path.starts_with(folder))
-}
-
-fn find(program: &OsStr, (path, folder): (&OsStr, &Path)) -> Option<PathBuf> {
-    let is_program = |path: &PathBuf| {
-        path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
-    };
-    if program.as_bytes().contains(&b'/') {
-        return Some(folder.join(program)).filter(is_program);
-    }
-    std::env::split_paths(path).map(|entry| folder.join(entry).join(program)).find(is_program)
 }
 
 /// The outermost folder of packages around `file`, and the package that it is of.
@@ -182,13 +172,10 @@ fn npm(file: &Path, (root, own): (&Path, &Path)) -> Result<Package, PackageError
 /// The names of what `package` depends on; those that are left out on this machine are not found later.
 fn dependencies(package: &Path) -> Result<Vec<String>, PackageError> {
     let path = package.join("package.json");
-    let mut text = Vec::new();
-    match File::open(&path) {
-        Ok(file) => file.take(MANIFEST_MAX).read_to_end(&mut text).map(drop),
+    let text = match beginning(&path, MANIFEST_MAX) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
-    .map_err(|error| PackageError::Read(path.clone(), error))?;
+        read => read.map_err(|error| PackageError::Read(path.clone(), error))?,
+    };
     let manifest: Value = serde_json::from_slice(&text)
         .map_err(|error| PackageError::Read(path, io::Error::from(error)))?;
     let kinds = ["dependencies", "optionalDependencies", "peerDependencies"];
@@ -196,12 +183,19 @@ fn dependencies(package: &Path) -> Result<Vec<String>, PackageError> {
     Ok(names.flat_map(|names| names.keys().cloned()).collect())
 }
 
+/// No more than `most` bytes of a file.
+fn beginning(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn resolve(package: &Path, name: &str, root: &Path) -> Option<PathBuf> {
     let is_name = |part: Component<'_>| matches!(part, Component::Normal(_));
     if !Path::new(name).components().all(is_name) {
         return None;
     }
-    let above = package.ancestors().take_while(|it| it.starts_with(root) || *it == root);
+    let above = package.ancestors().take_while(|it| it.starts_with(root));
     let beside = above.chain(root.parent()).map(|it| it.join(PACKAGES).join(name));
     beside.into_iter().find(|it| it.exists())
 }
@@ -211,9 +205,8 @@ fn interpreter(
     file: &Path,
     (path, folder): (&OsStr, &Path),
 ) -> Result<Option<PathBuf>, PackageError> {
-    let mut start = Vec::new();
-    let read = File::open(file).and_then(|it| it.take(SHEBANG_MAX).read_to_end(&mut start));
-    read.map_err(|error| PackageError::Read(file.to_owned(), error))?;
+    let start = beginning(file, SHEBANG_MAX);
+    let start = start.map_err(|error| PackageError::Read(file.to_owned(), error))?;
     let Some(line) = start.strip_prefix(b"#!") else { return Ok(None) };
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let line = String::from_utf8_lossy(line).into_owned();
@@ -228,18 +221,19 @@ fn interpreter(
     }
     let name = words.find(|word| !word.starts_with('-') && !word.contains('='));
     let name = name.unwrap_or_default();
-    let found = find(name.as_ref(), (path, folder)).ok_or_else(|| unknown(name))?;
+    let found = programs::find(name.as_ref(), (Some(path), folder)).ok_or_else(|| unknown(name))?;
     let real = found.canonicalize().map_err(|error| PackageError::Read(found.clone(), error))?;
     if is_of_system(&real) {
         return Ok(None);
     }
-    let is_program = fs::read(&real).is_ok_and(|bytes| bytes.starts_with(b"\x7fELF"));
+    let is_program = beginning(&real, SHEBANG_MAX).is_ok_and(|it| it.starts_with(b"\x7fELF"));
     if is_program { Ok(Some(found)) } else { Err(unknown(name)) }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 
