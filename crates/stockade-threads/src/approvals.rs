@@ -37,6 +37,9 @@ pub(crate) use desk::of_run;
 /// How long a question waits unless the user says otherwise.
 pub const QUESTION_TIMEOUT: Duration = Duration::from_mins(5);
 
+/// How the reason of a no begins that nobody gave: there were too many questions.
+pub const UNASKED: &str = "nobody was asked";
+
 /// Questions that a person is asked in one minute; an agent that has more is told no.
 const A_MINUTE_MAX: usize = 20;
 
@@ -301,7 +304,7 @@ impl<'a> Approvals<'a> {
             recent.pop_front();
         }
         if recent.len() >= A_MINUTE_MAX {
-            return no(format!("nobody was asked: more than {A_MINUTE_MAX} questions in a minute"));
+            return no(format!("{UNASKED}: more than {A_MINUTE_MAX} questions in a minute"));
         }
         recent.push_back(Instant::now());
         None

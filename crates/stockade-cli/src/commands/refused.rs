@@ -4,13 +4,11 @@ use std::path::Path;
 
 use stockade_policy::Denial;
 use stockade_sandbox::Told;
+use stockade_threads::approvals::UNASKED;
 use stockade_threads::record;
 
 /// As many as one line names.
 const NAMED: usize = 3;
-
-/// How it begins when there were too many questions.
-const UNASKED: &str = "nobody was asked";
 
 /// What was refused so far.
 #[derive(Debug, Default)]

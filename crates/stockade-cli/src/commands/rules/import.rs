@@ -51,7 +51,7 @@ pub(super) fn import(arguments: &ImportArgs) -> Result<u8, Failure> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         Failure::new(format!("cannot read `{}`: {error}", file.display()), "").with_status(FAILED)
     })?;
-    let (_, imported, rules) = translated(file, &text)?;
+    let (imported, rules) = translated(file, &text)?;
     let name = name(file);
     let network: Vec<(Network, Option<NewHost>)> =
         imported.network.iter().map(|rule| taken(rule, &name, &arguments.target)).collect();
@@ -162,12 +162,8 @@ fn name(file: &Path) -> String {
     file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// The rules of a file of the other form: as configuration, as they were found, and as they are to
-/// be written.
-pub(super) fn translated(
-    file: &Path,
-    text: &str,
-) -> Result<(String, Imported, Vec<NewRule>), Failure> {
+/// The rules of a file of the other form: as they were found, and as they are to be written.
+pub(super) fn translated(file: &Path, text: &str) -> Result<(Imported, Vec<NewRule>), Failure> {
     let imported = stockade_rules::import(text).map_err(|error| {
         let text = format!("{}:{}:{}: {}", file.display(), error.line, error.column, error.what);
         Failure::new(text, "nothing was taken over").with_status(MISUSED)
@@ -183,6 +179,6 @@ pub(super) fn translated(
         counterexamples: rule.counterexamples.clone(),
         comment: Some(format!("from {name}:{}", rule.line)),
     };
-    let rules: Vec<NewRule> = imported.rules.iter().map(rule).collect();
-    Ok((rules_as_text(&rules, &[]), imported, rules))
+    let rules = imported.rules.iter().map(rule).collect();
+    Ok((imported, rules))
 }

@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use stockade_config::{
     AnsweredEntry, AnsweredKind, AnsweredRule, Env, Layer, Loaded, RuleText, check_rules,
+    rules_as_text,
 };
 use stockade_threads::approvals::{OpenGrant, open_grants};
 use stockade_threads::hits::Hits;
@@ -272,7 +273,7 @@ pub(super) fn test(arguments: &TestArgs) -> Result<u8, Failure> {
                 Failure::new(text, "").with_status(MISUSED)
             })?;
             let text = if file.extension().is_some_and(|end| end == "rules") {
-                super::import::translated(file, &text)?.0
+                rules_as_text(&super::import::translated(file, &text)?.1, &[])
             } else {
                 text
             };
