@@ -186,6 +186,17 @@ pub struct Apart {
 /// As deep as folders are.
 const ALL: usize = 64;
 
+/// A folder that has a variable for itself, with all that is in it.
+const fn whole(
+    variable: &'static str,
+    usual: &'static str,
+    instead: Instead,
+    folder: &'static str,
+) -> Apart {
+    let begins = &[Begin::Shadow("", ALL)];
+    Apart { variable: Some(variable), unless: None, usual, instead, folder, begins }
+}
+
 /// These caches.
 pub const APART: &[Apart] = &[
     Apart {
@@ -228,30 +239,14 @@ pub const APART: &[Apart] = &[
         begins: &[Begin::Shadow("", ALL)],
     },
     // Not caches by their names: settings, and what their tools write at each start.
-    Apart {
-        variable: Some("IPYTHONDIR"),
-        unless: None,
-        usual: ".ipython",
-        instead: Instead::Set("IPYTHONDIR", "{}/ipython"),
-        folder: "ipython",
-        begins: &[Begin::Shadow("", ALL)],
-    },
-    Apart {
-        variable: Some("MPLCONFIGDIR"),
-        unless: None,
-        usual: ".config/matplotlib",
-        instead: Instead::Set("MPLCONFIGDIR", "{}/matplotlib"),
-        folder: "matplotlib",
-        begins: &[Begin::Shadow("", ALL)],
-    },
-    Apart {
-        variable: Some("ANSIBLE_HOME"),
-        unless: None,
-        usual: ".ansible",
-        instead: Instead::Set("ANSIBLE_HOME", "{}/ansible"),
-        folder: "ansible",
-        begins: &[Begin::Shadow("", ALL)],
-    },
+    whole("IPYTHONDIR", ".ipython", Instead::Set("IPYTHONDIR", "{}/ipython"), "ipython"),
+    whole(
+        "MPLCONFIGDIR",
+        ".config/matplotlib",
+        Instead::Set("MPLCONFIGDIR", "{}/matplotlib"),
+        "matplotlib",
+    ),
+    whole("ANSIBLE_HOME", ".ansible", Instead::Set("ANSIBLE_HOME", "{}/ansible"), "ansible"),
     // For tools that are not in the table: what is there can be read, and new folders be made.
     Apart {
         variable: Some("XDG_CACHE_HOME"),
