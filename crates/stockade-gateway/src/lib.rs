@@ -55,6 +55,7 @@ pub use endpoint::Endpoint;
 pub use event::{Blocked, Caller, Event};
 pub use grants::{AskHost, Given};
 pub use login::{Broker, Keys, KnownHosts, Login, PublicKey, UserAgent, fingerprint};
+pub use service::STACK;
 use service::Service;
 pub use upstream::Upstream;
 

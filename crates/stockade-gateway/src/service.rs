@@ -29,7 +29,7 @@ use crate::watch::{Watch, forbidden};
 use crate::{Judgement, hello, proxy, pump, terminate};
 
 /// Stack of a thread that serves one connection. Looking a name up needs most of it.
-const STACK: usize = 256 * 1024;
+pub const STACK: usize = 256 * 1024;
 /// Longest question for a name; in bytes.
 const QUESTION_MAX: usize = 4096;
 /// Between two attempts of what failed for lack of something that others hold.

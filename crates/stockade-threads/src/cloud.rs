@@ -19,7 +19,7 @@ mod setup;
 mod user;
 mod work;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -151,10 +151,8 @@ pub fn run(
     let journal = Journal::begin(store, &thread, watch)?;
     let source = task.with_changes.clone().map_or(Source::Head, Source::WithChanges);
     let inner = task.workspace.strip_prefix(&top).unwrap_or(Path::new("")).to_owned();
-    let (thread, journal, before) = (&thread, &journal, None);
-    let (left, ignored) = (RefCell::default(), Cell::default());
-    Running { task, agent, store, thread, journal, user, inner, source, before, left, ignored }
-        .finish()
+    let (thread, journal, before, left) = (&thread, &journal, None, RefCell::default());
+    Running { task, agent, store, thread, journal, user, inner, source, before, left }.finish()
 }
 
 /// Goes on with a thread that has ended, or lost its process: a new machine, with what the last one
@@ -195,10 +193,8 @@ pub fn resume(
     };
     let journal = Journal::new(&thread, watch);
     journal.record(&Event::ThreadResumed(ThreadResumed { from }))?;
-    let (thread, journal, before) = (&thread, &journal, Some(before));
-    let (left, ignored) = (RefCell::default(), Cell::default());
-    Running { task, agent, store, thread, journal, user, inner, source, before, left, ignored }
-        .finish()
+    let (thread, journal, before, left) = (&thread, &journal, Some(before), RefCell::default());
+    Running { task, agent, store, thread, journal, user, inner, source, before, left }.finish()
 }
 
 fn agent(task: &CloudTask) -> Result<Option<Builtin>, CloudError> {
@@ -276,8 +272,6 @@ struct Running<'a> {
     before: Option<Conversation>,
     /// What of the result was to be written and is not.
     left: RefCell<Vec<String>>,
-    /// Files that git ignores and that went in.
-    ignored: Cell<u64>,
 }
 
 impl Running<'_> {
@@ -327,7 +321,7 @@ impl Running<'_> {
     }
 
     fn run(&self, phases: &mut Phases<'_>) -> Result<(Ended, Option<Changes>), CloudError> {
-        let cloned = phases.during("clone", || self.clone_repository())?;
+        let (cloned, ignored) = phases.during("clone", || self.clone_repository())?;
         let vm = self.boot(phases)?;
         let asking = Asking::of(self.user.ask);
         let thread = (self.thread.id(), self.thread.folder());
@@ -359,13 +353,7 @@ impl Running<'_> {
         let client = vm.client();
         let stop = || self.user.wishes.abandon.is_requested();
         let thread = self.thread.folder();
-        let inside = Inside {
-            client,
-            folder: self.place(),
-            thread,
-            stop: &stop,
-            ignored: self.ignored.get(),
-        };
+        let inside = Inside { client, folder: self.place(), thread, stop: &stop, ignored };
         let harvest = phases.during("diff", || inside.harvest(&cloned));
         let settled = self.settle(ended, harvest, &vm);
         // It ends either way; in good order is only faster.

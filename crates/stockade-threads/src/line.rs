@@ -10,13 +10,11 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use stockade_gateway::{Caller, Gateway, Judgement};
+use stockade_gateway::{Caller, Gateway, Judgement, STACK};
 use stockade_sandbox::{Answer, Doors, Knock, Program, Protocol, SocketMaker};
 
 /// Threads that wait for their turn, at most, while nothing is to be served.
 const IDLE_MAX: usize = 2;
-/// Stack of a thread that serves one connection. Looking a name up needs most of it.
-const STACK: usize = 256 * 1024;
 
 /// The line of one sandbox.
 #[derive(Debug)]

@@ -32,17 +32,18 @@ pub(super) struct Earlier {
 }
 
 impl Running<'_> {
-    pub(super) fn clone_repository(&self) -> Result<Cloned, CloudError> {
+    /// Clones what the machine gets. The value is also how many files are in it that git ignores.
+    pub(super) fn clone_repository(&self) -> Result<(Cloned, u64), CloudError> {
         let folder = self.folder();
         // That of a process that was killed.
         fs::remove_dir_all(&folder).ok();
         fs::create_dir(&folder).map_err(|error| CloudError::Folder(folder.clone(), error))?;
         let clone = folder.join("clone");
-        let cloned = match (&self.task.files, &self.source) {
+        let (cloned, ignored) = match (&self.task.files, &self.source) {
             (Some(files), _) => self.copy_files(&clone, files)?,
-            (None, Source::Head) => clone_head(&self.task.workspace, &clone)?,
-            (None, Source::WithChanges(hidden)) => self.with_changes(&clone, hidden)?,
-            (None, Source::Again(earlier)) => self.again(&clone, earlier)?,
+            (None, Source::Head) => (clone_head(&self.task.workspace, &clone)?, 0),
+            (None, Source::WithChanges(hidden)) => (self.with_changes(&clone, hidden)?, 0),
+            (None, Source::Again(earlier)) => (self.again(&clone, earlier)?, 0),
         };
         if !clone.join(&self.inner).is_dir() {
             return Err(CloudError::NotCommitted(self.task.workspace.clone()));
@@ -57,7 +58,7 @@ impl Running<'_> {
         }
         self.journal.record(&Event::Cloned(cloned.recorded()))?;
         self.tell(&cloned);
-        Ok(cloned)
+        Ok((cloned, ignored))
     }
 
     fn tell(&self, cloned: &Cloned) {

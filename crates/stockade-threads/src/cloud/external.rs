@@ -26,9 +26,6 @@ use crate::place::{Place as _, Vm};
 use crate::record::{Event, Message, Role, State};
 use crate::session::{Session, Typed};
 
-/// What is kept as the agent's answer, in bytes: the end of what it printed.
-const ANSWER_MAX: usize = 16 << 10;
-
 /// What an agent has as its key where the server wants none; some do not start without.
 const NO_KEY: &str = "none";
 
@@ -162,7 +159,7 @@ impl Running<'_> {
         self.take_down(vm)?;
         let ended = match ran {
             Ok((end, printed)) => {
-                let answer = answer(&printed);
+                let answer = String::from_utf8_lossy(&printed).trim().to_owned();
                 if !answer.is_empty() {
                     let text = answer.clone();
                     let said = Message { role: Role::Assistant, text };
@@ -220,10 +217,11 @@ impl External {
             all.push((name.into(), value.into()));
         };
         for (name, value) in ENVIRONMENT {
-            let files = files().display().to_string();
-            let path =
-                (name == "PATH" && self.package.has_files).then(|| format!("{files}:{value}"));
-            set(name, path.as_deref().unwrap_or(value));
+            if name == "PATH" && self.package.has_files {
+                set(name, &format!("{}:{value}", files().display()));
+            } else {
+                set(name, value);
+            }
         }
         // What it prints is kept as text.
         set("NO_COLOR", "1");
@@ -233,10 +231,4 @@ impl External {
         }
         all
     }
-}
-
-/// The end of what an agent printed, as text.
-fn answer(printed: &[u8]) -> String {
-    let from = printed.len().saturating_sub(ANSWER_MAX);
-    String::from_utf8_lossy(printed.get(from..).unwrap_or_default()).trim().to_owned()
 }

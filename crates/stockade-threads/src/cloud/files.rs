@@ -105,8 +105,13 @@ pub(super) fn place(top: &Path) -> Option<&Path> {
 }
 
 impl Running<'_> {
-    /// Copies all of the user's files but the hidden ones.
-    pub(super) fn copy_files(&self, clone: &Path, files: &Files) -> Result<Cloned, CloudError> {
+    /// Copies all of the user's files but the hidden ones. The value is also how many of them git
+    /// ignores.
+    pub(super) fn copy_files(
+        &self,
+        clone: &Path,
+        files: &Files,
+    ) -> Result<(Cloned, u64), CloudError> {
         let (hidden, workspace) = (files.hidden(), &self.task.workspace);
         let repository = around(workspace)?;
         let has_head = repository.as_ref().is_some_and(|repository| repository.head.is_some());
@@ -124,17 +129,15 @@ impl Running<'_> {
         }
         cloned.cover(clone, &hidden)?;
         let copy = Copy { top: &cloned.top, clone, hidden: &hidden };
-        let Copied { files: count, unread, .. } =
-            copy.all(&ignored, self.task.machine.disk_bytes)?;
-        self.ignored.set(count);
+        let copied = copy.all(&ignored, self.task.machine.disk_bytes)?;
         copy.folders(Path::new(""), &ignored.into_iter().collect())?;
-        if let Some(first) = unread.first() {
-            let more = unread.len() - 1;
+        if let Some(first) = copied.unread.first() {
+            let more = copied.unread.len() - 1;
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let first = quoted(first.as_os_str().as_bytes());
             self.note(&format!("not in the machine: {first}{more}, which you may not read"));
         }
-        Ok(cloned)
+        Ok((cloned, copied.files))
     }
 
     /// Writes what was changed into the user's files, and says in `ended` what of it could not be.

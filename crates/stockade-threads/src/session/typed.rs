@@ -13,8 +13,8 @@ use crate::journal::Live;
 use crate::record::{CommandStarted, Decision, Denial, Event};
 use crate::screen::{Feed, Lent, Screen};
 
-/// What is handed back of what an agent's program prints, in bytes.
-const PRINTED_MAX: usize = 64 << 10;
+/// What is kept as the answer of an agent's program, in bytes: the end of what it prints.
+const PRINTED_MAX: usize = 16 << 10;
 
 /// A command that was typed.
 #[derive(Debug)]
