@@ -18,15 +18,11 @@ use stockade_vm::{BootError, Phase, Progress, Vm, VmSpec};
 /// An id that no user of a development machine has.
 const ORDINARY: u32 = 61_500;
 
-/// Where the process that tests start for themselves finds its folder.
-const FOLDER: &str = "STOCKADE_VM_TEST_FOLDER";
-
-/// Shared by the tests of a user, since the image of a system takes a while to be built.
-fn cache() -> PathBuf {
-    match env::var_os(FOLDER) {
-        Some(folder) => Path::new(&folder).join("cache"),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/vm-cache"),
-    }
+/// Shared by all tests of a user, those of the command line too: the image of a system takes a
+/// while to be built, and as much of the disk as the system itself.
+fn cache(uid: u32) -> PathBuf {
+    let caches = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/stories-cache");
+    caches.join(uid.to_string()).join("stockade")
 }
 
 /// A machine with a small repository, and the folder that is its own.
@@ -42,7 +38,7 @@ fn spec(state: &Path) -> VmSpec {
     fs::write(repository.join("src/a.txt"), "from the host\n").unwrap();
     fs::write(state.join("canary-of-the-host"), "beside the clone\n").unwrap();
     VmSpec {
-        cache: cache(),
+        cache: cache(rustix::process::geteuid().as_raw()),
         state: state.to_owned(),
         repository,
         folder: "/work/project".into(),
@@ -212,16 +208,17 @@ fn an_ordinary_user_boots_one_as_well() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let owner = format!("{ORDINARY}:{ORDINARY}");
-    let given = Command::new("chown").args([&owner]).arg(folder.path()).status().unwrap();
-    assert!(given.success());
+    let cache = cache(ORDINARY);
+    fs::create_dir_all(&cache).unwrap();
+    for path in [folder.path(), &cache] {
+        std::os::unix::fs::chown(path, Some(ORDINARY), Some(ORDINARY)).unwrap();
+    }
     let id = ORDINARY.to_string();
     let output = Command::new("setpriv")
         .args(["--reuid", &id, "--regid", &id, "--clear-groups"])
         .arg(env::current_exe().unwrap())
         .args(["--exact", "--nocapture"])
         .arg("a_machine_has_a_kernel_of_its_own_and_nothing_of_the_host")
-        .env(FOLDER, folder.path())
         .env("TMPDIR", folder.path())
         .env("SECRET_OF_THE_HOST", "canary")
         .current_dir("/")
