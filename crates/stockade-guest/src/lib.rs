@@ -26,6 +26,7 @@ mod frame;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod inbox;
+mod index;
 mod link;
 mod message;
 mod outlet;
@@ -44,6 +45,7 @@ pub use client::{
 #[cfg(target_arch = "x86_64")]
 pub use counter::counter_khz;
 pub use frame::Malformed;
+pub use index::renew_index;
 pub use message::{Stream, WindowSize};
 pub use outlet::Outlet;
 pub use parameters::{

@@ -44,7 +44,8 @@ pub struct VmSpec {
     pub cache: PathBuf,
     /// Folder of this machine alone, which exists; its disk is put there.
     pub state: PathBuf,
-    /// A clone made for this machine; its files are given to the guest's user.
+    /// A clone made for this machine; its files are given to the guest's user. Its index is believed:
+    /// git alone has written what is in it.
     pub repository: PathBuf,
     /// Where the guest has the repository.
     pub folder: PathBuf,

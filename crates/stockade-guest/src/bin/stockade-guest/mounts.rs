@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::mount::{MountFlags, mount, mount_move};
 use stockade_guest::{
     PROGRAM_DISK, PROGRAM_FOLDER, Parameters, REPOSITORY_DISK, SETUP_ARCHIVE, SETUP_DISK,
-    SYSTEM_DISK, USER_NAME,
+    SYSTEM_DISK, USER_NAME, renew_index,
 };
 
 use super::{Failure, machine};
@@ -112,11 +112,12 @@ fn repository(parameters: &Parameters) -> Result<(), Failure> {
     // Of the file system's own making: no file of the repository's, and git would name it.
     fs::remove_dir(Path::new(&target).join("lost+found"))
         .map_err(|error| Failure::because("clear", &target, &error))?;
-    if !parameters.gives {
-        return Ok(());
+    if parameters.gives {
+        let given = give(target.as_ref(), (parameters.uid, parameters.gid));
+        given.map_err(|error| Failure::because("give away", &target, &error))?;
     }
-    let given = give(target.as_ref(), (parameters.uid, parameters.gid));
-    given.map_err(|error| Failure::because("give away", &target, &error))
+    renew_index(target.as_ref())
+        .map_err(|error| Failure::because("renew the index in", &target, &error))
 }
 
 /// Gives all that is in `folder` to the user; nothing of theirs runs yet.
