@@ -109,7 +109,9 @@ impl Cache {
         if touch(&path) {
             return Ok(Some(path));
         }
-        let mut file = tempfile::Builder::new().prefix(".building-").tempfile_in(&self.0)?;
+        let prefix = format!(".building-{stem}-");
+        self.remove_unfinished(&prefix)?;
+        let mut file = tempfile::Builder::new().prefix(&prefix).tempfile_in(&self.0)?;
         build(file.as_file_mut())?;
         file.persist(&path).map_err(|error| error.error)?;
         self.remove_old(stem, end, kept.into())?;
@@ -142,6 +144,16 @@ impl Cache {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Removes what builders left that were killed; the caller holds the lock of what they built.
+    fn remove_unfinished(&self, prefix: &str) -> io::Result<()> {
+        for entry in fs::read_dir(&self.0)?.flatten() {
+            if entry.file_name().as_bytes().starts_with(prefix.as_bytes()) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes what is older than the latest that fit; the latest stays in any case.
@@ -209,6 +221,13 @@ mod tests {
         assert_eq!(fs::read_dir(cache.folder()).unwrap().count(), 1, "the lock alone");
         let path = get("1", Ok(())).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"content");
+        // A builder that was killed leaves what is removed before the next one writes.
+        let [left, of_another] = [".building-a-killed", ".building-b-works"];
+        for name in [left, of_another] {
+            fs::write(cache.folder().join(name), "half").unwrap();
+        }
+        get("2", Ok(())).unwrap();
+        assert!(!cache.folder().join(left).exists() && cache.folder().join(of_another).exists());
         // Built no second time.
         assert_eq!(get("1", Err(io::ErrorKind::Other.into())).unwrap(), path);
     }
