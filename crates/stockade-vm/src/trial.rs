@@ -73,8 +73,10 @@ impl Trial<'_> {
     fn key(&self) -> io::Result<String> {
         let mut key = Key::default();
         key.add(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.as_bytes());
-        for path in [self.qemu, self.kernel, self.initramfs] {
-            key.add_file(path, &fs::metadata(path)?);
+        key.add_file(self.qemu, &fs::metadata(self.qemu)?);
+        // Named by their content; their times tell when they were used last.
+        for path in [self.kernel, self.initramfs] {
+            key.add(path.as_os_str().as_encoded_bytes());
         }
         Ok(key.name())
     }
@@ -134,5 +136,36 @@ impl Trial<'_> {
             return Ok(None);
         }
         Ok(Some(format!("{name} ended early ({said})")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn what_came_of_a_trial_is_kept_when_the_same_files_are_used_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let [qemu, kernel, initramfs] = ["qemu", "kernel", "initramfs"].map(|name| {
+            let path = folder.path().join(name);
+            fs::write(&path, name).unwrap();
+            path
+        });
+        let trial = Trial { holder: &qemu, qemu: &qemu, kernel: &kernel, initramfs: &initramfs };
+        let first = trial.key().unwrap();
+        let later = |path: &Path| {
+            let file = File::options().write(true).open(path).unwrap();
+            file.set_modified(SystemTime::now() + Duration::from_secs(9)).unwrap();
+        };
+        later(&kernel);
+        later(&initramfs);
+        assert_eq!(trial.key().unwrap(), first);
+        later(&qemu);
+        assert_ne!(trial.key().unwrap(), first, "another QEMU");
+        let other = folder.path().join("other");
+        assert_ne!(Trial { kernel: &other, ..trial }.key().unwrap(), first);
     }
 }
