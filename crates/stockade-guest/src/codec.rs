@@ -63,6 +63,14 @@ impl<'a> Decoder<'a> {
         self.array::<1>().map(|[value]| value)
     }
 
+    pub(crate) fn flag(&mut self) -> Result<bool, Malformed> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Malformed::Unexpected("a choice that there is not")),
+        }
+    }
+
     pub(crate) fn u16(&mut self) -> Result<u16, Malformed> {
         self.array().map(u16::from_le_bytes)
     }
@@ -110,10 +118,6 @@ impl<'a> Decoder<'a> {
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, Malformed>,
     ) -> Result<Option<T>, Malformed> {
-        match self.u8()? {
-            0 => Ok(None),
-            1 => read(self).map(Some),
-            _ => Err(Malformed::Unexpected("a choice that there is not")),
-        }
+        if self.flag()? { read(self).map(Some) } else { Ok(None) }
     }
 }

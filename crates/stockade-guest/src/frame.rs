@@ -56,6 +56,15 @@ pub(crate) enum ReadError {
     Malformed(#[from] Malformed),
 }
 
+impl From<ReadError> for io::Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io(error) => error,
+            ReadError::Malformed(malformed) => Self::new(io::ErrorKind::InvalidData, malformed),
+        }
+    }
+}
+
 /// Reads one frame; `None` at the end of the stream.
 pub(crate) fn read(reader: &mut impl Read) -> Result<Option<Frame>, ReadError> {
     let mut header = [0; HEADER];

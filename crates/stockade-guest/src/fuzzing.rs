@@ -12,6 +12,8 @@ use crate::link::Link;
 use crate::lock;
 use crate::message::{Message, Stream, WINDOW};
 use crate::serve::{Place, ServeOptions};
+use crate::start;
+use crate::version::Generation;
 
 /// Calls that the host has open.
 const CALLS: u32 = 3;
@@ -123,6 +125,44 @@ pub fn place(mut stream: &[u8]) {
     }
 }
 
+/// What a machine that waits is told: it is started by nothing but a whole start, and has read no further.
+///
+/// # Panics
+///
+/// When it is started by something else.
+pub fn start(stream: &[u8]) {
+    let mut told = Told { rest: stream };
+    let Ok(Some(start)) = start::await_start(&mut told) else { return };
+    let hello = Message::Hello(Generation::CURRENT).encode(0).expect("a greeting fits");
+    let start = Message::Start(start).encode(0).expect("what came in a frame fits into one");
+    let read = stream.len() - told.rest.len();
+    assert_eq!(read, hello.len() + start.len());
+    // The number of the stream, which is nobody's yet, is not looked at.
+    let payload = |bytes: &[u8]| bytes.get(hello.len() + HEADER..read).map(<[u8]>::to_vec);
+    assert_eq!(payload(stream), payload(&[hello.clone(), start].concat()));
+}
+
+/// A channel whose other side is heard and not answered.
+struct Told<'a> {
+    rest: &'a [u8],
+}
+
+impl io::Read for Told<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.rest.read(buffer)
+    }
+}
+
+impl io::Write for Told<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The answers to listings and searches: no name leads elsewhere.
 ///
 /// # Panics
@@ -150,7 +190,6 @@ mod tests {
 
     use super::*;
     use crate::frame::Frame;
-    use crate::version::Generation;
 
     /// Edited seeds that each target is given; of those that fill windows, which take longer, fewer.
     const CASES: u32 = 2000;
@@ -203,7 +242,7 @@ mod tests {
             3 => (at(), at()).prop_map(|(from, to)| Edit::Again(from, to)),
             2 => at().prop_map(Edit::Away),
             3 => (at(), 0..6_u32).prop_map(|(at, stream)| Edit::Stream(at, stream)),
-            3 => (at(), 0..22_u8).prop_map(|(at, kind)| Edit::Kind(at, kind)),
+            3 => (at(), 0..23_u8).prop_map(|(at, kind)| Edit::Kind(at, kind)),
             2 => (at(), payload).prop_map(|(at, payload)| Edit::Payload(at, payload)),
             2 => (at(), byte).prop_map(|(at, byte)| Edit::Byte(at, byte)),
             1 => at().prop_map(Edit::Cut),
@@ -291,6 +330,11 @@ mod tests {
     #[test]
     fn the_places_side_holds_against_any_host() {
         hold("guest_place", edited, place);
+    }
+
+    #[test]
+    fn a_machine_is_started_by_a_start_alone() {
+        hold("guest_start", edited, start);
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod parameters;
 mod relay;
 mod search;
 mod serve;
+mod start;
 mod sys;
 mod terminal;
 mod typing;
@@ -53,6 +54,7 @@ pub use parameters::{
     REPOSITORY_DISK, SETUP_ARCHIVE, SETUP_DISK, SYSTEM_DISK, TRIAL, TRIAL_PASSED, USER_NAME,
 };
 pub use serve::{ServeOptions, serve};
+pub use start::{Seed, Start, await_machine, await_start, tell};
 pub use typing::Typing;
 pub use version::Generation;
 

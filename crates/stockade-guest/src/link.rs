@@ -110,6 +110,7 @@ impl Link {
             Message::OutputEnd => inbox.output_end(),
             Message::Finish(finish) => inbox.finish(finish),
             Message::Hello(_)
+            | Message::Start(_)
             | Message::Close
             | Message::Request(_)
             | Message::Input(_)

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use crate::codec::{Decoder, Encoder};
 use crate::frame::{Frame, HEADER, Malformed, PAYLOAD_MAX};
+use crate::parameters::Parameters;
+use crate::start::{Seed, Start};
 use crate::version::Generation;
 
 /// The first bytes of each direction, so that a console or a shell at the other end is noticed.
@@ -112,6 +114,8 @@ pub(crate) enum Finish {
 pub(crate) enum Message {
     /// First in each direction.
     Hello(Generation),
+    /// Host: whose the machine is, which has waited for that.
+    Start(Start),
     /// Host: nothing more will come; end what runs.
     Close,
     /// Host: opens the stream.
@@ -157,6 +161,7 @@ mod kind {
     pub(super) const ACCEPT: u8 = 18;
     pub(super) const OPENED: u8 = 19;
     pub(super) const OUTPUT_END: u8 = 20;
+    pub(super) const START: u8 = 21;
 }
 
 impl Message {
@@ -168,6 +173,10 @@ impl Message {
                 out.0.extend(MAGIC);
                 out.u32(generation.0);
                 kind::HELLO
+            }
+            Self::Start(start) => {
+                out.start(start);
+                kind::START
             }
             Self::Close => kind::CLOSE,
             Self::Request(request) => out.request(request),
@@ -226,6 +235,7 @@ impl Message {
                 }
                 Self::Hello(Generation(input.u32()?))
             }
+            kind::START => Self::Start(input.start()?),
             kind::CLOSE => Self::Close,
             kind::EXEC..=kind::PING | kind::LISTEN | kind::ACCEPT => {
                 Self::Request(input.request(frame.kind)?)
@@ -248,6 +258,19 @@ impl Message {
 }
 
 impl Encoder {
+    fn start(&mut self, start: &Start) {
+        let Parameters { uid, gid, folder, is_root, gives, has_setup, has_program } =
+            &start.parameters;
+        self.u32(*uid);
+        self.u32(*gid);
+        self.text(folder.as_os_str().as_bytes());
+        for flag in [is_root, gives, has_setup, has_program] {
+            self.u8(u8::from(*flag));
+        }
+        self.u64(u64::try_from(start.clock.as_nanos()).unwrap_or(u64::MAX));
+        self.0.extend(start.seed.0);
+    }
+
     fn size(&mut self, size: WindowSize) {
         self.u16(size.rows);
         self.u16(size.columns);
@@ -328,6 +351,20 @@ impl Encoder {
 }
 
 impl Decoder<'_> {
+    fn start(&mut self) -> Result<Start, Malformed> {
+        let parameters = Parameters {
+            uid: self.u32()?,
+            gid: self.u32()?,
+            folder: self.path()?,
+            is_root: self.flag()?,
+            gives: self.flag()?,
+            has_setup: self.flag()?,
+            has_program: self.flag()?,
+        };
+        let clock = Duration::from_nanos(self.u64()?);
+        Ok(Start { parameters, clock, seed: Seed(self.array()?) })
+    }
+
     fn size(&mut self) -> Result<WindowSize, Malformed> {
         Ok(WindowSize { rows: self.u16()?, columns: self.u16()? })
     }
@@ -386,6 +423,7 @@ mod tests {
 
     use super::*;
     use crate::frame;
+    use crate::start::SEED_BYTES;
 
     fn any_os() -> impl Strategy<Value = OsString> {
         proptest::collection::vec(1..=255_u8, 0..6).prop_map(OsString::from_vec)
@@ -428,6 +466,30 @@ mod tests {
         ]
     }
 
+    fn any_start() -> impl Strategy<Value = Start> {
+        let flags = any::<(bool, bool, bool, bool)>();
+        let seed = proptest::collection::vec(any::<u8>(), SEED_BYTES);
+        (any::<(u32, u32, u64)>(), any_os(), flags, seed).prop_map(
+            |((uid, gid, clock), folder, flags, seed)| {
+                let folder = folder.into();
+                let (is_root, gives, has_setup, has_program) = flags;
+                Start {
+                    parameters: Parameters {
+                        uid,
+                        gid,
+                        folder,
+                        is_root,
+                        gives,
+                        has_setup,
+                        has_program,
+                    },
+                    clock: Duration::from_nanos(clock),
+                    seed: Seed(seed.try_into().unwrap()),
+                }
+            },
+        )
+    }
+
     fn any_finish() -> impl Strategy<Value = Finish> {
         prop_oneof![
             any::<u8>().prop_map(Finish::Exited),
@@ -443,6 +505,7 @@ mod tests {
         let data = || proptest::collection::vec(any::<u8>(), 0..20);
         prop_oneof![
             any::<u32>().prop_map(|number| Message::Hello(Generation(number))),
+            any_start().prop_map(Message::Start),
             Just(Message::Close),
             any_request().prop_map(Message::Request),
             data().prop_map(Message::Input),

@@ -1,9 +1,6 @@
-//! What a guest is told at its start, on the kernel's command line.
+//! What both sides of a machine's start have to know: names, and what a guest is told.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Name of the virtio-serial port that carries the channel.
 pub const PORT_NAME: &str = "stockade.channel";
@@ -49,9 +46,9 @@ pub const TRIAL: &str = "stockade.trial";
 /// What the guest then says on its console, before it ends the machine.
 pub const TRIAL_PASSED: &str = "the trial has come through";
 
-/// What a guest is told at its start.
+/// Whose machine it is to be, and what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a word of a command line")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer of its own")]
 pub struct Parameters {
     /// The user and group that commands run as.
     pub uid: u32,
@@ -64,110 +61,8 @@ pub struct Parameters {
     pub is_root: bool,
     /// Whether the repository still has to be given to that user.
     pub gives: bool,
-    /// Whether there is a disk with what a set-up has left.
+    /// Whether there is something on the disk with what a set-up has left.
     pub has_setup: bool,
-    /// Whether there is a disk with a program that the system does not have.
+    /// Whether there is something on the disk with a program that the system does not have.
     pub has_program: bool,
-    /// The time since the epoch when the machine was started: it has no clock of its own.
-    pub clock: Duration,
-}
-
-impl Parameters {
-    /// As words of a kernel's command line.
-    pub fn to_words(&self) -> String {
-        let mut folder = String::new();
-        for byte in self.folder.as_os_str().as_bytes() {
-            folder.extend(
-                [byte >> 4, byte & 15]
-                    .map(|half| char::from_digit(u32::from(half), 16).unwrap_or('0')),
-            );
-        }
-        format!(
-            "stockade.uid={} stockade.gid={} stockade.root={} stockade.give={} \
-             stockade.folder={folder} stockade.setup={} stockade.program={} \
-             stockade.clock={}",
-            self.uid,
-            self.gid,
-            u8::from(self.is_root),
-            u8::from(self.gives),
-            u8::from(self.has_setup),
-            u8::from(self.has_program),
-            self.clock.as_millis(),
-        )
-    }
-
-    /// Finds them in a command line; an error names the word that is missing or wrong.
-    ///
-    /// # Errors
-    ///
-    /// The name of the first parameter that is not there or cannot be understood.
-    pub fn from_words(line: &str) -> Result<Self, &'static str> {
-        let value = |name: &'static str| {
-            let find =
-                |word: &'_ str| word.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
-            line.split_ascii_whitespace().find_map(find).ok_or(name)
-        };
-        let number = |name| value(name)?.parse::<u32>().ok().ok_or(name);
-        let clock = "stockade.clock";
-        let folder = "stockade.folder";
-        Ok(Self {
-            uid: number("stockade.uid")?,
-            gid: number("stockade.gid")?,
-            folder: PathBuf::from(from_hex(&value(folder)?).ok_or(folder)?),
-            is_root: number("stockade.root")? != 0,
-            gives: number("stockade.give")? != 0,
-            has_setup: number("stockade.setup")? != 0,
-            has_program: number("stockade.program")? != 0,
-            clock: value(clock)?.parse().ok().map(Duration::from_millis).ok_or(clock)?,
-        })
-    }
-}
-
-fn from_hex(text: &str) -> Option<OsString> {
-    let digits = text.chars().map(|digit| digit.to_digit(16)).collect::<Option<Vec<_>>>()?;
-    let bytes = digits.chunks(2).map(|pair| match pair {
-        [high, low] => u8::try_from(high * 16 + low).ok(),
-        _ => None,
-    });
-    bytes.collect::<Option<Vec<u8>>>().map(OsString::from_vec)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_told_is_understood() {
-        let parameters = Parameters {
-            uid: 1000,
-            gid: 100,
-            is_root: true,
-            gives: true,
-            folder: OsString::from_vec(b"/a b/\xff=\"".to_vec()).into(),
-            has_setup: true,
-            has_program: true,
-            clock: Duration::from_millis(1_795_000_000_123),
-        };
-        let line = format!("quiet {} panic=-1", parameters.to_words());
-        assert_eq!(Parameters::from_words(&line), Ok(parameters));
-    }
-
-    #[test]
-    fn what_is_missing_or_wrong_is_named() {
-        let whole = "stockade.uid=1 stockade.gid=2 stockade.root=0 stockade.give=0 stockade.folder=2f61 \
-                     stockade.setup=0 stockade.program=0 stockade.clock=5";
-        assert!(Parameters::from_words(whole).is_ok());
-        for (wrong, name) in [
-            (whole.replace("uid=1", "uid=x"), "stockade.uid"),
-            (whole.replace("stockade.gid=2", ""), "stockade.gid"),
-            (whole.replace("root=0", "root="), "stockade.root"),
-            (whole.replace("2f61", "2f6"), "stockade.folder"),
-            (whole.replace("setup=0", "setup=y"), "stockade.setup"),
-            (whole.replace("program=0", ""), "stockade.program"),
-            (whole.replace("2f61", "2fxy"), "stockade.folder"),
-            (whole.replace("clock=5", "clock=-5"), "stockade.clock"),
-        ] {
-            assert_eq!(Parameters::from_words(&wrong), Err(name));
-        }
-    }
 }

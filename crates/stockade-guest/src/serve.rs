@@ -54,10 +54,7 @@ pub fn serve(
     let open = |number, request| place.open(number, request);
     let result = greet(&mut reader, &place).and_then(|()| place.listen(&mut reader, &open));
     place.end();
-    result.map_err(|error| match error {
-        ReadError::Io(error) => error,
-        ReadError::Malformed(malformed) => io::Error::new(io::ErrorKind::InvalidData, malformed),
-    })
+    Ok(result?)
 }
 
 fn greet(reader: &mut impl Read, place: &Place) -> Result<(), ReadError> {
@@ -127,6 +124,7 @@ impl Place {
             ) => {}
             (
                 Message::Hello(_)
+                | Message::Start(_)
                 | Message::Close
                 | Message::Output(..)
                 | Message::Opened

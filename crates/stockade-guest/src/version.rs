@@ -9,7 +9,7 @@ pub struct Generation(pub(crate) u32);
 
 impl Generation {
     /// What this build speaks.
-    pub const CURRENT: Self = Self(3);
+    pub const CURRENT: Self = Self(4);
 }
 
 impl fmt::Display for Generation {

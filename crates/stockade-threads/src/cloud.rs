@@ -433,6 +433,7 @@ impl Running<'_> {
             cpus: machine.cpus,
             disk_bytes: machine.disk_bytes,
             setup: self.prepared_by()?,
+            is_booted: false,
             accelerator: None,
             walls: Some(Arc::new(Boundary { hidden: self.hidden() })),
         };

@@ -12,6 +12,7 @@
 mod cache;
 pub mod check;
 mod cpio;
+mod engine;
 mod erofs;
 mod guest;
 mod initramfs;
@@ -22,6 +23,7 @@ mod program;
 mod qemu;
 mod repository;
 mod system;
+mod template;
 mod tool;
 mod trial;
 mod view;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use stockade_guest::TRIAL_PASSED;
 
 use crate::cache::{Cache, Key};
-use crate::qemu::args::{self, Accelerator, Machine};
+use crate::qemu::args::{self, Accelerator, Machine, Origin};
 use crate::qemu::process::{Enclosure, Process, Start};
 use crate::vm::{self, BOOT_MAX};
 
@@ -111,8 +111,8 @@ impl Trial<'_> {
             memory_mib: 256,
             cpus: 1,
             accelerator,
-            parameters: None,
             counter_khz: vm::counter_khz(accelerator),
+            origin: Origin::Boot,
         };
         let start = Start {
             holder: self.holder,
@@ -122,7 +122,7 @@ impl Trial<'_> {
             enclosure,
         };
         let (_host, guest) = UnixStream::pair()?;
-        let process = Process::start(&start, guest)?;
+        let process = Process::start(&start, None, guest)?;
         let name = match accelerator {
             Accelerator::Kvm => "a machine under KVM",
             Accelerator::Emulation => "an emulated machine",

@@ -2,23 +2,22 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use stockade_guest::{ChannelError, Client, Parameters};
 
 use crate::cache::Cache;
+use crate::engine::{Engine, Wanted};
 use crate::kept::Kept;
 use crate::kernel::{Kernel, KernelError};
 use crate::program::{self, Shown};
-use crate::qemu::args::{self, Accelerator, Disks, Machine};
-use crate::qemu::process::{Enclosure, Process, Start};
+use crate::qemu::args::{Accelerator, Disks};
+use crate::qemu::process::Process;
 use crate::repository::{self, DiskError};
 use crate::system::{self, ImageError, Owner};
+use crate::template;
 use crate::tool::{self, ToolError};
 use crate::trial::{Chosen, Trial};
 use crate::walls::Walls;
@@ -28,14 +27,11 @@ use crate::{guest, initramfs};
 pub(crate) const BOOT_MAX: Duration = Duration::from_secs(90);
 
 /// How long a machine may take to switch itself off.
-const END_MAX: Duration = Duration::from_secs(5);
+pub(crate) const END_MAX: Duration = Duration::from_secs(5);
 
 /// What QEMU uses beside the guest's memory, at most: its translations of the guest's code take
 /// up to a gibibyte, as it comes.
 pub(crate) const OWN_MEMORY: u64 = 2 << 30;
-
-/// How often a boot asks whether it is to stop.
-const STOP_POLL: Duration = Duration::from_millis(50);
 
 /// A machine that is wanted.
 #[derive(Debug, Clone)]
@@ -63,6 +59,8 @@ pub struct VmSpec {
     pub disk_bytes: u64,
     /// What the machine is to be set up for, if what that leaves is kept: see [`Vm::kept`].
     pub setup: Option<String>,
+    /// Whether it is booted even where it could start from a template.
+    pub is_booted: bool,
     /// `None` tries which one works.
     pub accelerator: Option<Accelerator>,
     /// Walls around QEMU itself. Under KVM there are none: its device is not behind them, said.
@@ -72,11 +70,12 @@ pub struct VmSpec {
 /// A part of a boot that takes time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Kernel, initial file system and image of the system; nothing to do the second time.
+    /// Kernel, initial file system, image of the system, and a booted machine as a template; nothing to do
+    /// the second time.
     Image,
     /// The repository's disk.
     Disk,
-    /// Until the guest's agent has greeted.
+    /// Until the guest's agent has greeted, from a template or by a boot.
     Boot,
 }
 
@@ -144,6 +143,11 @@ pub enum BootError {
 }
 
 impl BootError {
+    fn of_disk(error: DiskError) -> Self {
+        let is_stopped = matches!(error, DiskError::Tool(ToolError::Stopped));
+        if is_stopped { Self::Stopped } else { error.into() }
+    }
+
     fn of_image(error: ImageError) -> Self {
         if matches!(error, ImageError::Stopped) { Self::Stopped } else { error.into() }
     }
@@ -197,68 +201,42 @@ impl Vm {
         let memory_mib = memory(spec.memory_bytes)?;
         let owner = Owner::of_this_process();
         let cache = Cache::open(&spec.cache).map_err(|e| BootError::Host("open the cache", e))?;
-        let system = in_phase(Phase::Image, progress, |progress| {
-            let say = &mut |note| progress(Progress::Note(note));
-            Prepared::new(&cache, spec, owner, (stop, say))
+        let (system, chosen, template) = in_phase(Phase::Image, progress, |progress| {
+            let say: &mut dyn FnMut(String) = &mut |note| progress(Progress::Note(note));
+            let system = Prepared::new(&cache, spec, owner, (stop, &mut *say))?;
+            check(stop)?;
+            let chosen = system.chosen(&qemu, &cache, spec, &mut *say)?;
+            let engine = system.engine(spec, (&qemu, chosen.accelerator), memory_mib);
+            let template = (!spec.is_booted).then(|| template::of(&engine, &cache, (stop, say)));
+            Ok((system, chosen, template.transpose()?.flatten()))
         })?;
         check(stop)?;
-        let disk = std::path::absolute(spec.state.join("repository.ext4"))
-            .map_err(|error| BootError::Host("find the folder of the machine", error))?;
-        in_phase(Phase::Disk, progress, |_| {
-            repository::make(&spec.repository, &disk, spec.disk_bytes, owner, stop).map_err(
-                |error| {
-                    if matches!(error, DiskError::Tool(ToolError::Stopped)) {
-                        return BootError::Stopped;
-                    }
-                    error.into()
-                },
-            )
-        })?;
-        check(stop)?;
+        let host = |error| BootError::Host("use the folder of the machine", error);
+        let disk = std::path::absolute(spec.state.join("repository.ext4")).map_err(host)?;
         let setup = spec.setup.as_ref();
         let kept = setup.map(|setup| Kept::new(&cache, setup, &system.image));
         let archive = kept.as_ref().and_then(Kept::file).map(Path::to_owned);
-        let chosen = system.choose(&qemu, &cache, spec.accelerator, &mut |note| {
-            progress(Progress::Note(note));
+        let machine = Wanted {
+            engine: system.engine(spec, (&qemu, chosen.accelerator), memory_mib),
+            parameters: parameters(spec, owner, (&archive, &system.program)),
+            disks: Disks {
+                system: system.image.clone(),
+                repository: Some(disk.clone()),
+                setup: archive,
+                program: system.program.clone(),
+            },
+            make_disk: &|| {
+                // One that a machine has begun upon is another's file, as that may still write to it.
+                fs::remove_file(&disk).or_else(absent).map_err(host)?;
+                repository::make(&spec.repository, &disk, spec.disk_bytes, owner, stop)
+                    .map_err(BootError::of_disk)
+            },
+        };
+        in_phase(Phase::Disk, progress, |_| (machine.make_disk)())?;
+        check(stop)?;
+        let (process, client) = in_phase(Phase::Boot, progress, |progress| {
+            machine.start(template, stop, &mut |note| progress(Progress::Note(note)))
         })?;
-        if let Some(why) = &chosen.why {
-            let note = format!("the machine is emulated in software, which is slow: {why}");
-            progress(Progress::Note(note));
-        }
-        let machine = Machine {
-            kernel: system.kernel.clone(),
-            initramfs: system.initramfs.clone(),
-            disks: Some(system.disks(&disk, archive.as_ref())),
-            memory_mib,
-            cpus: spec.cpus,
-            accelerator: chosen.accelerator,
-            parameters: Some(parameters(spec, owner, (&archive, &system.program))),
-            counter_khz: counter_khz(chosen.accelerator),
-        };
-        let is_emulated = chosen.accelerator == Accelerator::Emulation;
-        if spec.walls.is_some() && !is_emulated {
-            let note = "QEMU has the device of KVM, and so no boundary of Stockade's around it";
-            progress(Progress::Note(note.to_owned()));
-        }
-        let walls = spec.walls.as_deref().filter(|_| is_emulated);
-        let start = Start {
-            holder: &system.holder,
-            qemu: &qemu,
-            arguments: args::of(&machine),
-            folder: &spec.state,
-            enclosure: walls.map(|walls| Enclosure {
-                walls,
-                readable: [machine.kernel, machine.initramfs, system.image.clone()]
-                    .into_iter()
-                    .chain(archive)
-                    .chain(system.program.clone())
-                    .collect(),
-                writable: vec![disk.clone()],
-                // QEMU's own, and what it has translated.
-                memory_bytes: spec.memory_bytes + OWN_MEMORY,
-            }),
-        };
-        let (process, client) = in_phase(Phase::Boot, progress, |_| start_machine(&start, stop))?;
         Ok(Self { client, process, chosen, disk, kept })
     }
 
@@ -335,28 +313,48 @@ impl Prepared {
         })
     }
 
-    fn disks(&self, repository: &Path, setup: Option<&PathBuf>) -> Disks {
-        Disks {
-            system: self.image.clone(),
-            repository: repository.to_owned(),
-            setup: setup.cloned(),
-            program: self.program.clone(),
-        }
-    }
-
-    fn choose(
+    /// Who carries out a machine's instructions, and what a person should know of that.
+    fn chosen(
         &self,
         qemu: &Path,
         cache: &Cache,
-        wanted: Option<Accelerator>,
+        spec: &VmSpec,
         say: &mut dyn FnMut(String),
     ) -> Result<Chosen, BootError> {
-        if let Some(accelerator) = wanted {
-            return Ok(Chosen { accelerator, why: None });
-        }
         let trial =
             Trial { holder: &self.holder, qemu, kernel: &self.kernel, initramfs: &self.initramfs };
-        trial.choose(cache, say).map_err(|error| BootError::Host("try KVM", error))
+        let chosen = match spec.accelerator {
+            Some(accelerator) => Chosen { accelerator, why: None },
+            None => trial.choose(cache, say).map_err(|e| BootError::Host("try KVM", e))?,
+        };
+        if let Some(why) = &chosen.why {
+            say(format!("the machine is emulated in software, which is slow: {why}"));
+        }
+        if spec.walls.is_some() && chosen.accelerator == Accelerator::Kvm {
+            say("QEMU has the device of KVM, and so no boundary of Stockade's around it".to_owned());
+        }
+        Ok(chosen)
+    }
+
+    fn engine<'a>(
+        &'a self,
+        spec: &'a VmSpec,
+        (qemu, accelerator): (&'a Path, Accelerator),
+        memory_mib: u64,
+    ) -> Engine<'a> {
+        let is_emulated = accelerator == Accelerator::Emulation;
+        Engine {
+            qemu,
+            holder: &self.holder,
+            folder: &spec.state,
+            walls: spec.walls.as_deref().filter(|_| is_emulated),
+            accelerator,
+            memory_mib,
+            cpus: spec.cpus,
+            kernel: &self.kernel,
+            initramfs: &self.initramfs,
+            image: &self.image,
+        }
     }
 }
 
@@ -380,7 +378,6 @@ fn parameters(
         gives: owner.is_given_inside,
         has_setup: setup.is_some(),
         has_program: program.is_some(),
-        clock: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default(),
     }
 }
 
@@ -413,6 +410,10 @@ fn available(text: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
+fn absent(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
 fn check(stop: &dyn Fn() -> bool) -> Result<(), BootError> {
     if stop() { Err(BootError::Stopped) } else { Ok(()) }
 }
@@ -427,39 +428,6 @@ fn in_phase<T>(
     let done = work(progress)?;
     progress(Progress::Finished(phase, started.elapsed()));
     Ok(done)
-}
-
-fn start_machine(
-    start: &Start<'_>,
-    stop: &dyn Fn() -> bool,
-) -> Result<(Process, Client), BootError> {
-    let host = |error| BootError::Host("start the machine", error);
-    let (own, guests) = UnixStream::pair().map_err(host)?;
-    let reader = own.try_clone().map_err(host)?;
-    let process = Process::start(start, guests).map_err(host)?;
-    let (sender, greeted) = mpsc::channel();
-    thread::Builder::new()
-        .name("greeting".to_owned())
-        .spawn(move || sender.send(Client::connect_within(reader, own, BOOT_MAX)).ok())
-        .map_err(host)?;
-    let connected = loop {
-        match greeted.recv_timeout(STOP_POLL) {
-            Ok(connected) => break connected,
-            // The machine is killed with `process`, which ends the thread as well.
-            Err(RecvTimeoutError::Timeout) if stop() => return Err(BootError::Stopped),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break Err(ChannelError::Lost),
-        }
-    };
-    match connected {
-        Ok(client) => Ok((process, client)),
-        Err(ChannelError::Lost) => {
-            // Its last words come with its end.
-            process.wait(END_MAX);
-            Err(BootError::Ended { said: process.last_words() })
-        }
-        Err(source) => Err(BootError::Silent { said: process.last_words(), source }),
-    }
 }
 
 #[cfg(test)]

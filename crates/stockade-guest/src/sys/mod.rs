@@ -2,4 +2,5 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod counter_unsafe;
+pub(crate) mod random_unsafe;
 pub(crate) mod session_unsafe;

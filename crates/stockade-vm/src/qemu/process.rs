@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::io::{self, PipeWriter, Read};
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -50,12 +51,18 @@ pub(crate) struct Enclosure<'a> {
 }
 
 impl Process {
-    /// Starts it. `channel` becomes its descriptor 0.
-    pub(crate) fn start(start: &Start<'_>, channel: UnixStream) -> io::Result<Self> {
+    /// Starts it. `origin` becomes its descriptor 0, or nothing does; `channel` becomes 1.
+    pub(crate) fn start(
+        start: &Start<'_>,
+        origin: Option<OwnedFd>,
+        channel: UnixStream,
+    ) -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
+        let nothing = || File::open("/dev/null").map(OwnedFd::from);
+        let stdio = [origin.map_or_else(nothing, Ok)?, channel.into(), writer.into()];
         let (pidfd, ended) = match &start.enclosure {
-            Some(enclosure) => enclosed(start, enclosure, channel, writer)?,
-            None => held(start, channel, writer)?,
+            Some(enclosure) => enclosed(start, enclosure, stdio)?,
+            None => held(start, stdio)?,
         };
         let said = Arc::new(Mutex::new(VecDeque::new()));
         let listening = Arc::clone(&said);
@@ -100,8 +107,7 @@ fn named(name: &str) -> thread::Builder {
 fn enclosed(
     start: &Start<'_>,
     enclosure: &Enclosure<'_>,
-    channel: UnixStream,
-    writer: PipeWriter,
+    stdio: [OwnedFd; 3],
 ) -> io::Result<Begun> {
     let running = enclosure.walls.start(Enclosed {
         program: start.qemu.to_owned(),
@@ -110,7 +116,7 @@ fn enclosed(
         readable: enclosure.readable.clone(),
         writable: enclosure.writable.clone(),
         memory_bytes: enclosure.memory_bytes,
-        stdio: [channel.into(), writer.try_clone()?.into(), writer.into()],
+        stdio,
     })?;
     let (ending, ended) = mpsc::channel();
     let wait = running.wait;
@@ -122,7 +128,7 @@ fn enclosed(
 ///
 /// The thread that starts it is also the one that waits for it: the kernel sends the signal
 /// of a parent's death when the *thread* ends that was the parent (prctl(2)).
-fn held(start: &Start<'_>, channel: UnixStream, writer: PipeWriter) -> io::Result<Begun> {
+fn held(start: &Start<'_>, [stdin, stdout, stderr]: [OwnedFd; 3]) -> io::Result<Begun> {
     let mut command = Command::new(start.holder);
     command
         .arg("hold")
@@ -133,8 +139,9 @@ fn held(start: &Start<'_>, channel: UnixStream, writer: PipeWriter) -> io::Resul
         // Nothing of the caller's, and no folders for temporary or personal files.
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
-        .stdin(Stdio::from(OwnedFd::from(channel)));
-    command.stdout(writer.try_clone()?).stderr(writer);
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(stderr);
     let (started, pidfd) = mpsc::channel();
     let (ending, ended) = mpsc::channel();
     named("machine").spawn(move || {

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod life;
+mod templates;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,7 @@ fn spec(state: &Path) -> VmSpec {
         cpus: 1,
         disk_bytes: 1 << 30,
         setup: None,
+        is_booted: false,
         accelerator: None,
         walls: None,
     }

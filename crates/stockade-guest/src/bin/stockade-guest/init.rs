@@ -1,4 +1,8 @@
 //! PID 1: brings the machine up, keeps it going while the channel is served, ends it.
+//!
+//! Half way it waits to be told whose machine it is. What comes before that is the same for everybody, and may
+//! have happened in another machine, of which this one is a copy; so nothing of it may be random, an identity,
+//! or somebody's.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -10,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
-use stockade_guest::{ENVIRONMENT, PORT_NAME, Parameters, TRIAL, TRIAL_PASSED};
+use stockade_guest::{ENVIRONMENT, PORT_NAME, Parameters, Start, TRIAL, TRIAL_PASSED, await_start};
 
 use super::{Failure, machine, mounts, say};
 
@@ -34,12 +38,17 @@ fn live() -> Result<(), Failure> {
         return Ok(());
     }
     machine::load_modules()?;
-    let parameters = Parameters::from_words(&words)
-        .map_err(|name| Failure::new("find", format!("`{name}` on the kernel's command line")))?;
-    machine::set_clock(parameters.clock)?;
-    mounts::root(&parameters)?;
+    mounts::root()?;
     machine::set_up()?;
-    let serving = start_serving(&parameters, open_port()?)?;
+    let mut port = open_port()?;
+    let waited = await_start(&mut port);
+    let told = waited.map_err(|error| Failure::because("start for", "the host", &error))?;
+    // The host has what it wanted of a machine that waits.
+    let Some(Start { parameters, clock, seed }) = told else { return Ok(()) };
+    seed.sow().map_err(|error| Failure::because("seed", "the random numbers", &error))?;
+    machine::set_clock(clock)?;
+    mounts::disks(&parameters)?;
+    let serving = start_serving(&parameters, port)?;
     reap_until(serving)
 }
 

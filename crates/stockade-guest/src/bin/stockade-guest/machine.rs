@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::system::{finit_module, sethostname};
-use rustix::time::{ClockId, clock_gettime, clock_settime};
+use rustix::time::{ClockId, clock_settime};
 use stockade_guest::MODULES_FOLDER;
 
 use super::Failure;
@@ -56,16 +56,10 @@ pub(super) fn load_modules() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The machine has no clock of its own: `at_start` is when it was started, and it has counted
-/// since.
-pub(super) fn set_clock(at_start: Duration) -> Result<(), Failure> {
-    let counted = clock_gettime(ClockId::Boottime);
-    let now = Timespec {
-        tv_sec: i64::try_from(at_start.as_secs()).unwrap_or(0) + counted.tv_sec,
-        tv_nsec: i64::from(at_start.subsec_nanos()) + counted.tv_nsec,
-    };
-    let carry = now.tv_nsec / 1_000_000_000;
-    let now = Timespec { tv_sec: now.tv_sec + carry, tv_nsec: now.tv_nsec % 1_000_000_000 };
+/// The machine has no clock of its own.
+pub(super) fn set_clock(now: Duration) -> Result<(), Failure> {
+    let seconds = i64::try_from(now.as_secs()).unwrap_or(0);
+    let now = Timespec { tv_sec: seconds, tv_nsec: i64::from(now.subsec_nanos()) };
     clock_settime(ClockId::Realtime, now)
         .map_err(|error| Failure::because("set", "the clock", &error))
 }

@@ -4,6 +4,7 @@
 use std::ffi::CStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -18,6 +19,9 @@ use super::{Failure, machine};
 
 /// How long a disk may take to show up after its driver was loaded.
 const DISK_WAIT: Duration = Duration::from_secs(10);
+
+/// Where the driver of all disks is told to let go of one, and to take one up.
+const DISK_DRIVER: &str = "/sys/bus/virtio/drivers/virtio_blk";
 
 const NO_TRUST: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 
@@ -51,8 +55,8 @@ pub(super) fn early() -> Result<(), Failure> {
     kernel("sysfs", "/sys", NO_TRUST | MountFlags::NOEXEC)
 }
 
-/// Builds the tree and makes it the root.
-pub(super) fn root(parameters: &Parameters) -> Result<(), Failure> {
+/// Builds the tree and makes it the root: what every machine with this system has.
+pub(super) fn root() -> Result<(), Failure> {
     let system = disk(SYSTEM_DISK)?;
     let flags = MountFlags::RDONLY | NO_TRUST;
     Mount { source: &system, target: "/system", kind: "erofs", flags, data: None }.put_up()?;
@@ -63,12 +67,6 @@ pub(super) fn root(parameters: &Parameters) -> Result<(), Failure> {
     let data = c"lowerdir=/system,upperdir=/private/upper,workdir=/private/work";
     let (source, flags) = ("overlay".as_ref(), NO_TRUST);
     Mount { source, target: "/root", kind: "overlay", flags, data: Some(data) }.put_up()?;
-    if parameters.has_program {
-        let (program, target) = (disk(PROGRAM_DISK)?, format!("/root{PROGRAM_FOLDER}"));
-        let flags = MountFlags::RDONLY | NO_TRUST;
-        Mount { source: &program, target: &target, kind: "erofs", flags, data: None }.put_up()?;
-    }
-    repository(parameters)?;
     for folder in ["dev", "proc", "sys"] {
         let target = Path::new("/root").join(folder);
         fs::create_dir_all(&target)
@@ -81,18 +79,35 @@ pub(super) fn root(parameters: &Parameters) -> Result<(), Failure> {
     Mount { source, target: "/dev/pts", kind: "devpts", flags, data }.put_up()?;
     kernel("tmpfs", "/dev/shm", NO_TRUST)?;
     kernel("tmpfs", "/run", NO_TRUST)?;
+    for path in ["/tmp", "/var/tmp", "/dev/shm"] {
+        make(path.as_ref(), 0o1777)?;
+    }
+    Ok(())
+}
+
+/// The disks of this machine alone, and what belongs to its user.
+pub(super) fn disks(parameters: &Parameters) -> Result<(), Failure> {
+    if parameters.has_program {
+        let program = disk_anew(PROGRAM_DISK)?;
+        let (target, flags) = (PROGRAM_FOLDER, MountFlags::RDONLY | NO_TRUST);
+        Mount { source: &program, target, kind: "erofs", flags, data: None }.put_up()?;
+    }
+    repository(parameters)?;
     if parameters.is_root {
         kernel("cgroup2", "/sys/fs/cgroup", NO_TRUST | MountFlags::NOEXEC)?;
     }
     if parameters.has_setup {
         archive(parameters)?;
     }
-    own_folders(parameters)
+    let home = PathBuf::from(format!("/home/{USER_NAME}"));
+    make(&home, 0o755)?;
+    chown(&home, Some(parameters.uid), Some(parameters.gid))
+        .map_err(|error| Failure::because("give away", home.display(), &error))
 }
 
 /// Lets the user read what a set-up has left.
 fn archive(parameters: &Parameters) -> Result<(), Failure> {
-    let device = disk(SETUP_DISK)?;
+    let device = disk_anew(SETUP_DISK)?;
     chown(&device, Some(parameters.uid), Some(parameters.gid))
         .and_then(|()| symlink(&device, SETUP_ARCHIVE))
         .map_err(|error| Failure::because("open", SETUP_ARCHIVE, &error))
@@ -103,21 +118,19 @@ fn repository(parameters: &Parameters) -> Result<(), Failure> {
     let path = &parameters.folder;
     let is_plain = path.is_absolute()
         && path.components().skip(1).all(|part| matches!(part, std::path::Component::Normal(_)));
-    let target = format!("/root{}", path.display());
-    if !is_plain || path.to_str().is_none() {
+    let Some(target) = path.to_str().filter(|_| is_plain) else {
         return Err(Failure::new("mount the repository at", path.display()));
-    }
-    let disk = disk(REPOSITORY_DISK)?;
-    Mount { source: &disk, target: &target, kind: "ext4", flags: NO_TRUST, data: None }.put_up()?;
+    };
+    let disk = disk_anew(REPOSITORY_DISK)?;
+    Mount { source: &disk, target, kind: "ext4", flags: NO_TRUST, data: None }.put_up()?;
     // Of the file system's own making: no file of the repository's, and git would name it.
-    fs::remove_dir(Path::new(&target).join("lost+found"))
-        .map_err(|error| Failure::because("clear", &target, &error))?;
+    fs::remove_dir(path.join("lost+found"))
+        .map_err(|error| Failure::because("clear", target, &error))?;
     if parameters.gives {
-        let given = give(target.as_ref(), (parameters.uid, parameters.gid));
-        given.map_err(|error| Failure::because("give away", &target, &error))?;
+        let given = give(path, (parameters.uid, parameters.gid));
+        given.map_err(|error| Failure::because("give away", target, &error))?;
     }
-    renew_index(target.as_ref())
-        .map_err(|error| Failure::because("renew the index in", &target, &error))
+    renew_index(path).map_err(|error| Failure::because("renew the index in", target, &error))
 }
 
 /// Gives all that is in `folder` to the user; nothing of theirs runs yet.
@@ -145,20 +158,26 @@ fn enter() -> Result<(), Failure> {
     rustix::process::chdir("/").map_err(failed)
 }
 
-/// The user's home, and temporary folders for everybody.
-fn own_folders(parameters: &Parameters) -> Result<(), Failure> {
-    let home = PathBuf::from(format!("/home/{USER_NAME}"));
-    let make = |path: &Path, mode: u32| {
-        fs::create_dir_all(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))
-    };
-    make(&home, 0o755)
-        .and_then(|()| chown(&home, Some(parameters.uid), Some(parameters.gid)))
-        .map_err(|error| Failure::because("make", home.display(), &error))?;
-    for path in ["/tmp", "/var/tmp", "/dev/shm"] {
-        make(path.as_ref(), 0o1777).map_err(|error| Failure::because("make", path, &error))?;
+/// A folder, with the ones above it.
+fn make(path: &Path, mode: u32) -> Result<(), Failure> {
+    fs::create_dir_all(path)
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
+        .map_err(|error| Failure::because("make", path.display(), &error))
+}
+
+/// The same, after the kernel has forgotten all that it knew of it: size, content, partitions. When it
+/// looked first there may have been an empty disk in this one's place.
+fn disk_anew(serial: &str) -> Result<PathBuf, Failure> {
+    let found = disk(serial)?;
+    let name = found.file_name().unwrap_or_default();
+    let device = fs::canonicalize(Path::new("/sys/block").join(name).join("device"))
+        .map_err(|error| Failure::because("find", format!("the device of `{serial}`"), &error))?;
+    let device = device.file_name().unwrap_or_default().as_bytes();
+    for step in ["unbind", "bind"] {
+        fs::write(Path::new(DISK_DRIVER).join(step), device)
+            .map_err(|error| Failure::because(step, format!("the disk `{serial}`"), &error))?;
     }
-    Ok(())
+    disk(serial)
 }
 
 /// The block device with this serial number: their order is the machine's own affair.
