@@ -126,15 +126,33 @@ impl ForgeError {
             Self::NoForge { .. } => {
                 Some("`--remote NAME` takes another; `threads branch` needs none")
             }
-            Self::Refused { status: 401 | 403 | 404, .. } => {
-                Some("the token needs to read the repository and to write its pull requests")
-            }
             Self::Push { .. } => Some("the branch is in your repository; push it as you like"),
             Self::NoRepository(_)
             | Self::Git(_)
             | Self::Rest(_)
             | Self::Refused { .. }
             | Self::Answer(_) => None,
+        }
+    }
+
+    /// Whether another token might do: GitHub says that there is nothing where one may not look.
+    pub fn is_about_the_token(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => matches!(status, 401 | 403 | 404),
+            // As git says it of HTTP in every version, in the language that it was told to speak.
+            Self::Push { source, .. } => {
+                let said = source.to_string();
+                let words =
+                    ["Authentication failed", "could not read Username", "returned error: 403"];
+                words.iter().any(|words| said.contains(words))
+                    || (said.contains("repository '") && said.contains("' not found"))
+            }
+            Self::NoRepository(_)
+            | Self::NoRemote(_)
+            | Self::NoForge { .. }
+            | Self::Git(_)
+            | Self::Rest(_)
+            | Self::Answer(_) => false,
         }
     }
 }

@@ -62,6 +62,20 @@ impl Secret {
     ///
     /// When it does not run, fails, or prints no key.
     pub fn from_command(argv: &[String]) -> Result<Self, KeyError> {
+        Self::printed(argv, Stdio::inherit())
+    }
+
+    /// The same, of a program that nobody has named and that may have no key: what it says about that is
+    /// not shown.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Secret::from_command`].
+    pub fn from_quiet_command(argv: &[String]) -> Result<Self, KeyError> {
+        Self::printed(argv, Stdio::null())
+    }
+
+    fn printed(argv: &[String], error: Stdio) -> Result<Self, KeyError> {
         let (program, arguments) = argv.split_first().ok_or(KeyError::Empty)?;
         let program = program.clone();
         let run = |source| KeyError::Run { program: program.clone(), source };
@@ -69,6 +83,7 @@ impl Secret {
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(error)
             .spawn()
             .map_err(run)?;
         let mut printed = Vec::new();

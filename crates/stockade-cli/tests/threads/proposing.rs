@@ -2,7 +2,8 @@
 //! pull requests in the shape of GitHub's REST API (`forge.py`).
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -94,6 +95,7 @@ fn a_branch_is_pushed_and_proposed_and_the_token_stays_here() {
     let said = text(&without.stderr);
     assert_eq!(without.status.code(), Some(1), "{said}");
     assert!(said.contains("no token for `127.0.0.1:") && said.contains("`GH_TOKEN`"), "{said}");
+    assert!(said.starts_with("error: "), "what has none says so to nobody: {said}");
     let branches = text(&git(&home.work(), &["branch", "--list", "stockade/*"]));
     assert_eq!(branches, "", "no branch yet");
 
@@ -151,6 +153,20 @@ fn what_a_forge_refuses_is_told_and_nothing_is_overwritten() {
     };
     let said = pr(&[], "wrong-token");
     assert!(said.contains("cannot push to `origin`"), "{said}");
+    assert!(said.contains("the token is from `GITHUB_TOKEN`"), "{said}");
+    // A rule of the forge's, in its own words.
+    let hook = forge.bare().join("hooks/update");
+    let words = "#!/bin/sh\nprintf 'GH006: \\033[31mProtected\\033[0m branch\\n' >&2; exit 1\n";
+    fs::write(&hook, words).unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    let said = pr(&[], TOKEN);
+    assert!(said.contains("GH006: ") && !said.contains('\u{1b}'), "{said}");
+    assert!(!said.contains("the token is from"), "{said}");
+    fs::remove_file(&hook).unwrap();
+    let gone = forge.at() + "/octo/gone.git";
+    git(&home.work(), &["remote", "add", "gone", &gone]);
+    let said = pr(&["--remote", "gone"], TOKEN);
+    assert!(said.contains("not found") && said.contains("the token is from"), "{said}");
     assert!(pr(&["--base", "nowhere"], TOKEN).contains("base is invalid"));
     assert!(pr(&["--remote", "nowhere"], TOKEN).contains("no remote `nowhere`"));
     git(&home.work(), &["remote", "add", "here", "../elsewhere"]);
@@ -169,4 +185,45 @@ fn what_a_forge_refuses_is_told_and_nothing_is_overwritten() {
     stray.env("GH_TOKEN", TOKEN).env("GITHUB_API_URL", format!("{}/api", forge.at()));
     let stray = stray.output().unwrap();
     assert!(text(&stray.stderr).contains("no token for"), "{}", text(&stray.stderr));
+}
+
+/// The entry that `gh auth login` makes, in a real keyring of a session of its own.
+#[test]
+fn a_token_is_found_in_the_keyring() {
+    let programs = ["dbus-run-session", "gnome-keyring-daemon", "secret-tool"];
+    let is_there = |name: &str| {
+        Command::new("which")
+            .arg(name)
+            .stdout(Stdio::null())
+            .status()
+            .is_ok_and(|done| done.success())
+    };
+    if let Some(missing) = programs.into_iter().find(|name| !is_there(name)) {
+        let line = format!("skipped: a keyring: no `{missing}`\n");
+        std::io::stdout().write_all(line.as_bytes()).unwrap();
+        return;
+    }
+    let home = Home::new(&[("a", "a\n")]);
+    let forge = Forge::start(&home);
+    thread(&home);
+    let line = format!(
+        "printf pw | gnome-keyring-daemon --unlock --components=secrets > /dev/null 2>&1; \
+         printf {TOKEN} | secret-tool store --label=gh service gh:127.0.0.1:{} username octo; \
+         exec \"$0\" threads pr",
+        forge.port
+    );
+    let own = home.command(&["threads", "pr"]);
+    let mut session = Command::new("dbus-run-session");
+    session.args(["--", "sh", "-c", &line]).arg(own.get_program()).env_clear();
+    session.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let runtime = home.folder.path().join("runtime");
+    fs::create_dir(&runtime).unwrap();
+    fs::set_permissions(&runtime, fs::Permissions::from_mode(0o700)).unwrap();
+    session.env("XDG_RUNTIME_DIR", &runtime).env("GITHUB_SERVER_URL", forge.at());
+    session.env("GITHUB_API_URL", format!("{}/api", forge.at()));
+    session.current_dir(own.get_current_dir().unwrap());
+    let output = session.output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(text(&output.stdout), format!("{}/octo/cat/pull/1\n", forge.at()), "{said}");
+    assert!(!said.contains(TOKEN), "{said}");
 }

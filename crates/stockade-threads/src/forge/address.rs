@@ -76,6 +76,18 @@ impl Address {
         self.host == "github.com" || self.host.ends_with(".ghe.com")
     }
 
+    /// Whether it is at `server`, the URL of a forge. An address of SSH has another port, or none.
+    pub fn is_at(&self, server: &str) -> bool {
+        let Some((_, rest)) = server.split_once("://") else { return false };
+        let at = rest.trim_end_matches('/');
+        let name = match at.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+            _ => at,
+        };
+        let is_same = |host: &str| host.eq_ignore_ascii_case(&self.host);
+        is_same(at) || (self.scheme == Scheme::Ssh && is_same(name))
+    }
+
     /// Where the API of its forge is, as GitHub and GitHub Enterprise have it.
     pub fn api(&self) -> String {
         let host = &self.host;
@@ -128,6 +140,22 @@ mod tests {
             "https:///octo/cat",
         ] {
             assert_eq!(read(url), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_at_a_server_by_its_host_and_over_http_by_its_port() {
+        let is_at = |url: &str, server: &str| Address::parse(url).unwrap().is_at(server);
+        assert!(is_at("https://git.example.org:8443/a/b", "https://Git.example.org:8443/"));
+        assert!(is_at("git@git.example.org:a/b", "https://git.example.org:8443"));
+        assert!(is_at("ssh://git@git.example.org:22/a/b", "https://git.example.org"));
+        for (url, server) in [
+            ("https://git.example.org/a/b", "https://git.example.org:8443"),
+            ("https://git.example.org:8443/a/b", "https://git.example.org"),
+            ("git@git.example.org:a/b", "https://git.example.org.evil.net:22"),
+            ("git@git.example.org:a/b", "git.example.org"),
+        ] {
+            assert!(!is_at(url, server), "{url} {server}");
         }
     }
 

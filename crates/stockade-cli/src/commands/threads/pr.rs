@@ -57,15 +57,17 @@ pub(super) fn run(arguments: &PrArgs) -> Result<u8, Failure> {
     let Some(changes) = &detail.changes else { return Err(no_changes(&id, &detail)) };
     let root = changes.root.to_path();
     // Whatever is missing is missing before anything is made.
-    let remote = Remote::find(&root, arguments.remote.as_deref()).map_err(|e| of_forge(&e))?;
+    let found = Remote::find(&root, arguments.remote.as_deref());
+    let remote = found.map_err(|error| of_forge(&error, None))?;
     let server = Server::of(&remote.address, &desk.env);
-    let token = server.token(&remote.address, &desk.env)?;
-    let forge = Forge::new(&server.api, &token).map_err(|error| of_forge(&error))?;
+    let (token, source) = server.token(&remote.address, &desk.env)?;
+    let of_forge = |error: ForgeError| of_forge(&error, Some(&source));
+    let forge = Forge::new(&server.api, &token).map_err(of_forge)?;
 
     let name = detail.branched.as_ref().map(|branched| branched.branch.as_str());
     let branched = branch::make(&desk, &id, name)?;
     let pushed = (branched.commit.as_str(), branched.branch.as_str());
-    remote.push(&root, pushed, &token).map_err(|error| of_forge(&error))?;
+    remote.push(&root, pushed, &token).map_err(of_forge)?;
     let text = text(&desk, &id, &detail)?;
     let title = arguments.title.as_deref().unwrap_or(&detail.summary.title);
     let title: String = title.chars().filter(|c| !c.is_control()).collect();
@@ -81,7 +83,7 @@ pub(super) fn run(arguments: &PrArgs) -> Result<u8, Failure> {
         },
         is_draft: arguments.draft,
     };
-    let done = forge.propose(&remote.address, &proposal).map_err(|error| of_forge(&error))?;
+    let done = forge.propose(&remote.address, &proposal).map_err(of_forge)?;
     let (url, number) = (done.url.clone(), done.number);
     let proposed = Proposed { url, number, branch: branched.branch.clone() };
     let thread = desk.store.resume(&id).map_err(of_store)?;
@@ -123,9 +125,7 @@ impl Server {
     /// that `GITHUB_SERVER_URL` names, as in GitHub's own runners.
     fn of(address: &Address, env: &Env) -> Self {
         let variable = |name: &str| env.vars.get(OsStr::new(name)).and_then(|value| value.to_str());
-        let server = variable("GITHUB_SERVER_URL").map(|url| url.trim_end_matches('/'));
-        let host = server.and_then(|url| url.split_once("://")).map(|(_, host)| host);
-        let is_named = host.is_some_and(|host| host.eq_ignore_ascii_case(&address.host));
+        let is_named = variable("GITHUB_SERVER_URL").is_some_and(|url| address.is_at(url));
         let api = variable("GITHUB_API_URL").filter(|_| is_named);
         let variables = if is_named || address.is_github() {
             ["GH_TOKEN", "GITHUB_TOKEN"]
@@ -135,12 +135,12 @@ impl Server {
         Self { api: api.map_or_else(|| address.api(), str::to_owned), variables }
     }
 
-    /// From the environment, from `gh`, or from the keyring.
-    fn token(&self, address: &Address, env: &Env) -> Result<Secret, Failure> {
+    /// From the environment, from `gh`, or from the keyring; and what gave it, for a person.
+    fn token(&self, address: &Address, env: &Env) -> Result<(Secret, String), Failure> {
         for name in self.variables {
             let value = env.vars.get(OsStr::new(name)).and_then(|value| value.to_str());
             if let Some(value) = value.filter(|value| !value.trim().is_empty()) {
-                return Ok(Secret::new(value));
+                return Ok((Secret::new(value), format!("`{name}`")));
             }
         }
         let host = address.host.as_str();
@@ -151,8 +151,8 @@ impl Server {
         ];
         for words in programs.into_iter().filter(|words| is_there(words)) {
             let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
-            match Secret::from_command(&words) {
-                Ok(token) => return Ok(token),
+            match Secret::from_quiet_command(&words) {
+                Ok(token) => return Ok((token, format!("`{}`", words.join(" ")))),
                 // It has none; the next may.
                 Err(KeyError::Failed { .. } | KeyError::Nothing { .. }) => {}
                 Err(error) => return Err(Failure::of(&error, FAILED, None)),
@@ -172,6 +172,16 @@ fn is_there(words: &[&str]) -> bool {
     folders.unwrap_or_default().iter().any(|folder| Path::new(folder).join(program).is_file())
 }
 
-fn of_forge(error: &ForgeError) -> Failure {
-    Failure::of(error, FAILED, error.hint())
+/// `source` is what gave the token.
+fn of_forge(error: &ForgeError, source: Option<&str>) -> Failure {
+    match source.filter(|_| error.is_about_the_token()) {
+        Some(source) => {
+            let hint = format!(
+                "the token is from {source}: it needs to read and write the repository's contents and \
+                 pull requests"
+            );
+            Failure::of(error, FAILED, Some(&hint))
+        }
+        None => Failure::of(error, FAILED, error.hint()),
+    }
 }
