@@ -276,6 +276,7 @@ struct Running<'a> {
 
 impl Running<'_> {
     fn finish(self) -> Result<Outcome, CloudError> {
+        self.record_task()?;
         let cancel = Cancel::watch(self.thread.folder(), &self.user.wishes.stop);
         let mut phases = Phases::new(self.journal);
         let slot = self.queue(&mut phases);

@@ -2,6 +2,7 @@
 //! on, several attempts in a queue.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -157,4 +158,32 @@ fn attempts_have_threads_of_their_own_and_wait_for_a_place() {
     let listed = place.stockade(&model, &["threads", "list", "--json"]);
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!(listed.as_array().unwrap().len(), 2);
+}
+
+/// A crash before anybody was told of the task.
+#[test]
+fn a_thread_that_is_killed_before_its_machine_is_up_goes_on_with_its_task() {
+    if !is_there() {
+        return;
+    }
+    let place = small();
+    let before = place.files();
+    let model = FakeModel::start(vec![Step::say("done")]).unwrap();
+    let mut child = place.start(&model, &["cloud", "--json", "mend the fence"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("\"clone\"") && line.contains("finished")));
+    // The child of timeout(1).
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let stockade = fs::read_to_string(children).unwrap();
+    assert!(Command::new("kill").args(["-KILL", stockade.trim()]).status().unwrap().success());
+    lines.for_each(drop);
+    child.wait().unwrap();
+    assert_eq!(shown(&place)["state"], "interrupted");
+    assert_eq!(model.requests().len(), 0);
+    let output = place.stockade(&model, &["threads", "resume", "last"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let asked = model.requests()[0].to_string();
+    assert!(asked.contains("mend the fence"), "{asked}");
+    assert_eq!(shown(&place)["state"], "completed");
+    assert!(before == place.files());
 }

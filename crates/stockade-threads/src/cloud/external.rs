@@ -135,8 +135,6 @@ impl Running<'_> {
         (session, vm): (&Session<'_>, &Vm),
         agent: &External,
     ) -> Result<Ended, WorkEnd> {
-        let said = Message { role: Role::User, text: agent.prompt.clone() };
-        self.journal.record(&Event::Message(said))?;
         let lost = |words: String| Ended::of_agent(self.thread, Err(AgentError::Lost(words)));
         let to_model = match ToModel::open(vm, &agent.model, &agent.way) {
             Ok(to_model) => to_model,

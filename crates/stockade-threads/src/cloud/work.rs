@@ -29,8 +29,6 @@ impl Running<'_> {
     pub(super) fn work(&self, session: &Session<'_>, vm: &Vm) -> Result<Ended, WorkEnd> {
         match (&self.task.work, &self.agent) {
             (Work::Agent { prompt, budget, .. }, Some(agent)) => {
-                let said = Message { role: Role::User, text: prompt.clone() };
-                self.journal.record(&Event::Message(said))?;
                 let instructions = surroundings::instructions(session);
                 let place = (self.place(), self.inner.as_path());
                 let before = self.before.as_ref();
@@ -52,6 +50,17 @@ impl Running<'_> {
                 unreachable!("an agent's task has an agent from the start")
             }
         }
+    }
+
+    /// What the user wants, as soon as there is a record: it is gone on with even when no machine came up.
+    pub(super) fn record_task(&self) -> Result<(), StoreError> {
+        let text = match &self.task.work {
+            Work::Agent { prompt, .. } => prompt,
+            Work::External(agent) => &agent.prompt,
+            Work::Command(_) => return Ok(()),
+        };
+        let said = Message { role: Role::User, text: text.clone() };
+        self.journal.record(&Event::Message(said))
     }
 
     fn command(&self, session: &Session<'_>, argv: &[OsString]) -> Ended {
