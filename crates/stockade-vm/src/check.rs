@@ -117,7 +117,7 @@ impl Ready {
         let host = |error| BootError::Host("write the guest agent", error);
         Ok(Self {
             holder: guest::file(&cache).map_err(host)?,
-            initramfs: initramfs::of(&kernel, &cache, false)?,
+            initramfs: initramfs::of(&kernel, &cache)?,
             kernel: kernel.unpacked(&cache, &|| false)?,
             cache,
             qemu,

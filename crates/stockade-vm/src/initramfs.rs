@@ -12,22 +12,21 @@ use crate::guest;
 use crate::kernel::{self, Kernel, KernelError};
 use crate::modules;
 
-/// The archive for `kernel`, and for commands that are root or not.
-pub(crate) fn of(kernel: &Kernel, cache: &Cache, is_root: bool) -> Result<PathBuf, KernelError> {
+/// The archive for `kernel`.
+pub(crate) fn of(kernel: &Kernel, cache: &Cache) -> Result<PathBuf, KernelError> {
     let mut key = Key::default();
     key.add(guest::PROGRAM);
     key.add(kernel.key()?.as_bytes());
     key.add(Generation::CURRENT.to_string().as_bytes());
-    for name in modules::names(is_root) {
+    for name in modules::names() {
         key.add(name.as_bytes());
     }
-    // Those of two kernels, or of one before and after an update.
-    cache.file(("initramfs", "cpio"), (&key.name(), 4), |file| {
+    cache.file(("initramfs", "cpio"), (&key.name(), 2), |file| {
         let mut archive = Archive::default();
         archive.console();
         archive.file("init", guest::PROGRAM);
         archive.folder(MODULES_FOLDER);
-        for (number, path) in modules::needed(kernel, is_root)?.into_iter().enumerate() {
+        for (number, path) in modules::needed(kernel)?.into_iter().enumerate() {
             let name = format!("{MODULES_FOLDER}/{number:03}.ko");
             archive.file(&name, &kernel::module(&path)?);
         }

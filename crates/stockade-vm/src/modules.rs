@@ -1,4 +1,5 @@
-//! Which of a kernel's modules a guest needs, and in which order.
+//! Which of a kernel's modules a guest needs to reach its system, and in which order. All others are in the
+//! image of the system.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,35 +11,23 @@ use crate::kernel::{Kernel, KernelError};
 const NEEDED: &[&str] =
     &["virtio_mmio", "virtio_blk", "virtio_console", "erofs", "overlay", "ext4"];
 
-/// What containers and other file systems are made of, for a guest whose commands are root: loaded where
-/// the kernel has it, since nothing else could bring it in later.
-#[rustfmt::skip]
-const WISHED: &[&str] = &[
-    "bridge", "br_netfilter", "veth", "macvlan", "ipvlan", "vxlan", "tun",
-    "nf_tables", "nft_compat", "nft_chain_nat", "nft_ct", "nft_masq", "nft_nat", "nft_reject_inet",
-    "nf_conntrack", "nf_conntrack_netlink", "iptable_filter", "iptable_nat", "ip6table_filter",
-    "ip6table_nat", "xt_MASQUERADE", "xt_addrtype", "xt_conntrack", "xt_mark", "xt_nat",
-    "xt_tcpudp", "fuse", "loop", "squashfs",
-];
-
 /// Needed by others through the kernel's own look-up by algorithm, which no table of
 /// dependencies has, where it is a module at all.
 const FIRST: &[&str] = &["crc32c_generic"];
 
 /// Names of what is asked for.
-pub(crate) fn names(is_root: bool) -> impl Iterator<Item = &'static str> {
-    FIRST.iter().chain(NEEDED).chain(WISHED.iter().filter(move |_| is_root)).copied()
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    FIRST.iter().chain(NEEDED).copied()
 }
 
 /// Files of modules to be loaded, first to last. What is built in is not among them.
-pub(crate) fn needed(kernel: &Kernel, is_root: bool) -> Result<Vec<PathBuf>, KernelError> {
+pub(crate) fn needed(kernel: &Kernel) -> Result<Vec<PathBuf>, KernelError> {
     let read = |name: &str| fs::read_to_string(kernel.modules.join(name));
     // A kernel with nothing built in has no such file.
     let (dependencies, built_in) = (read("modules.dep")?, read("modules.builtin"));
     let built_in = built_in.unwrap_or_default();
     let table = Table::new(&dependencies, &built_in);
-    let wished = if is_root { WISHED } else { &[] };
-    let paths = table.in_order(FIRST, NEEDED, wished).map_err(|module| KernelError::NoModule {
+    let paths = table.in_order(FIRST, NEEDED).map_err(|module| KernelError::NoModule {
         release: kernel.release.clone(),
         module: module.to_owned(),
     })?;
@@ -71,7 +60,6 @@ impl<'a> Table<'a> {
         &self,
         first: &[&'static str],
         needed: &[&'static str],
-        wished: &[&'static str],
     ) -> Result<Vec<&'a str>, &'static str> {
         let mut order = Vec::new();
         let mut add = |path: &'a str| {
@@ -79,14 +67,14 @@ impl<'a> Table<'a> {
                 order.push(path);
             }
         };
-        for name in first.iter().chain(needed).chain(wished) {
+        for name in first.iter().chain(needed) {
             match self.files.get(*name) {
                 // The farthest first: each comes after what it needs itself.
                 Some((path, needs)) => {
                     needs.iter().rev().for_each(|need| add(need));
                     add(path);
                 }
-                None if first.contains(name) || wished.contains(name) => {}
+                None if first.contains(name) => {}
                 None if self.built_in.iter().any(|built| built == name) => {}
                 None => return Err(name),
             }
@@ -111,9 +99,8 @@ kernel/crypto/crc32c_generic.ko:
     #[test]
     fn each_comes_after_what_it_needs_and_once() {
         let table = Table::new(DEPENDENCIES, "kernel/fs/ext4/ext4.ko\n");
-        let needed = ["virtio_blk", "erofs", "ext4"];
-        let wished = ["no_such_thing", "erofs"];
-        let order = table.in_order(&["crc32c_generic"], &needed, &wished).unwrap();
+        let needed = ["virtio_blk", "erofs", "ext4", "erofs"];
+        let order = table.in_order(&["crc32c_generic"], &needed).unwrap();
         assert_eq!(
             order,
             [
@@ -130,7 +117,7 @@ kernel/crypto/crc32c_generic.ko:
     #[test]
     fn what_is_not_there_is_named_unless_it_may_be_built_in() {
         let table = Table::new(DEPENDENCIES, "");
-        assert_eq!(table.in_order(&[], &["erofs", "overlay"], &[]), Err("overlay"));
-        assert_eq!(table.in_order(&["crc32c_intel"], &[], &[]), Ok(vec![]));
+        assert_eq!(table.in_order(&[], &["erofs", "overlay"]), Err("overlay"));
+        assert_eq!(table.in_order(&["crc32c_intel"], &[]), Ok(vec![]));
     }
 }

@@ -3,7 +3,7 @@
 //! In: `/usr`, the links or folders of the same names at the root, toolchains that the caller
 //! names, and of `/etc` what programs need to run. Out: everything else, whatever it is called
 //! and whoever may read it; below `/usr` also what may hold settings of a site (`/usr/etc`), and
-//! what no machine needs (the kernel's own modules). Set-id bits, other owners and extended
+//! what no machine needs (firmware, modules of other kernels than the machine's). Set-id bits, other owners and extended
 //! attributes stay out too.
 
 use std::collections::HashMap;
@@ -18,9 +18,10 @@ use stockade_guest::USER_NAME;
 
 use crate::cache::Key;
 use crate::erofs::{Attributes, Content, Node, Tree};
+use crate::kernel::Kernel;
 
 /// Changes with what this module would put into an image of the same host.
-const VERSION: &[u8] = b"1";
+const VERSION: &[u8] = b"2";
 
 /// Folders at the root that are links into `/usr` today, and folders where they are not.
 const AT_ROOT: &[&str] = &["bin", "lib", "lib32", "lib64", "libx32", "sbin"];
@@ -40,6 +41,10 @@ const LEFT_OUT: &[&str] = &[
 const FROM_ETC: &[&str] = &[
     "alternatives",
     "bash.bashrc",
+    "cni/net.d",
+    "containers/policy.json",
+    "containers/registries.conf",
+    "containers/registries.conf.d",
     "debian_version",
     "fonts",
     "inputrc",
@@ -92,6 +97,8 @@ const NO_TOOLCHAIN: &[&str] = &[
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct View {
     pub(crate) toolchains: Vec<PathBuf>,
+    /// Of the machine's kernel.
+    pub(crate) modules: Option<PathBuf>,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
 }
@@ -119,7 +126,9 @@ impl View {
         if let Some(wrong) = toolchains.iter().find(|path| !is_fine(path)) {
             return Err(NoToolchain(wrong.clone()));
         }
-        Ok(Self { toolchains, uid, gid })
+        // Without a kernel there is no machine, which is found where one is started.
+        let modules = Kernel::find().ok().map(|kernel| kernel.modules);
+        Ok(Self { toolchains, modules, uid, gid })
     }
 
     /// Everything that is walked.
@@ -127,6 +136,7 @@ impl View {
         let mut sources = vec![PathBuf::from("/usr")];
         sources.extend(AT_ROOT.iter().map(|name| Path::new("/").join(name)));
         sources.extend(self.toolchains.iter().cloned());
+        sources.extend(self.modules.as_deref().map(by_its_own_path));
         sources.extend(FROM_ETC.iter().map(|name| Path::new("/etc").join(name)));
         let mut versions = Vec::new();
         for entry in fs::read_dir("/etc")? {
@@ -166,6 +176,11 @@ impl View {
         for source in self.sources()? {
             planted.take(&source);
         }
+        let var = planted.folder(Path::new("var"), 0o755);
+        for (name, target) in [("lock", "/run/lock"), ("run", "/run")] {
+            let attributes = Attributes { mode: 0o777, mtime: (0, 0) };
+            planted.tree.link(var, name.as_bytes(), attributes, target.into());
+        }
         let etc = planted.folder(Path::new("etc"), 0o755);
         for (name, text) in self.made_up() {
             let attributes = Attributes { mode: 0o644, mtime: (0, 0) };
@@ -194,6 +209,14 @@ impl View {
             ("nsswitch.conf", nsswitch.to_owned()),
             ("resolv.conf", "# This machine has no network.\n".to_owned()),
         ]
+    }
+}
+
+/// Of a folder in `/lib`, which is a link into `/usr` today.
+fn by_its_own_path(path: &Path) -> PathBuf {
+    match path.strip_prefix("/") {
+        Ok(rest) if Path::new("/lib").is_symlink() => Path::new("/usr").join(rest),
+        Ok(_) | Err(_) => path.to_owned(),
     }
 }
 

@@ -305,7 +305,7 @@ impl Prepared {
                 }
                 error.into()
             })?,
-            initramfs: initramfs::of(&kernel, cache, spec.is_root)?,
+            initramfs: initramfs::of(&kernel, cache)?,
             image: system::image(cache, &spec.toolchains, owner, (stop, say))
                 .map_err(BootError::of_image)?,
             program: program::image(cache, &spec.program, (stop, say))

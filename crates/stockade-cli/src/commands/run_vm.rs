@@ -5,6 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
+use std::path::Path;
 
 use stockade_config::{Env, Loaded, Request};
 use stockade_policy::{Mode, Network};
@@ -56,6 +57,11 @@ pub(super) fn run(arguments: &RunArgs) -> Result<u8, Failure> {
     let mut watch = boundary::watched(flags, &loaded.policy, streams)?;
     let outcome = cloud::run(&task, &store, watch.as_mut(), user)?;
     report(&outcome, flags.quiet, arguments.draft);
+    if outcome.ended.exit != 0
+        && let Some(hint) = lacks(&run::command(arguments, &env).0, flags.vm)
+    {
+        ui::hint(&hint);
+    }
     Ok(outcome.ended.exit)
 }
 
@@ -113,6 +119,26 @@ fn variables(flags: &BoundaryArgs, loaded: &Loaded) -> Vec<(OsString, OsString)>
     let all = loaded.environment.iter().filter(|(name, _)| passes(name)).cloned();
     let network = ("STOCKADE_NETWORK".into(), Network::default().word().into());
     all.chain([network]).collect()
+}
+
+/// What a command has missed that failed, as far as its name tells.
+fn lacks(program: &OsStr, user: Option<MachineUser>) -> Option<String> {
+    const CONTAINERS: [&str; 6] =
+        ["buildah", "docker", "docker-compose", "dockerd", "nerdctl", "podman"];
+    const FOLDERS: [&str; 4] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
+    let name = Path::new(program).file_name()?.to_str()?;
+    if !CONTAINERS.contains(&name) {
+        return None;
+    }
+    if user != Some(MachineUser::Root) {
+        return Some(format!("`{name}` needs root of the machine: `--vm=root`"));
+    }
+    let is_there = FOLDERS.iter().any(|folder| Path::new(folder).join("dockerd").exists());
+    (name.starts_with("docker") && !is_there).then(|| {
+        "the machine has the programs of your system, and Docker's service is none of them: \
+         `sudo apt install docker.io`"
+            .to_owned()
+    })
 }
 
 /// How it ended, and what of the result waits.

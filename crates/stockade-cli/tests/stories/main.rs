@@ -4,6 +4,7 @@
 mod again;
 mod agents;
 mod approvals;
+mod containers;
 mod contract;
 mod debugging;
 mod ends;

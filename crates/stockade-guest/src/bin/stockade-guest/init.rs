@@ -16,7 +16,7 @@ use rustix::process::{Pid, WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
 use stockade_guest::{ENVIRONMENT, PORT_NAME, Parameters, Start, TRIAL, TRIAL_PASSED, await_start};
 
-use super::{Failure, machine, mounts, say};
+use super::{Failure, docker, full, machine, mounts, say};
 
 /// How long the host's end of the port may take to be seen, after which it has hung up.
 const PORT_WAIT: Duration = Duration::from_secs(10);
@@ -48,6 +48,12 @@ fn live() -> Result<(), Failure> {
     seed.sow().map_err(|error| Failure::because("seed", "the random numbers", &error))?;
     machine::set_clock(clock)?;
     mounts::disks(&parameters)?;
+    if parameters.is_root {
+        full::put_up(&parameters.folder)?;
+        docker::wait_for_it()?;
+    } else {
+        machine::close_modules()?;
+    }
     let serving = start_serving(&parameters, port)?;
     reap_until(serving)
 }

@@ -56,6 +56,17 @@ pub(super) fn load_modules() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Nothing is loaded any more: an ordinary user has the kernel load what they name (a family of sockets, a file
+/// system), and all of it is in the image.
+pub(super) fn close_modules() -> Result<(), Failure> {
+    const SWITCH: &str = "/proc/sys/kernel/modules_disabled";
+    match fs::write(SWITCH, "1") {
+        // This kernel loads none at all.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.map_err(|error| Failure::because("write", SWITCH, &error)),
+    }
+}
+
 /// The machine has no clock of its own.
 pub(super) fn set_clock(now: Duration) -> Result<(), Failure> {
     let seconds = i64::try_from(now.as_secs()).unwrap_or(0);

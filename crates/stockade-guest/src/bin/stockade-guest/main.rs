@@ -4,8 +4,11 @@
 //! |---|---|
 //! | PID 1 | the guest's init: mounts, starts the second form, reaps, switches the machine off |
 //! | `stockade-guest serve FOLDER` | serves the channel on its standard input, as an ordinary user |
+//! | `stockade-guest docker` | waits until somebody speaks to Docker, and becomes its service |
 //! | `stockade-guest hold PARENT COMMAND…` | on the host: COMMAND, which dies with its PARENT |
 
+mod docker;
+mod full;
 mod hold;
 mod init;
 mod machine;
@@ -28,8 +31,9 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let result = match arguments.next() {
         Some(form) if form == "serve" => serve_channel(arguments.next()),
+        Some(form) if form == "docker" => docker::run(),
         Some(form) if form == "hold" => hold::run(arguments),
-        _ => Err(Failure::new("start", "one of its forms: PID 1, `serve`, `hold`")),
+        _ => Err(Failure::new("start", "one of its forms: PID 1, `serve`, `docker`, `hold`")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -23,7 +23,7 @@ const DISK_WAIT: Duration = Duration::from_secs(10);
 /// Where the driver of all disks is told to let go of one, and to take one up.
 const DISK_DRIVER: &str = "/sys/bus/virtio/drivers/virtio_blk";
 
-const NO_TRUST: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+pub(super) const NO_TRUST: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 
 /// One mount: what, where, as which file system, how.
 struct Mount<'a> {
@@ -44,7 +44,11 @@ impl Mount<'_> {
 }
 
 /// A file system of the kernel's own.
-fn kernel(kind: &'static str, target: &'static str, flags: MountFlags) -> Result<(), Failure> {
+pub(super) fn kernel(
+    kind: &'static str,
+    target: &'static str,
+    flags: MountFlags,
+) -> Result<(), Failure> {
     Mount { source: kind.as_ref(), target, kind, flags, data: None }.put_up()
 }
 
@@ -93,9 +97,6 @@ pub(super) fn disks(parameters: &Parameters) -> Result<(), Failure> {
         Mount { source: &program, target, kind: "erofs", flags, data: None }.put_up()?;
     }
     repository(parameters)?;
-    if parameters.is_root {
-        kernel("cgroup2", "/sys/fs/cgroup", NO_TRUST | MountFlags::NOEXEC)?;
-    }
     if parameters.has_setup {
         archive(parameters)?;
     }
