@@ -164,7 +164,7 @@ mod tests {
         assert!(has("ANTHROPIC_API_KEY", "held") && has("ANTHROPIC_MODEL", "gpt"), "{claude:?}");
         assert!(has("ANTHROPIC_BASE_URL", "http://127.0.0.1:7/v1"), "{claude:?}");
         assert!(way("opencode").needs_model);
-        for name in ["codex", "claude", "gemini", "opencode"] {
+        for name in ["aider", "codex", "claude", "gemini", "opencode"] {
             for way in recipes.named(name).unwrap().in_machine() {
                 assert!(!way.keys.is_empty(), "{name}");
                 let url = way.url.as_deref().unwrap();

@@ -215,3 +215,35 @@ fn a_thread_is_followed_up_by_the_agent_that_began_it() {
     let log = text(&place.stockade(&nobody(), &["threads", "log", "last"]));
     assert!(log.contains("said 2") && log.contains("said 3"), "{log}");
 }
+
+/// Of Python's: its modules are in its environment, and its first line names a place that no machine has.
+#[test]
+fn a_program_of_a_virtual_environment_works_in_a_machine() {
+    if !is_there() {
+        return;
+    }
+    let place = small();
+    let root = place.home().join("tools/mine");
+    let mut made = Command::new("/usr/bin/python3");
+    made.args(["-m", "venv", "--without-pip"]).arg(&root);
+    assert!(made.status().unwrap().success(), "python3-venv is missing");
+    let find = "import sysconfig; print(sysconfig.get_path('purelib'), end='')";
+    let packages = Command::new(root.join("bin/python")).args(["-c", find]).output().unwrap();
+    let packages = PathBuf::from(String::from_utf8(packages.stdout).unwrap());
+    fs::write(packages.join("of_mine.py"), "WORD = 'from the environment'\n").unwrap();
+    let program = root.join("bin/mine");
+    let lines = "import sys, of_mine\nopen('src/a.txt', 'a').write(sys.argv[1] + '\\n')\n\
+                 print(of_mine.WORD, sys.prefix)\n";
+    fs::write(&program, format!("#!{}/bin/python\n{lines}", root.display())).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut owned = Command::new("chown");
+    owned.args(["-R", "--reference"]).arg(place.work());
+    assert!(owned.arg(place.home().join("tools")).status().unwrap().success());
+    let path = program.display().to_string();
+    let output = place.stockade(&nobody(), &["cloud", "--agent", &path, "the task"]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("from the environment /opt/stockade/venv"), "{said}");
+    let diff = text(&place.stockade(&nobody(), &["threads", "diff", "last"]));
+    assert!(diff.contains("+the task\n"), "{diff}");
+}

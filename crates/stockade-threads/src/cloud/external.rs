@@ -203,9 +203,11 @@ impl Running<'_> {
 impl External {
     fn argv(&self, meant: &Meant<'_>, prompt: &str) -> Vec<OsString> {
         let program = self.package.program.clone().into_os_string();
+        let script = self.package.script.clone().map(OsString::from);
         let further = self.way.arguments(meant).into_iter().map(OsString::from);
         let word = |word: &OsString| if word == PROMPT { prompt.into() } else { word.clone() };
-        [program].into_iter().chain(further).chain(self.words.iter().map(word)).collect()
+        let start = [program].into_iter().chain(script);
+        start.chain(further).chain(self.words.iter().map(word)).collect()
     }
 
     fn environment(&self, meant: &Meant<'_>) -> Vec<(OsString, OsString)> {

@@ -1,7 +1,7 @@
 //! The files of an agent's program, so that a machine can have it: what the system's image has not.
 //!
-//! A program of an npm package is that package and what it depends on, nobody else's beside it; any other
-//! is its one file. A script's interpreter comes along where it is no part of the system either. Which
+//! A program of an npm package is that package and what it depends on, nobody else's beside it; one of a
+//! virtual environment of Python's is that environment; any other is its one file. A script's interpreter comes along where it is no part of the system either. Which
 //! files those are says the user's own installation, and nothing of it is run here.
 
 use std::collections::HashSet;
@@ -31,6 +31,7 @@ const SHEBANG_MAX: u64 = 256;
 /// Where a folder of packages is below the program's folder, and where single files are.
 const PACKAGES: &str = "node_modules";
 const FILES: &str = "bin";
+const VENV: &str = "venv";
 
 /// A program as a machine has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct Package {
     pub shown: Vec<Shown>,
     /// Where the machine has it.
     pub program: PathBuf,
+    /// The script that is its first argument, where it is an interpreter.
+    pub script: Option<PathBuf>,
     /// Whether single files were taken, and the machine's `PATH` has to have their folder.
     pub has_files: bool,
 }
@@ -72,7 +75,8 @@ impl PackageError {
         match self {
             Self::NotFound(_) => "install it, or give the path of its program: `--agent /PATH`",
             Self::Interpreter { .. } => {
-                "a machine has what lies below `/usr`, npm packages and single files: install it there"
+                "a machine has what lies below `/usr`, npm packages, virtual environments of a Python \
+                 there, and single files: install it so"
             }
             Self::Read(..) | Self::TooMany(_) => "install it anew",
         }
@@ -89,13 +93,16 @@ pub fn package(program: &OsStr, (path, folder): (&OsStr, &Path)) -> Result<Packa
     let found = found.ok_or_else(|| PackageError::NotFound(program.to_string_lossy().into()))?;
     let real = found.canonicalize().map_err(|error| PackageError::Read(found, error))?;
     let mut package = if is_of_system(&real) {
-        Package { shown: Vec::new(), program: real.clone(), has_files: false }
+        Package { shown: Vec::new(), program: real.clone(), script: None, has_files: false }
+    } else if let Some(root) = of_venv(&real) {
+        return venv(&real, root);
     } else if let Some((root, own)) = of_npm(&real) {
         npm(&real, (&root, &own))?
     } else {
         let name = real.file_name().unwrap_or_default();
         let (to, program) = (Path::new(FILES).join(name), at(&Path::new(FILES).join(name)));
-        Package { shown: vec![Shown { from: real.clone(), to }], program, has_files: true }
+        let shown = vec![Shown { from: real.clone(), to }];
+        Package { shown, program, script: None, has_files: true }
     };
     if let Some(file) = interpreter(&real, (path, folder))? {
         let to = Path::new(FILES).join(file.file_name().unwrap_or_default());
@@ -166,7 +173,33 @@ fn npm(file: &Path, (root, own): (&Path, &Path)) -> Result<Package, PackageError
         }
     }
     let shown = outermost.into_iter().map(|from| Shown { to: to(&from), from }).collect();
-    Ok(Package { shown, program: at(&to(file)), has_files: false })
+    Ok(Package { shown, program: at(&to(file)), script: None, has_files: false })
+}
+
+/// The virtual environment that `file` is a program of (PEP 405).
+fn of_venv(file: &Path) -> Option<&Path> {
+    let root = file.parent()?.parent()?;
+    let is_script = beginning(file, SHEBANG_MAX).is_ok_and(|start| start.starts_with(b"#!"));
+    (is_script && root.join("pyvenv.cfg").is_file()).then_some(root)
+}
+
+/// A script names the environment's Python by where it is here, so the machine calls it by name. Python finds
+/// the environment by its own place.
+fn venv(file: &Path, root: &Path) -> Result<Package, PackageError> {
+    let python = Path::new("bin/python");
+    let here = root.join(python);
+    let real = here.canonicalize().map_err(|error| PackageError::Read(here, error))?;
+    if !is_of_system(&real) {
+        let interpreter = real.display().to_string();
+        return Err(PackageError::Interpreter { program: file.to_owned(), interpreter });
+    }
+    let to = |path: &Path| at(&Path::new(VENV).join(path));
+    Ok(Package {
+        shown: vec![Shown { from: root.to_owned(), to: VENV.into() }],
+        program: to(python),
+        script: Some(to(file.strip_prefix(root).unwrap_or(file))),
+        has_files: false,
+    })
 }
 
 /// The names of what `package` depends on; those that are left out on this machine are not found later.
@@ -272,6 +305,28 @@ mod tests {
         assert_eq!(to, ["node_modules/@a/agent", "node_modules/@a/x64", "node_modules/left"]);
         let program = Path::new(PROGRAM_FOLDER).join("node_modules/@a/agent/bin/agent.js");
         assert_eq!((found.program, found.has_files), (program, false));
+    }
+
+    #[test]
+    fn a_program_of_a_virtual_environment_is_run_by_its_python_which_is_the_systems() {
+        let (_lab, top) = lab();
+        let root = top.join("tools/agent");
+        write(&root.join("pyvenv.cfg"), "home = /usr/bin\n");
+        write(&root.join("bin/agent"), &format!("#!{}/bin/python\n", root.display()));
+        symlink("python3", root.join("bin/python")).unwrap();
+        symlink("/bin/sh", root.join("bin/python3")).unwrap();
+        fs::create_dir(top.join("bin")).unwrap();
+        symlink("../tools/agent/bin/agent", top.join("bin/agent")).unwrap();
+        let path = format!("{}:/usr/bin:/bin", top.join("bin").display());
+        let found = package("agent".as_ref(), (path.as_ref(), &top)).unwrap();
+        assert_eq!(found.shown, [Shown { from: root.clone(), to: VENV.into() }]);
+        assert_eq!(found.program, Path::new(PROGRAM_FOLDER).join("venv/bin/python"));
+        assert_eq!(found.script, Some(Path::new(PROGRAM_FOLDER).join("venv/bin/agent")));
+        // A Python of the user's own is in no machine.
+        fs::remove_file(root.join("bin/python3")).unwrap();
+        write(&root.join("bin/python3"), "\x7fELF");
+        let error = package("agent".as_ref(), (path.as_ref(), &top)).unwrap_err().to_string();
+        assert!(error.contains("is run by") && error.contains("bin/python3"), "{error}");
     }
 
     #[test]
