@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod rules;
+mod session;
 
 use std::fs;
 use std::path::Path;

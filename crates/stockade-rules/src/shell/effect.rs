@@ -37,7 +37,6 @@ const OPAQUE: &[&str] = &[
     "compopt",
     "enable",
     "fc",
-    "history",
     "let",
     "logout",
     "mapfile",
@@ -86,6 +85,7 @@ pub(super) fn effect(name: &str, command: &Command) -> Option<Effect> {
         "set" => sets(words),
         "shopt" => only(words, |word| HARMLESS_OPTIONS.contains(&word)),
         "hash" => only(words, |word| word == "-r"),
+        "history" => only(words, |_| false),
         "jobs" => only(words, |word| ["-l", "-n", "-p", "-r", "-s"].contains(&word)),
         "wait" => only(words, |word| word == "-n" || !word.starts_with('-')),
         "printf" => match words.first() {

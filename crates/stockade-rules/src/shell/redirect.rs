@@ -153,7 +153,7 @@ impl Parser<'_> {
             Redirection::Input => {
                 // bash opens connections by names below `/dev/tcp` and `/dev/udp`.
                 let is_file = |name: &str| name == "/dev/null" || !name.starts_with("/dev/");
-                is_write = !target.is_some_and(is_file);
+                is_write = !target.is_some_and(is_file) && !ended.is_output_of_process();
             }
         }
         if is_write && !self.is_guess() {

@@ -46,6 +46,11 @@ impl Word {
         }
     }
 
+    /// Whether it is exactly one word.
+    pub(crate) fn is_one(&self) -> bool {
+        matches!(self, Self::Known(_) | Self::Unknown { is_one: true, .. })
+    }
+
     /// What it, and every word that may come of it, starts with as far as is known.
     pub(crate) fn start(&self) -> &str {
         match self {

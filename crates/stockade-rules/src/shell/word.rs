@@ -127,6 +127,11 @@ impl Ended {
         quoted.filter(|text| is_simple(text)).map(|text| (text.to_owned(), true))
     }
 
+    /// `<(…)`, which is read from.
+    pub(super) fn is_output_of_process(&self) -> bool {
+        self.written.starts_with("<(")
+    }
+
     /// A subscript is arithmetic, which may run what variables hold.
     pub(super) fn word_of_array(&self) -> Result<(), Doubt> {
         if self.written.starts_with('[') { Err("an array is not understood") } else { Ok(()) }
@@ -156,9 +161,11 @@ impl Parser<'_> {
                 self.only_bash()?;
                 self.cursor.take();
                 self.cursor.take();
-                // `<()` is no word at all.
                 let word = self.word()?;
+                word.quote();
+                word.text.push_str("/dev/fd/");
                 word.doubt(false);
+                // `<()` is no word at all.
                 word.is_several = true;
                 self.push_list(ListKind::Substitution)
             }
@@ -201,8 +208,11 @@ impl Parser<'_> {
     }
 
     fn plain_character(&mut self, character: char) -> Result<(), Doubt> {
+        // Braces around nothing are no pattern.
+        let is_pair = character == '{' && self.cursor.peek() == Some('}');
         let word = self.word()?;
         match character {
+            '{' if is_pair => {}
             '*' | '?' => word.glob(),
             '[' | '{' => {
                 word.pattern.get_or_insert(word.text.len());

@@ -176,6 +176,12 @@ const NAMES: &[&str] = &[
     "builtin test", "command test", "caller", "compgen -W", "x=$x", "y=$x", "y[$x]=1", "y=([$x]=1)", "declare -i y", "y=",
     "((y=$x))", "case $x in", "for y in $x; do", "[[ $x ==", "eval \"$x\"", "export \"$x\"", "exec 3",
     "))", "[[", "]]", "\\", "",
+    "BASH_ENV=$x bash -c", "ENV=$x sh -c", "PROMPT_COMMAND=evil", "PS4='$(evil)' ka", "IFS=k", "IFS=", "BASH_XTRACEFD=2", "set -x", "set -o", "set -- $x;", "shopt", "mapfile -C evil -c 1 y <<<a;",
+    "readarray -t y", "trap evil", "trap '' ", "trap - EXIT", "trap evil DEBUG;", "trap evil ERR;", "enable -f x", "enable -n ka", "history", "history -w", "hash -p rm ka;", "hash -r", "alias ka=evil;", "unalias", "declare -n y=x;",
+    "declare -f", "declare -x", "typeset -i y=$x;", "local -n y=x;", "export -f ka", "export -n", "readonly y=$x;", "printf -v y", "printf -v 'a[$(evil)]'", "printf --", "read -p", "read 'a[$(evil)]'", "read -a y", "wait -p", "[ -v 'a[$(evil)]'",
+    "test -v 'a[$(evil)]'", "[ -R", "[ a -eq", "[ $x -eq 1 ];", "[[ $x -eq 1 ]];", "[[ $x =~", "[[ -v $x ]];", "let $x;", "let y=", "(( y = x ));", "unset 'a[$(evil)]';", "exec -a evil", "exec >f;", "exec 3<&0;", "command -v", "command -V", "command -p",
+    "builtin eval", "builtin printf -v", "eval ka;", "eval 'ka'", "source", ".", "ulimit -n", "jobs -x", "fc -e", "compgen -C", "complete -C evil", "bind -x", "getopts 'a' 'y[$(evil)]'", "coproc x", "time -p", "nohup env", "env -u x", "env -S", "env -C .", "nice -n 1",
+    "timeout -s KILL 3", "timeout -k 1 3", "xargs -I{} ", "xargs -n1", "xargs -a f", "setsid -w", "find . -name x -exec", "find . -execdir", "find . -ok", "find . -maxdepth 0 -exec", "select y in a; do break; done;", "until",
 ];
 
 /// One program's name, in the ways in which it can be written.
@@ -197,7 +203,9 @@ const WORDS: &[&str] = &[
     "&>f", ">|f", "<f", "<<<a", ">&f", "<<E", "<<'E'", "<<-E", "\"$1\"", "$1", ">&$x", ">&\"$x\"", ">\"$x\"", ">&'$(evil)'", "<<<$x", "<<<\"$x\"", "<&$x", "<&-", ">&-a", "2>&1-", "<&0", ">& 2", "<& -",
     "${x:-$x}", "${y:=$x}", "${x/a/$x}", "${x#$x}", "\"${x%$x}\"", "${x^}", "${x:1}", "${1}", "${@}", "${#x}", "y=$x", "${x?}",
     "'$(evil)'", "'`evil`'", "\\$x", "$x$x", "\"a$x\"", "=$x", "$x=1", "(", ")", "\\(", "$", "\"$\"", "\"\\$x\"", "\"\\\n\"",
-    "%s", "-I", "{}x",
+    "%s", "-I", "{}x", "-I{}", "{},b}", "{}{a,b}", "{{},a}", "x{}y{}", "a{}{", "{}}", "<(ka)x", "< <(kb)", "-n", "-0", "-a", "-C", "-x", "-n1", "-L1", "-i", "-e", "-E",
+    "${x@Q}", "${x@E}", "${x@A}", "${!x*}", "${!x@}", "${x[$x]}", "${x:-`evil`}", "${x+$x}", "$((x+1))", "$((10#$x))", "$(($x))", "$((x[$x]))", "$((1?x:2))",
+    "x[$(evil)]=1", "y+=($x)", ">>$x", "2>>f", "<>f", ">f{a,b}", ">k?", "3>f", "{x}<f", "<<<$(evil)", "&>>f", ">&-", "1>&2-", "$'\\x24(evil)'", "\"`evil`\"", "~+", "a=~", "{1..3}", "{a,$x}", "\\{a,b}",
 ];
 
 /// An argument.
@@ -225,6 +233,10 @@ const AROUND: &[&str] = &[
     "case $(%) in *) ka;; esac", "case a in b) ka;; [a-c]) %;; esac", "case a in a) % ;;& *) kb ;; esac", "f() { local y=$(%); kb; }; f", "f() (%); f",
     "f() { %; } >f; f", "for ((y=0; y<2; y++)); do %; done", "((1)) && %", "ka $((2*3)) && %", "((0)) || %", "cat <<E >f\n$(%)\nE",
     "cat <<E <<'F'\n`%`\nE\n%\nF", "while read y; do %; done <<E\na\nE", "ka <<<\"$(%)\"", "function f() { %; }; f a; f b",
+    "while read y; do ka; done < <(%)", "ka < <(%)", "ka <(%) <(kb)", "ka > >(%)", "xargs -I{} ka {} <<E\na\n$(%)\nE", "find . -maxdepth 0 -exec %  {} +", "find . -maxdepth 0 -exec ka {} \\; -exec % \\;", "y=a; %", "y=$(%); ka $y", "set -e; %", "shopt -s nullglob; %",
+    "trap '%' ERR; no", "trap \"%\" RETURN", "trap '%' DEBUG; ka", "eval \"$(cat <<'E'\n%\nE\n)\"", "bash <<'E'\n%\nE", "bash -c '%' x y", "sh -ec '%'", "env -- %", "time -p %", "f() { %; } 2>&1; f", "f() if ka; then %; fi; f", "f() for y in a; do %; done; f", "if [[ -n $y || $(%) ]]; then ka; fi",
+    "case a in a) % ;& b) kb ;; esac", "case $x in $(%)) ka ;; esac", "for y in $(%); do ka; done", "for y; do %; done", "select y in a; do %; break; done", "(% ; kb) & wait", "{ % & } ; kb", "! ! %", "ka | { %; }", "ka || ( % )", "y=(a $(%) b); ka", "y+=$(%)", "ka ${y:=$(%)}", "ka \"${y:+$(%)}\"", "ka $(( $(%) ))", "echo {a,$(%)}",
+    "ka <<E\n`%`\nE", "ka <<E\n\\$(%)\nE", "ka <<-'E'\n\t%\n\tE", "ka \\\n  && %", "# %\nka", "ka #%\n%", "ka '#'; %", "ka $'#'; %", "ka '%' \"%\"", "coproc y { %; }", "BASH_ENV=% bash -c ka",
     "{ %; } >f", "if %\nthen %\nfi >f 2>&1", "until ka; do %; done", "$(%)", "`%`",
 ];
 
