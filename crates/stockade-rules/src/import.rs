@@ -6,6 +6,8 @@
 
 use stockade_policy::Verdict;
 
+use crate::evaluate::base_name;
+
 /// Larger than any file of rules that a person wrote, in bytes.
 const TEXT_MAX: usize = 1 << 20;
 
@@ -63,6 +65,21 @@ pub struct Imported {
     pub network: Vec<NetworkRule>,
     /// Programs, each with the absolute paths under which it counts.
     pub executables: Vec<(String, Vec<String>)>,
+    /// Programs that rules name by a path from the current folder.
+    pub relative: Vec<Relative>,
+}
+
+/// A program that a rule named by a path from the current folder (`./gradlew`), which says of no
+/// program which one it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relative {
+    /// As the file has it.
+    pub program: String,
+    /// Of a rule that asks or denies it is taken by its last part, wherever it lies; one that
+    /// allows does without.
+    pub verdict: Verdict,
+    /// Where the call begins; from 1.
+    pub line: usize,
 }
 
 /// Reads a file of rules.
@@ -71,6 +88,8 @@ pub struct Imported {
 ///
 /// [`ImportError`] with the place of what is not a call with literals, or means nothing.
 pub fn import(text: &str) -> Result<Imported, ImportError> {
+    // Editors of some systems put a mark in front.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader { text, at: 0 };
     if text.len() > TEXT_MAX {
         return Err(reader.wrong(0, "the file is larger than 1 MiB"));
@@ -96,11 +115,39 @@ pub fn import(text: &str) -> Result<Imported, ImportError> {
             Some(_) => return Err(reader.wrong(reader.at, "a new line was expected")),
         }
     }
+    imported.name_programs();
     imported.add_paths();
     Ok(imported)
 }
 
 impl Imported {
+    /// Puts what may be said of it in the place of each program by a path from the current folder.
+    pub fn name_programs(&mut self) {
+        for rule in &mut self.rules {
+            let Some(programs) = rule.prefix.first_mut() else { continue };
+            let is_relative = |name: &String| name.contains('/') && !name.starts_with('/');
+            let found: Vec<String> =
+                programs.iter().filter(|it| is_relative(it)).cloned().collect();
+            if found.is_empty() {
+                continue;
+            }
+            programs.retain(|name| !is_relative(name));
+            if rule.verdict == Verdict::Allow {
+                rule.examples.clear();
+            } else {
+                let names = found.iter().map(|path| base_name(path).to_owned());
+                programs.extend(names.filter(|name| !name.is_empty()));
+                rule.counterexamples.clear();
+            }
+            self.relative.extend(found.into_iter().map(|program| Relative {
+                program,
+                verdict: rule.verdict,
+                line: rule.line,
+            }));
+        }
+        self.rules.retain(|rule| rule.prefix.first().is_some_and(|names| !names.is_empty()));
+    }
+
     /// A path of `host_executable` counts as the program's name does: rules that allow match a
     /// bare name only, so they name it too.
     fn add_paths(&mut self) {
@@ -297,17 +344,13 @@ impl Reader<'_> {
                 '\n' if end.len() == 1 => return Err(open(self)),
                 '\\' => {
                     let escaped = characters.next().ok_or_else(|| open(self))?;
-                    text.push(match escaped {
-                        'n' => '\n',
-                        't' => '\t',
-                        'r' => '\r',
-                        '\\' | '"' | '\'' => escaped,
-                        _ => {
-                            let what = format!("`\\{escaped}` is not read");
-                            return Err(self.wrong(self.at, what));
-                        }
-                    });
-                    self.at += 1 + escaped.len_utf8();
+                    let rest = characters.as_str();
+                    let Some((meant, digits)) = unescaped(escaped, rest) else {
+                        let what = format!("`\\{escaped}` is not read");
+                        return Err(self.wrong(self.at, what));
+                    };
+                    text.push(meant);
+                    self.at += 1 + escaped.len_utf8() + digits;
                 }
                 character => {
                     text.push(character);
@@ -316,6 +359,33 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// What an escape means, and how many digits behind its letter belong to it.
+fn unescaped(escaped: char, rest: &str) -> Option<(char, usize)> {
+    let digits = match escaped {
+        'x' => 2,
+        'u' => 4,
+        'U' => 8,
+        _ => 0,
+    };
+    let meant = match escaped {
+        'a' => '\u{7}',
+        'b' => '\u{8}',
+        'f' => '\u{c}',
+        'n' => '\n',
+        'r' => '\r',
+        't' => '\t',
+        'v' => '\u{b}',
+        '\\' | '"' | '\'' => escaped,
+        'x' | 'u' | 'U' => {
+            let number = rest.get(..digits)?;
+            let is_number = number.bytes().all(|byte| byte.is_ascii_hexdigit());
+            char::from_u32(u32::from_str_radix(number, 16).ok().filter(|_| is_number)?)?
+        }
+        _ => return None,
+    };
+    Some((meant, digits))
 }
 
 impl Call {
@@ -458,72 +528,4 @@ pub(crate) fn quoted(word: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FILE: &str = r#"# the rules of another tool
-prefix_rule(pattern=["npm", "test"], decision="allow", match=["npm test -- -u"], not_match=["npm tests"])
-prefix_rule(
-    pattern = ["git", ["push", "fetch"]],  # two verbs
-    decision = "prompt",
-    justification = "touches the remote",
-)
-prefix_rule(["make"], 'forbidden', match=[["make", "a b"]])
-host_executable(name="npm", paths=["/usr/bin/npm"])
-network_rule(host="api.github.com", protocol="https", decision="allow")
-"#;
-
-    #[test]
-    fn a_file_of_literals_is_taken_over() {
-        let imported = import(FILE).unwrap();
-        let [npm, git, make] = imported.rules.as_slice() else { panic!("{imported:?}") };
-        let words = |rule: &ImportedRule| -> Vec<String> {
-            rule.prefix.iter().map(|word| word.join("|")).collect()
-        };
-        assert_eq!(words(npm), ["npm|/usr/bin/npm", "test"]);
-        assert_eq!((npm.verdict, npm.line), (Verdict::Allow, 2));
-        assert_eq!(
-            (&npm.examples[0], &npm.counterexamples[0]),
-            (&"npm test -- -u".to_owned(), &"npm tests".to_owned())
-        );
-        assert_eq!(
-            (words(git), git.verdict),
-            (vec!["git".into(), "push|fetch".into()], Verdict::Ask)
-        );
-        assert_eq!(git.reason.as_deref(), Some("touches the remote"));
-        assert_eq!((make.verdict, make.examples[0].as_str()), (Verdict::Deny, "make 'a b'"));
-        let network = &imported.network[0];
-        assert_eq!(
-            (network.host.as_str(), network.verdict, network.line),
-            ("api.github.com", Verdict::Allow, 10)
-        );
-    }
-
-    #[test]
-    fn what_computes_or_means_nothing_is_told_by_its_place() {
-        for (text, place, what) in [
-            ("def f():\n  pass\n", (1, 1), "`def` computes"),
-            ("\nfor x in []: y\n", (2, 1), "`for` computes"),
-            ("x = 1", (1, 1), "`x` is not known"),
-            ("prefix_rule(pattern=[x for x in y])", (1, 22), "a string or a list"),
-            ("prefix_rule(pattern=['a'] + ['b'])", (1, 27), "`,` or `)`"),
-            ("prefix_rule(pattern='a')", (1, 21), "a list of words"),
-            ("prefix_rule(pattern=[])", (1, 21), "at least one word"),
-            ("prefix_rule(pattern=['a', []])", (1, 27), "a word, or words"),
-            ("prefix_rule(pattern=['a'], decision='maybe')", (1, 37), "one of `allow`"),
-            ("prefix_rule(decision='allow')", (1, 1), "`pattern` is missing"),
-            ("prefix_rule(pattern=['a'], pattern=['b'])", (1, 28), "stands twice"),
-            ("prefix_rule(patern=['a'])", (1, 13), "takes pattern"),
-            ("prefix_rule(pattern=['a", (1, 22), "no end"),
-            ("prefix_rule(pattern=['a'])x", (1, 27), "a new line"),
-            ("prefix_rule(pattern=['a'], justification='')", (1, 42), "a text"),
-            ("[[[[[[", (1, 1), "a call"),
-            ("prefix_rule(pattern=[[[[[[[[[['a']]]]]]]]]])", (1, 29), "a string or a list"),
-        ] {
-            let error = import(text).unwrap_err();
-            assert_eq!((error.line, error.column), place, "{text}: {error}");
-            assert!(error.what.contains(what), "{text}: {error}");
-        }
-        assert_eq!(import(""), Ok(Imported::default()));
-    }
-}
+mod tests;

@@ -24,7 +24,7 @@ mod shell;
 pub use evaluate::{Judgement, Part, PartKind, RuleSet};
 pub use exec::Exec;
 pub use generalise::{best_general, generalised};
-pub use import::{ImportError, Imported, ImportedRule, NetworkRule, import};
+pub use import::{ImportError, Imported, ImportedRule, NetworkRule, Relative, import};
 pub use judge::{Ruling, judge};
 pub use rule::{Rule, RuleError, RuleRef, split_words};
 pub use shell::{Assignment, Command, Script, Standing, Step, Word};

@@ -3,6 +3,7 @@
 mod change;
 mod import;
 mod list;
+mod settings;
 
 use std::path::PathBuf;
 

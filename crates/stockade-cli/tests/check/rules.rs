@@ -188,6 +188,57 @@ fn rules_of_another_tool_are_taken_over_with_their_meaning() {
     }
 }
 
+/// Programs of the project (`./gradlew`) stand in every third file of such rules; a rule that allows
+/// one would allow whatever lies there by then.
+#[test]
+fn rules_about_programs_of_a_project_are_taken_over_as_far_as_they_mean_one() {
+    let home = Home::new("");
+    let file = home.folder.path().join("work/default.rules");
+    let text = "prefix_rule(pattern=[[\"./gradlew\", \"gradle\"], \"test\"], match=[\"./gradlew test\"])\n\
+                prefix_rule(pattern=[\".venv/bin/pytest\"])\n\
+                prefix_rule(pattern=[\"./mvnw\"], decision=\"forbidden\")\n";
+    fs::write(&file, text).unwrap();
+    let (status, out, err) = home.told(&["rules", "import", "default.rules"]);
+    assert_eq!(status, 0, "{err}");
+    assert!(out.starts_with("imported: 2 rules into"), "{out}");
+    for told in [
+        "line 1: not taken over: allow ./gradlew: what allows",
+        "line 2: not taken over: allow .venv/bin/pytest: what allows",
+        "line 3: deny ./mvnw: as `mvnw`, wherever it lies",
+    ] {
+        assert!(err.contains(told), "{told}: {err}");
+    }
+    for (line, expected) in
+        [("gradle test", 0), ("./gradlew test", 3), (".venv/bin/pytest", 3), ("./mvnw x", 4)]
+    {
+        assert_eq!(home.said(&["-a", "untrusted", "--line", line]).0, expected, "{line}");
+    }
+}
+
+#[test]
+fn permissions_of_claude_codes_settings_are_taken_over() {
+    let home = Home::new("");
+    let file = home.folder.path().join("work/settings.local.json");
+    let text = "{\"permissions\": {\n\"allow\": [\"Bash(npm run test:*)\",\n\"Read(./x)\",\n\
+                \"WebFetch(domain:docs.rs)\"],\n\"deny\": [\"Bash(rm -rf:*)\"]}}\n";
+    fs::write(&file, text).unwrap();
+    let (status, out, err) = home.told(&["rules", "import", "settings.local.json"]);
+    assert_eq!(status, 0, "{err}");
+    assert!(out.starts_with("imported: 2 rules and 1 host into"), "{out}");
+    assert!(err.contains("line 3: not taken over: Read(./x): it is no rule about"), "{err}");
+    for (line, expected) in [
+        ("npm run test -- -u", 0),
+        ("npm run tests", 3),
+        ("npm run test && rm -rf x", 4),
+        ("rm -r x", 3),
+    ] {
+        assert_eq!(home.said(&["-a", "untrusted", "--line", line]).0, expected, "{line}");
+    }
+    fs::write(&file, "{\"permissions\": {").unwrap();
+    let (status, _, err) = home.told(&["rules", "import", "settings.local.json"]);
+    assert_eq!(status, 2, "{err}");
+}
+
 #[test]
 fn a_file_of_rules_is_tested_before_it_is_used() {
     let home = Home::new(RULES);

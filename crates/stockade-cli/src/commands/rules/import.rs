@@ -6,9 +6,10 @@ use clap::Args;
 use serde::Serialize;
 use stockade_config::{GrantText, NewHost, NewRule, Prefix, check_rules, rules_as_text};
 use stockade_policy::Verdict;
-use stockade_rules::{Imported, ImportedRule, NetworkRule};
+use stockade_rules::{Imported, ImportedRule, NetworkRule, Relative};
 
 use super::list::Listed;
+use super::settings::{self, LeftOut};
 use super::{FAILED, MISUSED, Target, printed, say_backup, surroundings};
 use crate::failure::Failure;
 use crate::ui;
@@ -21,7 +22,7 @@ pub(super) struct ImportArgs {
     /// Print the rules as TOML, and write nothing
     #[arg(long)]
     dry_run: bool,
-    /// The file: calls of `prefix_rule`, `host_executable`, `network_rule`
+    /// The file: calls of `prefix_rule`, `host_executable`, `network_rule`, or settings of Claude Code (`*.json`)
     file: PathBuf,
 }
 
@@ -31,6 +32,18 @@ struct Answer {
     backup: Option<String>,
     rules: Vec<Listed>,
     network: Vec<Network>,
+    relative: Vec<Program>,
+    left_out: Vec<LeftOut>,
+}
+
+/// A program that the file names by a path from the current folder.
+#[derive(Debug, Serialize)]
+struct Program {
+    line: usize,
+    program: String,
+    decision: &'static str,
+    /// Its name, under which it was taken over; `null` for one that was left out.
+    name: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -51,7 +64,8 @@ pub(super) fn import(arguments: &ImportArgs) -> Result<u8, Failure> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         Failure::new(format!("cannot read `{}`: {error}", file.display()), "").with_status(FAILED)
     })?;
-    let (imported, rules) = translated(file, &text)?;
+    let (imported, left_out) = read(file, &text)?;
+    let rules = as_new(file, &imported);
     let name = name(file);
     let network: Vec<(Network, Option<NewHost>)> =
         imported.network.iter().map(|rule| taken(rule, &name, &arguments.target)).collect();
@@ -65,6 +79,8 @@ pub(super) fn import(arguments: &ImportArgs) -> Result<u8, Failure> {
         backup: None,
         rules: read.iter().map(Listed::of).collect(),
         network: network.into_iter().map(|(told, _)| told).collect(),
+        relative: imported.relative.iter().map(program).collect(),
+        left_out,
     };
     let has_any = !rules.is_empty() || !hosts.is_empty();
     if has_any && !arguments.dry_run {
@@ -99,6 +115,22 @@ pub(super) fn import(arguments: &ImportArgs) -> Result<u8, Failure> {
 fn tell_differences(answer: &Answer, rules: &[NewRule]) {
     if rules.iter().any(|rule| rule.decision == Verdict::Allow) {
         ui::say("stockade", "a rule that allows runs a command unasked, inside the boundary");
+    }
+    for LeftOut { line, entry, why } in &answer.left_out {
+        ui::say("warning", &format!("line {line}: not taken over: {entry}: {why}"));
+    }
+    for Program { line, program, decision, name } in &answer.relative {
+        let why = "what allows names a program by its name or absolute path";
+        match name {
+            None => ui::say(
+                "warning",
+                &format!("line {line}: not taken over: {decision} {program}: {why}"),
+            ),
+            Some(name) => ui::say(
+                "stockade",
+                &format!("line {line}: {decision} {program}: as `{name}`, wherever it lies"),
+            ),
+        }
     }
     for Network { line, host, protocol, decision, entry, why } in &answer.network {
         match entry {
@@ -147,27 +179,59 @@ fn taken(rule: &NetworkRule, name: &str, target: &Target) -> (Network, Option<Ne
         line: *line,
         host: host.clone(),
         protocol: protocol.clone(),
-        decision: match verdict {
-            Verdict::Allow => "allow",
-            Verdict::Ask => "ask",
-            Verdict::Deny => "deny",
-        },
+        decision: word(*verdict),
         entry: new.as_ref().map(|new| new.entry().to_owned()),
         why,
     };
     (told, new)
 }
 
+fn program(relative: &Relative) -> Program {
+    let Relative { program, verdict, line } = relative;
+    let name = program.rsplit('/').next().filter(|name| !name.is_empty());
+    let is_kept = *verdict != Verdict::Allow;
+    Program {
+        line: *line,
+        program: program.clone(),
+        decision: word(*verdict),
+        name: name.filter(|_| is_kept).map(str::to_owned),
+    }
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Allow => "allow",
+        Verdict::Ask => "ask",
+        Verdict::Deny => "deny",
+    }
+}
+
 fn name(file: &Path) -> String {
     file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
+/// What a file of another tool says, and what of it says nothing here.
+fn read(file: &Path, text: &str) -> Result<(Imported, Vec<LeftOut>), Failure> {
+    let wrong = |place: &str, what: &str| {
+        let text = format!("{}:{place} {what}", file.display());
+        Failure::new(text, "nothing was taken over").with_status(MISUSED)
+    };
+    if file.extension().is_some_and(|it| it == "json") {
+        return settings::read(text).map_err(|error| wrong("", &error));
+    }
+    let imported = stockade_rules::import(text)
+        .map_err(|error| wrong(&format!("{}:{}:", error.line, error.column), &error.what))?;
+    Ok((imported, Vec::new()))
+}
+
 /// The rules of a file of the other form: as they were found, and as they are to be written.
 pub(super) fn translated(file: &Path, text: &str) -> Result<(Imported, Vec<NewRule>), Failure> {
-    let imported = stockade_rules::import(text).map_err(|error| {
-        let text = format!("{}:{}:{}: {}", file.display(), error.line, error.column, error.what);
-        Failure::new(text, "nothing was taken over").with_status(MISUSED)
-    })?;
+    let (imported, _left_out) = read(file, text)?;
+    let rules = as_new(file, &imported);
+    Ok((imported, rules))
+}
+
+fn as_new(file: &Path, imported: &Imported) -> Vec<NewRule> {
     let name = name(file);
     let rule = |rule: &ImportedRule| NewRule {
         prefix: Prefix::Words(rule.prefix.clone()),
@@ -179,6 +243,5 @@ pub(super) fn translated(file: &Path, text: &str) -> Result<(Imported, Vec<NewRu
         counterexamples: rule.counterexamples.clone(),
         comment: Some(format!("from {name}:{}", rule.line)),
     };
-    let rules = imported.rules.iter().map(rule).collect();
-    Ok((imported, rules))
+    imported.rules.iter().map(rule).collect()
 }
