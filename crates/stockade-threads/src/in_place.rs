@@ -251,10 +251,10 @@ impl<'a> InPlace<'a> {
         self.keeper.end()
     }
 
-    /// Whether hosts may be asked about when something begins; `has_terminal` says that somebody can
-    /// be at one.
-    pub fn may_ask_about_hosts(&self, has_terminal: bool) -> bool {
-        self.of.approval.asks_to_cross() && (has_terminal || self.approvals.has_client())
+    /// Whether hosts may be asked about when something begins; `may_come` says that somebody is to be
+    /// expected, as one is at a terminal.
+    pub fn may_ask_about_hosts(&self, may_come: bool) -> bool {
+        self.of.approval.asks_to_cross() && (may_come || self.approvals.has_client())
     }
 
     fn decide(&self, question: &Question) -> Answer {

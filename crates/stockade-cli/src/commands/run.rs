@@ -247,9 +247,12 @@ pub(super) fn typed(
     };
     let connections = Arc::clone(connections);
     let note = move |event: &Event| connections.note(event);
-    // A way out costs a start a little; without anybody to be asked there is none.
-    let may_ask =
-        |asked: &asking::Asked| asked.questions.may_ask_about_hosts(std::io::stdin().is_terminal());
+    // A way out costs a start a little; where nobody is to be expected who could be asked there is
+    // none. It cannot be made later, so that who follows the events, or says who is asked, has one.
+    let may_come = std::io::stdin().is_terminal()
+        || arguments.json_file.is_some()
+        || arguments.ask_for_approval.is_some();
+    let may_ask = |asked: &asking::Asked| asked.questions.may_ask_about_hosts(may_come);
     launch.policy.network.asks = asked.is_some_and(may_ask);
     let network = NetworkService::prepare(&launch.policy.network, note)?;
     if let Some(asked) = asked {

@@ -66,6 +66,39 @@ fn a_new_host_is_asked_about_where_none_was_named() {
     is_asked_about_one(&client, asked);
 }
 
+/// Issue 6, item 6: "JSON events for clients". One that reads the events of a run, or comes to a run
+/// whose user has said who is asked, begins to wait after the start.
+#[test]
+fn a_client_that_comes_after_the_start_is_asked_about_hosts() {
+    let home = Home::new();
+    let wait =
+        "import os, time\nopen('up', 'w').close()\nwhile not os.path.exists('go'): time.sleep(.01)";
+    let script = format!("{wait}\n{CONNECTS}");
+    let log = home.path("events.jsonl");
+    for options in [["-a", "on-request"], ["--json-file", log.to_str().unwrap()]] {
+        let denied = "network.deny=['denied.example.org:*']";
+        let run = || {
+            let options = [&options[..], &["-c", denied]].concat();
+            start(&home, &options, &["python3", "-c", &script])
+        };
+        let go = home.path("work/go");
+        std::fs::write(&go, "").unwrap();
+        let alone = text(&end(run()));
+        assert!(alone.contains("new.example.org no such name"), "{options:?}: {alone}");
+        std::fs::remove_file(&go).unwrap();
+        std::fs::remove_file(home.path("work/up")).unwrap();
+        let run = run();
+        // By then it runs, and whether it has a way out is decided.
+        while !home.path("work/up").exists() {
+            std::thread::yield_now();
+        }
+        let client = Client::of(&home);
+        std::fs::write(&go, "").unwrap();
+        is_asked_about_one(&client, run);
+        std::fs::remove_file(&go).unwrap();
+    }
+}
+
 /// Issue 6, item 6: an answer that fits the next cases. A host that was allowed for the project is not
 /// asked about in the next run there, is listed, and can be taken back.
 #[test]
