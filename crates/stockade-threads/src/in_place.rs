@@ -213,6 +213,18 @@ impl<'a> InPlace<'a> {
         Allowing { place: self, commands }
     }
 
+    /// Whether anything has been allowed for longer than once.
+    pub(crate) fn has_granted(&self) -> bool {
+        self.approvals.has_granted()
+    }
+
+    /// Whether a write to `path`, which is resolved, would go on without a question.
+    pub(crate) fn has_opened(&self, path: &Path) -> bool {
+        let (action, paths) = (format!("write {}", shown(path)), self.offers(&[path]));
+        let asked = Asked { action, paths, ..Asked::default() };
+        self.may_be_asked(path) && self.approvals.grant_of(&asked, None).is_some()
+    }
+
     /// Whether somebody is being asked now.
     pub(crate) fn is_asking(&self) -> bool {
         self.open.load(Ordering::Relaxed) > 0

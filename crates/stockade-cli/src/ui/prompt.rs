@@ -367,7 +367,7 @@ pub(super) fn offered(question: &Asked, thread: &str) -> String {
     };
     let path = |(number, path): (usize, &String)| {
         let path = shown(path);
-        format!("  [t{number}] `{path}` and below for {thread}  [p{number}] for this project\n")
+        format!("  [t{number}] for {thread}  [p{number}] for this project: `{path}` and below\n")
     };
     let prefixes = (1..).zip(&question.prefixes).map(beginning);
     let hosts = (1..).zip(&question.hosts).map(host);
@@ -450,7 +450,8 @@ mod tests {
             assert_eq!(reply(answer, &question), expected, "{answer}");
         }
         let shown = offered(&question, "this run");
-        assert!(shown.contains("  [t2] `/srv/out` and below for this run  [p2] for"), "{shown}");
+        let line = "  [t2] for this run  [p2] for this project: `/srv/out` and below\n";
+        assert!(shown.contains(line), "{shown}");
         assert!(!shown.contains('\u{202e}'), "{shown}");
     }
 

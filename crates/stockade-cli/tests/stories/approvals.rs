@@ -408,6 +408,44 @@ fn what_a_command_of_a_thread_starts_is_asked_about_in_place() {
     }
 }
 
+/// Issue 6: "by name, once, with an answer that fits the next hundred cases", for redirections.
+#[test]
+fn a_folder_that_is_allowed_is_not_asked_about_by_the_next_redirection() {
+    for uid in users() {
+        let place = Place::new(uid);
+        let folder = place.home().join("notes");
+        fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::chown(&folder, Some(uid), None).unwrap();
+        let model = FakeModel::start(vec![
+            shell("echo one > ../notes/one"),
+            shell("echo two > ../notes/two && cat ../notes/two"),
+            shell("echo three >> ../notes/deep/three; mkdir ../notes/deep && echo three >> ../notes/deep/three && echo made"),
+            shell("echo four > ../third.txt"),
+            Step::say("The end."),
+        ])
+        .unwrap();
+        let mut client = Client::start(&place, &model);
+        let thread = place.start(&model, &["local", "--json", "x"]);
+        let question = client.question();
+        let paths: Vec<&str> =
+            question["paths"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert!(paths[0].ends_with("/notes/one") && paths[1].ends_with("/notes"), "{question}");
+        let id = question["id"].as_str().unwrap();
+        let answer = ["approvals", "answer", id, "thread", "--prefix", "2"];
+        assert!(place.stockade(&model, &answer).status.success());
+        // None of the next, and what lies elsewhere is a question of its own.
+        answered(&mut client, &place, &model, &[("echo four > ../third.txt", &["deny"])]);
+        let output = thread.wait_with_output().unwrap();
+        assert!(output.status.success(), "{uid}: {}", text(&output));
+        let told = told(&model);
+        assert!(told[1].contains("two") && told[2].contains("made"), "{uid}: {told:?}");
+        for (name, content) in [("one", "one\n"), ("two", "two\n"), ("deep/three", "three\n")] {
+            assert_eq!(fs::read_to_string(folder.join(name)).unwrap(), content, "{uid}: {told:?}");
+        }
+        assert!(!place.home().join("third.txt").exists());
+    }
+}
+
 #[test]
 fn a_command_is_not_late_while_somebody_is_asked() {
     let place = Place::new(*users().last().unwrap());

@@ -19,7 +19,7 @@ const DEPTH_MIN: usize = 2;
 impl InPlace<'_> {
     /// The narrowest path that holds all of `names`, and folders above it, widest last. None when it
     /// has no spelling.
-    pub(super) fn offers(&self, names: &[&Path]) -> Vec<String> {
+    pub(crate) fn offers(&self, names: &[&Path]) -> Vec<String> {
         let Some(narrowest) = common(names) else { return Vec::new() };
         let may = |path: &&Path| self.may_be_offered(path);
         let all = narrowest.ancestors().take_while(may).take(OFFERED_MAX);

@@ -13,7 +13,7 @@ use stockade_rules::{Part, PartKind, RuleSet, Ruling, generalised};
 use super::capture::Capture;
 use super::{Declined, NO_ENTRY, Session, failed};
 use crate::approvals::Judged;
-use crate::bounds::{Refusal, shown};
+use crate::bounds::{Bounds, Refusal, shown};
 use crate::in_place::{ASKED, InPlace};
 use crate::journal::Live;
 use crate::judge::{Judge, reading, refused};
@@ -117,9 +117,19 @@ impl Session<'_> {
         let folder = call.folder.clone().unwrap_or_default();
         let is_outside = |target: &str| {
             let bounds = self.parts.bounds.as_ref().filter(|_| self.parts.widen.is_some());
-            bounds.is_some_and(|bounds| bounds.is_outside(&folder.join(target)))
+            let path = folder.join(target);
+            bounds.is_some_and(|it| it.is_outside(&path) && !self.has_opened(it, &path))
         };
         self.parts.judge.line(self.shell(), &call.line, is_outside)
+    }
+
+    /// Whether a person has opened what a redirection writes: its call will be answered so.
+    fn has_opened(&self, bounds: &Bounds, path: &Path) -> bool {
+        let resolved = || bounds.write(path).err().map(|refusal| refusal.target);
+        let is_opened = |in_place: &InPlace<'_>| {
+            in_place.has_granted() && resolved().is_some_and(|path| in_place.has_opened(&path))
+        };
+        self.parts.in_place.is_some_and(is_opened)
     }
 
     /// What running the line opens: what its rules grant, and the files outside that it writes.
@@ -172,7 +182,7 @@ impl Session<'_> {
             effect.push_str("\nNot yet: hosts cannot be opened here, as the rule's grant says of ");
             effect.push_str(&hosts);
         }
-        // What one prefix can speak of is one command; the files of redirections are asked again.
+        // What one prefix can speak of is one command, and one path of one file.
         let asking = self.asking(ruling);
         let prefixes = match asking.as_slice() {
             [Some(argv)] => generalised(argv),
@@ -181,7 +191,23 @@ impl Session<'_> {
         let by_rule = ruling.parts.iter().any(|part| part.verdict == Some(Verdict::Ask));
         let rule = asking_rule(ruling);
         let can_be_kept = !by_rule || rule.is_some();
-        Asked { action, effect, prefixes, can_be_kept, rule, ..Asked::default() }
+        let paths = self.paths(call, ruling);
+        Asked { action, effect, prefixes, can_be_kept, rule, paths, ..Asked::default() }
+    }
+
+    /// What a yes may be meant for where one redirection to a file outside is all that asks.
+    fn paths(&self, call: &ShellCall, ruling: &Ruling) -> Vec<String> {
+        let mut outside = ruling.parts.iter().filter_map(Part::outside);
+        match (outside.next(), outside.next(), self.asking(ruling).as_slice(), self.parts.in_place)
+        {
+            (Some(target), None, [None], Some(in_place)) => {
+                let refusal = self.refusal(call, target);
+                refusal
+                    .map(|refusal| in_place.offers(&[refusal.target.as_path()]))
+                    .unwrap_or_default()
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn decline(&self, call: &ShellCall, ruling: &Ruling, declined: &Declined) -> HandsError {
