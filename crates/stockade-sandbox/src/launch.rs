@@ -112,6 +112,17 @@ pub enum Exceeded {
         /// What was allowed.
         limit: u64,
     },
+    /// What the kernel counts for the user, of which nothing is left to programs outside.
+    OfUser(Shared),
+}
+
+/// What all programs of a user have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shared {
+    /// Descriptors in messages that nobody has taken yet.
+    Descriptors,
+    /// What `epoll` watches.
+    Watches,
 }
 
 /// What is told of a run while it lives.

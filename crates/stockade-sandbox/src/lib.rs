@@ -25,7 +25,7 @@ pub use execs::{ExecRefusal, ExecRequest, Execs, Revive, Stub};
 pub use helper::{Answering, Running, enter_if_helper, spawn};
 pub use interrupts::Interrupts;
 pub use launch::{
-    Ask, Command, Exceeded, Keeping, Launch, Layer, OWN_PROGRAM, Outcome, Told, launch,
+    Ask, Command, Exceeded, Keeping, Launch, Layer, OWN_PROGRAM, Outcome, Shared, Told, launch,
 };
 pub use linux::disk;
 pub use linux::{Answer, Doors, Knock, Program, Protocol, SocketMaker};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use stockade_agents::{Kind, Recipe, Recipes, State};
 use stockade_config::{Env, Loaded, Needs, Request};
 use stockade_policy::{Mode, Reason, Review, Verdict, review};
-use stockade_sandbox::{Ask, Command, Exceeded, Launch, Outcome, SetupError, Told};
+use stockade_sandbox::{Ask, Command, Exceeded, Launch, Outcome, SetupError, Shared, Told};
 use stockade_threads::caches::Held;
 use stockade_threads::held::Watched;
 use stockade_threads::hits::Hits;
@@ -302,35 +302,50 @@ fn status(outcome: Outcome) -> u8 {
         Outcome::OverLimit(exceeded) => {
             let (text, key) = over_limit(exceeded);
             ui::say("stockade", &text);
-            ui::hint(&format!("`-c {key}=…` raises it, for all runs `{key}` in the configuration"));
+            if let Some(key) = key {
+                let raises =
+                    format!("`-c {key}=…` raises it, for all runs `{key}` in the configuration");
+                ui::hint(&raises);
+            }
             ENDED_BY_LIMIT
         }
     }
 }
 
-/// What happened, and the key of the limit.
-pub(super) fn over_limit(exceeded: Exceeded) -> (String, &'static str) {
+/// What happened, and the key of the limit, where there is one.
+pub(super) fn over_limit(exceeded: Exceeded) -> (String, Option<&'static str>) {
     match exceeded {
         Exceeded::Memory { limit, used } => {
             let [limit, used] = [limit, used].map(|bytes| bytes.div_ceil(1 << 20));
             let text = format!(
                 "the run used {used} MiB of memory, more than its limit of {limit} MiB, and was ended"
             );
-            (text, "limits.memory")
+            (text, Some("limits.memory"))
         }
         Exceeded::Temporary { limit, used } => {
             let [limit, used] = [limit, used].map(|bytes| bytes.div_ceil(1 << 20));
             let text = format!(
                 "the run had {used} MiB of temporary files, more than its limit of {limit} MiB, and was ended"
             );
-            (text, "limits.tmp_size")
+            (text, Some("limits.tmp_size"))
         }
         Exceeded::OpenFiles { limit } => {
             let text = format!(
                 "the run had more than {limit} files open, sixteen times the limit of a process, \
                  and was ended"
             );
-            (text, "limits.open_files")
+            (text, Some("limits.open_files"))
+        }
+        Exceeded::OfUser(shared) => {
+            let what = match shared {
+                Shared::Descriptors => "descriptors in messages that nobody has taken",
+                Shared::Watches => "watches of `epoll`",
+            };
+            let text = format!(
+                "your programs together had so many {what} that none was left to any of them, \
+                 and the run was ended"
+            );
+            (text, None)
         }
     }
 }

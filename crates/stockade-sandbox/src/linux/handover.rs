@@ -20,7 +20,9 @@ use rustix::net::{
 };
 use stockade_policy::{AbsPath, HostRule, Limits, Mode, Network, Policy, Published};
 
-use crate::{Command, Exceeded, Execs, Keeping, Launch, Layer, Outcome, Revive, SetupError, Stub};
+use crate::{
+    Command, Exceeded, Execs, Keeping, Launch, Layer, Outcome, Revive, SetupError, Shared, Stub,
+};
 
 /// Longest message: arguments and environment (`execve(2)` takes 6 MiB at most), and the paths of
 /// a policy.
@@ -311,6 +313,12 @@ impl Writer {
                 self.0.push(b'o');
                 self.number(*limit);
             }
+            News::Ended(Ok(Outcome::OverLimit(Exceeded::OfUser(Shared::Descriptors)))) => {
+                self.0.push(b'f');
+            }
+            News::Ended(Ok(Outcome::OverLimit(Exceeded::OfUser(Shared::Watches)))) => {
+                self.0.push(b'w');
+            }
             News::Ended(Err(error)) => self.error(error),
         }
     }
@@ -515,6 +523,8 @@ impl<'a> Reader<'a> {
                 used: self.number()?,
             })),
             b'o' => Ok(Outcome::OverLimit(Exceeded::OpenFiles { limit: self.number()? })),
+            b'f' => Ok(Outcome::OverLimit(Exceeded::OfUser(Shared::Descriptors))),
+            b'w' => Ok(Outcome::OverLimit(Exceeded::OfUser(Shared::Watches))),
             b'N' => Err(SetupError::Namespaces(self.cause()?)),
             b'S' => Err(SetupError::Step {
                 step: self.text()?,
@@ -667,6 +677,8 @@ mod tests {
             News::Ended(Ok(Outcome::OverLimit(Exceeded::Memory { limit: 7, used: u64::MAX }))),
             News::Ended(Ok(Outcome::OverLimit(Exceeded::Temporary { limit: 8, used: 1 << 40 }))),
             News::Ended(Ok(Outcome::OverLimit(Exceeded::OpenFiles { limit: 9 }))),
+            News::Ended(Ok(Outcome::OverLimit(Exceeded::OfUser(Shared::Descriptors)))),
+            News::Ended(Ok(Outcome::OverLimit(Exceeded::OfUser(Shared::Watches)))),
             News::Ended(Err(SetupError::Namespaces(error(1)))),
             News::Ended(Err(SetupError::Step {
                 step: "bind".to_owned(),

@@ -262,6 +262,7 @@ impl Inside<'_> {
             watches::leave_half();
         }
         lower(Resource::Nofile, self.plan.open_files.into(), "open files")?;
+        watches::leave_half_of_signals().map_err(step("limit", "signals that wait"))?;
         let processes = u64::from(self.plan.processes);
         // `pid_max` is a limit of this PID namespace since Linux 6.14 and of the machine
         // before; RLIMIT_NPROC counts the processes of this user namespace since 5.14.

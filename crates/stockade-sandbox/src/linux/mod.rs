@@ -5,6 +5,7 @@ mod arrivals;
 mod asks;
 mod canary;
 mod cgroup;
+mod commons;
 mod control;
 mod covers;
 mod devices;

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use stockade_policy::Limits;
 
+use super::commons::Commons;
 use super::space::Space;
 use crate::Exceeded;
 
@@ -66,6 +67,7 @@ pub(crate) struct Usage {
     next: Instant,
     /// Of a temporary folder that is no file system of its own.
     space: Option<Space>,
+    commons: Option<Commons>,
 }
 
 /// One look at everything.
@@ -113,6 +115,7 @@ impl Usage {
             in_files: 0,
             next: Instant::now(),
             space,
+            commons: Commons::new(),
         };
         usage.schedule(0);
         Some(usage)
@@ -134,6 +137,9 @@ impl Usage {
         }
         if Instant::now() < self.next {
             return None;
+        }
+        if let Some(shared) = self.commons.as_ref().and_then(Commons::used_up) {
+            return Some(Exceeded::OfUser(shared));
         }
         let seen = self.seen();
         self.note(seen);

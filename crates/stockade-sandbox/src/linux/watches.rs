@@ -3,6 +3,8 @@
 
 use std::fs;
 
+use rustix::process::{Resource, Rlimit};
+
 const NAMES: [&str; 2] = ["instances", "watches"];
 
 /// Leaves half of them to whoever is outside. The kernel counts what is used inside in the user namespace
@@ -16,6 +18,16 @@ pub(super) fn leave_half() {
             fs::write(format!("/proc/sys/user/max_inotify_{name}"), half.to_string()).ok();
         }
     }
+}
+
+/// The same of signals that wait, and of timers that end in one (`timer_create(2)`), which the kernel
+/// counts for the user: who is above the limit has to stop, and theirs inside is the lower one.
+pub(super) fn leave_half_of_signals() -> rustix::io::Result<()> {
+    let all = rustix::process::getrlimit(Resource::Sigpending);
+    let Some(most) = all.maximum.or(all.current) else { return Ok(()) };
+    let half = Some(most.div_ceil(2));
+    let current = all.current.map_or(half, |current| half.map(|half| half.min(current)));
+    rustix::process::setrlimit(Resource::Sigpending, Rlimit { current, maximum: half })
 }
 
 fn half(all: u32) -> u32 {

@@ -1,5 +1,6 @@
 //! Opening for writing.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
@@ -89,6 +90,20 @@ impl How {
 /// The flags of whoever means to change a file.
 const WRITES: OFlags = OFlags::WRONLY.union(OFlags::RDWR).union(OFlags::TRUNC);
 
+/// Whether `path` is where a process says when it is to be ended for want of memory
+/// (proc_pid_oom_score_adj(5)). What is inside is marked to come first, and stays so.
+fn is_mark(path: &Path) -> bool {
+    let is_name = |name: &OsStr| name == "oom_score_adj" || name == "oom_adj";
+    path.starts_with("/proc") && path.file_name().is_some_and(is_name)
+}
+
+/// Programs that mark their own processes (Chromium) take a failure for one of the machine: what they
+/// write is dropped.
+fn open_nothing(how: How) -> Result<Done, Stop> {
+    let flags = how.without(OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::DIRECTORY);
+    how.done(rustix::fs::open("/dev/null", flags.own(), Mode::empty())?)
+}
+
 /// What became of one name on the way.
 pub(super) enum Opened {
     Done(Done),
@@ -121,6 +136,9 @@ impl Files {
         loop {
             if place.path == Path::new("/dev/tty") {
                 return self.open_callers_terminal(turn.caller, how);
+            }
+            if how.writes() && is_mark(&place.path) {
+                return open_nothing(how);
             }
             if let Some(opened) = self.open_terminal(&place.path, how) {
                 return opened;
@@ -190,6 +208,9 @@ impl Files {
             self.permit(turn, name, &Act::Write)?;
         }
         let how = how.without(OFlags::NOFOLLOW);
+        if how.writes() && is_mark(name) {
+            return open_nothing(how);
+        }
         if let Some(opened) = self.open_terminal_again(&object, how) {
             return opened;
         }
