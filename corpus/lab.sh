@@ -118,6 +118,9 @@ cd "$WORK" || broken workspace
 # The change of owner made git's index stale, which no checkout of a user's own is.
 as_user git status > /dev/null || broken "git status"
 [ -e $CASE/internet.sh ] && . $CASE/internet.sh
+if [ -e $CASE/folding.py ]; then
+  mkdir $LAB/behind && cp -a "$WORK/." $LAB/behind && python3 $CASE/folding.py $LAB/behind "$WORK" && cd "$WORK" || broken folding
+fi
 [ -e $CASE/prepare ] && { . $CASE/prepare || broken "prepare"; }
 [ -z "${LAB_CHECK:-}" ] || [ "$(run printenv "${NAMES[@]}" 2> /dev/null < /dev/null)" = "$(printenv "${NAMES[@]}")" ] ||
   broken "the names of the case are not known inside"

@@ -15,7 +15,8 @@ use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFl
 use rustix::io::Errno;
 use stockade_policy::environment::glob;
 use stockade_policy::secrets::{
-    HIDDEN_BEGINNINGS_IN_HOME, HIDDEN_HOST_KEY, HIDDEN_IN_HOME, HIDDEN_IN_SYSTEM, Secret,
+    HIDDEN_BEGINNINGS_IN_HOME, HIDDEN_ENDS_IN_HOME, HIDDEN_HOST_KEY, HIDDEN_IN_HOME,
+    HIDDEN_IN_SYSTEM, Secret,
 };
 
 use crate::env::Homes;
@@ -68,6 +69,13 @@ fn in_home(home: &Path, found: &mut Vec<Found>) {
     for name in top.names.keys() {
         let is_start = |start: &str| name.as_bytes().starts_with(start.as_bytes());
         if let Some((kind, _)) = HIDDEN_BEGINNINGS_IN_HOME.iter().find(|(_, text)| is_start(text))
+            && let Some(path) = canonical(&home.join(name))
+        {
+            found.push(Found { path, kind: *kind });
+        }
+        let is_end = |end: &str| name.as_bytes().ends_with(end.as_bytes());
+        if name.as_bytes().starts_with(b".")
+            && let Some((kind, _)) = HIDDEN_ENDS_IN_HOME.iter().find(|(_, text)| is_end(text))
             && let Some(path) = canonical(&home.join(name))
         {
             found.push(Found { path, kind: *kind });

@@ -76,6 +76,26 @@ pub const PROTECTED: &[Protected] = &[
     protected(".clinerules/hooks", AGENT),
     protected(".github/hooks", AGENT),
     protected(".github/copilot", AGENT),
+    protected(".github/extensions", AGENT),
+    protected(".github/lsp.json", AGENT),
+    protected(".github/mcp.json", AGENT),
+    protected(".gitlab/duo", AGENT),
+    protected(".agent", AGENT),
+    protected(".cline", AGENT),
+    protected(".kilo", AGENT),
+    protected("kilo.json", AGENT),
+    protected("kilo.jsonc", AGENT),
+    protected(".openclaw", AGENT),
+    protected(".omp", AGENT),
+    protected(".letta", AGENT),
+    protected(".bob", AGENT),
+    protected(".tabnine", AGENT),
+    protected(".eca", AGENT),
+    protected(".mastracode", AGENT),
+    protected("conductor.json", "it is run where an agent gets a new work tree"),
+    protected(".conductor", "it is run where an agent gets a new work tree"),
+    protected(".superset", "it is run where an agent gets a new work tree"),
+    protected(".emdash.json", "it is run where an agent gets a new work tree"),
     protected(".mcp.json", "agents start the servers that it names"),
     protected(".vscode", EDITOR),
     protected(".idea", EDITOR),
@@ -93,6 +113,7 @@ pub const PROTECTED: &[Protected] = &[
     protected("*.sublime-project", EDITOR),
     protected(".husky", "git hooks that npm installs"),
     protected(".pre-commit-config.yaml", TOOL),
+    protected(".pre-commit-config.yml", TOOL),
     protected("prek.toml", TOOL),
     protected("captainhook.json", TOOL),
     protected(".trunk", TOOL),
@@ -139,6 +160,12 @@ pub const PROTECTED: &[Protected] = &[
     protected("mise.local.toml", TOOL),
     protected(".config/mise", TOOL),
     protected(".config/mise.toml", TOOL),
+    protected(".config/mise.local.toml", TOOL),
+    protected("mise/config.toml", TOOL),
+    protected("mise/config.local.toml", TOOL),
+    protected("mise/conf.d", TOOL),
+    protected(".miserc.toml", TOOL),
+    protected(".config/miserc.toml", TOOL),
     protected(".tool-versions", "mise and asdf take programs from the folders that it names"),
     protected(".hg/hgrc", "mercurial runs hooks from it"),
     protected(".hg/hgrc-not-shared", "mercurial runs hooks from it"),
@@ -243,6 +270,62 @@ pub fn is_lifted(lifted: &[String], name: &str) -> bool {
         .any(|entry| entry == name || entry == pattern)
 }
 
+/// Folders that a protected name of more than one component begins with and that are not hidden.
+pub(crate) const PLAIN_FOLDERS: [&[u8]; 1] = [b"mise"];
+
+/// By the letter that a component of a protected name can begin with those lengths that it can have, a bit each.
+const PARTS: [u64; 256] = parts();
+
+const fn parts() -> [u64; 256] {
+    let mut lengths = [0; 256];
+    let mut entries = PROTECTED;
+    while let [entry, rest @ ..] = entries {
+        let mut text = entry.name.as_bytes();
+        let (mut first, mut length) = (None, 0);
+        loop {
+            match text {
+                [b'/', after @ ..] => {
+                    text = after;
+                    (first, length) = (None, 0);
+                }
+                [byte, after @ ..] => {
+                    text = after;
+                    if first.is_none() {
+                        first = Some(byte.to_ascii_lowercase());
+                    }
+                    length += 1;
+                    let ends = matches!(text, [] | [b'/', ..]);
+                    if let (true, Some(first)) = (ends, first) {
+                        lengths[first as usize] |= 1 << (length & 63);
+                    }
+                }
+                [] => break,
+            }
+        }
+        entries = rest;
+    }
+    lengths
+}
+
+/// The component of a protected name, without `*`, that `folded` is, which is in lower case.
+pub(crate) fn spelled(folded: &[u8]) -> Option<&'static [u8]> {
+    let lengths = PARTS.get(usize::from(*folded.first()?)).copied().unwrap_or(0);
+    if lengths & (1 << (folded.len() & 63)) == 0 {
+        return None;
+    }
+    let mut parts =
+        PROTECTED.iter().flat_map(|entry| entry.name.as_bytes().split(|it| *it == b'/'));
+    parts.find(|part| part.eq_ignore_ascii_case(folded))
+}
+
+/// Whether `name` is protected at the top of a folder on a file system that knows no difference between
+/// upper and lower case.
+pub fn is_protected_in_any_case(name: &[u8]) -> bool {
+    let folded = crate::guard::folded(name);
+    let folded = folded.as_deref().unwrap_or(name);
+    is_protected(name) || is_protected(folded) || spelled(folded).is_some_and(is_protected)
+}
+
 /// The protected names of more than one component.
 pub fn nested() -> impl Iterator<Item = &'static str> {
     nested_entries().map(|entry| entry.name)
@@ -293,6 +376,21 @@ mod tests {
             !may_match(b"") && !may_match(b"home") && !may_match(b"4711"),
             "or it saves nothing"
         );
+    }
+
+    #[test]
+    fn each_component_is_known_in_lower_case_too() {
+        for entry in PROTECTED {
+            for part in entry.name.split('/') {
+                let found = spelled(part.to_ascii_lowercase().as_bytes());
+                assert!(found.is_some_and(|it| it.eq_ignore_ascii_case(part.as_bytes())), "{part}");
+            }
+            let first = entry.name.split('/').next().unwrap();
+            let is_plain = PLAIN_FOLDERS.contains(&first.as_bytes());
+            assert!(!entry.name.contains('/') || first.starts_with('.') || is_plain, "{entry:?}");
+        }
+        assert!(is_protected_in_any_case(b".rprofile") && is_protected_in_any_case(b".ENV.x"));
+        assert!(!is_protected_in_any_case(b"README.md") && spelled(b"readme").is_none());
     }
 
     #[test]

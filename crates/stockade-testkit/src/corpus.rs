@@ -19,6 +19,7 @@ pub enum Kind {
 /// One attack or job.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a line that a case has or has not")]
 pub struct Case {
     /// Unique; reads as a claim.
     pub name: String,
@@ -50,6 +51,9 @@ pub struct Case {
     /// Whether an internet of its own is beside the laboratory (`corpus/internet.sh`).
     #[serde(default)]
     pub internet: bool,
+    /// Whether the workspace lies on a file system without a difference between upper and lower case.
+    #[serde(default)]
+    pub folding: bool,
     /// Whether it needs the machine to itself: what fills processors or memory makes others late.
     #[serde(default)]
     pub alone: bool,
@@ -93,11 +97,11 @@ impl Case {
                 fs::write(folder.join(name), text)?;
             }
         }
-        if self.internet {
-            let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../corpus");
-            for name in ["internet.sh", "internet.py"] {
-                fs::copy(corpus.join(name), folder.join(name))?;
-            }
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../corpus");
+        let internet: &[&str] = if self.internet { &["internet.sh", "internet.py"] } else { &[] };
+        let folding: &[&str] = if self.folding { &["folding.py"] } else { &[] };
+        for name in internet.iter().chain(folding) {
+            fs::copy(corpus.join(name), folder.join(name))?;
         }
         Ok(())
     }

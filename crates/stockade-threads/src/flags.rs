@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
-use stockade_policy::names::{PROTECTED, is_protected};
+use stockade_policy::names::{PROTECTED, is_protected_in_any_case};
 
 use crate::changes::{Change, ChangeSet, Side};
 use crate::git::{GitError, Objects};
@@ -173,7 +173,7 @@ fn by_name(path: &[u8]) -> Vec<FlagKind> {
 fn is_control(path: &[u8]) -> bool {
     const GIT: [&[u8]; 2] = [b".gitmodules", b".gitattributes"];
     let lower = path.to_ascii_lowercase();
-    let is_name = |name: &[u8]| is_protected(name) || GIT.contains(&name);
+    let is_name = |name: &[u8]| is_protected_in_any_case(name) || GIT.contains(&name);
     let mut nested = PROTECTED.iter().map(|entry| entry.name).filter(|name| name.contains('/'));
     lower.split(|byte| *byte == b'/').any(is_name)
         || nested.any(|name| {
@@ -420,6 +420,7 @@ mod tests {
             (".env",                         &[FlagKind::ControlFile]),
             ("sub/.VSCode/tasks.json",       &[FlagKind::ControlFile]),
             ("sub/.cargo/config.toml",       &[FlagKind::ControlFile]),
+            ("sub/.Rprofile",                &[FlagKind::ControlFile]),
             ("not.cargo/config.toml",        &[]),
             (".gitattributes",               &[FlagKind::ControlFile]),
             ("sub/.gitmodules",              &[FlagKind::ControlFile]),

@@ -55,20 +55,31 @@ pub(super) fn control(parts: &[&[u8]]) -> Option<(Control, usize)> {
 }
 
 /// Names that are not judged by text alone.
+const OF_GIT: [&[u8]; 14] = [
+    b"hooks",
+    b"config",
+    b"config.worktree",
+    b"commondir",
+    b"gitdir",
+    b"info",
+    b"attributes",
+    b"grafts",
+    b"alternates",
+    b"modules",
+    b"HEAD",
+    b"objects",
+    b"refs",
+    b"worktrees",
+];
+
+/// Whether it is one of them.
 pub(super) fn is_of_git(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"hooks"
-            | b"config"
-            | b"config.worktree"
-            | b"commondir"
-            | b"gitdir"
-            | b"info"
-            | b"attributes"
-            | b"grafts"
-            | b"alternates"
-            | b"modules"
-    ) || makes_repository(name)
+    OF_GIT.contains(&name)
+}
+
+/// The one that `folded` is, which is in lower case.
+pub(super) fn spelled(folded: &[u8]) -> Option<&'static [u8]> {
+    OF_GIT.into_iter().find(|known| known.eq_ignore_ascii_case(folded))
 }
 
 /// Names by which git knows a folder as a git directory, or as that of a linked worktree.

@@ -14,6 +14,7 @@ mod git;
 mod layout;
 mod leads;
 mod remains;
+mod spelling;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -24,6 +25,7 @@ use crate::{AbsPath, Mode, Policy};
 
 pub use leads::lead;
 pub use remains::{Noted, Remains};
+pub(crate) use spelling::folded;
 
 /// The disk, as the judgement sees it. Links are not followed.
 pub trait Tree {
@@ -185,6 +187,8 @@ impl Guard {
         else {
             return Judgement::Ordinary;
         };
+        let respelled = spelling::path(tree, root.as_path(), path);
+        let path = respelled.as_deref().unwrap_or(path);
         let git = git::Question { tree, root: root.as_path(), path, act };
         match git.judge(&|name| self.is_lifted(name)) {
             Judgement::Ordinary => self.control(tree, root.as_path(), path, act),
@@ -299,6 +303,10 @@ fn are_nested(one: &[u8], other: &[u8]) -> bool {
 
 /// Whether a path with this component may be protected.
 fn is_notable_name(name: &[u8]) -> bool {
+    is_known(name) || spelling::respelled(name).is_some() || spelling::is_short(name)
+}
+
+fn is_known(name: &[u8]) -> bool {
     // Most names are none of these by their first byte.
     match name.first() {
         None => false,
@@ -309,7 +317,11 @@ fn is_notable_name(name: &[u8]) -> bool {
                     entry.name.as_bytes().split(|byte| *byte == b'/').next() == Some(name)
                 })
         }
-        Some(_) => layout::is_of_git(name) || names::is_protected(name),
+        Some(_) => {
+            layout::is_of_git(name)
+                || names::is_protected(name)
+                || names::PLAIN_FOLDERS.contains(&name)
+        }
     }
 }
 

@@ -380,3 +380,115 @@ fn what_gits_configuration_names_does_not_come_into_being() {
     }
     assert!(guard(&[]).concerns(&from("tools")) && !guard(&[]).concerns(&from("src")));
 }
+
+/// The same on a file system that knows no difference between upper and lower case.
+struct Folding(Fake);
+
+impl Folding {
+    fn own(&self, path: &Path) -> PathBuf {
+        let same = |one: &&PathBuf| one.as_os_str().eq_ignore_ascii_case(path.as_os_str());
+        self.0.there.keys().find(same).cloned().unwrap_or_else(|| path.to_owned())
+    }
+}
+
+impl Tree for Folding {
+    fn kind(&self, path: &Path) -> Option<Kind> {
+        self.0.kind(&self.own(path))
+    }
+    fn is_new(&self, path: &Path) -> bool {
+        self.0.is_new(&self.own(path))
+    }
+    fn text(&self, path: &Path) -> Option<Vec<u8>> {
+        self.0.text(&self.own(path))
+    }
+    fn names(&self, folder: &Path) -> Option<Vec<Vec<u8>>> {
+        self.0.names(&self.own(folder))
+    }
+}
+
+#[test]
+fn where_case_counts_for_nothing_names_are_protected_in_any() {
+    let entries =
+        ["src/main.rs=x", ".git/HEAD=x", ".git/objects", ".git/refs", ".git/config=x", "empty"];
+    let (plain, folding) = (Fake::of(&entries, &[]), Folding(Fake::of(&entries, &[])));
+    let is_held = |tree: &dyn Tree, path: &str, act: Act<'_>| {
+        let judged = guard(&[]).judge(tree, &Path::new("/w").join(path), &act);
+        matches!(judged, Judgement::Denied(_) | Judgement::Control(_) | Judgement::Config(_))
+    };
+    for path in [
+        ".VSCODE/tasks.json",
+        ".Claude/settings.json",
+        ".v\u{17f}code/tasks.json",
+        ".Git/HOOKS/pre-commit",
+        ".git/Hooks/pre-commit",
+        ".GIT/CONFIG",
+        ".ENV.local",
+        ".CARGO/Config.toml",
+        ".mcp.JSON",
+    ] {
+        assert!(is_held(&folding, path, Act::Write), "{path}");
+        assert!(!is_held(&plain, path, Act::Write), "{path}: another name here");
+    }
+    for free in ["README.md", "Config/x", "src/Config.java", ".ENV.EXAMPLE", "empty/Objects"] {
+        assert!(!is_held(&folding, free, Act::Write), "{free}");
+    }
+    let source = Path::new("/w/new");
+    let moved = Act::MoveHere { source: Some(source), is_folder: true };
+    assert!(is_held(&folding, ".IDEA", moved) && is_held(&folding, ".Husky", Act::MakeFolder));
+    assert!(is_held(&folding, ".git/hooks/x", Act::Write), "as ever");
+}
+
+/// The same where each name has a short one as well, as NTFS gives them.
+struct Short(Folding);
+
+impl Short {
+    fn own(&self, path: &Path) -> PathBuf {
+        let long = |part: &str| match part {
+            "GIT~1" => ".git".to_owned(),
+            "VSCODE~1" => ".vscode".to_owned(),
+            "CONFIG~1" => "config.worktree".to_owned(),
+            other => other.to_owned(),
+        };
+        path.iter().map(|part| long(part.to_str().unwrap())).collect()
+    }
+}
+
+impl Tree for Short {
+    fn kind(&self, path: &Path) -> Option<Kind> {
+        self.0.kind(&self.own(path))
+    }
+    fn is_new(&self, path: &Path) -> bool {
+        self.0.is_new(&self.own(path))
+    }
+    fn text(&self, path: &Path) -> Option<Vec<u8>> {
+        self.0.text(&self.own(path))
+    }
+    fn names(&self, folder: &Path) -> Option<Vec<Vec<u8>>> {
+        self.0.names(&self.own(folder))
+    }
+}
+
+#[test]
+fn a_short_name_is_the_long_one_that_it_leads_to() {
+    let entries = [
+        "a=x",
+        ".git/HEAD=x",
+        ".git/objects",
+        ".git/refs",
+        ".git/config.worktree=x",
+        ".vscode/x=y",
+        "b~1=x",
+    ];
+    let tree = Short(Folding(Fake::of(&entries, &[])));
+    let is_held = |path: &str| {
+        let judged = guard(&[]).judge(&tree, &Path::new("/w").join(path), &Act::Write);
+        matches!(judged, Judgement::Denied(_) | Judgement::Control(_) | Judgement::Config(_))
+    };
+    for path in ["GIT~1/hooks/pre-commit", ".git/CONFIG~1", "GIT~1/CONFIG~1", "VSCODE~1/tasks.json"]
+    {
+        assert!(is_held(path), "{path}");
+    }
+    for free in ["b~1", "new~1", "a~", "src~1/x"] {
+        assert!(!is_held(free), "{free}");
+    }
+}
