@@ -42,8 +42,14 @@ pub(super) fn is_git_folder(tree: &dyn Tree, folder: &Path) -> bool {
 
 /// Whether nothing of `hooks` in `folder` is run by git.
 pub(super) fn has_samples_only(tree: &dyn Tree, folder: &Path) -> bool {
-    let is_sample = |name: &Vec<u8>| name.ends_with(b".sample");
-    tree.names(&folder.join("hooks")).is_some_and(|all| all.iter().all(is_sample))
+    tree.names(&folder.join("hooks")).is_some_and(|all| all.iter().all(|name| is_sample(name)))
+}
+
+/// Whether a file of this name in `hooks` is one of git's examples, or what rsync writes before it
+/// gives it such a name (`.x.sample.Ab12Cd`). Git runs neither.
+fn is_sample(name: &[u8]) -> bool {
+    let temporary = || name.strip_prefix(b".")?.rsplitn(2, |byte| *byte == b'.').nth(1);
+    name.ends_with(b".sample") || temporary().is_some_and(|whole| whole.ends_with(b".sample"))
 }
 
 fn name_of(path: &Path) -> &[u8] {
@@ -146,9 +152,12 @@ impl Question<'_> {
         let free = |free: bool| if free { Judgement::Ordinary } else { Self::denied(known, why) };
         let tree = self.tree;
         match (control, *self.act) {
-            (Control::Hook, Act::Write | Act::Execute) => {
+            (
+                Control::Hook,
+                Act::Write | Act::Execute | Act::Alias | Act::MoveHere { is_folder: false, .. },
+            ) => {
                 let is_sample = self.path.parent().is_some_and(|at| name_of(at) == b"hooks")
-                    && name_of(self.path).ends_with(b".sample");
+                    && is_sample(name_of(self.path));
                 free(is_sample && (tree.kind(self.path).is_none() || tree.is_new(self.path)))
             }
             (_, Act::Execute) | (Control::HooksFolder | Control::Structure, Act::MakeFolder) => {

@@ -151,7 +151,15 @@ fn gits_own_files_are_held_in_every_repository() {
         assert!(matches!(judge(&tree, &config, file()), Judgement::Config(_)), "{config}");
         assert!(held(&tree, &config, LINKED) && held(&tree, &config, Act::MakeOther));
         assert!(!held(&tree, &format!("{place}/hooks"), Act::MakeFolder));
-        assert!(!held(&tree, &format!("{place}/hooks/x.sample"), Act::Write));
+        for act in [Act::Write, Act::Execute, Act::Alias, LINKED, file()] {
+            for name in ["x.sample", ".x.sample.Ab12Cd"] {
+                assert!(!held(&tree, &format!("{place}/hooks/{name}"), act), "{name} {act:?}");
+            }
+            for name in ["x.sample.y", ".sample.x", ".x.Ab12Cd", "sub/x.sample"] {
+                assert!(held(&tree, &format!("{place}/hooks/{name}"), act), "{name} {act:?}");
+            }
+        }
+        assert!(held(&tree, &format!("{place}/hooks/x.sample"), folder()));
         for free in ["index", "refs/heads/config", "info/exclude", "config.lock", "logs/HEAD"] {
             assert!(!held(&tree, &format!("{place}/{free}"), Act::Write), "{place}/{free}");
         }
