@@ -18,6 +18,14 @@ use crate::linux::supervisor::caller::Caller;
 use crate::linux::supervisor::place::{self, Found, Place};
 use crate::linux::sys::socket_unsafe;
 
+/// Where a mount is read-only the kernel says so before it looks whether anything has the name, and
+/// who clears away what may be there knows only the other answer.
+fn unless_missing(error: Errno, place: &Place) -> Errno {
+    let look =
+        || rustix::fs::statat(&place.folder, place.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
+    if error == Errno::ROFS && look().err() == Some(Errno::NOENT) { Errno::NOENT } else { error }
+}
+
 impl Files {
     pub(super) fn fulfil(&self, turn: &Turn<'_>, wish: &Wish) -> Result<Done, Stop> {
         match wish {
@@ -79,9 +87,8 @@ impl Files {
             return self.remove_of_the_past(turn, place, flags);
         }
         self.permit_judged(turn, &place.path, &Act::Remove, judgement)?;
-        self.lose(&place, || {
-            Ok(rustix::fs::unlinkat(&place.folder, place.name.as_slice(), flags)?)
-        })?;
+        let unlinked = || rustix::fs::unlinkat(&place.folder, place.name.as_slice(), flags);
+        self.lose(&place, || Ok(unlinked().map_err(|error| unless_missing(error, &place))?))?;
         Ok(Done::NOTHING)
     }
 
@@ -208,7 +215,7 @@ impl Files {
         let renamed =
             match rustix::fs::renameat_with(&source.folder, from, &target.folder, to, flags) {
                 Err(Errno::XDEV) => across::rename(source, target, flags),
-                renamed => renamed,
+                renamed => renamed.map_err(|error| unless_missing(error, source)),
             };
         if let Some((keep, begun)) = begun {
             keep.ended(&begun, renamed.is_ok());
