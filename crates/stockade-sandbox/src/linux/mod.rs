@@ -35,6 +35,7 @@ mod refusal;
 mod routes;
 mod seccomp;
 mod seccomp_alone;
+mod seccomp_ids;
 mod seccomp_kept;
 mod seccomp_limits;
 mod seccomp_second;

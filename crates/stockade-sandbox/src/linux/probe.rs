@@ -205,7 +205,7 @@ fn listen() -> io::Result<()> {
     let trapped = std::thread::spawn(move || -> io::Result<()> {
         credentials_unsafe::set_no_new_privs()?;
         let traps = seccomp::Traps { writes: true, modes: false, execs: true };
-        let listener = seccomp_unsafe::install(&seccomp::filter(traps), true)?;
+        let listener = seccomp_unsafe::install(&seccomp::filter(traps, None), true)?;
         send.send(listener).map_err(io::Error::other)?;
         Ok(rustix::fs::mkdir("/", Mode::RWXU)?)
     });

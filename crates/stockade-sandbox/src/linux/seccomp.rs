@@ -10,7 +10,7 @@
 
 use super::seccomp_limits::{self as limits, CORE, SETS_LEASE};
 use super::sys::seccomp_unsafe::Instruction;
-use super::{seccomp_kept, seccomp_second, seccomp_sockets};
+use super::{seccomp_ids, seccomp_kept, seccomp_second, seccomp_sockets};
 
 /// What the filter does with one system call.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +43,8 @@ pub(super) enum Rule {
     TrapPeer,
     /// Fails with `errno` when the argument's low half is not zero.
     DenyUnlessZero { argument: u8, errno: i32 },
+    /// Ids of others are refused.
+    Ids(seccomp_ids::Named),
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -285,14 +287,15 @@ pub(crate) struct Traps {
     pub(crate) execs: bool,
 }
 
-/// The program, for seccomp(2).
-pub(crate) fn filter(traps: Traps) -> Vec<Instruction> {
+/// The program, for seccomp(2); `own` where no other ids are known.
+pub(crate) fn filter(traps: Traps, own: Option<seccomp_ids::Own>) -> Vec<Instruction> {
     let writes = if traps.writes { WRITE_RULES } else { &[] };
     let execs = if traps.execs { EXEC_RULES } else { &[] };
     let kept = if traps.modes { seccomp_kept::RULES } else { &[] };
     let rules = RULES.iter().chain(execs).chain(kept).copied();
     let is_free = |(call, _): &&(libc::c_long, Rule)| !kept.iter().any(|(kept, _)| kept == call);
-    assemble(rules.chain(writes.iter().filter(is_free).copied()).collect())
+    let ids = own.into_iter().flat_map(|own| seccomp_ids::rules(own, traps.writes));
+    assemble(rules.chain(writes.iter().filter(is_free).copied()).chain(ids).collect())
 }
 
 /// The program where there is no boundary and rules hold all the same. Programs of 32 bits, whose
@@ -382,6 +385,7 @@ fn body(rule: Rule) -> Vec<Instruction> {
             vec![load(low(argument)), op(JUMP_EQUAL, 0, 1, 0), fail(errno), give(RET_ALLOW)]
         }
         Rule::TrapPeer => seccomp_sockets::peer(),
+        Rule::Ids(named) => seccomp_ids::body(named),
         Rule::UnixWithoutAddress => seccomp_sockets::unix_without_address(),
     }
 }
@@ -408,7 +412,7 @@ pub(super) mod tests {
 
     /// Runs the program as the kernel would, on one call.
     fn run(arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
-        let program = filter(Traps { writes: true, modes: false, execs: false });
+        let program = filter(Traps { writes: true, modes: false, execs: false }, None);
         run_in(&program, (arch, number), arguments)
     }
 
@@ -499,7 +503,7 @@ pub(super) mod tests {
         }
         let chmod = |mode: u64| native(libc::SYS_fchmod, [3, mode, 0, 0, 0, 0]);
         assert_eq!((chmod(0o644), chmod(0o744)), (RET_ALLOW, RET_USER_NOTIF));
-        let modes = filter(Traps { writes: true, modes: true, execs: false });
+        let modes = filter(Traps { writes: true, modes: true, execs: false }, None);
         let of = |call| (AUDIT_ARCH, u32::try_from(call).unwrap());
         assert_eq!(run_in(&modes, of(libc::SYS_fchmod), [3, 0o644, 0, 0, 0, 0]), RET_USER_NOTIF);
         let times = |path| run_in(&modes, of(libc::SYS_utimensat), [3, path, 0, 0, 0, 0]);
@@ -511,10 +515,11 @@ pub(super) mod tests {
 
     #[test]
     fn what_nobody_judges_is_not_trapped() {
-        let bare = filter(Traps::default());
-        let writes = filter(Traps { writes: true, modes: false, execs: false });
+        let bare = filter(Traps::default(), None);
+        let writes = filter(Traps { writes: true, modes: false, execs: false }, None);
         assert!(bare.len() < writes.len());
-        assert!(writes.len() < filter(Traps { writes: true, modes: false, execs: true }).len());
+        let execs = Traps { writes: true, modes: false, execs: true };
+        assert!(writes.len() < filter(execs, None).len());
     }
 
     #[test]

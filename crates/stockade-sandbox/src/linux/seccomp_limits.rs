@@ -114,7 +114,7 @@ mod tests {
     }
 
     fn all() -> [Vec<Instruction>; 3] {
-        let first = seccomp::filter(Traps::default());
+        let first = seccomp::filter(Traps::default(), None);
         [first, seccomp_second::filter(false, true), seccomp_alone::filter()]
     }
 

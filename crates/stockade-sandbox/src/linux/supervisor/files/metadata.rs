@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Timespec, Timestamps, XattrFlags};
+use rustix::io::Errno;
 
 use super::names::object;
 use super::wish::Given;
@@ -245,7 +246,9 @@ fn change(file: &OwnedFd, change: &Change) -> rustix::io::Result<()> {
         Change::Owner(user, group) => {
             let user = (*user != u32::MAX).then(|| rustix::fs::Uid::from_raw(*user));
             let group = (*group != u32::MAX).then(|| rustix::fs::Gid::from_raw(*group));
+            // An id that this namespace has no word for is another's.
             rustix::fs::chownat(CWD, own, user, group, AtFlags::empty())
+                .map_err(|error| if error == Errno::INVAL { Errno::PERM } else { error })
         }
         Change::Times(times) => rustix::fs::utimensat(CWD, own, times, AtFlags::empty()),
         Change::Attribute(name, value, flags) => {
