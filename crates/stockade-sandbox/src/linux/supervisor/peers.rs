@@ -101,6 +101,42 @@ impl Peers {
         Ok(address)
     }
 
+    /// The address that `socket` is connected to for the one in `address`.
+    ///
+    /// What was bound to every address of both families is at that of IPv4 alone, and who calls it
+    /// at IPv6's is led there. A datagram socket is connected whoever is there, as the kernel does
+    /// it: to no port, from where the answer to a message is that nobody is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::permit`].
+    pub(super) fn lead_connection(
+        &self,
+        socket: &OwnedFd,
+        domain: AddressFamily,
+        address: Vec<u8>,
+    ) -> io::Result<Vec<u8>> {
+        let internet = domain == AddressFamily::INET || domain == AddressFamily::INET6;
+        let Some(to) = parse(&address).filter(|_| internet) else {
+            return self.lead(socket, domain, address);
+        };
+        let kind = rustix::net::sockopt::socket_type(socket)?;
+        if kind == SocketType::STREAM && to.ip() == Ipv6Addr::LOCALHOST && is_mapped(to.port())? {
+            let mapped = Ipv4Addr::LOCALHOST.to_ipv6_mapped().into();
+            return self.lead(socket, domain, raw(SocketAddr::new(mapped, to.port())));
+        }
+        match self.lead(socket, domain, address) {
+            Err(refused)
+                if kind == SocketType::DGRAM
+                    && refused.raw_os_error() == Some(libc::ECONNREFUSED) =>
+            {
+                self.give_port(socket, loopback_towards(domain, to.ip().to_canonical()))?;
+                Ok(raw(SocketAddr::new(to.ip(), 0)))
+            }
+            led => led,
+        }
+    }
+
     /// Whether the socket with this inode was bound inside.
     pub(super) fn knows(&self, inode: u64) -> bool {
         self.bound.lock().unwrap_or_else(PoisonError::into_inner).contains(&inode)
@@ -181,12 +217,7 @@ impl Peers {
             return error(libc::ECONNREFUSED);
         }
         if !is_stream {
-            let own = match (domain, ip) {
-                (AddressFamily::INET, _) => Ipv4Addr::LOCALHOST.into(),
-                (_, IpAddr::V4(_)) => Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(),
-                (_, IpAddr::V6(_)) => Ipv6Addr::LOCALHOST.into(),
-            };
-            self.give_port(socket, own)?;
+            self.give_port(socket, loopback_towards(domain, ip))?;
         }
         Ok(())
     }
@@ -241,6 +272,13 @@ fn lists(is_stream: bool) -> io::Result<Vec<String>> {
     Ok(lists)
 }
 
+/// Whether who listens at `port` of IPv6 does so at IPv4's loopback alone.
+fn is_mapped(port: u16) -> io::Result<bool> {
+    let lists = lists(true)?;
+    let mut at = lists.get(1).into_iter().flat_map(|list| owners(list, port, true)).peekable();
+    Ok(at.peek().is_some() && at.all(|(ip, _)| ip == Some(Ipv4Addr::LOCALHOST.into())))
+}
+
 /// The address in such a list: words of the machine's own byte order.
 fn listed(text: &str) -> Option<IpAddr> {
     let word =
@@ -279,6 +317,15 @@ fn loopback(socket: impl AsFd, domain: AddressFamily) -> IpAddr {
     match rustix::net::sockopt::ipv6_v6only(socket) {
         Ok(false) => Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(),
         Ok(true) | Err(_) => Ipv6Addr::LOCALHOST.into(),
+    }
+}
+
+/// The address from which a socket of `domain` sends to `ip`, on the loopback.
+fn loopback_towards(domain: AddressFamily, ip: IpAddr) -> IpAddr {
+    match (domain, ip) {
+        (AddressFamily::INET, _) => Ipv4Addr::LOCALHOST.into(),
+        (_, IpAddr::V4(_)) => Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(),
+        (_, IpAddr::V6(_)) => Ipv6Addr::LOCALHOST.into(),
     }
 }
 
@@ -344,6 +391,14 @@ pub(super) fn listen(caller: &Caller<'_>) -> io::Result<Prepared> {
     Ok(Prepared::Answer(Answer::Value(0)))
 }
 
+/// How urgent a message is, whether its way is crowded (QUIC), and how far it goes at most.
+const HARMLESS: [(i32, i32); 4] = [
+    (libc::IPPROTO_IP, libc::IP_TOS),
+    (libc::IPPROTO_IP, libc::IP_TTL),
+    (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+    (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT),
+];
+
 /// Refuses what leads a message of the internet elsewhere (`IP_RETOPTS`, `IPV6_RTHDR`, another
 /// interface).
 pub(super) fn permit_control(control: &[u8]) -> io::Result<()> {
@@ -354,7 +409,10 @@ pub(super) fn permit_control(control: &[u8]) -> io::Result<()> {
             let bytes = header.get(at..).and_then(<[u8]>::first_chunk);
             bytes.map_or(0, |bytes| i32::from_ne_bytes(*bytes))
         };
-        if [libc::IPPROTO_IP, libc::IPPROTO_IPV6].contains(&word(8)) {
+        let (level, kind) = (word(8), word(12));
+        if [libc::IPPROTO_IP, libc::IPPROTO_IPV6].contains(&level)
+            && !HARMLESS.contains(&(level, kind))
+        {
             return error(libc::EPERM);
         }
         let length = header.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
@@ -411,6 +469,28 @@ mod tests {
     }
 
     #[test]
+    fn who_calls_at_ipv6_is_led_to_what_was_bound_to_both_families() {
+        let peers = Peers::default();
+        let inet6 = AddressFamily::INET6;
+        let socket = |kind| socket_with(inet6, kind, SocketFlags::CLOEXEC, None).unwrap();
+        let server = socket(SocketType::STREAM);
+        rustix::net::sockopt::set_ipv6_v6only(&server, false).unwrap();
+        peers.bind(&server, inet6, &raw("[::]:0".parse().unwrap())).unwrap();
+        rustix::net::listen(&server, 1).unwrap();
+        let port = own_address(&server).unwrap().port();
+        let lead = |kind, port| {
+            let to = raw(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port));
+            let led = peers.lead_connection(&socket(kind), inet6, to);
+            led.map(|bytes| parse(&bytes).unwrap().to_string()).map_err(|e| e.raw_os_error())
+        };
+        assert_eq!(lead(SocketType::STREAM, port), Ok(format!("[::ffff:127.0.0.1]:{port}")));
+        let outside = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+        let port = outside.local_addr().unwrap().port();
+        assert_eq!(lead(SocketType::STREAM, port), Err(Some(libc::ECONNREFUSED)));
+        assert_eq!(lead(SocketType::DGRAM, port), Ok("[::1]:0".to_owned()), "to nobody");
+    }
+
+    #[test]
     fn questions_for_names_are_led_to_the_gateway() {
         let peers = Peers::default();
         let inet = AddressFamily::INET;
@@ -446,5 +526,13 @@ mod tests {
         assert!(permit_control(&control).is_err());
         control[8..12].copy_from_slice(&libc::SOL_SOCKET.to_ne_bytes());
         assert!(permit_control(&control).is_ok());
+        let of_kind = |kind: i32| {
+            let mut control = control.clone();
+            control[8..12].copy_from_slice(&libc::IPPROTO_IPV6.to_ne_bytes());
+            control[12..16].copy_from_slice(&kind.to_ne_bytes());
+            permit_control(&control).is_ok()
+        };
+        assert!(of_kind(libc::IPV6_TCLASS) && of_kind(libc::IPV6_HOPLIMIT));
+        assert!(!of_kind(libc::IPV6_PKTINFO) && !of_kind(libc::IPV6_RTHDR));
     }
 }

@@ -131,7 +131,11 @@ impl Address {
             (Some(path), _) => Self::bound_inside(caller, path, gate),
             (None, None) => Ok(Self { bytes, _file: None, is_served: false }),
             (None, Some(peers)) => {
-                let bytes = peers.lead(socket, domain, bytes)?;
+                let bytes = if caller.number() == libc::SYS_connect {
+                    peers.lead_connection(socket, domain, bytes)?
+                } else {
+                    peers.lead(socket, domain, bytes)?
+                };
                 Ok(Self { bytes, _file: None, is_served: false })
             }
         }
