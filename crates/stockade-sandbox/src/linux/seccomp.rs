@@ -81,6 +81,9 @@ pub(super) const REFUSED_REQUESTS: &[u32] =
 /// question for the present value.
 const PERSONALITIES: &[u32] = &[0, 8, 0x0004_0000, 0x0004_0008, 0xffff_ffff];
 
+/// `PR_SET_KEEPCAPS` (linux/prctl.h).
+const KEEP_CAPABILITIES: u32 = 8;
+
 const EPERM: i32 = libc::EPERM;
 const ENOSYS: i32 = libc::ENOSYS;
 
@@ -109,6 +112,8 @@ pub(super) const RULES: &[(libc::c_long, Rule)] = &[
     (libc::SYS_setrlimit, Rule::DenyValues { argument: 0, values: &[CORE], errno: 0 }),
     (libc::SYS_prlimit64, Rule::By(limits::own)),
     (libc::SYS_personality, Rule::OnlyValues { argument: 0, values: PERSONALITIES, errno: EPERM }),
+    // No capability is left to keep, and who says that it shall (setpriv) need not hear that this is settled.
+    (libc::SYS_prctl, Rule::DenyValues { argument: 0, values: &[KEEP_CAPABILITIES], errno: 0 }),
     (libc::SYS_setns, Rule::Deny(EPERM)),
     // The mount family, old and new.
     (libc::SYS_mount, Rule::Deny(EPERM)),
@@ -520,6 +525,17 @@ pub(super) mod tests {
         assert!(bare.len() < writes.len());
         let execs = Traps { writes: true, modes: false, execs: true };
         assert!(writes.len() < filter(execs, None).len());
+    }
+
+    #[test]
+    fn keeping_capabilities_is_answered_and_not_done() {
+        let ask = |option: u64| native(libc::SYS_prctl, [option, 1, 0, 0, 0, 0]);
+        assert_eq!(ask(8), errno(0));
+        assert_eq!(
+            (ask(38), ask(4)),
+            (RET_ALLOW, RET_ALLOW),
+            "PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE"
+        );
     }
 
     #[test]

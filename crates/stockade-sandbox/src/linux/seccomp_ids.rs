@@ -13,6 +13,19 @@ pub(crate) struct Own {
     pub(crate) group: u32,
 }
 
+/// The ids of this process, where its namespace knows no other (`user_namespaces(7)`).
+pub(super) fn own() -> Option<Own> {
+    let alone = |name: &str| {
+        let map = std::fs::read_to_string(format!("/proc/self/{name}")).ok()?;
+        let mut lines = map.lines().map(|line| line.split_whitespace().nth(2) == Some("1"));
+        (lines.next() == Some(true) && lines.next().is_none()).then_some(())
+    };
+    alone("uid_map")?;
+    alone("gid_map")?;
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    Some(Own { user: user.as_raw(), group: group.as_raw() })
+}
+
 /// Where a call has ids.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Named {
@@ -55,7 +68,7 @@ pub(super) fn rules(own: Own, writes: bool) -> impl Iterator<Item = (libc::c_lon
 }
 
 /// Those that change the ids of the caller.
-fn rules_of_processes(own: Own) -> impl Iterator<Item = (libc::c_long, Rule)> {
+pub(super) fn rules_of_processes(own: Own) -> impl Iterator<Item = (libc::c_long, Rule)> {
     CALLS_OF_PROCESSES.iter().map(rule(own, false))
 }
 

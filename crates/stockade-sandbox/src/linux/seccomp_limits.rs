@@ -115,7 +115,7 @@ mod tests {
 
     fn all() -> [Vec<Instruction>; 3] {
         let first = seccomp::filter(Traps::default(), None);
-        [first, seccomp_second::filter(false, true), seccomp_alone::filter()]
+        [first, seccomp_second::filter(false, true, None), seccomp_alone::filter()]
     }
 
     #[test]

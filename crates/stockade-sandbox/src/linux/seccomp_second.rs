@@ -6,6 +6,7 @@ use super::seccomp::{
     WRITING, assemble, choose, fail, give, load, low, op,
 };
 use super::seccomp_alone::ALONE;
+use super::seccomp_ids::{self, Own};
 use super::seccomp_sockets::{NETLINK_PROTOCOLS, SOCKET_TYPE};
 use super::sys::seccomp_unsafe::Instruction;
 use super::{seccomp_kept, seccomp_limits};
@@ -139,7 +140,7 @@ const BY_DESCRIPTOR: [libc::c_long; 4] =
 /// The program, for seccomp(2). Without the callers' `descriptors` no socket can be judged: they reach
 /// nothing, as where there is no supervisor, and of those that can be had none takes an address with
 /// a message.
-pub(crate) fn filter(execs: bool, descriptors: bool) -> Vec<Instruction> {
+pub(crate) fn filter(execs: bool, descriptors: bool, ids: Option<Own>) -> Vec<Instruction> {
     let execs = if execs { EXEC_RULES } else { &[] };
     let alone = ALONE.iter().filter(|(number, _)| !descriptors || !OF_SOCKETS.contains(number));
     let others = execs.iter().chain(READS).chain(RULES).chain(WRITE_RULES);
@@ -152,6 +153,7 @@ pub(crate) fn filter(execs: bool, descriptors: bool) -> Vec<Instruction> {
             rules.push(rule);
         }
     }
+    rules.extend(ids.into_iter().flat_map(seccomp_ids::rules_of_processes));
     assemble(rules)
 }
 
@@ -241,12 +243,12 @@ mod tests {
     use super::*;
 
     fn given(call: libc::c_long, arguments: [u64; 6]) -> u32 {
-        run_in(&filter(false, true), (AUDIT_ARCH, u32::try_from(call).unwrap()), arguments)
+        run_in(&filter(false, true, None), (AUDIT_ARCH, u32::try_from(call).unwrap()), arguments)
     }
 
     #[test]
     fn without_descriptors_no_socket_reaches_anything() {
-        let program = filter(false, false);
+        let program = filter(false, false, None);
         let given = |call: libc::c_long, arguments| {
             run_in(&program, (AUDIT_ARCH, u32::try_from(call).unwrap()), arguments)
         };

@@ -253,8 +253,9 @@ pub(super) fn supervised() -> io::Result<bool> {
     match process_unsafe::fork()? {
         Fork::Child => {
             drop(held);
-            let installed = credentials_unsafe::set_no_new_privs()
-                .and_then(|()| seccomp_unsafe::install(&seccomp_second::filter(false, true), true));
+            let installed = credentials_unsafe::set_no_new_privs().and_then(|()| {
+                seccomp_unsafe::install(&seccomp_second::filter(false, true, None), true)
+            });
             let number = match &installed {
                 Ok(Some(listener)) => listener.as_raw_fd(),
                 _ => -1,

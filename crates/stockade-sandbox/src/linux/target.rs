@@ -13,12 +13,11 @@ use super::canary;
 use super::control::Report;
 use super::failure::{Failure, step};
 use super::plan::Plan;
-use super::seccomp_ids::Own;
 use super::sys::exec_unsafe::{self, StringArray};
 use super::sys::process_unsafe::{self, Fork};
 use super::sys::signal_unsafe::{self, SignalSet};
 use super::sys::{credentials_unsafe, seccomp_unsafe};
-use super::{landlock, seccomp, seccomp_alone, seccomp_second};
+use super::{landlock, seccomp, seccomp_alone, seccomp_ids, seccomp_second};
 use crate::Command;
 
 /// What a failure to install it is about.
@@ -107,9 +106,10 @@ impl Target<'_> {
         // PID 1 may look into this process only while it is dumpable; execve makes it so again.
         credentials_unsafe::set_dumpable().map_err(step("prepare", "the command"))?;
         let filter = if self.plan.walls.namespaces {
-            seccomp::filter(self.plan.traps(), own_ids())
+            seccomp::filter(self.plan.traps(), seccomp_ids::own())
         } else {
-            seccomp_second::filter(self.plan.traps().execs, self.plan.walls.descriptors)
+            let traps = self.plan.traps();
+            seccomp_second::filter(traps.execs, self.plan.walls.descriptors, seccomp_ids::own())
         };
         let messenger = self.handing.as_ref().map(Messenger::start).transpose()?;
         let listener = seccomp_unsafe::install(&filter, true).map_err(step("install", FILTER))?;
@@ -120,12 +120,6 @@ impl Target<'_> {
         }
         self.go.read_exact(&mut [0]).map_err(step("wait for", "the supervisor"))
     }
-}
-
-/// The ids that the namespace knows; `None` for root, whose namespace has all (`map_ids`).
-fn own_ids() -> Option<Own> {
-    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
-    (!user.is_root()).then(|| Own { user: user.as_raw(), group: group.as_raw() })
 }
 
 /// A process that is not under the filter, where to send is not a trapped call, and which has the

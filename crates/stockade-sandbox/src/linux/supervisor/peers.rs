@@ -125,16 +125,20 @@ impl Peers {
             let mapped = Ipv4Addr::LOCALHOST.to_ipv6_mapped().into();
             return self.lead(socket, domain, raw(SocketAddr::new(mapped, to.port())));
         }
-        match self.lead(socket, domain, address) {
-            Err(refused)
-                if kind == SocketType::DGRAM
-                    && refused.raw_os_error() == Some(libc::ECONNREFUSED) =>
-            {
-                self.give_port(socket, loopback_towards(domain, to.ip().to_canonical()))?;
-                Ok(raw(SocketAddr::new(to.ip(), 0)))
-            }
-            led => led,
+        let led = self.lead(socket, domain, address);
+        let is_refused =
+            led.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ECONNREFUSED));
+        if is_refused && kind == SocketType::DGRAM {
+            // The kernel gives it a port, and takes that back when the connection is dissolved: who
+            // sorts addresses connects one socket to each, of either family.
+            self.remember(socket)?;
+            return Ok(raw(SocketAddr::new(to.ip(), 0)));
         }
+        // Whoever asks again how it went may do so when the listener has been closed.
+        if is_refused && rustix::net::getpeername(socket).is_ok() {
+            return error(libc::EISCONN);
+        }
+        led
     }
 
     /// Whether the socket with this inode was bound inside.
