@@ -2,10 +2,12 @@
 
     dns NAME TYPE              a question
     web ADDRESS METHOD HOST PATH BODY
+    hash HOST PATH LEFT SHA256       of a body of /hash, and how much of it did not come
     header HOST PATH NAME: VALUE     of those in which a secret could be
     raw PORT TEXT              what came to a server that speaks first
     udp TEXT                   a datagram to port 443
 """
+import hashlib
 import http.server
 import json
 import os
@@ -39,12 +41,23 @@ def records(owner, name, kind):
     for address in ZONE.get(name) or ZONE.get("*." + name.split(".", 1)[-1]) or []:
         if address.startswith("="):
             target = wire(address[1:])
-            yield owner + struct.pack(">HHIH", 5, 1, 5, len(target)) + target
+            yield owner + struct.pack(">HHIH", 5, 1, 0, len(target)) + target
             yield from records(target, address[1:], kind)
         elif kind == (28 if ":" in address else 1):
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             data = socket.inet_pton(family, address)
-            yield owner + struct.pack(">HHIH", kind, 1, 5, len(data)) + data
+            yield owner + struct.pack(">HHIH", kind, 1, 0, len(data)) + data
+
+
+TURNS = {}
+
+
+def turn(name, kind):
+    """A name with a list of lists has the next of them at each look-up of a type."""
+    turns = ZONE.get("turns", {}).get(name)
+    if turns:
+        at = TURNS[name, kind] = TURNS.get((name, kind), -1) + 1
+        ZONE[name] = turns[at % len(turns)]
 
 
 def names():
@@ -59,6 +72,7 @@ def names():
         name = ".".join(labels).lower()
         (kind,) = struct.unpack(">H", packet[at + 1 : at + 3])
         see("dns", name, kind)
+        turn(name, kind)
         answers = list(records(b"\xc0\x0c", name, kind))
         known = name in ZONE or "*." + name.split(".", 1)[-1] in ZONE
         header = struct.pack(">HHHHH", 0x8180 if known else 0x8183, 1, len(answers), 0, 0)
@@ -76,6 +90,8 @@ class Web(http.server.BaseHTTPRequestHandler):
         if self.headers.get("Upgrade") == "echo":
             see("web", address, self.command, self.headers.get("Host"), self.path)
             return self.echo()
+        if self.path.startswith("/hash"):
+            return self.hash()
         if self.headers.get("Transfer-Encoding") == "chunked":
             body = b""
             while size := int(self.rfile.readline().split(b";")[0], 16):
@@ -92,6 +108,10 @@ class Web(http.server.BaseHTTPRequestHandler):
             return self.short(401, ("WWW-Authenticate", 'Basic realm="git"'))
         if self.path.startswith("/git/"):
             return self.git(body)
+        if self.path.startswith("/files/"):
+            return self.file()
+        if self.path.startswith("/stream"):
+            return self.stream(int(self.path[7:]))
         if "?to=" in self.path:
             return self.short(302, ("Location", self.path.split("?to=")[1]))
         if self.path.endswith("/repeat"):
@@ -111,6 +131,33 @@ class Web(http.server.BaseHTTPRequestHandler):
         self.wfile.write(reply)
 
     do_GET = do_POST = do_PUT = do_DELETE = do_TRACE = answer
+
+    def file(self):
+        if self.path.startswith("/files/locked/") and not self.headers.get("Authorization"):
+            return self.short(401, ("WWW-Authenticate", 'Basic realm="files"'))
+        try:
+            with open(FOLDER + self.path + ("page" if self.path.endswith("/") else ""), "rb") as file:
+                return self.short(200, ("Content-Type", "text/html"), file.read())
+        except OSError:
+            return self.short(404, ("Content-Type", "text/plain"))
+
+    def stream(self, megabytes):
+        """Megabytes, each another one."""
+        self.send_response(200)
+        self.send_header("Content-Length", str(megabytes << 20))
+        self.end_headers()
+        block = bytes(range(256)) * 4096
+        for number in range(megabytes):
+            self.wfile.write(number.to_bytes(8, "big") + block[8:])
+
+    def hash(self):
+        """What SHA-256 says of a body that is too long to be kept."""
+        left, heard = int(self.headers["Content-Length"]), hashlib.sha256()
+        while left and (data := self.rfile.read(min(left, 1 << 20))):
+            heard.update(data)
+            left -= len(data)
+        see("hash", self.headers.get("Host"), self.path, left, heard.hexdigest())
+        self.short(200, ("Content-Type", "text/plain"), heard.hexdigest().encode())
 
     def short(self, status, header, reply=b""):
         self.send_response(status)

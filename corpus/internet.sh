@@ -35,6 +35,11 @@ cat > $NET/zone <<'ZONE'
  "evil.net": ["203.0.113.66"], "*.evil.net": ["203.0.113.66"],
  "loopback.org": ["127.0.0.1"], "private.org": ["10.0.0.5"], "metadata.org": ["169.254.169.254"],
  "own.org": ["203.0.113.1"], "alias.org": ["=private.org"], "mapped.org": ["::ffff:10.0.0.5"],
+ "turns": {"turn.org": [["203.0.113.10"], ["127.0.0.1"], ["::1"]], "twist.org": [["203.0.113.10"], ["=private.org"], ["::ffff:10.0.0.5"], ["=alias.org"]]},
+ "six.org": ["2001:db8::10"], "half.org": ["fd00::5", "10.0.0.5", "203.0.113.10"], "half6.org": ["10.0.0.5", "2001:db8::10"],
+ "silent.org": ["2001:db8:dead::1", "203.0.113.10"], "silent4.org": ["198.51.100.7", "198.51.100.8", "2001:db8::10", "203.0.113.10"],
+ "pypi.org": ["203.0.113.10"], "files.pythonhosted.org": ["203.0.113.10"], "github.com": ["203.0.113.10"], "gitlab.com": ["203.0.113.10"],
+ "api.anthropic.com": ["203.0.113.10"], "inner.example.com": ["192.168.7.7"],
  "nat64.org": ["64:ff9b::a00:5"], "mixed.org": ["10.0.0.5", "203.0.113.10"]}
 ZONE
 echo "nameserver 203.0.113.2" > $NET/resolv.conf
