@@ -104,7 +104,8 @@ impl Authority {
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)
             .map_err(AuthorityError::of)?;
-        config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        // Some that speak HTTP/1.0 say so (curl), and would be refused by a server that does not know it.
+        config.alpn_protocols = vec![PROTOCOL.to_vec(), b"http/1.0".to_vec()];
         Ok(config)
     }
 

@@ -4,15 +4,12 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
-use std::time::Duration;
 
 use rustix::net::sockopt;
 use stockade_policy::{Host, HostName, Network};
 
+use crate::race::{self, CONNECT};
 use crate::upstream::Upstream;
-
-/// How long one address may take to answer.
-const CONNECT: Duration = Duration::from_secs(15);
 
 /// Why a host cannot be reached.
 #[derive(Debug)]
@@ -97,24 +94,21 @@ fn by_name(
     check: impl Fn(IpAddr) -> Result<(), String>,
 ) -> Result<TcpStream, DialError> {
     let mut refused = None;
-    let mut last = None;
+    let mut permitted = Vec::new();
     for address in (name.as_str(), port).to_socket_addrs()? {
-        let address = SocketAddr::new(address.ip().to_canonical(), port);
-        if let Err(decision) = check(address.ip()) {
-            let ip = address.ip();
-            refused.get_or_insert_with(|| format!("`{name}` leads to {ip}, which is {decision}"));
-            continue;
-        }
-        match TcpStream::connect_timeout(&address, CONNECT) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = Some(error),
+        let ip = address.ip().to_canonical();
+        match check(ip) {
+            Ok(()) => permitted.push(SocketAddr::new(ip, port)),
+            Err(decision) => {
+                refused
+                    .get_or_insert_with(|| format!("`{name}` leads to {ip}, which is {decision}"));
+            }
         }
     }
-    Err(match (last, refused) {
-        (Some(error), _) => DialError::Unreachable(error),
-        (None, Some(why)) => DialError::Refused(why),
-        (None, None) => DialError::Unreachable(io::ErrorKind::NotFound.into()),
-    })
+    match refused {
+        Some(why) if permitted.is_empty() => Err(DialError::Refused(why)),
+        Some(_) | None => Ok(race::connect(permitted)?),
+    }
 }
 
 /// Whether `address` is one of this machine's: only to those can a socket be bound.

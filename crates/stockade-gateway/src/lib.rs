@@ -32,6 +32,7 @@ mod login;
 mod names;
 mod proxy;
 mod pump;
+mod race;
 mod requests;
 mod senders;
 mod service;
