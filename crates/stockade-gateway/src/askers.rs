@@ -11,12 +11,14 @@ use crate::event::Caller;
 const LOOKS_MAX: usize = 256;
 
 type Find = dyn Fn(bool, u16) -> Option<Caller> + Send + Sync;
+type Parents = dyn Fn(u32) -> Option<Vec<u32>> + Send + Sync;
 
-/// How a program is found by the port of its socket.
+/// How a program is found by the port of its socket, and who started it.
 #[derive(Default)]
 pub(crate) struct Askers {
     find: OnceLock<Box<Find>>,
     looks: AtomicUsize,
+    parents: OnceLock<Box<Parents>>,
 }
 
 impl std::fmt::Debug for Askers {
@@ -33,6 +35,20 @@ impl Askers {
     ) {
         // There is one sandbox.
         self.find.set(Box::new(find)).ok();
+    }
+
+    /// From now on `find` says who started a process, from the first of them on.
+    pub(crate) fn parents_by(
+        &self,
+        find: impl Fn(u32) -> Option<Vec<u32>> + Send + Sync + 'static,
+    ) {
+        // There is one sandbox.
+        self.parents.set(Box::new(find)).ok();
+    }
+
+    /// Who started `process`, from the first of them on; `None` when that is not known.
+    pub(crate) fn parents(&self, process: u32) -> Option<Vec<u32>> {
+        self.parents.get()?(process)
     }
 
     /// Whose socket inside has `port`. It has to wait for what is asked here, or it may be gone.

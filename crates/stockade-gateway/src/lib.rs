@@ -29,11 +29,13 @@ mod grants;
 mod head;
 mod hello;
 mod login;
+mod name_server;
 mod names;
 mod proxy;
 mod pump;
 mod race;
 mod requests;
+mod revoked;
 mod senders;
 mod service;
 mod slots;
@@ -108,6 +110,7 @@ impl Gateway {
             names: names::Names::default(),
             grants: grants::Grants::default(),
             inside: std::sync::OnceLock::new(),
+            granted: revoked::Watching::default(),
             askers: askers::Askers::default(),
             log: event::Log::new(Box::new(sink)),
             slots: slots::Slots::default(),
@@ -125,8 +128,8 @@ impl Gateway {
     ///
     /// When a thread cannot be had.
     pub fn serve_names(&self, datagrams: UdpSocket, streams: TcpListener) -> io::Result<()> {
-        service::serve_names(&self.0, datagrams, |_anybody| true)?;
-        service::serve_names_by_stream(&self.0, streams)
+        name_server::serve(&self.0, datagrams, |_anybody| true)?;
+        name_server::serve_by_stream(&self.0, streams)
     }
 
     /// From now on the keys of a host are added to `known_hosts`, where ssh inside reads them, when a
@@ -143,6 +146,11 @@ impl Gateway {
     /// From now on `find` says which program inside has a port: of datagrams, when it is told so.
     pub fn ask_who_by(&self, find: impl Fn(bool, u16) -> Option<Caller> + Send + Sync + 'static) {
         self.0.askers.found_by(find);
+    }
+
+    /// From now on `find` says who started a process inside, from the first of them on to its parent.
+    pub fn ask_parents_by(&self, find: impl Fn(u32) -> Option<Vec<u32>> + Send + Sync + 'static) {
+        self.0.askers.parents_by(find);
     }
 
     /// Serves one program that wants a proxy, at the other end of `stream`.
@@ -175,7 +183,7 @@ impl Gateway {
     /// When a thread cannot be had.
     pub fn serve_shared_names(&self, datagrams: UdpSocket) -> io::Result<()> {
         let user = rustix::process::geteuid().as_raw();
-        service::serve_names(&self.0, datagrams, move |from| senders::is_of(from, user))
+        name_server::serve(&self.0, datagrams, move |from| senders::is_of(from, user))
     }
 
     /// Answers questions for names on one connection, to its end. Blocks as long, as the two below.

@@ -4,11 +4,14 @@
 //! is given twice, so that an address means one name only.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 
-use stockade_policy::{AddressRange, HostName, SYNTHETIC};
+use stockade_policy::{AddressRange, HostName, PROXY_PORT, SYNTHETIC};
 
+/// Where the proxy is.
+pub(crate) const PROXY: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)), PROXY_PORT);
 /// The first number: those below are the network and the resolver.
 const FIRST: u32 = 2;
 /// As many names as the table may hold: what a program could make it grow to by asking for

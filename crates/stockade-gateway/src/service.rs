@@ -1,7 +1,7 @@
 //! The gateway's services: names, connections, the proxy, published ports.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, OnceLock};
@@ -16,26 +16,23 @@ use crate::authority::Authority;
 use crate::credentials::Credentials;
 use crate::dial::{self, DialError};
 use crate::dialled::Dialled;
-use crate::dns::{self, Known};
+use crate::dns::Known;
 use crate::endpoint::Endpoint;
 use crate::event::{Caller, Event, Log};
 use crate::grants::{Grants, Standing};
 use crate::login::{self, Broker, Introduced};
 use crate::names::{self, Names};
-use crate::slots::Slots;
+use crate::revoked::{Granted, TAKEN_BACK, Watching};
+use crate::slots::{Place, Slots};
 use crate::terminate::Ending;
 use crate::upstream::Upstream;
 use crate::watch::{Watch, forbidden};
-use crate::{Judgement, hello, proxy, pump, terminate};
+use crate::{Judgement, hello, name_server, proxy, pump, terminate};
 
 /// Stack of a thread that serves one connection. Looking a name up needs most of it.
 pub const STACK: usize = 256 * 1024;
-/// Longest question for a name; in bytes.
-const QUESTION_MAX: usize = 4096;
 /// Between two attempts of what failed for lack of something that others hold.
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-/// How long a connection of the resolver may be silent.
-const SILENCE: Duration = Duration::from_secs(30);
 
 /// Connects to a port of the loopback inside.
 pub(crate) struct Inside(pub(crate) Box<dyn Fn(u16) -> io::Result<TcpStream> + Send + Sync>);
@@ -62,7 +59,9 @@ pub(crate) struct Service {
     pub(crate) grants: Grants,
     /// How a port of the loopback inside is reached.
     pub(crate) inside: OnceLock<Inside>,
-    /// Who inside asks for names that do not exist.
+    /// Connections that an answer allowed.
+    pub(crate) granted: Watching,
+    /// Who inside asks for names that do not exist, and who started whom.
     pub(crate) askers: Askers,
     pub(crate) log: Log,
     /// Connections that are served now.
@@ -128,11 +127,17 @@ impl Service {
             };
         }
         if let Err(why) = self.slots.room(Some(caller.process)) {
-            let (host, port, caller) = (host.to_string(), Some(to.port()), Some(caller.clone()));
-            self.log.tell(&Event::Refused { host, port, caller, why, remedy: None });
+            self.crowded_out(to, caller, why);
             return Judgement::Refused;
         }
         Judgement::Allowed
+    }
+
+    /// Tells of a connection for which there is no place.
+    fn crowded_out(&self, to: SocketAddr, caller: &Caller, why: String) {
+        let host = self.host(to.ip()).unwrap_or_else(|| Host::of(to.ip())).to_string();
+        let (port, caller) = (Some(to.port()), Some(caller.clone()));
+        self.log.tell(&Event::Refused { host, port, caller, why, remedy: None });
     }
 
     /// Who is meant by an address inside.
@@ -283,16 +288,50 @@ impl Service {
         &self,
         program: &TcpStream,
         server: &TcpStream,
-        mut watch: Watch,
+        watch: Watch,
         (said, by): (&[u8], By<'_>),
     ) {
+        let dialled = watch.dialled().clone();
+        let ending = match self.granted((program, server), &dialled) {
+            Ok(granted) => {
+                let mut ending = self.carried((program, server), watch, said);
+                if granted.is_some_and(|granted| granted.is_taken_back()) {
+                    ending.failure = Some(TAKEN_BACK.to_owned());
+                }
+                ending
+            }
+            Err(error) => Ending::failed(error.to_string()),
+        };
+        self.over(&dialled, by, ending);
+    }
+
+    /// Has a connection looked after that no entry allows but an answer that can be taken back.
+    fn granted(
+        &self,
+        ends: (&TcpStream, &TcpStream),
+        dialled: &Dialled,
+    ) -> io::Result<Option<Arc<Granted>>> {
+        let to = (dialled.host(), dialled.port());
+        if self.network.decide(to.0, to.1).is_allowed() {
+            return Ok(None);
+        }
+        let asker = self.grants.asker();
+        let asker = asker.filter(|asker| asker.is_granted(&to.0.to_string(), to.1));
+        asker.map(|asker| self.granted.begin(asker, to, ends)).transpose()
+    }
+
+    fn carried(
+        &self,
+        (program, server): (&TcpStream, &TcpStream),
+        mut watch: Watch,
+        said: &[u8],
+    ) -> Ending {
         let dialled = watch.dialled().clone();
         if dialled.is_judged()
             && begins_tls(program, said)
             && let Some(authority) = &self.authority
         {
-            let ending = terminate::carry((program, server), authority, &dialled, said);
-            return self.over(&dialled, by, ending);
+            return terminate::carry((program, server), authority, &dialled, said);
         }
         let mut passed = Vec::new();
         let taken = if said.is_empty() { Ok(()) } else { watch.take(said, &mut passed) };
@@ -312,7 +351,7 @@ impl Service {
             pump::refuse(program, &refusal.reply);
             refusal.why
         });
-        self.over(&dialled, by, Ending { carried, refusal, ..Ending::default() });
+        Ending { carried, refusal, ..Ending::default() }
     }
 
     /// Tells of a connection that is over.
@@ -354,7 +393,7 @@ impl Service {
     }
 
     /// What a program may know of `name` that asks from `port` inside, by datagrams or a connection.
-    fn known(&self, name: &HostName, (is_datagram, port): (bool, u16)) -> Known {
+    pub(crate) fn known(&self, name: &HostName, (is_datagram, port): (bool, u16)) -> Known {
         if name.is_localhost() {
             return Known::At(Ipv4Addr::LOCALHOST, std::net::Ipv6Addr::LOCALHOST);
         }
@@ -395,66 +434,6 @@ fn is_loopback(host: &Host) -> bool {
     }
 }
 
-/// Answers questions for names, one datagram at a time, to whom `answers` says.
-pub(crate) fn serve_names(
-    service: &Arc<Service>,
-    socket: UdpSocket,
-    answers: impl Fn(SocketAddr) -> bool + Send + 'static,
-) -> io::Result<()> {
-    let service = Arc::clone(service);
-    spawn("names", move || {
-        let mut packet = [0; QUESTION_MAX];
-        loop {
-            let Ok((length, from)) = socket.recv_from(&mut packet) else {
-                // The kernel's word that an answer found nobody.
-                continue;
-            };
-            if !answers(from) {
-                continue;
-            }
-            let asked = packet.get(..length).unwrap_or_default();
-            if let Some(answer) =
-                dns::answer(asked, |name| service.known(name, (true, from.port())))
-            {
-                // A program that is gone needs no answer.
-                socket.send_to(&answer, from).ok();
-            }
-        }
-    })
-}
-
-/// The same over connections.
-pub(crate) fn serve_names_by_stream(
-    service: &Arc<Service>,
-    listener: TcpListener,
-) -> io::Result<()> {
-    let served = Arc::clone(service);
-    accept("names", service, listener, move |stream| {
-        // A program that breaks off has nobody to be told.
-        names_by_stream(&served, stream).ok();
-    })
-}
-
-fn names_by_stream(service: &Service, mut stream: &TcpStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(SILENCE))?;
-    let from = stream.peer_addr()?.port();
-    loop {
-        let mut length = [0; 2];
-        stream.read_exact(&mut length)?;
-        let length = usize::from(u16::from_be_bytes(length));
-        if length > QUESTION_MAX {
-            return Ok(());
-        }
-        let mut packet = vec![0; length];
-        stream.read_exact(&mut packet)?;
-        let Some(answer) = dns::answer(&packet, |name| service.known(name, (false, from))) else {
-            return Ok(());
-        };
-        let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
-        stream.write_all(&[&length.to_be_bytes()[..], &answer].concat())?;
-    }
-}
-
 /// Serves one program that speaks to the proxy.
 pub(crate) fn serve_program(service: &Arc<Service>, stream: UnixStream) {
     // All that is done with it is the same for every stream socket (unix(7)); it has no address,
@@ -486,24 +465,28 @@ pub(crate) fn serve_connection(
     asked: &(SocketAddr, Caller),
 ) {
     dial::tune(stream);
-    if let Some(_slot) = Slot::of(service, stream, Some(&asked.1)) {
-        service.connection(stream, asked);
+    let (to, caller) = asked;
+    match Slot::of(service, stream, Some(caller)) {
+        Ok(_slot) => service.connection(stream, asked),
+        Err(why) => service.crowded_out(*to, caller, why),
     }
 }
 
 /// The same of one that asks for names.
 pub(crate) fn serve_resolving(service: &Arc<Service>, stream: &TcpStream) {
-    if let Some(_slot) = Slot::of(service, stream, None) {
+    if let Ok(_slot) = Slot::of(service, stream, None) {
         // A program that breaks off has nobody to be told.
-        names_by_stream(service, stream).ok();
+        name_server::by_stream(service, stream).ok();
     }
 }
 
 /// The same of one that speaks to the proxy.
 pub(crate) fn serve_proxying(service: &Arc<Service>, stream: &TcpStream, caller: &Caller) {
     dial::tune(stream);
-    if let Some(_slot) = Slot::of(service, stream, Some(caller)) {
-        proxy::serve(service, stream, Some(caller));
+    match Slot::of(service, stream, Some(caller)) {
+        Ok(_slot) => proxy::serve(service, stream, Some(caller)),
+        // What it would have asked for is not known yet.
+        Err(why) => service.crowded_out(names::PROXY, caller, why),
     }
 }
 
@@ -511,7 +494,7 @@ pub(crate) fn serve_proxying(service: &Arc<Service>, stream: &TcpStream, caller:
 pub(crate) fn serve_logging_in(service: &Arc<Service>, stream: UnixStream, caller: Caller) {
     // As with programs that speak to the proxy: the calls are those of any stream.
     let stream = TcpStream::from(OwnedFd::from(stream));
-    if let Some(_slot) = Slot::of(service, &stream, Some(&caller)) {
+    if let Ok(_slot) = Slot::of(service, &stream, Some(&caller)) {
         // A program that breaks off has nobody to be told.
         login::converse(service, &stream, caller).ok();
     }
@@ -530,7 +513,7 @@ pub(crate) fn publish(service: &Arc<Service>, listener: TcpListener, port: u16) 
 }
 
 /// Accepts connections in a thread, and serves each in one of its own.
-fn accept(
+pub(crate) fn accept(
     name: &str,
     service: &Arc<Service>,
     listener: TcpListener,
@@ -567,7 +550,7 @@ pub(crate) fn with_slot(
     stream: TcpStream,
     serve: impl FnOnce(&TcpStream) + Send + 'static,
 ) {
-    let Some(slot) = Slot::of(service, &stream, None) else { return };
+    let Ok(slot) = Slot::of(service, &stream, None) else { return };
     let run = move || {
         serve(&stream);
         drop((stream, slot));
@@ -577,22 +560,29 @@ pub(crate) fn with_slot(
 }
 
 /// A place among the connections.
-struct Slot(Arc<Service>, Option<u32>);
+struct Slot(Arc<Service>, Place);
 
 impl Slot {
-    /// One for `stream` of `caller`, which is reset when there is no room.
-    fn of(service: &Arc<Service>, stream: &TcpStream, caller: Option<&Caller>) -> Option<Self> {
+    /// One for `stream` of `caller`, which is reset when there is no room; why, for a person.
+    fn of(
+        service: &Arc<Service>,
+        stream: &TcpStream,
+        caller: Option<&Caller>,
+    ) -> Result<Self, String> {
         let process = caller.map(|caller| caller.process);
-        if service.slots.take(process) {
-            return Some(Self(Arc::clone(service), process));
+        let taken = service.slots.take(process, |process| service.askers.parents(process));
+        match taken {
+            Ok(place) => Ok(Self(Arc::clone(service), place)),
+            Err(why) => {
+                pump::reset(stream);
+                Err(why)
+            }
         }
-        pump::reset(stream);
-        None
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.slots.leave(self.1);
+        self.0.slots.leave(&self.1);
     }
 }

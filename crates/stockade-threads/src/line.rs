@@ -170,6 +170,10 @@ impl Turn {
         gateway.reach_inside(move |port| {
             shared.lock().unwrap_or_else(PoisonError::into_inner).connect(port)
         });
+        let asked = Arc::clone(&maker);
+        gateway.ask_parents_by(move |process| {
+            asked.lock().unwrap_or_else(PoisonError::into_inner).parents(process)
+        });
         gateway.ask_who_by(move |is_datagram, port| {
             let protocol = if is_datagram { Protocol::Udp } else { Protocol::Tcp };
             // A name is answered at once, whatever others wait for.

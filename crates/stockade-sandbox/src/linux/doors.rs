@@ -130,7 +130,21 @@ impl SocketMaker {
         let (packet, _none) = control::receive(&self.channel).ok()?;
         Program::decode(packet.strip_prefix(&[MAKER_WHO])?).ok()
     }
+
+    /// Who started this process of the sandbox: the first one of it that nobody inside started, and so on
+    /// to its parent. `None` when it is gone.
+    pub fn parents(&self, process: u32) -> Option<Vec<u32>> {
+        let question = [&[MAKER_PARENTS][..], &process.to_le_bytes()].concat();
+        control::send(&self.channel, &question, &[]).ok()?;
+        let (packet, _none) = control::receive(&self.channel).ok()?;
+        let numbers = packet.strip_prefix(&[MAKER_PARENTS])?.chunks_exact(4);
+        Some(numbers.filter_map(|bytes| Some(u32::from_le_bytes(bytes.try_into().ok()?))).collect())
+    }
 }
+
+/// Processes between the first one of the sandbox and another that are told; in a longer line the last
+/// ones are left out.
+const LINE_MAX: usize = 64;
 
 /// By which a port is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +165,17 @@ pub(crate) fn make_sockets(channel: &OwnedFd, connect: impl Fn(u16) -> io::Resul
                 if let Some(program) = owners::of(protocol, u16::from_le_bytes([*low, *high])) {
                     program.encode(&mut answer);
                 }
+                match control::send(channel, &answer, &[]) {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                }
+            }
+            &[MAKER_PARENTS, a, b, c, d] => {
+                let parents = owners::parents(i32::from_le_bytes([a, b, c, d]));
+                let mut answer = vec![if parents.is_some() { MAKER_PARENTS } else { MAKER_WHO }];
+                let parents = parents.unwrap_or_default();
+                answer
+                    .extend(parents.iter().take(LINE_MAX).flat_map(|parent| parent.to_le_bytes()));
                 match control::send(channel, &answer, &[]) {
                     Ok(()) => continue,
                     Err(_) => return,
@@ -234,6 +259,7 @@ const NAMES: u8 = b'n';
 const KNOWN_HOSTS: u8 = b'k';
 const LOGGING_IN: u8 = b'a';
 const MAKER_WHO: u8 = b'w';
+const MAKER_PARENTS: u8 = b'p';
 const SHARED: u8 = b'l';
 const SHARED_NAMES: u8 = b'm';
 const RESOLVING: u8 = b'r';

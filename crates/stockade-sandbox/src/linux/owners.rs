@@ -1,4 +1,4 @@
-//! Whose a socket is inside, while the program waits at it.
+//! Whose a socket is inside, while the program waits at it, and who started whom.
 //!
 //! Sources: `proc_net(5)`, `proc_pid_fd(5)`.
 
@@ -25,6 +25,30 @@ pub(super) fn of(protocol: Protocol, port: u16) -> Option<Program> {
     numbers.find(|process| *process != own && has(*process, &link)).map(Program::of)
 }
 
+/// Who started `process`: the first one that this process or nobody inside did, and so on to its parent.
+/// `None` when it is gone.
+pub(super) fn parents(process: i32) -> Option<Vec<u32>> {
+    let own = std::process::id();
+    let mut line = Vec::new();
+    let mut next = u32::try_from(process).ok()?;
+    loop {
+        // A process that went in between leaves a line of which the beginning is not known.
+        next = parent(next)?;
+        if next == own || next == 0 {
+            line.reverse();
+            return Some(line);
+        }
+        line.push(next);
+    }
+}
+
+/// The fourth field of `proc_pid_stat(5)`, after a name that may hold anything.
+fn parent(process: u32) -> Option<u32> {
+    let stat = fs::read(format!("/proc/{process}/stat")).ok()?;
+    let rest = stat.rsplit(|byte| *byte == b')').next()?;
+    std::str::from_utf8(rest).ok()?.split_whitespace().nth(1)?.parse().ok()
+}
+
 fn has(process: i32, link: &str) -> bool {
     let Ok(open) = fs::read_dir(format!("/proc/{process}/fd")) else { return false };
     open.flatten().any(|entry| fs::read_link(entry.path()).is_ok_and(|to| to == Path::new(link)))
@@ -46,6 +70,30 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+
+    #[test]
+    fn a_line_of_processes_begins_beneath_this_one() {
+        // In the file a name follows in parentheses that may hold any itself.
+        let folder = tempfile::tempdir().unwrap();
+        let odd = folder.path().join("x) S 1 (");
+        std::os::unix::fs::symlink("/bin/sleep", &odd).unwrap();
+        let script = "\"$0\" 60 & echo $!; wait";
+        let mut child = Command::new("sh")
+            .args(["-c".as_ref(), script.as_ref(), odd.as_os_str()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let mut reader = std::io::BufReader::new(child.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut reader, &mut said).unwrap();
+        let last: i32 = said.trim().parse().unwrap();
+        assert_eq!(parents(last), Some(vec![child.id()]));
+        assert_eq!(parents(child.id().cast_signed()), Some(Vec::new()));
+        let mut end = Command::new("kill");
+        assert!(end.args([last.to_string(), child.id().to_string()]).status().unwrap().success());
+        child.wait().unwrap();
+        assert_eq!(parents(child.id().cast_signed()), None, "it is gone");
+    }
 
     #[test]
     fn a_port_leads_to_the_program_that_has_it() {

@@ -118,7 +118,8 @@ pub fn open_grants(store: &Store) -> Result<Vec<OpenGrant>, StoreError> {
 }
 
 /// Takes one back, by its ID (the thread may be shortened, or left out where only one is meant) or by what
-/// is allowed; it is asked again from then on. What was opened by then stays open.
+/// is allowed; it is asked again from then on. A file that was opened by then stays open, and a connection
+/// ends.
 ///
 /// # Errors
 ///

@@ -223,3 +223,64 @@ print(proxy.recv(99).decode().split('\\r')[0])
     let allowed = of_type(&events, "connection");
     assert!(allowed.iter().any(|event| event["rule"] == "allowed by an answer"), "{allowed:?}");
 }
+
+/// Issue 7: "a grant can be given and taken while the run goes on".
+#[test]
+fn a_connection_ends_when_the_answer_that_allowed_it_is_taken_back() {
+    let home = Home::new();
+    let client = Client::of(&home);
+    // The user's own proxy, which keeps every connection that it greets.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (sender, heard) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut head = BufReader::new(&stream);
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                head.read_line(&mut line).unwrap();
+            }
+            (&stream).write_all(b"HTTP/1.1 200 OK\r\n\r\ngreetings\n").unwrap();
+            line.clear();
+            head.read_line(&mut line).unwrap();
+            sender.send(line).ok();
+            let mut rest = String::new();
+            std::io::Read::read_to_string(&mut head, &mut rest).ok();
+            sender.send(rest).ok();
+        }
+    });
+    let script = "
+import socket, time
+first = socket.create_connection(('new.example.org', 7001), 60)
+first.sendall(b'mine\\n'); print(first.recv(99).decode().strip(), flush=True)
+began = time.monotonic(); first.settimeout(60)
+try: end = first.recv(99)
+except ConnectionResetError: end = b''
+print('ended' if end == b'' and time.monotonic() - began < 30 else 'open', flush=True)
+try: socket.create_connection(('new.example.org', 7001), 60); print('connected')
+except OSError as error: print(type(error).__name__)
+";
+    let mut command = home.command();
+    command.env("HTTPS_PROXY", format!("http://127.0.0.1:{port}"));
+    command.args(["--allow-host", "a.example.org", "--", "python3", "-c", script]);
+    let run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let action = "connect to new.example.org:7001";
+    let question = client.question();
+    assert_eq!(question["action"], action);
+    client.answer(&question, &["thread"]);
+    assert_eq!(heard.recv().unwrap(), "mine\n");
+    let taken = super::stockade(&home, &["rules", "revoke", action]).output().unwrap();
+    assert!(taken.status.success(), "{}", text(&taken));
+    assert_eq!(heard.recv().unwrap(), "", "the server hears the end");
+    let question = client.question();
+    assert_eq!(question["action"], action, "a new one is asked about again");
+    client.answer(&question, &["deny"]);
+    let said = text(&end(run));
+    assert!(said.contains("greetings\nended\nConnectionRefusedError\n"), "{said}");
+    let events = events(&home);
+    let rules: Vec<_> =
+        of_type(&events, "connection").iter().map(|event| event["rule"].to_string()).collect();
+    assert!(rules[0].contains("the answer that allowed it was taken back"), "{rules:?}");
+    assert!(rules.iter().any(|rule| rule.contains("not allowed")), "{rules:?}");
+}
