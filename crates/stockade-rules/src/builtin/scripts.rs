@@ -223,7 +223,7 @@ fn awk_program_prints(program: &str) -> bool {
     }
     let pieces: Vec<&str> = program.split('"').collect();
     let has_texts = pieces.len() > 1;
-    if has_texts && (program.contains(['/', '#']) || pieces.len() % 2 == 0) {
+    if has_texts && (program.contains(['/', '#']) || pieces.len().is_multiple_of(2)) {
         return false;
     }
     // Every second piece is a text.
