@@ -450,7 +450,7 @@ fn where_case_counts_for_nothing_names_are_protected_in_any() {
 struct Short(Folding);
 
 impl Short {
-    fn own(&self, path: &Path) -> PathBuf {
+    fn own(path: &Path) -> PathBuf {
         let long = |part: &str| match part {
             "GIT~1" => ".git".to_owned(),
             "VSCODE~1" => ".vscode".to_owned(),
@@ -463,16 +463,16 @@ impl Short {
 
 impl Tree for Short {
     fn kind(&self, path: &Path) -> Option<Kind> {
-        self.0.kind(&self.own(path))
+        self.0.kind(&Self::own(path))
     }
     fn is_new(&self, path: &Path) -> bool {
-        self.0.is_new(&self.own(path))
+        self.0.is_new(&Self::own(path))
     }
     fn text(&self, path: &Path) -> Option<Vec<u8>> {
-        self.0.text(&self.own(path))
+        self.0.text(&Self::own(path))
     }
     fn names(&self, folder: &Path) -> Option<Vec<Vec<u8>>> {
-        self.0.names(&self.own(folder))
+        self.0.names(&Self::own(folder))
     }
 }
 

@@ -19,9 +19,14 @@ use stockade_vm::{BootError, Phase, Progress, Vm, VmSpec};
 /// An id that no user of a development machine has.
 const ORDINARY: u32 = 61_500;
 
+/// That of who runs this.
+fn cache() -> PathBuf {
+    cache_of(rustix::process::geteuid().as_raw())
+}
+
 /// Shared by all tests of a user, those of the command line too: the image of a system takes a
 /// while to be built, and as much of the disk as the system itself.
-fn cache(uid: u32) -> PathBuf {
+fn cache_of(uid: u32) -> PathBuf {
     let caches = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/stories-cache");
     caches.join(uid.to_string()).join("stockade")
 }
@@ -39,7 +44,7 @@ fn spec(state: &Path) -> VmSpec {
     fs::write(repository.join("src/a.txt"), "from the host\n").unwrap();
     fs::write(state.join("canary-of-the-host"), "beside the clone\n").unwrap();
     VmSpec {
-        cache: cache(rustix::process::geteuid().as_raw()),
+        cache: cache(),
         state: state.to_owned(),
         repository,
         folder: "/work/project".into(),
@@ -210,7 +215,7 @@ fn an_ordinary_user_boots_one_as_well() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let cache = cache(ORDINARY);
+    let cache = cache_of(ORDINARY);
     fs::create_dir_all(&cache).unwrap();
     for path in [folder.path(), &cache] {
         std::os::unix::fs::chown(path, Some(ORDINARY), Some(ORDINARY)).unwrap();

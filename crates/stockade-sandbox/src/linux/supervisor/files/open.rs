@@ -91,7 +91,7 @@ impl How {
 const WRITES: OFlags = OFlags::WRONLY.union(OFlags::RDWR).union(OFlags::TRUNC);
 
 /// Whether `path` is where a process says when it is to be ended for want of memory
-/// (proc_pid_oom_score_adj(5)). What is inside is marked to come first, and stays so.
+/// (`proc_pid_oom_score_adj(5)`). What is inside is marked to come first, and stays so.
 fn is_mark(path: &Path) -> bool {
     let is_name = |name: &OsStr| name == "oom_score_adj" || name == "oom_adj";
     path.starts_with("/proc") && path.file_name().is_some_and(is_name)
