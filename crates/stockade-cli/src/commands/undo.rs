@@ -7,7 +7,7 @@ use clap::Args;
 use stockade_policy::Mode;
 use stockade_threads::record::PathText;
 use stockade_threads::store::Detail;
-use stockade_threads::undo::{self, Options, Outcome, Taken, UndoError};
+use stockade_threads::undo::{self, Options, Outcome, Taken, UndoError, Why};
 use stockade_threads::{ThreadId, quoted};
 
 use super::threads::{Desk, FAILED, File, Place, of_store, unprinted};
@@ -112,7 +112,7 @@ fn tell(
             path: PathText::from(taken.path.as_path()),
             outcome: words(&taken.outcome),
             why: match &taken.outcome {
-                Outcome::Left(why) => Some(why.clone()),
+                Outcome::Left(why) => Some(why.to_string()),
                 Outcome::Restored | Outcome::Removed => None,
             },
         });
@@ -144,7 +144,7 @@ fn tell(
         _ => format!("{done} names {would}{verb}; thread {id}"),
     };
     ui::say("stockade", &text);
-    if taken.iter().any(|it| it.outcome == Outcome::Left(undo::CHANGED.to_owned())) {
+    if taken.iter().any(|it| it.outcome == Outcome::Left(Why::Changed)) {
         ui::hint("what changed since was left; `--force` takes that back too");
     }
     Ok(())

@@ -10,6 +10,7 @@ mod restore;
 mod reverted;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -27,7 +28,6 @@ use journals::Sort;
 pub use journals::missing;
 pub(crate) use journals::{Journals, UNDO};
 pub(crate) use plan::{KeptFile, Plan, Want, plan as plan_of};
-pub use restore::CHANGED;
 use restore::Work;
 
 /// Nothing could be taken back.
@@ -91,7 +91,28 @@ pub enum Outcome {
     /// It was not there, and is gone.
     Removed,
     /// It was left as it is, for this reason.
-    Left(String),
+    Left(Why),
+}
+
+/// Why a name was left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// Somebody edited it after the thread did.
+    Changed,
+    /// What it was is not there; no undo can take that back.
+    NotKept(String),
+    /// Anything else, in words.
+    Else(String),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Changed => f.write_str("changed since"),
+            Self::NotKept(why) => write!(f, "not kept: {why}"),
+            Self::Else(why) => f.write_str(why),
+        }
+    }
 }
 
 /// One name.
@@ -171,7 +192,10 @@ pub fn undo(store: &Store, id: &ThreadId, options: &Options) -> Result<Vec<Taken
     let taken = work.run(!options.is_preview);
     if let Some(segment) = segment {
         // What was never kept does not stand between the user and earlier threads.
-        let is_left = |taken: &Taken| matches!(&taken.outcome, Outcome::Left(why) if !why.starts_with(restore::NOT_KEPT));
+        let is_left = |taken: &Taken| match &taken.outcome {
+            Outcome::Left(Why::Changed | Why::Else(_)) => true,
+            Outcome::Left(Why::NotKept(_)) | Outcome::Restored | Outcome::Removed => false,
+        };
         if options.paths.is_empty() && !taken.iter().any(is_left) {
             segment.mark_whole().map_err(of)?;
         }

@@ -12,13 +12,7 @@ use stockade_sandbox::keep::{self, FileId, changed, id_of};
 use super::beneath::{Hands, is_of_time, kind};
 use super::journals::{Ends, Journals};
 use super::plan::{Entered, KeptFile, Object, Plan, Want, Wanted};
-use super::{Outcome, Taken};
-
-/// Why a file is left that somebody edited after the thread did.
-pub const CHANGED: &str = "changed since";
-
-/// How the words begin of what no undo can take back.
-pub(super) const NOT_KEPT: &str = "not kept: ";
+use super::{Outcome, Taken, Why};
 
 /// What is to be done, and with what.
 pub(super) struct Work<'a> {
@@ -41,6 +35,10 @@ enum Step {
     /// What is there goes, if anything is.
     Place,
     Rewrite,
+}
+
+fn told(why: Why) -> io::Error {
+    io::Error::other(why.to_string())
 }
 
 impl Work<'_> {
@@ -97,7 +95,7 @@ impl Work<'_> {
         self.is_forced || self.ends.is_ours(path, (id_of(stat), changed(stat)))
     }
 
-    fn judge(&self, it: &Wanted, sources: &HashSet<&Path>) -> Result<Option<Step>, String> {
+    fn judge(&self, it: &Wanted, sources: &HashSet<&Path>) -> Result<Option<Step>, Why> {
         let now = it.now.as_path();
         let is_its = !sources.contains(now) && !it.is_fresh;
         let present = self.hands.look(now).filter(|_| is_its);
@@ -106,11 +104,11 @@ impl Work<'_> {
             Want::Absent => match present {
                 None => Ok(None),
                 Some(stat) if may_go(&stat) => Ok(Some(Step::Remove)),
-                Some(_) => Err(CHANGED.to_owned()),
+                Some(_) => Err(Why::Changed),
             },
             Want::Moved(from) => match (self.hands.look(from), present) {
-                (None, _) => Err(format!("`{}` is gone", from.display())),
-                (Some(_), Some(stat)) if !may_go(&stat) => Err(CHANGED.to_owned()),
+                (None, _) => Err(Why::Else(format!("`{}` is gone", from.display()))),
+                (Some(_), Some(stat)) if !may_go(&stat) => Err(Why::Changed),
                 (Some(_), _) => Ok(Some(Step::Place)),
             },
             Want::Kept(id) | Want::Anew(id) => {
@@ -118,7 +116,7 @@ impl Work<'_> {
                 let is_folder = file.is_folder();
                 if file.link.is_none() && file.copy.is_none() && !is_folder {
                     let why = file.not.as_deref().unwrap_or("its content is not there");
-                    return Err(format!("{NOT_KEPT}{why}"));
+                    return Err(Why::NotKept(why.to_owned()));
                 }
                 let is_it = |stat: &Stat| {
                     let is_same = is_folder && kind(stat) == FileType::Directory;
@@ -128,25 +126,25 @@ impl Work<'_> {
                     None => Ok(Some(Step::Place)),
                     Some(stat) if is_it(&stat) => self.rewritten(now, &stat, file),
                     Some(stat) if may_go(&stat) => Ok(Some(Step::Place)),
-                    Some(_) => Err(CHANGED.to_owned()),
+                    Some(_) => Err(Why::Changed),
                 }
             }
             Want::InPlace(id) => {
                 let file = self.kept(*id)?;
                 if let Some(why) = file.not.as_ref().filter(|_| file.copy.is_none()) {
-                    return Err(format!("{NOT_KEPT}{why}"));
+                    return Err(Why::NotKept(why.clone()));
                 }
                 match self.hands.look(now) {
                     Some(stat) => self.rewritten(now, &stat, file),
                     None if self.is_forced && file.copy.is_some() => Ok(Some(Step::Place)),
-                    None => Err("it is gone".to_owned()),
+                    None => Err(Why::Else("it is gone".to_owned())),
                 }
             }
         }
     }
 
     /// Whether the file at `now` has to be written to be what it was.
-    fn rewritten(&self, now: &Path, stat: &Stat, file: &KeptFile) -> Result<Option<Step>, String> {
+    fn rewritten(&self, now: &Path, stat: &Stat, file: &KeptFile) -> Result<Option<Step>, Why> {
         let is_same = file.copy.is_none_or(|copy| self.has_content(now, copy).unwrap_or(false));
         if is_same
             && stat.st_mode == file.facts.mode
@@ -158,13 +156,14 @@ impl Work<'_> {
         }
         let is_kind = kind(stat) == FileType::from_raw_mode(file.facts.mode);
         if !is_kind || (kind(stat) != FileType::Directory && !self.is_ours(now, stat)) {
-            return Err(CHANGED.to_owned());
+            return Err(Why::Changed);
         }
         Ok(Some(Step::Rewrite))
     }
 
-    fn kept(&self, id: FileId) -> Result<&KeptFile, String> {
-        self.plan.files.get(&id).ok_or_else(|| format!("{NOT_KEPT}its line is missing"))
+    fn kept(&self, id: FileId) -> Result<&KeptFile, Why> {
+        let missing = || Why::NotKept("its line is missing".to_owned());
+        self.plan.files.get(&id).ok_or_else(missing)
     }
 
     fn has_content(&self, path: &Path, object: Object) -> io::Result<bool> {
@@ -224,7 +223,7 @@ impl Work<'_> {
 
     fn note(&mut self, path: &Path, done: io::Result<()>) {
         if let Err(error) = done {
-            self.taken.insert(path.to_owned(), Outcome::Left(error.to_string()));
+            self.taken.insert(path.to_owned(), Outcome::Left(Why::Else(error.to_string())));
         }
     }
 
@@ -264,7 +263,7 @@ impl Work<'_> {
     /// Gives a file that is there its content and its mode back.
     fn rewrite(&self, it: &Wanted) -> io::Result<()> {
         let (Want::InPlace(id) | Want::Kept(id)) = &it.want else { return Ok(()) };
-        let file = self.kept(*id).map_err(io::Error::other)?;
+        let file = self.kept(*id).map_err(told)?;
         if file.is_folder() {
             self.hands.set_attributes(&it.now, &file.attributes)?;
             // Until the end things have to be made in it.
@@ -305,8 +304,8 @@ impl Work<'_> {
         let Some(stat) = self.hands.look(now) else { return Ok(()) };
         if kind(&stat) != FileType::Directory {
             if !self.is_ours(path, &stat) {
-                self.taken.insert(path.to_owned(), Outcome::Left(CHANGED.to_owned()));
-                return Err(io::Error::other(CHANGED));
+                self.taken.insert(path.to_owned(), Outcome::Left(Why::Changed));
+                return Err(told(Why::Changed));
             }
             return self.hands.unlink(now, AtFlags::empty());
         }
@@ -327,7 +326,7 @@ impl Work<'_> {
 
     /// Makes what was there.
     fn place(&self, path: &Path, id: FileId) -> io::Result<()> {
-        let file = self.kept(id).map_err(io::Error::other)?;
+        let file = self.kept(id).map_err(told)?;
         let facts = &file.facts;
         let of_kind = FileType::from_raw_mode(facts.mode);
         if of_kind == FileType::Directory {
