@@ -9,6 +9,7 @@ pub(crate) mod prompt;
 pub(crate) mod relay;
 pub(crate) mod screen;
 pub(crate) mod status;
+mod typed;
 mod wrap;
 
 use std::io::{self, IsTerminal as _, Write as _};

@@ -22,6 +22,7 @@ use stockade_threads::record::{Check, Event, Kind, PathText, State, Usage};
 use stockade_threads::store::{Detail, PhaseSeen, Store, Summary};
 use stockade_threads::wrote::{self, Wrote};
 use stockade_threads::{ThreadId, files};
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::attached::Front;
 use crate::failure::Failure;
@@ -374,8 +375,14 @@ fn within(text: &str, columns: Option<usize>) -> String {
     // Controls take more room than one character, once they are escaped.
     let text = ui::printable(text);
     match columns {
-        Some(columns) if columns >= NARROW && text.chars().count() > columns => {
-            text.chars().take(columns.saturating_sub(1)).chain(['…']).collect()
+        Some(columns) if columns >= NARROW && text.width() > columns => {
+            let mut room = columns.saturating_sub(1);
+            let fits = |character: &char| {
+                let left = room.checked_sub(character.width().unwrap_or_default());
+                room = left.unwrap_or_default();
+                left.is_some()
+            };
+            text.chars().take_while(fits).chain(['…']).collect()
         }
         Some(_) | None => text,
     }

@@ -16,6 +16,8 @@ use stockade_config::Notify;
 use stockade_threads::{Ask, Asked, Reply};
 
 use super::printable;
+use super::typed::{self, Typed};
+use crate::ui;
 
 /// How often the user's wish to stop is looked at.
 const TURN: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -23,6 +25,9 @@ const TURN: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 /// As much of an action as a notification shows, in characters.
 const CALL_MAX: usize = 100;
+/// What is said of a text of which a part is lost.
+const CUT: &str =
+    "a line was too long for a terminal, which drops what is behind 4,095 bytes; nothing was sent";
 /// The longest answer, in bytes.
 const ANSWER_MAX: usize = 4096;
 
@@ -196,7 +201,7 @@ impl Line {
         terminal().map(|terminal| Self { terminal, turns })
     }
 
-    /// Waits for a line that says something, and looks meanwhile whether to go on waiting. `None`
+    /// Waits for a line that says something, or for several that are pasted, and looks meanwhile whether to go on waiting. `None`
     /// at the end of the input (Ctrl-D), or when it is over.
     pub(crate) fn read(&self, look: &dyn Fn() -> Look) -> Option<String> {
         let _talking = self.turns.talk();
@@ -210,8 +215,12 @@ impl Line {
             // Without a terminal to write to there is none to read from either.
             drop((write!(error, "> "), error.flush()));
             drop(error);
-            match line(&self.terminal, &is_given_up) {
-                Some(text) if !text.is_empty() => return Some(text),
+            match typed::text(&self.terminal, &is_given_up) {
+                Some(Typed::Text(text)) if !text.is_empty() => return Some(text),
+                Some(Typed::Cut) => {
+                    ui::say("error", CUT);
+                    ui::hint("write it into a file, and say which");
+                }
                 None if seen.get() != Look::Anew => return None,
                 Some(_) | None => {}
             }

@@ -3,6 +3,7 @@
 //! Only on a terminal that can take a line back. It is gone before anything else is written.
 
 use std::io::Write as _;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -167,6 +168,17 @@ impl Line {
         let (time, most) = (words(self.since.elapsed()), of(self.max_time.map(words)));
         format!("· {time}{most}{turn} · {tokens}{} tokens", of(self.max_tokens.map(grouped)))
     }
+
+    /// As much of the text as has room on one line: of two only the last would be taken back.
+    fn fitting(&self, columns: usize) -> String {
+        self.text().chars().take(columns.saturating_sub(1)).collect()
+    }
+}
+
+/// How many columns a terminal has; one that does not tell has enough.
+fn columns_of(terminal: &impl AsFd) -> usize {
+    let size = rustix::termios::tcgetwinsize(terminal).map_or(0, |size| size.ws_col);
+    if size == 0 { usize::MAX } else { usize::from(size) }
 }
 
 fn draw((line, wake): &(Mutex<Line>, Condvar)) {
@@ -177,7 +189,7 @@ fn draw((line, wake): &(Mutex<Line>, Condvar)) {
             line = waited.0;
             if waited.1.timed_out() && line.may_show && line.held == 0 && !line.is_over {
                 let mut error = std::io::stderr().lock();
-                drop((write!(error, "{GONE}{}", line.text()), error.flush()));
+                drop((write!(error, "{GONE}{}", line.fitting(columns_of(&error))), error.flush()));
                 line.is_shown = true;
             }
         } else {
@@ -221,6 +233,7 @@ mod tests {
         status.within(Some(200_000), Some(Duration::from_mins(10)));
         let text = status.line().text();
         assert!(text.ends_with(" s/10 min 0 s · turn 2/50 · 1,234/200,000 tokens"), "{text}");
+        assert_eq!(status.line().fitting(20).chars().count(), 19);
     }
 
     #[test]

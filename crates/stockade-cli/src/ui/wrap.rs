@@ -1,7 +1,10 @@
 //! What an agent says, broken between words where the terminal would break within one.
 //!
 //! It comes in pieces that end anywhere, so the last word waits until it is whole. Blocks of code
-//! stay as they are: whoever copies one wants its lines.
+//! stay as they are: whoever copies one wants its lines. Characters count as the columns that they
+//! take: two for a wide one, none for one that is put over another.
+
+use unicode_width::UnicodeWidthStr as _;
 
 /// Text on its way to a terminal.
 #[derive(Debug, Default)]
@@ -10,7 +13,7 @@ pub(super) struct Wrap {
     word: String,
     /// Spaces before it, which nobody needs at the end of a line.
     gap: String,
-    /// How many characters stand on the line.
+    /// How many columns of the line are taken.
     column: usize,
     /// Where the text of a list's item begins, below which its next lines begin too.
     indent: usize,
@@ -63,7 +66,7 @@ impl Wrap {
         if is_first && self.word.starts_with("```") {
             self.is_code = !self.is_code;
         }
-        let (gap, length) = (self.gap.chars().count(), self.word.chars().count());
+        let (gap, length) = (self.gap.len(), self.word.width());
         let would_break = self.column + gap + length > width;
         if would_break && !is_first && !self.is_code && self.indent + length <= width {
             ready.push('\n');
@@ -110,6 +113,11 @@ mod tests {
         assert_eq!(wrapped("see https://example.org/a/b", 10), "see https://example.org/a/b");
         assert_eq!(wrapped("- one two\n  x y z", 7), "- one\n  two\n  x y z");
         assert_eq!(wrapped("12. ab cd", 8), "12. ab\n    cd");
+        assert_eq!(wrapped("日本 日本 x", 8), "日本\n日本 x");
+        assert_eq!(
+            wrapped("e\u{301}e\u{301} e\u{301}e\u{301} x", 5),
+            "e\u{301}e\u{301} e\u{301}e\u{301}\nx"
+        );
     }
 
     #[test]

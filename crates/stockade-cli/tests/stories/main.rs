@@ -20,3 +20,4 @@ mod setup;
 mod talking;
 mod tmux;
 mod transcript;
+mod typing;

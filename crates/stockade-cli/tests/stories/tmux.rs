@@ -33,7 +33,7 @@ impl Tmux {
         Some(Self { folder: tempfile::tempdir_in(base).unwrap() })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -44,29 +44,36 @@ impl Tmux {
         command.current_dir(self.folder.path()).env_remove("TMUX").output().unwrap()
     }
 
-    /// Starts `command` in 80 columns; its own `PATH` and environment hold.
+    /// Starts `command` in 80 columns without colour; its own `PATH` and environment hold.
     pub(crate) fn start(&self, command: &Command) {
+        self.start_with(command, "NO_COLOR=1 TERM=\"$TERM\"", "sh");
+    }
+
+    /// Starts `command` in 80 columns with `environment` for colours and such; `shell` runs the
+    /// script that does it, from wherever.
+    pub(crate) fn start_with(&self, command: &Command, environment: &str, shell: &str) {
         let quoted = |word: &OsStr| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"));
         let folder = command.get_current_dir().unwrap();
-        let mut script = format!("cd {} && exec env -i NO_COLOR=1", quoted(folder.as_os_str()));
+        let mut script = format!("cd {} && exec env -i", quoted(folder.as_os_str()));
         for (name, value) in command.get_envs().filter(|(name, _)| *name != "TERM") {
             let value = value.map(quoted).unwrap_or_default();
             script.extend([" ", &name.to_string_lossy(), "=", &value]);
         }
-        script.push_str(" TERM=\"$TERM\"");
+        script.extend([" ", environment]);
         // Without `timeout`, whose process group is not the terminal's.
         for word in command.get_args().skip(1) {
             script.push(' ');
             script.push_str(&quoted(word));
         }
-        fs::write(self.path("run"), script).unwrap();
-        let line = "sh ./run; echo \"STATUS $?\"; exec sleep 300";
-        let started = self.run(&["new-session", "-d", "-x", "80", "-y", "60", line]);
+        let run = self.path("run");
+        fs::write(&run, script).unwrap();
+        let line = format!("{shell} {}; echo \"STATUS $?\"; exec sleep 300", run.display());
+        let started = self.run(&["new-session", "-d", "-x", "80", "-y", "60", &line]);
         assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
     }
 
     /// What is on the screen when `text` is, which takes half a minute at most.
-    fn screen(&self, text: &str) -> String {
+    pub(crate) fn screen(&self, text: &str) -> String {
         self.screen_within(30, text)
     }
 
