@@ -26,6 +26,7 @@ mod slots;
 mod summary;
 mod thread;
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -177,6 +178,22 @@ impl Store {
         Index::open(&self.root).map(|mut index| index.update(&changed, &gone).ok());
         result.sort_by(|one, other| other.id.cmp(&one.id));
         Ok(result)
+    }
+
+    /// Threads that are there and not among all that were `listed`, since their first record is
+    /// damaged, or of a version that this program does not read.
+    ///
+    /// # Errors
+    ///
+    /// When the folder of threads cannot be read.
+    pub fn unreadable(&self, listed: &[Summary]) -> Result<Vec<ThreadId>, StoreError> {
+        let listed: HashSet<&str> = listed.iter().map(|summary| summary.id.as_str()).collect();
+        // One that has no first record was killed before it began.
+        let is_damaged = |id: &ThreadId| {
+            !listed.contains(id.as_str())
+                && self.records(id).is_ok_and(|mut records| matches!(records.next(), Some(Err(_))))
+        };
+        Ok(self.ids()?.into_iter().filter(is_damaged).collect())
     }
 
     /// The thread that `name` means: an ID, the start of one, or `last` for the latest of the

@@ -350,6 +350,9 @@ fn list(arguments: &ListArgs) -> Result<u8, Failure> {
     if threads.is_empty() {
         ui::say("stockade", "no threads yet");
     }
+    if here.is_none() {
+        say_unreadable(&desk, &threads)?;
+    }
     let length = distinct(&threads);
     for thread in &threads {
         let id = thread.id.get(..length).unwrap_or(&thread.id);
@@ -365,6 +368,15 @@ fn list(arguments: &ListArgs) -> Result<u8, Failure> {
         ui::line(&within(&text, ui::columns())).map_err(unprinted)?;
     }
     Ok(0)
+}
+
+/// Names the threads that are there and not among those `listed`.
+fn say_unreadable(desk: &Desk, listed: &[Summary]) -> Result<(), Failure> {
+    for id in desk.store.unreadable(listed).map_err(of_store)? {
+        let text = format!("thread {id} cannot be read; `stockade log --verify {id}` says why");
+        ui::say("warning", &text);
+    }
+    Ok(())
 }
 
 /// Where less fits on a line, the title would be what is cut off: the line is broken instead.

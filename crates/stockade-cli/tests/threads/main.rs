@@ -239,6 +239,25 @@ fn the_record_is_told_checked_and_escaped() {
     assert!(said.contains("damaged at line 4"), "{said}");
 }
 
+/// As a later version may leave it, for one that is older.
+#[test]
+fn a_thread_of_a_later_version_is_named_and_can_be_removed() {
+    let home = Home::new(&[("a", "a\n")]);
+    let (later, known) = (noisy(&home), noisy(&home));
+    let path = home.store().folder(&later.parse().unwrap()).join("events.jsonl");
+    let record = fs::read_to_string(&path).unwrap();
+    fs::write(&path, record.replace("\"schema\":1", "\"schema\":2")).unwrap();
+    let listed = home.stockade(&["threads"]);
+    let (out, error) = (text(&listed.stdout), text(&listed.stderr));
+    assert!(listed.status.success() && out.lines().count() == 1, "{out}{error}");
+    assert_eq!(error.matches(&later).count(), 2, "{error}");
+    assert!(!error.contains(&known), "{error}");
+    let why = home.said(&["log", "--verify", &later], 1);
+    assert!(why.contains("it is of version 2, this program reads 1"), "{why}");
+    home.said(&["threads", "rm", &later], 0);
+    assert!(home.stockade(&["threads"]).stderr.is_empty());
+}
+
 #[test]
 fn a_result_is_looked_at_and_applied() {
     let ten = (0..10).map(|n| format!("line {n}\n")).collect::<Vec<_>>().concat();

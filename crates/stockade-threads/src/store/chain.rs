@@ -126,7 +126,7 @@ pub enum Fault {
     #[error("what stands before it was changed")]
     Chain,
     /// The first record is of a version that is not known.
-    #[error("it is of version {0:?}, this program reads {SCHEMA}")]
+    #[error("it is of version {}, this program reads {SCHEMA}", .0.map_or("none".to_owned(), |it| it.to_string()))]
     Schema(Option<u32>),
 }
 

@@ -115,6 +115,20 @@ fn the_index_is_made_again_when_it_is_missing_damaged_or_behind() {
     assert_eq!(store.list(None).unwrap(), before, "missing");
     fs::write(&index, b"this is no database, however long one looks at it").unwrap();
     assert_eq!(store.list(None).unwrap(), before, "damaged");
+    // Of another version, with a table that has nothing in common with ours.
+    for version in [0, 7] {
+        fs::remove_file(&index).unwrap();
+        let other = rusqlite::Connection::open(&index).unwrap();
+        other
+            .execute_batch("CREATE TABLE thread (what BLOB); INSERT INTO thread VALUES (x'01')")
+            .unwrap();
+        other.pragma_update(None, "user_version", version).unwrap();
+        drop(other);
+        assert_eq!(store.list(None).unwrap(), before, "of version {version}");
+        let ours = rusqlite::Connection::open(&index).unwrap();
+        let count = ours.query_row("SELECT count(summary) FROM thread", [], |row| row.get(0));
+        assert_eq!(count, Ok(1), "it is an index again");
+    }
     let thread = store.resume(&id).unwrap();
     thread.finish(State::Failed, 1, "second thoughts").unwrap();
     assert_eq!(store.list(None).unwrap().first().unwrap().state, State::Failed, "behind");
