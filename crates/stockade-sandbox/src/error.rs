@@ -7,6 +7,10 @@ use std::path::PathBuf;
 /// The step that lays an overlay over a folder.
 pub(crate) const LAY: &str = "lay a draft over";
 
+/// What nothing can let go without user namespaces.
+pub(crate) const DRAFT: &str = "a draft";
+pub(crate) const DATAGRAM: &str = "a standard stream that is a datagram socket";
+
 /// The sandbox could not be put up, or broke. When [`launch`](crate::launch) returns one,
 /// **nothing of the command has run**, unless the variant says otherwise.
 ///
@@ -74,6 +78,13 @@ impl SetupError {
                  `sysctl kernel.apparmor_restrict_unprivileged_userns=0`, in a container \
                  `--security-opt seccomp=unconfined`",
             ),
+            Self::Unheld { what } if what == DRAFT => Some(
+                "`stockade doctor` says how to get user namespaces, which a draft needs; without \
+                 `--draft` the command writes to the files",
+            ),
+            Self::Unheld { what } if what == DATAGRAM => {
+                Some("give it a file, a pipe or a terminal in its place")
+            }
             Self::Unheld { .. } => Some(
                 "`stockade doctor` says how to get user namespaces; `--sandbox read-only` needs none; \
                  `--degrade` runs it without",

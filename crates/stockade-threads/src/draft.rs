@@ -25,6 +25,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::XattrFlags;
 use serde::{Deserialize, Serialize};
 use stockade_policy::{AbsPath, Mode, Policy};
 use stockade_sandbox::Layer;
@@ -55,6 +56,9 @@ pub enum DraftError {
         /// What it is.
         why: &'static str,
     },
+    /// An overlay there would begin, and lose what it has to note of folders.
+    #[error("a draft cannot be kept in `{}`: its file system has no user attributes", .0.display())]
+    Attributes(PathBuf),
     /// A file of the draft's own could not be used.
     #[error("cannot {step} `{}`", path.display())]
     Io {
@@ -87,6 +91,10 @@ impl DraftError {
         match self {
             Self::Mode(_) => Some("leave `--draft` out, or use `--sandbox workspace-write`"),
             Self::Root { .. } => Some("leave `--draft` out, or this root"),
+            Self::Attributes(_) => Some(
+                "set `XDG_STATE_HOME` to a folder elsewhere, or leave `--draft` out: the command \
+                 then writes to the files",
+            ),
             Self::Git(error) => error.hint(),
             Self::Io { .. } | Self::TooMany(_) | Self::Ignored(_) => None,
         }
@@ -225,6 +233,10 @@ fn make(draft: &Path, folders: &[PathBuf]) -> Result<Shape, DraftError> {
         for path in [&own, &upper, &own.join("work")] {
             folder(path)?;
         }
+        let named = (&upper, "user.stockade.draft");
+        rustix::fs::setxattr(named.0, named.1, b"1", XattrFlags::empty())
+            .and_then(|()| rustix::fs::removexattr(named.0, named.1))
+            .map_err(|_| DraftError::Attributes(upper.clone()))?;
         // The top of an overlay has the mode of its upper folder.
         let mode = fs::metadata(at).map_err(DraftError::io("look at", at))?.mode();
         let set = fs::set_permissions(&upper, fs::Permissions::from_mode(mode & 0o7777));

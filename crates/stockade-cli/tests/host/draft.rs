@@ -433,3 +433,50 @@ fn folders_and_modes_of_a_draft_are_told_and_applied() {
         assert!(said.contains(line), "{line} in {said}");
     }
 }
+
+/// Where no overlay can be had, or one that would break halfway, nothing runs, and why is said.
+#[test]
+fn a_draft_that_no_file_system_can_hold_is_refused_by_name() {
+    let home = project();
+    let store = home.path(".local/state/stockade");
+    let (store, work) = (store.display(), home.path("work"));
+    let cases = [
+        ("true".to_owned(), ""),
+        (format!("mount -t ramfs own {store}"), "has no user attributes"),
+        (
+            format!(
+                "mount -t tmpfs own {store} && cd {store} && mkdir l u w && mount -t overlay -o \
+                     userxattr,lowerdir=l,upperdir=u,workdir=w own {store}"
+            ),
+            "its record on a file system with user attributes (not an overlay itself)",
+        ),
+        (
+            format!("mkdir {0}/inner && mount -t tmpfs own {0}/inner", work.display()),
+            "no other file system mounted in the workspace",
+        ),
+        (
+            "echo 0 > /proc/sys/user/max_user_namespaces".to_owned(),
+            "user namespaces, which a draft needs",
+        ),
+    ];
+    for (mount, words) in cases {
+        for degrade in [&[][..], &["--degrade"]] {
+            let script =
+                format!("set -e; mkdir -p {store}; {mount}; cd {}; exec \"$@\"", work.display());
+            let mut command = Command::new("unshare");
+            command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh"]);
+            command.args([env!("CARGO_BIN_EXE_stockade"), "run", "--draft"]).args(degrade);
+            command.args(["--", "sh", "-c", "echo it ran; echo more >> changed"]).env_clear();
+            command.env("HOME", home.path("")).env("PATH", "/usr/bin:/bin");
+            let output = command.output().unwrap();
+            let said = text(&output);
+            assert_eq!(said.contains("it ran"), words.is_empty(), "{mount}: {said}");
+            assert!(said.contains(words), "{mount}: {words}: {said}");
+            assert!(!said.contains("`--degrade`"), "{mount}: {said}");
+            let status = if words.is_empty() { 0 } else { 125 };
+            assert_eq!(output.status.code(), Some(status), "{mount}: {said}");
+            assert_eq!(home.read("changed"), "one\n", "{mount}: {said}");
+            fs::remove_dir(work.join("inner")).ok();
+        }
+    }
+}

@@ -42,6 +42,7 @@ use super::sys::{credentials_unsafe, exec_unsafe, landlock_unsafe, memory_unsafe
 use super::temporary::Temporary;
 use super::trust::Trust;
 use super::{outside, seccomp_second};
+use crate::error::{DATAGRAM, DRAFT};
 use crate::launch::{Asked, Ties, Told};
 use crate::{Command, Launch, Outcome, SetupError};
 
@@ -180,11 +181,10 @@ pub(super) fn launch(
 ) -> Result<Outcome, SetupError> {
     let Ok(abi) = landlock_unsafe::abi() else { return Err(why) };
     if !launch.layers.is_empty() {
-        return Err(SetupError::Unheld { what: "a draft".to_owned() });
+        return Err(SetupError::Unheld { what: DRAFT.to_owned() });
     }
     if (0..3).any(takes_addresses) {
-        let what = "a standard stream that is a datagram socket";
-        return Err(SetupError::Unheld { what: what.to_owned() });
+        return Err(SetupError::Unheld { what: DATAGRAM.to_owned() });
     }
     let failed = |error| SetupError::Host("make a private temporary folder".into(), error);
     let temporary = Temporary::make().map_err(failed)?;
