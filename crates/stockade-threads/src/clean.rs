@@ -266,6 +266,30 @@ mod tests {
     use crate::store::NewThread;
 
     #[test]
+    fn of_too_much_the_oldest_go_and_what_is_too_old_goes_in_any_case() {
+        let now = SystemTime::now();
+        let seen = |name: &str, bytes, days: u32, why| {
+            let (path, used) = (PathBuf::from(name), now - DAY * days);
+            Seen { path, bytes, used, why, way: Way::File }
+        };
+        let all = vec![
+            seen("large", 70, 2, None),
+            seen("old", 1, 31, None),
+            seen("new", 40, 0, None),
+            seen("small", 50, 3, None),
+            seen("lost", 1, 1, Some("its workspace is gone")),
+        ];
+        let items = bounded("files", all, Bounds { age: DAY * 30, bytes: 100 }, now);
+        let told: Vec<_> = items.iter().map(|it| (it.path.to_str().unwrap(), it.why)).collect();
+        let expected = [
+            ("lost", "its workspace is gone"),
+            ("large", "more than is kept"),
+            ("old", "not used for long"),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
     fn the_disk_of_a_lost_machine_goes_and_its_thread_stays() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();

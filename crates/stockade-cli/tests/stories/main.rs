@@ -7,6 +7,7 @@ mod approvals;
 mod containers;
 mod contract;
 mod debugging;
+mod disk;
 mod ends;
 mod hostile;
 mod machine;

@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use stockade_threads::git::{LocalChanges, clone_head};
@@ -237,6 +238,34 @@ fn the_record_is_told_checked_and_escaped() {
     fs::write(&path, changed).unwrap();
     let said = home.said(&["log", "--verify"], 1);
     assert!(said.contains("damaged at line 4"), "{said}");
+}
+
+/// What nobody has taken in yet stays, however old it is.
+#[test]
+fn what_was_not_used_for_long_goes_by_clean_and_work_stays() {
+    let home = Home::new(&[("a", "a\n")]);
+    let work = noisy(&home);
+    let ended = home.begin(Kind::Local, "changed nothing");
+    ended.finish(State::Completed, 0, "").unwrap();
+    let empty = ended.id().to_string();
+    drop(ended);
+    let running = home.begin(Kind::Local, "at work");
+    let long_ago = SystemTime::now() - Duration::from_hours(24 * 91);
+    for id in [&work, &empty, running.id().as_str()] {
+        let path = home.store().folder(&id.parse().unwrap()).join("events.jsonl");
+        fs::File::options().append(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    }
+    let ids = || -> Vec<Value> {
+        let list = home.json(&["threads", "--json"]);
+        list.as_array().unwrap().iter().map(|thread| thread["id"].clone()).collect()
+    };
+    let would = home.said(&["clean", "--dry-run"], 0);
+    assert_eq!(would, "would remove 1 threads without changes, 1 MiB: not used for long\n");
+    assert_eq!(ids().len(), 3, "the control");
+    let removed = home.said(&["clean", "-v"], 0);
+    assert!(removed.contains(&empty) && !removed.contains(&work), "{removed}");
+    assert_eq!(ids(), [running.id().as_str(), &work]);
+    assert_eq!(home.said(&["clean"], 0), "nothing to clean\n");
 }
 
 /// As a later version may leave it, for one that is older.

@@ -163,7 +163,12 @@ fn put_aside(folder: &Path, end: &End) -> Result<Option<Recovered>, StoreError> 
         }
         kept = format!("torn-{number}");
     }
-    cut(&folder.join(&kept)).map_err(StoreError::io("repair", &path))?;
+    let aside = folder.join(&kept);
+    cut(&aside).map_err(|error| {
+        // On a full disk each try would leave another one; the record has the same bytes still.
+        fs::remove_file(&aside).ok();
+        StoreError::io("repair", &path)(error)
+    })?;
     Ok(Some(Recovered { bytes: end.torn_bytes, kept }))
 }
 
