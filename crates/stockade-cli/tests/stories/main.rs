@@ -22,3 +22,4 @@ mod talking;
 mod tmux;
 mod transcript;
 mod typing;
+mod unwell;
