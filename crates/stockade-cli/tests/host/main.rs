@@ -18,6 +18,7 @@ mod record;
 mod roots;
 mod second;
 mod undo;
+mod undo_tools;
 mod written;
 mod wrote;
 

@@ -12,7 +12,7 @@ use super::{Home, also_as_ordinary_user, text};
 
 /// What a name stands for. A time of a link says nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
+pub(super) struct Seen {
     mode: u32,
     modified: Option<(i64, i64)>,
     content: Vec<u8>,
@@ -22,7 +22,7 @@ struct Seen {
 }
 
 /// Every name with what it stands for.
-fn tree(root: &Path) -> BTreeMap<PathBuf, Seen> {
+pub(super) fn tree(root: &Path) -> BTreeMap<PathBuf, Seen> {
     let mut found = BTreeMap::new();
     let mut names: BTreeMap<u64, PathBuf> = BTreeMap::new();
     let mut level = vec![root.to_owned()];
@@ -66,7 +66,7 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, Seen> {
     found
 }
 
-fn differences(one: &Path, before: &BTreeMap<PathBuf, Seen>) -> Vec<PathBuf> {
+pub(super) fn differences(one: &Path, before: &BTreeMap<PathBuf, Seen>) -> Vec<PathBuf> {
     let now = tree(one);
     let names = now.keys().chain(before.keys());
     let mut different: Vec<_> =
@@ -76,7 +76,7 @@ fn differences(one: &Path, before: &BTreeMap<PathBuf, Seen>) -> Vec<PathBuf> {
     different
 }
 
-fn stockade(home: &Home, words: &[&str]) -> Output {
+pub(super) fn stockade(home: &Home, words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_stockade"))
         .args(words)
         .current_dir(home.path("work"))
