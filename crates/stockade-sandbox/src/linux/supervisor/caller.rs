@@ -7,6 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
+use super::known;
 use super::peers::Peers;
 use crate::linux::moved::Moved;
 use crate::linux::sys::seccomp_unsafe::{self as seccomp, Notification};
@@ -143,6 +144,11 @@ impl<'a> Caller<'a> {
         if number == libc::AT_FDCWD {
             return self.current_folder();
         }
+        if number >= 0
+            && let Some(folder) = known::descriptor(self.call.pid, number)
+        {
+            return Ok(folder);
+        }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         self.behind(number, flags)
     }
@@ -224,6 +230,9 @@ impl<'a> Caller<'a> {
 
     /// The caller's current folder, as a reference.
     pub(super) fn current_folder(&self) -> io::Result<OwnedFd> {
+        if let Some(folder) = known::current_folder(self.call.pid) {
+            return Ok(folder);
+        }
         let path = format!("/proc/{}/cwd", self.call.pid);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(rustix::fs::open(path, flags, Mode::empty())?)

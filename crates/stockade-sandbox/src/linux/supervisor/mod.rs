@@ -13,6 +13,7 @@ mod connectors;
 mod denials;
 mod execs;
 mod files;
+mod known;
 mod led;
 mod messages;
 pub(super) mod peers;
@@ -100,14 +101,24 @@ impl Supervisor {
         ways: (Option<Gate>, Option<Arc<Peers>>),
         told: (Arc<Denials>, Option<Asker>),
     ) -> io::Result<Self> {
-        let mut supervisor = Self::new(listener, judges, ways, told);
+        let mut supervisor = Self::of(listener, judges, ways, told);
         supervisor.shared.hire()?;
         supervisor.has_begun = true;
         Ok(supervisor)
     }
 
-    /// Takes over `listener`, for [`Self::attend`] to answer.
+    /// Takes over `listener`, for [`Self::attend`] to answer, in a process that does nothing else.
     pub(crate) fn new(
+        listener: OwnedFd,
+        judges: (Option<Files>, Option<Execs>),
+        ways: (Option<Gate>, Option<Arc<Peers>>),
+        told: (Arc<Denials>, Option<Asker>),
+    ) -> Self {
+        known::begin();
+        Self::of(listener, judges, ways, told)
+    }
+
+    fn of(
         listener: OwnedFd,
         (files, execs): (Option<Files>, Option<Execs>),
         (gate, peers): (Option<Gate>, Option<Arc<Peers>>),

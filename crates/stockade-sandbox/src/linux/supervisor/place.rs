@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 
 use super::caller::Caller;
+use super::known;
 
 /// The kernel's own limit (`path_resolution(7)`).
 const LINKS_MAX: usize = 40;
@@ -44,9 +45,8 @@ fn error<T>(number: i32) -> io::Result<T> {
 
 /// What the descriptor is called in this mount view: a path, or `pipe:[1]` and the like.
 pub(super) fn name_of(fd: &OwnedFd) -> io::Result<PathBuf> {
-    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let name = rustix::fs::readlinkat(CWD, link, Vec::with_capacity(256))?;
-    Ok(PathBuf::from(std::ffi::OsString::from_vec(name.into_bytes())))
+    let name = known::link_of(fd.as_raw_fd())?;
+    Ok(PathBuf::from(std::ffi::OsString::from_vec(name)))
 }
 
 impl Place {
