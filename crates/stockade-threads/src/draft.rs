@@ -26,6 +26,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 
 use rustix::fs::XattrFlags;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use stockade_policy::{AbsPath, Mode, Policy};
 use stockade_sandbox::Layer;
@@ -236,7 +237,10 @@ fn make(draft: &Path, folders: &[PathBuf]) -> Result<Shape, DraftError> {
         let named = (&upper, "user.stockade.draft");
         rustix::fs::setxattr(named.0, named.1, b"1", XattrFlags::empty())
             .and_then(|()| rustix::fs::removexattr(named.0, named.1))
-            .map_err(|_| DraftError::Attributes(upper.clone()))?;
+            .map_err(|error| match error {
+                Errno::OPNOTSUPP => DraftError::Attributes(upper.clone()),
+                error => DraftError::io("note something at", &upper)(error.into()),
+            })?;
         // The top of an overlay has the mode of its upper folder.
         let mode = fs::metadata(at).map_err(DraftError::io("look at", at))?.mode();
         let set = fs::set_permissions(&upper, fs::Permissions::from_mode(mode & 0o7777));

@@ -119,14 +119,14 @@ for number in range(count):
 assert done > count // 4, done
 "#;
 
-const BEFORE: &str = r#"
+const BEFORE: &str = r"
     printf '*.o\n.env\n.vscode\npackage.json\n' > .gitignore; mkdir -p d0/e d1
     for i in 0 1 2 3; do seq 40 > n$i; cp n$i d0/n$i; seq $i 200 > d0/e/n$i; done
     git='git -c user.name=a -c user.email=a@b.c'
     git checkout -qb main; $git add -A; $git commit -qm one; git checkout -qb side; echo side >> n1; $git commit -qam two
     git checkout -q main; echo main >> n2; $git commit -qam three; echo o > x.o; mkfifo d1/fifo; ln -s n1 link
     sqlite3 base.db 'create table t(x); insert into t values(1), (2)'; setfattr -n user.mark -v old n3
-"#;
+";
 
 /// How many operations each side of a run has.
 const COUNT: &str = "70";

@@ -76,7 +76,7 @@ fn a_full_disk_ends_a_thread_aloud_and_nothing_that_was_told_is_lost() {
     assert_ne!(read("status").trim(), "0", "{}", read("err"));
     assert!(read("err").contains("No space left on device"), "{}", read("err"));
     assert!(read("verified").contains("records fit together"), "{}", read("verified"));
-    let listed: Value = serde_json::from_str(&read("list")).expect(&read("list"));
+    let listed: Value = serde_json::from_str(&read("list")).unwrap();
     assert_eq!(listed[0]["title"], "fill it");
     assert!(read("resumed").contains("Went on."), "{}", read("resumed"));
     assert!(place.work().join("src/later").exists());

@@ -10,7 +10,6 @@ mod restore;
 mod reverted;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -95,24 +94,17 @@ pub enum Outcome {
 }
 
 /// Why a name was left.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Why {
     /// Somebody edited it after the thread did.
+    #[error("changed since")]
     Changed,
     /// What it was is not there; no undo can take that back.
+    #[error("not kept: {0}")]
     NotKept(String),
     /// Anything else, in words.
+    #[error("{0}")]
     Else(String),
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Changed => f.write_str("changed since"),
-            Self::NotKept(why) => write!(f, "not kept: {why}"),
-            Self::Else(why) => f.write_str(why),
-        }
-    }
 }
 
 /// One name.

@@ -37,10 +37,6 @@ enum Step {
     Rewrite,
 }
 
-fn told(why: Why) -> io::Error {
-    io::Error::other(why.to_string())
-}
-
 impl Work<'_> {
     /// Says what would be done with what is selected, and does it if `acts`.
     pub(super) fn run(mut self, acts: bool) -> Vec<Taken> {
@@ -263,7 +259,7 @@ impl Work<'_> {
     /// Gives a file that is there its content and its mode back.
     fn rewrite(&self, it: &Wanted) -> io::Result<()> {
         let (Want::InPlace(id) | Want::Kept(id)) = &it.want else { return Ok(()) };
-        let file = self.kept(*id).map_err(told)?;
+        let file = self.kept(*id).map_err(io::Error::other)?;
         if file.is_folder() {
             self.hands.set_attributes(&it.now, &file.attributes)?;
             // Until the end things have to be made in it.
@@ -305,7 +301,7 @@ impl Work<'_> {
         if kind(&stat) != FileType::Directory {
             if !self.is_ours(path, &stat) {
                 self.taken.insert(path.to_owned(), Outcome::Left(Why::Changed));
-                return Err(told(Why::Changed));
+                return Err(io::Error::other(Why::Changed));
             }
             return self.hands.unlink(now, AtFlags::empty());
         }
@@ -326,7 +322,7 @@ impl Work<'_> {
 
     /// Makes what was there.
     fn place(&self, path: &Path, id: FileId) -> io::Result<()> {
-        let file = self.kept(id).map_err(told)?;
+        let file = self.kept(id).map_err(io::Error::other)?;
         let facts = &file.facts;
         let of_kind = FileType::from_raw_mode(facts.mode);
         if of_kind == FileType::Directory {
