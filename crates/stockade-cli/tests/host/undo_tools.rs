@@ -181,7 +181,8 @@ fn is_taken_back(seeds: Range<u32>, is_second: bool) {
         let same = |state: &BTreeMap<PathBuf, Seen>, what: &str, output: &Output| {
             let different = differences(&work, state);
             let told = |name: &PathBuf| {
-                format!("{name:?}\n {:?}\n {:?}", state.get(name), tree(&work).get(name))
+                let name_of = name.display();
+                format!("{name_of}\n {:?}\n {:?}", state.get(name), tree(&work).get(name))
             };
             let told: Vec<_> = different.iter().take(4).map(told).collect();
             let all = || format!("{}\n{}\n{}", text(&ran), text(output), told.join("\n"));
