@@ -32,13 +32,13 @@ struct Answer {
     backup: Option<String>,
     rules: Vec<Listed>,
     network: Vec<Network>,
-    relative: Vec<Program>,
+    relative: Vec<ByPath>,
     left_out: Vec<LeftOut>,
 }
 
 /// A program that the file names by a path from the current folder.
 #[derive(Debug, Serialize)]
-struct Program {
+struct ByPath {
     line: usize,
     program: String,
     decision: &'static str,
@@ -119,7 +119,7 @@ fn tell_differences(answer: &Answer, rules: &[NewRule]) {
     for LeftOut { line, entry, why } in &answer.left_out {
         ui::say("warning", &format!("line {line}: not taken over: {entry}: {why}"));
     }
-    for Program { line, program, decision, name } in &answer.relative {
+    for ByPath { line, program, decision, name } in &answer.relative {
         let why = "what allows names a program by its name or absolute path";
         match name {
             None => ui::say(
@@ -186,11 +186,11 @@ fn taken(rule: &NetworkRule, name: &str, target: &Target) -> (Network, Option<Ne
     (told, new)
 }
 
-fn program(relative: &Relative) -> Program {
+fn program(relative: &Relative) -> ByPath {
     let Relative { program, verdict, line } = relative;
     let name = program.rsplit('/').next().filter(|name| !name.is_empty());
     let is_kept = *verdict != Verdict::Allow;
-    Program {
+    ByPath {
         line: *line,
         program: program.clone(),
         decision: word(*verdict),
