@@ -41,6 +41,8 @@ fn live() -> Result<(), Failure> {
     mounts::root()?;
     machine::set_up()?;
     let mut port = open_port()?;
+    // A machine without a timer must not say that it has come up, let alone be a template.
+    machine::pause();
     let waited = await_start(&mut port);
     let told = waited.map_err(|error| Failure::because("start for", "the host", &error))?;
     // The host has what it wanted of a machine that waits.

@@ -28,9 +28,15 @@ pub(super) fn wait_for<T>(deadline: Instant, mut ask: impl FnMut() -> Option<T>)
         if Instant::now() >= deadline {
             return None;
         }
-        let moment = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-        poll(&mut [], Some(&moment)).ok();
+        pause();
     }
+}
+
+/// Sleeps for a millisecond. Where the kernel has found no timer that works, on a host that was too busy while it
+/// looked for one, this never ends: nor would anything else that waits.
+pub(super) fn pause() {
+    let moment = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+    poll(&mut [], Some(&moment)).ok();
 }
 
 /// Loads every module in the initial file system; their names are in the order they need.
