@@ -7,6 +7,8 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use stockade_policy::reading::{SYSTEM_AT_TOP, SYSTEM_IN_VAR, TOOLCHAINS_IN_HOME};
@@ -99,6 +101,7 @@ pub(crate) fn resolve(question: &Question<'_>) -> Result<Hidden, ConfigError> {
             "work elsewhere, or re-open it with `readable = [...]` in your own configuration",
         ));
     }
+    refuse_other_spellings(&result.paths, workspace)?;
     result.paths.extend(question.elsewhere(&result.paths));
     if question.settings.reads_workspace.as_ref().is_some_and(|it| it.value) {
         let (closed, shown) = question.allow_list();
@@ -112,6 +115,40 @@ pub(crate) fn resolve(question: &Question<'_>) -> Result<Hidden, ConfigError> {
     let lists = [&mut result.paths, &mut result.closed, &mut result.readable, &mut result.agents];
     lists.into_iter().for_each(sort);
     Ok(result)
+}
+
+/// Refuses to hide a file in the workspace that has more names than can be covered.
+fn refuse_other_spellings(hidden: &[PathBuf], workspace: &Path) -> Result<(), ConfigError> {
+    let in_reach = |path: &&PathBuf| path.starts_with(workspace) && is_found_in_any_case(path);
+    let Some(file) = hidden.iter().find(in_reach) else { return Ok(()) };
+    let what = format!(
+        "`{}` cannot be hidden: this file system finds names in any case, and each spelling is \
+         another way to it",
+        file.display()
+    );
+    let hint = "work on a file system that tells upper and lower case apart (in WSL one of Linux' \
+                own), or hide the folder that it lies in";
+    Err(ConfigError::refused(what, hint))
+}
+
+/// Whether a file is found by its name with the case swapped as well. A folder is one and the same entry by any.
+fn is_found_in_any_case(path: &Path) -> bool {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return false };
+    let swap = |byte: &u8| match byte {
+        b'a'..=b'z' => byte.to_ascii_uppercase(),
+        _ => byte.to_ascii_lowercase(),
+    };
+    let other: Vec<u8> = name.as_bytes().iter().map(swap).collect();
+    let other = OsStr::from_bytes(&other);
+    let number = |path: &Path| {
+        let about = fs::symlink_metadata(path).ok().filter(|about| !about.is_dir())?;
+        Some((about.dev(), about.ino()))
+    };
+    let is_there = || number(path).is_some_and(|one| number(&folder.join(other)) == Some(one));
+    // A further name of the same file is another matter.
+    let is_listed =
+        || fs::read_dir(folder).is_ok_and(|all| all.flatten().any(|it| it.file_name() == other));
+    other != name && is_there() && !is_listed()
 }
 
 /// Reads a file of the kernel's, which has no size, in as few calls as it takes.

@@ -6,12 +6,13 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
 use stockade_policy::AbsPath;
 
 const PREFIX: &str = "stockade-tmp-";
@@ -41,7 +42,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        fs::remove_dir_all(self.path.as_path()).ok();
+        remove(self.path.as_path());
     }
 }
 
@@ -68,20 +69,80 @@ fn sweep(folder: &Path) {
             && is_old.is_ok_and(|age| age > YOUNG)
             && let Ok(_lock) = lock(&path)
         {
-            fs::remove_dir_all(&path).ok();
+            remove(&path);
         }
     }
 }
 
-/// Removes what is in the folder; the folder itself is not this process' to remove.
+/// Removes the folder with all that is in it. What cannot be removed stays for a later run.
+fn remove(path: &Path) {
+    open_up(CWD, path.as_os_str().as_bytes());
+    empty(path);
+    fs::remove_dir(path).ok();
+}
+
+/// Removes what is in the folder; the folder itself is not this process' to remove. Whoever filled it may
+/// have taken its folders' modes away, and put one into another as often as there was room for.
 pub(super) fn empty(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let removed = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        // A file that cannot be removed stays for the next run.
-        removed.ok();
+    let Ok(folder) = rustix::fs::open(folder, FOLDER, Mode::empty()) else { return };
+    let mut moved = 0;
+    while clear(&folder, &mut moved) {}
+}
+
+const FOLDER: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Removes what is in `top` and its folders; folders in these come to lie in `top`. The value is
+/// whether anything was done.
+fn clear(top: &OwnedFd, moved: &mut u64) -> bool {
+    let is_gone =
+        |folder: &OwnedFd, name: &[u8], flags| rustix::fs::unlinkat(folder, name, flags).is_ok();
+    let mut is_changed = false;
+    for (name, is_folder) in list(top) {
+        if !is_folder {
+            is_changed |= is_gone(top, &name, AtFlags::empty());
+            continue;
+        }
+        open_up(top, &name);
+        if let Ok(folder) = rustix::fs::openat(top, name.as_slice(), FOLDER, Mode::empty()) {
+            for (inner, is_folder) in list(&folder) {
+                if is_folder {
+                    // What is moved has to be writable itself.
+                    open_up(&folder, &inner);
+                    *moved += 1;
+                    let above = format!(".{PREFIX}{moved}");
+                    is_changed |=
+                        rustix::fs::renameat(&folder, inner.as_slice(), top, above).is_ok();
+                } else {
+                    is_changed |= is_gone(&folder, &inner, AtFlags::empty());
+                }
+            }
+        }
+        is_changed |= is_gone(top, &name, AtFlags::REMOVEDIR);
     }
+    is_changed
+}
+
+fn open_up(folder: impl AsFd, name: &[u8]) {
+    rustix::fs::chmodat(folder, name, Mode::RWXU, AtFlags::empty()).ok();
+}
+
+/// The names in a folder, and which of them are folders.
+fn list(folder: &OwnedFd) -> Vec<(Vec<u8>, bool)> {
+    let entries = rustix::fs::Dir::read_from(folder).into_iter().flatten().flatten();
+    let names = entries.filter(|entry| !matches!(entry.file_name().to_bytes(), b"." | b".."));
+    let kinds = names.map(|entry| {
+        let name = entry.file_name();
+        let mut kind = entry.file_type();
+        if kind == FileType::Unknown
+            && let Ok(stat) = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+        {
+            kind = FileType::from_raw_mode(stat.st_mode);
+        }
+        let is_folder = kind == FileType::Directory;
+        (name.to_bytes().to_vec(), is_folder)
+    });
+    kinds.collect()
 }
 
 #[cfg(test)]
@@ -103,5 +164,29 @@ mod tests {
         fs::create_dir(young.join("b")).unwrap();
         empty(&young);
         assert_eq!(fs::read_dir(&young).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_lies_deep_or_was_closed_is_removed_and_what_links_lead_to_is_not() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let (own, other) = (folder.path().join("own"), folder.path().join("other"));
+        fs::create_dir_all(other.join("kept")).unwrap();
+        fs::create_dir_all(own.join("a/b")).unwrap();
+        std::os::unix::fs::symlink(&other, own.join("a/link")).unwrap();
+        std::os::unix::fs::symlink(&other, own.join("link")).unwrap();
+        fs::write(own.join("a/b/file"), "x").unwrap();
+        fs::write(own.join(format!(".{PREFIX}1")), "in the way").unwrap();
+        let mut at = rustix::fs::open(&own, FOLDER, Mode::empty()).unwrap();
+        for _ in 0..2000 {
+            rustix::fs::mkdirat(&at, "d".repeat(200), Mode::RWXU).unwrap();
+            at = rustix::fs::openat(&at, "d".repeat(200), FOLDER, Mode::empty()).unwrap();
+        }
+        for closed in ["a/b", "a", ""] {
+            let mode = fs::Permissions::from_mode(0o000);
+            fs::set_permissions(own.join(closed), mode).unwrap();
+        }
+        remove(&own);
+        assert!(own.symlink_metadata().is_err() && other.join("kept").exists());
     }
 }
