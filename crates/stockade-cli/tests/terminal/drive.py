@@ -293,6 +293,39 @@ def asked_on_a_screen():
     check(t.wait() == 0 and outside() == "x", "a yes opens nothing")
 
 
+CURSES = r"""
+import curses
+def main(screen):
+    key = curses.KEY_RESIZE
+    while key != ord("k"):
+        if key == curses.KEY_RESIZE:
+            screen.erase()
+            for row in range(5):
+                screen.addstr(row, 0, f"row {row}")
+            screen.refresh()
+        if key == ord("w"):
+            open("../outside", "w").write("x")
+        key = screen.getch()
+curses.wrapper(main)
+"""
+
+
+def asked_on_a_screen_of_curses():
+    # What looks at the terminal's size itself draws only when that is another one.
+    t = asking("sh", "-c", "read go; TERM=xterm exec python3 -c \"$0\"", CURSES)
+    t.size(24, 80)
+    t.type("\n")
+    t.expect("row 4")
+    t.type("w")
+    t.expect("no> ")
+    t.type("y\n")
+    t.expect("\x1b[?1049h")
+    t.expect("row 0")
+    t.expect("row 4")
+    t.type("k")
+    check(t.wait() == 0 and outside() == "x", "a yes opens nothing")
+
+
 def cloud(*options):
     """The line that starts a cloud thread, which waits in the queue: the only place is taken."""
     home = os.path.join(FOLDER, "home")

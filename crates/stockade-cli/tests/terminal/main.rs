@@ -41,6 +41,7 @@ scenarios!(
     asked_no_more,
     asked_and_interrupted,
     asked_on_a_screen,
+    asked_on_a_screen_of_curses,
     detached,
     detached_or_not,
     killed_in_front,

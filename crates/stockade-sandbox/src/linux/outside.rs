@@ -356,6 +356,9 @@ impl Outside<'_, '_> {
             return Some(Outcome::OverLimit(exceeded));
         }
         let now = Instant::now();
+        if let Some(terminal) = &mut self.terminal {
+            terminal.settle(now);
+        }
         if self.rest.is_some_and(|when| now >= when) {
             self.rest = None;
             pages_unsafe::let_go_of_program();
@@ -372,6 +375,7 @@ impl Outside<'_, '_> {
     fn wait(&self) -> io::Result<Ready> {
         let next = self.deadline.map(|(when, _)| when).into_iter();
         let next = next.chain(self.last_chance.map(|(when, _)| when));
+        let next = next.chain(self.terminal.as_ref().and_then(Terminal::next));
         let next = next.chain(self.usage.as_ref().map(Usage::next)).chain(self.rest).min();
         let timeout = next.map(|when| {
             let left = when.saturating_duration_since(Instant::now());
@@ -428,7 +432,7 @@ impl Outside<'_, '_> {
         {
             match signal {
                 libc::SIGWINCH => {
-                    if let Some(terminal) = &self.terminal {
+                    if let Some(terminal) = &mut self.terminal {
                         terminal.resize();
                     }
                 }

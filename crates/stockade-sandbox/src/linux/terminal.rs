@@ -6,13 +6,14 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{
-    InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, isatty,
-    tcgetattr, tcsetattr,
+    InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, Winsize,
+    isatty, tcgetattr, tcsetattr,
 };
 
 use super::modes::Modes;
@@ -20,6 +21,22 @@ use super::sys::exec_unsafe;
 
 /// Input that the inner side has not taken yet; more is left in the user's terminal.
 const PENDING_MAX: usize = 64 * 1024;
+
+/// A program that shall draw its screen anew has another size for a moment. Before, so long: it may
+/// be in the call that was asked about, and a signal that comes then is no news to what it calls next.
+const GOES_ON: Duration = Duration::from_millis(150);
+/// So long from its first output on, and so long when it writes nothing.
+const DRAWS: Duration = Duration::from_millis(100);
+const DRAWS_NOT: Duration = Duration::from_secs(2);
+
+/// What is still to be done until a program has drawn its screen anew.
+#[derive(Debug, Clone, Copy)]
+enum Redraw {
+    /// It is told of another size.
+    Begin(Instant),
+    /// It has its own back.
+    End(Instant),
+}
 
 /// Opens a new pseudoterminal of the `/dev/pts` in view: master, slave.
 pub(crate) fn open_inner() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -53,6 +70,7 @@ pub(crate) struct Terminal {
     modes: Modes,
     /// Whether somebody else has it.
     is_held: bool,
+    redraw: Option<Redraw>,
 }
 
 /// Which of the descriptors 0–2 are terminals.
@@ -79,6 +97,7 @@ impl Terminal {
             pending: Vec::new(),
             modes: Modes::default(),
             is_held: false,
+            redraw: None,
         })
     }
 
@@ -102,9 +121,15 @@ impl Terminal {
     }
 
     /// Hands the user's window size on.
-    pub(crate) fn resize(&self) {
-        if let (Ok(size), Some(master)) = (rustix::termios::tcgetwinsize(&self.outer), &self.master)
-        {
+    pub(crate) fn resize(&mut self) {
+        self.redraw = None;
+        if let Ok(size) = rustix::termios::tcgetwinsize(&self.outer) {
+            self.set_size(size);
+        }
+    }
+
+    fn set_size(&self, size: Winsize) {
+        if let Some(master) = &self.master {
             rustix::termios::tcsetwinsize(master, size).ok();
         }
     }
@@ -173,18 +198,28 @@ impl Terminal {
         write_all(&self.outer, self.modes.resumed().as_bytes());
         self.enter();
         if self.modes.has_own_screen() {
-            self.redraw();
+            self.redraw = Some(Redraw::Begin(Instant::now() + GOES_ON));
         }
     }
 
-    /// Has the program draw its screen anew: it is told of a size when that changes.
-    fn redraw(&self) {
-        let Some(master) = &self.master else { return };
-        if let Ok(size) = rustix::termios::tcgetwinsize(master) {
-            let mut other = size;
-            other.ws_row = other.ws_row.saturating_add(1);
-            rustix::termios::tcsetwinsize(master, other).ok();
-            rustix::termios::tcsetwinsize(master, size).ok();
+    /// When [`settle`](Self::settle) has something to do.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        let (Redraw::Begin(when) | Redraw::End(when)) = self.redraw?;
+        Some(when)
+    }
+
+    /// Has the program draw its screen anew, once it is time: it is told of a size when that changes.
+    /// Who looks at the size when the signal comes, as curses and Node do, has to find the other one.
+    pub(crate) fn settle(&mut self, now: Instant) {
+        match self.redraw {
+            Some(Redraw::Begin(when)) if now >= when => {
+                self.redraw = Some(Redraw::End(now + DRAWS_NOT));
+                if let Ok(size) = rustix::termios::tcgetwinsize(&self.outer) {
+                    self.set_size(Winsize { ws_row: size.ws_row.saturating_add(1), ..size });
+                }
+            }
+            Some(Redraw::End(when)) if now >= when => self.resize(),
+            _ => {}
         }
     }
 
@@ -257,6 +292,9 @@ impl Terminal {
                 let text = buffer.get(..count).unwrap_or_default();
                 self.modes.see(text);
                 write_all(&self.outer, text);
+                if let Some(Redraw::End(when)) = &mut self.redraw {
+                    *when = (*when).min(Instant::now() + DRAWS);
+                }
                 true
             }
             Err(rustix::io::Errno::INTR) => true,
