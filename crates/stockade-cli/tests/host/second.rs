@@ -239,7 +239,9 @@ print("elsewhere", errno(lambda: S().connect(("192.0.2.1", 443))))
 u = S(socket.AF_INET, socket.SOCK_DGRAM)
 servers = [l.split()[1] for l in open("/etc/resolv.conf") if l.startswith("nameserver")]
 u.connect(((servers + ["127.0.0.1"])[0], 53))
-print("gateway", errno(lambda: S(socket.AF_INET, socket.SOCK_DGRAM).connect(u.getpeername())))
+def question(to):
+    s = S(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5); s.connect(to); s.send(b"q"); s.recv(1)
+print("gateway", errno(lambda: question(u.getpeername())))
 print("opened", errno(lambda: S().connect(("127.0.0.1", opened))))
 print("other", errno(lambda: S().connect(("127.0.0.1", other))))
 print("through the proxy", ask(f"127.0.0.1:{other}"))
