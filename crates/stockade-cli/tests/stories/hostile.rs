@@ -91,15 +91,15 @@ fn what_a_hostile_guest_plants_is_left_behind_or_flagged() {
     assert!(before == after, "{}", text(&applied));
 }
 
-/// An index whose entries lead out, which git prints as they are.
+/// An index with an entry that leads out, which git neither looks for nor leaves out of a diff.
 const FORGE: &str = r#"
 import hashlib, subprocess
 oid = subprocess.run(["git", "hash-object", "-w", "--stdin"], input=b"pwned\n", capture_output=True)
 oid = oid.stdout.decode().strip()
-for name in ["xxxxxxxxxxxxxxx", "yyyyyyyyyyy"]:
-    subprocess.run(["git", "update-index", "--add", "--cacheinfo", f"100644,{oid},{name}"])
-index = open(".git/index", "rb").read()[:-20]
-index = index.replace(b"x" * 15, b"../../../.bashr").replace(b"y" * 11, b"/etc/passwd")
+name = "x" * 15
+subprocess.run(["git", "update-index", "--add", "--cacheinfo", f"100644,{oid},{name}"])
+subprocess.run(["git", "update-index", "--skip-worktree", name])
+index = open(".git/index", "rb").read()[:-20].replace(name.encode(), b"../../../.bashr")
 open(".git/index", "wb").write(index + hashlib.sha1(index).digest())
 "#;
 

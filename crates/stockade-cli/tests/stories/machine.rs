@@ -356,7 +356,7 @@ fn what_cannot_begin_says_why_and_nothing_has_run() {
         (&["  "], "the prompt is empty"),
         (&["--agent", "codex", "x"], "`codex` is not installed"),
         (&["--agent", "codex", "--", "true"], "`--agent` is for a task"),
-        (&["--agent", "aider", "x"], "`aider` is not installed"),
+        (&["--agent", "aider", "x"], "`aider` in a machine needs a model to be configured"),
         (&["-c", deny, "-c", at, "--agent", "codex", "x"], "which is denied"),
         (&["--attempts", "0", "x"], "`--attempts` takes a number"),
         (&["--attempts", "2", "--", "true"], "`--attempts` is for a task"),

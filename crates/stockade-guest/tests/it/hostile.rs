@@ -10,7 +10,7 @@ use stockade_guest::{CallError, ChannelError, Client, Generation, Malformed};
 
 use crate::{serve_in, shell};
 
-pub(crate) const HELLO: &[u8] = b"\x0c\0\0\0\0\0\0\0\x01stockade\x03\0\0\0";
+pub(crate) const HELLO: &[u8] = b"\x0c\0\0\0\0\0\0\0\x01stockade\x04\0\0\0";
 
 pub(crate) fn frame(stream: u32, kind: u8, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_le_bytes();
