@@ -132,15 +132,9 @@ impl<'a> Sed<'a> {
     /// to a `sed` that does not know this the bracket stays open, which is an error.
     fn pattern(&mut self, delimiter: char) -> Option<()> {
         loop {
-            let mut characters = self.rest.chars();
-            let character = characters.next().filter(|c| *c != '\n')?;
-            if character == '\\' {
-                characters.next().filter(|c| *c != '\n')?;
-            }
-            self.rest = characters.as_str();
-            match character {
+            match self.letter()? {
                 '[' => self.bracket()?,
-                _ if character == delimiter => return Some(()),
+                letter if letter == delimiter => return Some(()),
                 _ => {}
             }
         }
@@ -169,17 +163,20 @@ impl<'a> Sed<'a> {
     }
 
     fn replacement(&mut self, delimiter: char) -> Option<()> {
-        loop {
-            let mut characters = self.rest.chars();
-            let character = characters.next().filter(|c| *c != '\n')?;
-            if character == '\\' {
-                characters.next().filter(|c| *c != '\n')?;
-            }
-            self.rest = characters.as_str();
-            if character == delimiter {
-                return Some(());
-            }
+        while self.letter()? != delimiter {}
+        Some(())
+    }
+
+    /// Takes a letter of this line; of two, the first of which is a backslash, that.
+    fn letter(&mut self) -> Option<char> {
+        let mut letters = self.rest.chars();
+        let mut next = || letters.next().filter(|letter| *letter != '\n');
+        let letter = next()?;
+        if letter == '\\' {
+            next()?;
         }
+        self.rest = letters.as_str();
+        Some(letter)
     }
 }
 
