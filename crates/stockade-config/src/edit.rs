@@ -327,12 +327,7 @@ fn table(rule: &NewRule) -> Table {
         Prefix::Words(words) => value(words.iter().map(|word| word_value(word)).collect::<Array>()),
     };
     table.insert("prefix", prefix);
-    let decision = match rule.decision {
-        Verdict::Allow => "allow",
-        Verdict::Ask => "ask",
-        Verdict::Deny => "deny",
-    };
-    table.insert("decision", value(decision));
+    table.insert("decision", value(rule.decision.word()));
     if let Some(reason) = &rule.reason {
         table.insert("reason", value(reason.as_str()));
     }

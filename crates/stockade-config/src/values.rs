@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use stockade_policy::{ApprovalPolicy, KeySource, Mode, Verdict, names};
+use stockade_policy::{ApprovalPolicy, KeySource, Mode, names};
 
 use crate::codex::Inherit;
 use crate::env::Env;
@@ -274,11 +274,7 @@ impl Loaded {
 
     fn rules(&self, list: &mut List) {
         for rule in &self.settings.rules {
-            let decision = match rule.decision {
-                Verdict::Allow => "allow",
-                Verdict::Ask => "ask",
-                Verdict::Deny => "deny",
-            };
+            let decision = rule.decision.word();
             // Each was checked where it was read.
             let prefix = rule.rule().map(|rule| rule.named().prefix).unwrap_or_default();
             list.text("rules", &format!("{decision} {prefix}"), &rule.place);

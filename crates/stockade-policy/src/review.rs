@@ -15,6 +15,17 @@ pub enum Verdict {
     Deny,
 }
 
+impl Verdict {
+    /// As it stands in the configuration and in answers.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Ask => "ask",
+            Self::Deny => "deny",
+        }
+    }
+}
+
 /// Who or what decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -129,14 +129,6 @@ fn tell_answers(ruling: &Ruling, loaded: &Loaded) {
     }
 }
 
-pub(super) fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Allow => "allow",
-        Verdict::Ask => "ask",
-        Verdict::Deny => "deny",
-    }
-}
-
 fn answer<'a>(ruling: &'a Ruling, loaded: &Loaded) -> Answer<'a> {
     let part = |part: &'a Part| AnsweredPart {
         kind: match part.kind {
@@ -145,16 +137,16 @@ fn answer<'a>(ruling: &'a Ruling, loaded: &Loaded) -> Answer<'a> {
             PartKind::Opaque(_) => "opaque",
         },
         argv: &part.argv,
-        decision: word(part.decision(loaded.policy.mode, loaded.approval)),
+        decision: part.decision(loaded.policy.mode, loaded.approval).word(),
         rule: part.rule.as_ref().zip(part.verdict).map(|(rule, verdict)| AnsweredRule {
             source: &rule.source,
             prefix: &rule.prefix,
-            decision: word(verdict),
+            decision: verdict.word(),
             reason: rule.reason.as_deref(),
         }),
     };
     Answer {
-        decision: word(ruling.verdict),
+        decision: ruling.verdict.word(),
         opaque: ruling.is_opaque,
         reason: &ruling.reason,
         parts: ruling.parts.iter().map(part).collect(),
@@ -163,9 +155,9 @@ fn answer<'a>(ruling: &'a Ruling, loaded: &Loaded) -> Answer<'a> {
 
 /// The decision and its reason, then a line for each part.
 fn print(ruling: &Ruling, loaded: &Loaded) -> std::io::Result<()> {
-    ui::line(&format!("{}: {}", word(ruling.verdict), on_one_line(&ruling.reason)))?;
+    ui::line(&format!("{}: {}", ruling.verdict.word(), on_one_line(&ruling.reason)))?;
     ruling.parts.iter().try_for_each(|part| {
-        let decision = word(part.decision(loaded.policy.mode, loaded.approval));
+        let decision = part.decision(loaded.policy.mode, loaded.approval).word();
         let shown = on_one_line(&part.argv.join(" "));
         ui::line(&format!("  {decision:<5}  {shown}  ({})", because(part)))
     })

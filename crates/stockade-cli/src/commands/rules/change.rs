@@ -250,7 +250,7 @@ fn tell(edited: &Edited, done: &str, json: bool) -> Result<u8, Failure> {
         return Ok(0);
     }
     for rule in &edited.rules {
-        let decision = crate::commands::check::word(rule.decision);
+        let decision = rule.decision.word();
         let line = format!("{done}: {decision} {}  ({})", words(rule), rule.place);
         printed(ui::line(&line.replace('\n', "\\n")))?;
         if done == "added" {

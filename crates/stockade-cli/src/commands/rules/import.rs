@@ -179,7 +179,7 @@ fn taken(rule: &NetworkRule, name: &str, target: &Target) -> (Network, Option<Ne
         line: *line,
         host: host.clone(),
         protocol: protocol.clone(),
-        decision: word(*verdict),
+        decision: verdict.word(),
         entry: new.as_ref().map(|new| new.entry().to_owned()),
         why,
     };
@@ -193,16 +193,8 @@ fn program(relative: &Relative) -> ByPath {
     ByPath {
         line: *line,
         program: program.clone(),
-        decision: word(*verdict),
+        decision: verdict.word(),
         name: name.filter(|_| is_kept).map(str::to_owned),
-    }
-}
-
-fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Allow => "allow",
-        Verdict::Ask => "ask",
-        Verdict::Deny => "deny",
     }
 }
 

@@ -14,7 +14,6 @@ use stockade_threads::store::Store;
 
 use super::{FAILED, MISUSED, loaded, printed, words};
 use crate::cli::BoundaryArgs;
-use crate::commands::check::word;
 use crate::commands::keep;
 use crate::failure::Failure;
 use crate::ui;
@@ -129,7 +128,7 @@ impl Listed {
         Self {
             source: rule.place.clone(),
             prefix: words(rule),
-            decision: word(rule.decision),
+            decision: rule.decision.word(),
             reason: rule.reason.clone(),
             scope: rule.scope().as_str(),
             author: match rule.layer {
