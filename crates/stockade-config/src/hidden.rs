@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use stockade_policy::names;
 use stockade_policy::reading::{SYSTEM_AT_TOP, SYSTEM_IN_VAR, TOOLCHAINS_IN_HOME};
 use stockade_policy::secrets::Secret;
 
@@ -134,11 +135,7 @@ fn refuse_other_spellings(hidden: &[PathBuf], workspace: &Path) -> Result<(), Co
 /// Whether a file is found by its name with the case swapped as well. A folder is one and the same entry by any.
 fn is_found_in_any_case(path: &Path) -> bool {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return false };
-    let swap = |byte: &u8| match byte {
-        b'a'..=b'z' => byte.to_ascii_uppercase(),
-        _ => byte.to_ascii_lowercase(),
-    };
-    let other: Vec<u8> = name.as_bytes().iter().map(swap).collect();
+    let other = names::in_other_case(name.as_bytes());
     let other = OsStr::from_bytes(&other);
     let number = |path: &Path| {
         let about = fs::symlink_metadata(path).ok().filter(|about| !about.is_dir())?;

@@ -318,6 +318,15 @@ pub(crate) fn spelled(folded: &[u8]) -> Option<&'static [u8]> {
     parts.find(|part| part.eq_ignore_ascii_case(folded))
 }
 
+/// `name` with upper and lower case swapped in ASCII: who finds a file by it knows no difference.
+pub fn in_other_case(name: &[u8]) -> Vec<u8> {
+    let swap = |byte: &u8| match byte {
+        b'a'..=b'z' => byte.to_ascii_uppercase(),
+        _ => byte.to_ascii_lowercase(),
+    };
+    name.iter().map(swap).collect()
+}
+
 /// Whether `name` is protected at the top of a folder on a file system that knows no difference between
 /// upper and lower case.
 pub fn is_protected_in_any_case(name: &[u8]) -> bool {

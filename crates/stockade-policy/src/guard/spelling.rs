@@ -156,26 +156,18 @@ fn is_same(tree: &dyn Tree, folder: &Path, (one, other): (&[u8], &[u8])) -> bool
 fn folds(tree: &dyn Tree, folder: &Path) -> bool {
     let names = tree.names(folder).unwrap_or_default();
     for name in &names {
-        let other = swapped(name);
+        let other = names::in_other_case(name);
         if other != *name && !names.contains(&other) {
             return tree.kind(&folder.join(OsStr::from_bytes(&other))).is_some();
         }
     }
     let (Some(above), Some(name)) = (folder.parent(), folder.file_name()) else { return false };
-    let other = swapped(name.as_bytes());
+    let other = names::in_other_case(name.as_bytes());
     if other == name.as_bytes() || tree.kind(folder).is_none() {
         return folds(tree, above);
     }
     tree.kind(&above.join(OsStr::from_bytes(&other))) == Some(Kind::Folder)
         && !tree.names(above).unwrap_or_default().contains(&other)
-}
-
-fn swapped(name: &[u8]) -> Vec<u8> {
-    let swap = |byte: &u8| match byte {
-        b'a'..=b'z' => byte.to_ascii_uppercase(),
-        _ => byte.to_ascii_lowercase(),
-    };
-    name.iter().map(swap).collect()
 }
 
 #[cfg(test)]
