@@ -67,15 +67,11 @@ fn in_home(home: &Path, found: &mut Vec<Found>) {
         }
     }
     for name in top.names.keys() {
-        let is_start = |start: &str| name.as_bytes().starts_with(start.as_bytes());
-        if let Some((kind, _)) = HIDDEN_BEGINNINGS_IN_HOME.iter().find(|(_, text)| is_start(text))
-            && let Some(path) = canonical(&home.join(name))
-        {
-            found.push(Found { path, kind: *kind });
-        }
-        let is_end = |end: &str| name.as_bytes().ends_with(end.as_bytes());
-        if name.as_bytes().starts_with(b".")
-            && let Some((kind, _)) = HIDDEN_ENDS_IN_HOME.iter().find(|(_, text)| is_end(text))
+        let bytes = name.as_bytes();
+        let begins =
+            HIDDEN_BEGINNINGS_IN_HOME.iter().find(|(_, text)| bytes.starts_with(text.as_bytes()));
+        let ends = || HIDDEN_ENDS_IN_HOME.iter().find(|(_, text)| bytes.ends_with(text.as_bytes()));
+        if let Some((kind, _)) = begins.or_else(|| ends().filter(|_| bytes.starts_with(b".")))
             && let Some(path) = canonical(&home.join(name))
         {
             found.push(Found { path, kind: *kind });
