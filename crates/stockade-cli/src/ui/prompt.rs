@@ -9,7 +9,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{Timespec, poll};
 use rustix::termios::{QueueSelector, tcflush};
 use stockade_agents::Stop;
 use stockade_config::Notify;
@@ -163,23 +163,9 @@ impl Prompt {
 
 /// One line; `None` at the end of the input, or when it is given up.
 pub(super) fn line(terminal: &File, is_given_up: &dyn Fn() -> bool) -> Option<String> {
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\n") && answer.len() < ANSWER_MAX {
-        if is_given_up() {
-            return None;
-        }
-        let mut ready = [PollFd::new(terminal, PollFlags::IN)];
-        if !matches!(poll(&mut ready, Some(&TURN)), Ok(1..)) {
-            continue;
-        }
-        let mut byte = [0];
-        match rustix::io::read(terminal, &mut byte) {
-            Ok(1) => answer.extend(byte),
-            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
-            Ok(_) | Err(_) => return None,
-        }
-    }
-    Some(String::from_utf8_lossy(&answer).trim().to_owned())
+    let answer = typed::line(terminal, is_given_up, ANSWER_MAX)?;
+    let is_whole = answer.ends_with(b"\n") || answer.len() >= ANSWER_MAX;
+    is_whole.then(|| String::from_utf8_lossy(&answer).trim().to_owned())
 }
 
 /// The controlling terminal, where standard error is shown on one.

@@ -34,11 +34,11 @@ pub(super) enum Typed {
 pub(super) fn text(terminal: &File, is_given_up: &dyn Fn() -> bool) -> Option<Typed> {
     let (mut text, mut is_cut) = (Vec::new(), false);
     loop {
-        let line = line(terminal, is_given_up)?;
-        is_cut |= line.len() >= LINE_MAX || text.len() > TEXT_MAX;
-        let has_end = line.is_ended;
+        let line = line(terminal, is_given_up, usize::MAX)?;
+        let has_end = line.ends_with(b"\n");
+        is_cut |= line.len() - usize::from(has_end) >= LINE_MAX || text.len() > TEXT_MAX;
         if !is_cut {
-            text.extend(line.bytes);
+            text.extend(line);
         }
         if !has_end || !(is_ready(terminal, &AT_ONCE) || has_more(terminal)) {
             break;
@@ -50,21 +50,15 @@ pub(super) fn text(terminal: &File, is_given_up: &dyn Fn() -> bool) -> Option<Ty
     Some(Typed::Text(String::from_utf8_lossy(&text).trim().to_owned()))
 }
 
-struct Line {
-    bytes: Vec<u8>,
-    is_ended: bool,
-}
-
-impl Line {
-    fn len(&self) -> usize {
-        self.bytes.len() - usize::from(self.is_ended)
-    }
-}
-
-/// One line. Where Ctrl-D comes behind something, that has no end.
-fn line(terminal: &File, is_given_up: &dyn Fn() -> bool) -> Option<Line> {
-    let mut bytes = Vec::new();
-    while bytes.last() != Some(&b'\n') {
+/// One line with its end, or `most` bytes of it. Where Ctrl-D comes behind something, that has no end;
+/// `None` at the end of the input, or when it is given up.
+pub(super) fn line(
+    terminal: &File,
+    is_given_up: &dyn Fn() -> bool,
+    most: usize,
+) -> Option<Vec<u8>> {
+    let mut bytes: Vec<u8> = Vec::new();
+    while !bytes.ends_with(b"\n") && bytes.len() < most {
         if is_given_up() {
             return None;
         }
@@ -75,11 +69,11 @@ fn line(terminal: &File, is_given_up: &dyn Fn() -> bool) -> Option<Line> {
         match rustix::io::read(terminal, &mut byte) {
             Ok(1) => bytes.extend(byte),
             Err(Errno::INTR | Errno::AGAIN) => {}
-            Ok(_) if !bytes.is_empty() => return Some(Line { bytes, is_ended: false }),
+            Ok(_) if !bytes.is_empty() => break,
             Ok(_) | Err(_) => return None,
         }
     }
-    Some(Line { bytes, is_ended: true })
+    Some(bytes)
 }
 
 fn is_ready(terminal: &File, within: &Timespec) -> bool {
