@@ -348,6 +348,7 @@ pub(super) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scripted::Scripted;
     use super::*;
 
     #[test]
@@ -372,27 +373,14 @@ mod tests {
 
     #[test]
     fn the_umask_is_the_callers_of_now_and_nobodys_after_its_end() {
-        use std::io::{BufRead as _, BufReader, Write as _};
-        use std::process::{Command, Stdio};
-        let script = "umask 027; echo; read go; umask 077; echo; read go";
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (mut go, mut said) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut said = BufReader::new(&mut said);
+        let mut shell = Scripted::start("umask 027; echo; read go; umask 077; echo; read go");
         let listener = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
-        let (call, mut masks) = (of_process(child.id().cast_signed()), Masks::default());
+        let (call, mut masks) = (of_process(shell.id()), Masks::default());
         let caller = Caller::new(&listener, &call);
-        said.read_line(&mut String::new()).unwrap();
         assert_eq!(masks.of(&caller).unwrap(), 0o27);
-        go.write_all(b"\n").unwrap();
-        said.read_line(&mut String::new()).unwrap();
+        shell.go_on();
         assert_eq!(masks.of(&caller).unwrap(), 0o77, "the file is kept, not what it said");
-        drop(go);
-        child.wait().unwrap();
+        shell.end();
         assert!(masks.of(&caller).is_err(), "the number may be anybody's");
         assert!(masks.0.is_none());
     }

@@ -117,10 +117,9 @@ pub(super) fn link_of(number: i32) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead as _, BufReader, Write as _};
     use std::os::fd::AsRawFd as _;
-    use std::process::{Command, Stdio};
 
+    use super::super::scripted::Scripted;
     use super::*;
 
     fn name(found: &OwnedFd) -> String {
@@ -130,30 +129,20 @@ mod tests {
     #[test]
     fn what_is_behind_a_number_is_that_of_now_and_nothing_after_the_end() {
         let script = "exec 5< /usr; cd /usr; echo; read go; exec 5< /etc; cd /etc; echo; read go";
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut go = child.stdin.take().unwrap();
-        let mut said = BufReader::new(child.stdout.take().unwrap());
-        let thread = child.id().cast_signed();
-        said.read_line(&mut String::new()).unwrap();
+        let mut shell = Scripted::start(script);
+        let thread = shell.id();
         assert!(descriptor(thread, 5).is_none(), "of one call nothing is kept");
         assert_eq!(name(&descriptor(thread, 5).unwrap()), "/usr");
         assert_eq!(name(&current_folder(thread).unwrap()), "/usr");
         assert!(descriptor(thread, 77).is_none());
-        go.write_all(b"\n").unwrap();
-        said.read_line(&mut String::new()).unwrap();
+        shell.go_on();
         assert_eq!(
             name(&descriptor(thread, 5).unwrap()),
             "/etc",
             "the way is kept, not the folder"
         );
         assert_eq!(name(&current_folder(thread).unwrap()), "/etc");
-        drop(go);
-        child.wait().unwrap();
+        shell.end();
         assert!(descriptor(thread, 5).is_none() && current_folder(thread).is_none());
         LAST.with_borrow(|last| assert!(matches!(last.process, Way::Untried), "{last:?}"));
     }

@@ -18,6 +18,8 @@ mod led;
 mod messages;
 pub(super) mod peers;
 mod place;
+#[cfg(test)]
+mod scripted;
 mod sockets;
 pub(super) mod system_v;
 mod unix_peers;
