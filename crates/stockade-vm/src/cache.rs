@@ -125,10 +125,7 @@ impl Cache {
 
     /// Has the file built anew when it is asked for next.
     pub(crate) fn forget(&self, (stem, end): (&str, &str), key: &str) -> io::Result<()> {
-        match fs::remove_file(self.0.join(format!("{stem}-{key}.{end}"))) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        remove(&self.0.join(format!("{stem}-{key}.{end}")))
     }
 
     /// Held until it is dropped; `None` when `stop` says so before it is free.
@@ -186,6 +183,14 @@ impl Cache {
     /// Bytes that may still be written here.
     pub(crate) fn space(&self) -> io::Result<u64> {
         space(&self.0)
+    }
+}
+
+/// Removes a file, if it is there.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

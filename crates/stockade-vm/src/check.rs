@@ -87,7 +87,7 @@ pub fn boot(spec: &CheckSpec) -> Vec<Check> {
 
 fn space(spec: &CheckSpec) -> Result<String, BootError> {
     let cache = open(spec)?;
-    let image = system::wanted(&cache, Owner::of_this_process())?;
+    let image = system::wanted(&cache, Kernel::find().ok().as_ref(), Owner::of_this_process())?;
     Ok(image.map_or_else(
         || "the image of this system is there".to_owned(),
         |bytes| format!("the image of this system will take {} MiB", bytes >> 20),

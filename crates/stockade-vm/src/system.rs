@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::cache::Cache;
 use crate::erofs::{Layout, WriteError};
+use crate::kernel::Kernel;
 use crate::view::{NoToolchain, Planted, View};
 
 /// Images that are kept: of the present system, and of what it was a moment ago or is for other
@@ -123,11 +124,11 @@ const TRIES: u32 = 3;
 /// `stop` is asked often.
 pub(crate) fn image(
     cache: &Cache,
-    toolchains: &[PathBuf],
+    (toolchains, kernel): (&[PathBuf], &Kernel),
     owner: Owner,
     (stop, say): (&dyn Fn() -> bool, &mut dyn FnMut(String)),
 ) -> Result<PathBuf, ImageError> {
-    let view = View::new(toolchains, owner.uid, owner.gid)?;
+    let view = View::new(toolchains, Some(kernel), (owner.uid, owner.gid))?;
     for _ in 0..TRIES {
         let key = view.key()?;
         let built = cache.file_unless(NAME, (&key, KEPT), stop, |file| {
@@ -149,8 +150,12 @@ pub(crate) fn image(
 
 /// What the image that a machine of now would have is going to take, in bytes; `None` when it is
 /// there.
-pub(crate) fn wanted(cache: &Cache, owner: Owner) -> Result<Option<u64>, ImageError> {
-    let view = View::new(&[], owner.uid, owner.gid)?;
+pub(crate) fn wanted(
+    cache: &Cache,
+    kernel: Option<&Kernel>,
+    owner: Owner,
+) -> Result<Option<u64>, ImageError> {
+    let view = View::new(&[], kernel, (owner.uid, owner.gid))?;
     if cache.find(NAME, &view.key()?).is_some() {
         return Ok(None);
     }

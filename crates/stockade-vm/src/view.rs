@@ -97,7 +97,7 @@ const NO_TOOLCHAIN: &[&str] = &[
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct View {
     pub(crate) toolchains: Vec<PathBuf>,
-    /// Of the machine's kernel.
+    /// Of the machine's kernel, where there is one.
     pub(crate) modules: Option<PathBuf>,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
@@ -112,7 +112,11 @@ impl View {
     ///
     /// Names the first folder that is no toolchain: relative, at the root, or in places that hold
     /// other things.
-    pub(crate) fn new(toolchains: &[PathBuf], uid: u32, gid: u32) -> Result<Self, NoToolchain> {
+    pub(crate) fn new(
+        toolchains: &[PathBuf],
+        kernel: Option<&Kernel>,
+        (uid, gid): (u32, u32),
+    ) -> Result<Self, NoToolchain> {
         let is_fine = |path: &&PathBuf| {
             let mut parts = path.components();
             parts.next() == Some(Component::RootDir)
@@ -126,8 +130,7 @@ impl View {
         if let Some(wrong) = toolchains.iter().find(|path| !is_fine(path)) {
             return Err(NoToolchain(wrong.clone()));
         }
-        // Without a kernel there is no machine, which is found where one is started.
-        let modules = Kernel::find().ok().map(|kernel| kernel.modules);
+        let modules = kernel.map(|kernel| kernel.modules.clone());
         Ok(Self { toolchains, modules, uid, gid })
     }
 
@@ -359,13 +362,13 @@ mod tests {
             ("/var/lib/x", false),
             ("/etc/ssh", false),
         ] {
-            assert_eq!(View::new(&[path.into()], 1, 1).is_ok(), is_fine, "{path}");
+            assert_eq!(View::new(&[path.into()], None, (1, 1)).is_ok(), is_fine, "{path}");
         }
     }
 
     #[test]
     fn made_up_files_name_nobody_of_the_host() {
-        let view = View::new(&[], 1234, 56).unwrap();
+        let view = View::new(&[], None, (1234, 56)).unwrap();
         let files = view.made_up();
         let text = |name: &str| files.iter().find(|(file, _)| *file == name).unwrap().1.clone();
         assert_eq!(text("passwd").lines().count(), 3);

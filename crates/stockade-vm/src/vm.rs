@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use stockade_guest::{ChannelError, Client, Parameters};
 
-use crate::cache::Cache;
+use crate::cache::{self, Cache};
 use crate::engine::{Engine, Wanted};
 use crate::kept::Kept;
 use crate::kernel::{Kernel, KernelError};
@@ -227,7 +227,7 @@ impl Vm {
             },
             make_disk: &|| {
                 // One that a machine has begun upon is another's file, as that may still write to it.
-                fs::remove_file(&disk).or_else(absent).map_err(host)?;
+                cache::remove(&disk).map_err(host)?;
                 repository::make(&spec.repository, &disk, spec.disk_bytes, owner, stop)
                     .map_err(BootError::of_disk)
             },
@@ -306,7 +306,7 @@ impl Prepared {
                 error.into()
             })?,
             initramfs: initramfs::of(&kernel, cache)?,
-            image: system::image(cache, &spec.toolchains, owner, (stop, say))
+            image: system::image(cache, (&spec.toolchains, &kernel), owner, (stop, say))
                 .map_err(BootError::of_image)?,
             program: program::image(cache, &spec.program, (stop, say))
                 .map_err(BootError::of_image)?,
@@ -408,10 +408,6 @@ pub(crate) fn memory(bytes: u64) -> Result<u64, BootError> {
 fn available(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.split_whitespace().next()?.parse().ok()
-}
-
-fn absent(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 fn check(stop: &dyn Fn() -> bool) -> Result<(), BootError> {
