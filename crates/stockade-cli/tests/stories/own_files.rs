@@ -180,7 +180,7 @@ fn root_of_a_machine_has_what_containers_are_made_of() {
         return;
     }
     let place = project(*users().last().unwrap());
-    let line = "set -e; id -u; ls /sys/fs/cgroup/cgroup.controllers; \
+    let line = "set -e; git diff-files; id -u; ls /sys/fs/cgroup/cgroup.controllers; \
                 mkdir /sys/fs/cgroup/one; modprobe nf_tables; grep -o '^nf_tables' /proc/modules; git log -1 --format=%s; \
                 ip link add one type bridge; ip link add two type veth peer name three; \
                 mkdir -p /run/lower /run/upper /run/work /run/merged; echo low > /run/lower/f; \

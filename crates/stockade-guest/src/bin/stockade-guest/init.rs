@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
-use stockade_guest::{ENVIRONMENT, PORT_NAME, Parameters, Start, TRIAL, TRIAL_PASSED, await_start};
+use stockade_guest::{
+    ENVIRONMENT, PORT_NAME, Parameters, Start, TRIAL, TRIAL_PASSED, await_start, renew_index,
+};
 
 use super::{Failure, docker, full, machine, mounts, say};
 
@@ -56,6 +58,10 @@ fn live() -> Result<(), Failure> {
     } else {
         machine::close_modules()?;
     }
+    // Where the repository's files are by now is where they stay.
+    renew_index(&parameters.folder).map_err(|error| {
+        Failure::because("renew the index in", parameters.folder.display(), &error)
+    })?;
     let serving = start_serving(&parameters, port)?;
     reap_until(serving)
 }

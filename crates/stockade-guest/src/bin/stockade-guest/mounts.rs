@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::mount::{MountFlags, mount, mount_move};
 use stockade_guest::{
     PROGRAM_DISK, PROGRAM_FOLDER, Parameters, REPOSITORY_DISK, SETUP_ARCHIVE, SETUP_DISK,
-    SYSTEM_DISK, USER_NAME, renew_index,
+    SYSTEM_DISK, USER_NAME,
 };
 
 use super::{Failure, machine};
@@ -131,7 +131,7 @@ fn repository(parameters: &Parameters) -> Result<(), Failure> {
         let given = give(path, (parameters.uid, parameters.gid));
         given.map_err(|error| Failure::because("give away", target, &error))?;
     }
-    renew_index(path).map_err(|error| Failure::because("renew the index in", target, &error))
+    Ok(())
 }
 
 /// Gives all that is in `folder` to the user; nothing of theirs runs yet.
