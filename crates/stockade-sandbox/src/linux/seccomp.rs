@@ -212,6 +212,9 @@ pub(super) const WRITE_RULES: &[(libc::c_long, Rule)] = &[
     (FCHMODAT2, executable(2)),
     (libc::SYS_bind, Rule::Trap),
     (libc::SYS_renameat, Rule::Trap),
+    // Locks of files that may still be open in PID 1: they wait, and the kernel carries them out.
+    (libc::SYS_flock, Rule::Trap),
+    (libc::SYS_fcntl, Rule::By(limits::locks)),
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_open, opens(1)),
     #[cfg(target_arch = "x86_64")]
@@ -297,7 +300,9 @@ pub(crate) fn filter(traps: Traps, own: Option<seccomp_ids::Own>) -> Vec<Instruc
     let writes = if traps.writes { WRITE_RULES } else { &[] };
     let execs = if traps.execs { EXEC_RULES } else { &[] };
     let kept = if traps.modes { seccomp_kept::RULES } else { &[] };
-    let rules = RULES.iter().chain(execs).chain(kept).copied();
+    let has_other =
+        |(call, _): &&(libc::c_long, Rule)| writes.iter().any(|(other, _)| other == call);
+    let rules = RULES.iter().filter(|rule| !has_other(rule)).chain(execs).chain(kept).copied();
     let is_free = |(call, _): &&(libc::c_long, Rule)| !kept.iter().any(|(kept, _)| kept == call);
     let ids = own.into_iter().flat_map(|own| seccomp_ids::rules(own, traps.writes));
     assemble(rules.chain(writes.iter().filter(is_free).copied()).chain(ids).collect())

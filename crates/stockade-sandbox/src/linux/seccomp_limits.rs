@@ -14,6 +14,9 @@ pub(super) const CORE: u32 = 4;
 /// long as 45 seconds (`/proc/sys/fs/lease-break-time`).
 pub(super) const SETS_LEASE: &[u32] = &[libc::F_SETLEASE.cast_unsigned()];
 
+/// Locks that belong to an open file, as those of flock(2) do (linux/fcntl.h).
+const LOCKS: [libc::c_int; 2] = [libc::F_OFD_SETLK, libc::F_OFD_SETLKW];
+
 /// `PRIO_PROCESS` and `PRIO_USER` (linux/resource.h).
 const PRIORITY: (u32, u32) = (0, 2);
 /// `IOPRIO_WHO_PROCESS` and `IOPRIO_WHO_USER` (linux/ioprio.h).
@@ -22,6 +25,17 @@ const IO_PRIORITY: (u32, u32) = (1, 3);
 const ALLOW: Instruction = give(RET_ALLOW);
 const REFUSE: Instruction = fail(libc::EPERM);
 const TRAP: Instruction = give(RET_USER_NOTIF);
+
+/// `fcntl` where PID 1 opens files: a lease is refused, a lock of an open file waits for PID 1.
+pub(super) fn locks() -> Vec<Instruction> {
+    let [lock, lock_in_turn] = LOCKS.map(i32::cast_unsigned);
+    let mut body = vec![load(low(1))];
+    for &lease in SETS_LEASE {
+        body.extend([op(JUMP_EQUAL, lease, 0, 1), fail(libc::EACCES)]);
+    }
+    body.extend([op(JUMP_EQUAL, lock, 1, 0), op(JUMP_EQUAL, lock_in_turn, 0, 1), TRAP, ALLOW]);
+    body
+}
 
 /// `prlimit64` where there are no others.
 pub(super) fn own() -> Vec<Instruction> {
@@ -172,6 +186,18 @@ mod tests {
             let command = |number| given(&program, libc::SYS_fcntl, [3, number, 0, 0, 0, 0]);
             assert_eq!(command(1024), fail(libc::EACCES).operand);
             assert_eq!((command(1), command(6), command(1032)), (RET_ALLOW, RET_ALLOW, RET_ALLOW));
+        }
+    }
+
+    #[test]
+    fn a_lock_of_an_open_file_waits_where_files_are_opened_for_the_caller() {
+        let writes = seccomp::filter(Traps { writes: true, ..Traps::default() }, None);
+        let [bare, second, alone] = all();
+        for (program, is_trapped) in [(writes, true), (bare, false), (second, true), (alone, false)]
+        {
+            let command = |number| given(&program, libc::SYS_fcntl, [3, number, 0, 0, 0, 0]);
+            let lock = if is_trapped { TRAP.operand } else { RET_ALLOW };
+            assert_eq!((command(36), command(37), command(38)), (RET_ALLOW, lock, lock));
         }
     }
 }

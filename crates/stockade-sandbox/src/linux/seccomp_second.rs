@@ -143,7 +143,7 @@ const BY_DESCRIPTOR: [libc::c_long; 4] =
 pub(crate) fn filter(execs: bool, descriptors: bool, ids: Option<Own>) -> Vec<Instruction> {
     let execs = if execs { EXEC_RULES } else { &[] };
     let alone = ALONE.iter().filter(|(number, _)| !descriptors || !OF_SOCKETS.contains(number));
-    let others = execs.iter().chain(READS).chain(RULES).chain(WRITE_RULES);
+    let others = execs.iter().chain(READS).chain(WRITE_RULES).chain(RULES);
     let others = others.filter(|(number, _)| descriptors || !BY_DESCRIPTOR.contains(number));
     let own = OWN.iter().filter(|(number, _)| descriptors || !OF_SOCKETS.contains(number));
     let mut rules: Vec<(libc::c_long, Rule)> = Vec::new();

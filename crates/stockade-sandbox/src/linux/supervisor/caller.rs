@@ -109,12 +109,14 @@ impl<'a> Caller<'a> {
         /// The kernel's own limit with the zero byte.
         const PATH_MAX: usize = 4096;
         const PAGE: u64 = 4096;
-        let mut path = Vec::with_capacity(256);
+        /// What is read first: few paths are longer.
+        const SHORT: usize = 256;
+        let mut path = Vec::with_capacity(SHORT);
         while path.len() < PATH_MAX {
             let at = address.wrapping_add(path.len() as u64);
             // To the end of the page: the next may not be there, and need not be.
             let length = usize::try_from(PAGE - at % PAGE).unwrap_or(PATH_MAX);
-            let length = length.min(PATH_MAX - path.len());
+            let length = length.min(if path.is_empty() { SHORT } else { PATH_MAX - path.len() });
             let start = path.len();
             path.resize(start + length, 0);
             let fresh = path.get_mut(start..).unwrap_or_default();
@@ -193,6 +195,9 @@ impl<'a> Caller<'a> {
     pub(super) fn descriptor(&self, number: i32) -> io::Result<OwnedFd> {
         if number < 0 {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        if let Some(descriptor) = known::descriptor(self.call.pid, number) {
+            return Ok(descriptor);
         }
         let pidfd = if let Some(pidfd) = self.pidfd.get() {
             pidfd
@@ -307,8 +312,9 @@ impl Masks {
 fn umask_in(status: &OwnedFd) -> io::Result<u32> {
     let mut text = [0; 256];
     let length = rustix::io::pread(status, &mut text, 0)?;
-    let text = String::from_utf8_lossy(text.get(..length).unwrap_or_default());
-    let umask = field(&text, "Umask:").and_then(|mask| u32::from_str_radix(mask, 8).ok());
+    let mut lines = text.get(..length).unwrap_or_default().split(|byte| *byte == b'\n');
+    let umask = lines.find_map(|line| line.strip_prefix(b"Umask:\t"));
+    let umask = umask.and_then(|mask| u32::from_str_radix(str::from_utf8(mask).ok()?, 8).ok());
     umask.ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
 }
 

@@ -13,6 +13,7 @@ mod connectors;
 mod denials;
 mod execs;
 mod files;
+mod in_hand;
 mod known;
 mod led;
 mod messages;
@@ -45,6 +46,7 @@ pub(crate) use denials::Denials;
 pub use files::disk;
 pub(crate) use files::{Around, Beneath, Files, Fixed, Terminals};
 use files::{Done, Looked, Stop, Waiting};
+use in_hand::InHand;
 use led::Led;
 pub(crate) use peers::Peers;
 
@@ -71,6 +73,8 @@ struct Shared {
     idle: AtomicUsize,
     /// Judges calls that write; `None` where the filter traps none.
     files: Option<Files>,
+    /// Files that callers have already and that are still open here.
+    in_hand: InHand,
     /// Judges what is executed; `None` where the filter traps no such call.
     execs: Option<Execs>,
     /// Threads that make a call with another path.
@@ -132,6 +136,7 @@ impl Supervisor {
             workers: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
             files,
+            in_hand: InHand::default(),
             execs,
             led: Led::default(),
             told: Mutex::default(),
@@ -301,6 +306,11 @@ impl Shared {
             libc::SYS_execve | libc::SYS_execveat => {
                 return self.execute(&caller, call).map(|()| None);
             }
+            // A lock is let go with the last descriptor, which is the caller's.
+            libc::SYS_flock | libc::SYS_fcntl => {
+                self.in_hand.wait();
+                return self.answer(call.id, Answer::Continue).map(|()| None);
+            }
             number if system_v::is_one(number) => system_v::serve(&caller).map_err(Stop::from),
             number if weights::is_one(number) => weights::set(&caller).map_err(Stop::from),
             _ => return self.write(&caller, call, umask).map(|()| None),
@@ -422,6 +432,9 @@ impl Shared {
             // The filter traps nothing else.
             return self.answer(call.id, Answer::Errno(libc::ENOSYS));
         };
+        if files::may_make_executable(caller, call.call) {
+            self.in_hand.wait();
+        }
         // To ask for the umask costs a part of a call, and only what makes something needs it.
         let needs_umask = files::needs_umask(caller, call.call);
         let ready = if needs_umask { umask.follow(caller) } else { Ok(()) };
@@ -434,9 +447,9 @@ impl Shared {
             Ok(Done::Staged { close_on_exec, staged }) => {
                 let call = *call;
                 self.aside(call.id, move |shared| {
-                    staged.hand_over(|file| {
-                        shared.finish(call.id, Ok(Done::File { file, close_on_exec }))
-                    })?;
+                    // The caller's close is to be the last one.
+                    staged
+                        .hand_over(|file| shared.give_and_answer(call.id, file, close_on_exec))?;
                     let caller = Caller::new(&shared.listener, &call).with(shared.peers.as_deref());
                     // What is refused now is not written; the caller has closed it.
                     if let Some(files) = &shared.files
@@ -457,17 +470,7 @@ impl Shared {
     fn finish(&self, id: u64, done: Result<Done, Stop>) -> io::Result<()> {
         let answer = match done {
             Ok(Done::Answer(answer)) => answer,
-            Ok(Done::File { file, close_on_exec }) => {
-                let listener = self.listener.as_fd();
-                let given = seccomp::give_file(listener, id, file.as_fd(), close_on_exec);
-                // Before the caller goes on: a program that it writes and closes could not be
-                // executed, and a lock would not be let go, while there is another descriptor.
-                drop(file);
-                match given {
-                    Ok(number) => Answer::Value(number.into()),
-                    Err(error) => errno(&error),
-                }
-            }
+            Ok(Done::File { file, close_on_exec }) => return self.give(id, file, close_on_exec),
             Err(Stop::Error(error)) => errno(&error),
             // Noted first: who gets the answer finds it in the list.
             Err(Stop::Denied(denial)) => {
@@ -485,6 +488,33 @@ impl Shared {
                 Answer::Errno(libc::EPERM)
             }
         };
+        self.answer(id, answer)
+    }
+
+    /// Gives the caller `file` and lets it go on.
+    fn give(&self, id: u64, file: OwnedFd, close_on_exec: bool) -> io::Result<()> {
+        let Some(held) = self.in_hand.take(&file) else {
+            return self.give_and_answer(id, file, close_on_exec);
+        };
+        match seccomp::answer_with_file(self.listener.as_fd(), id, file.as_fd(), close_on_exec) {
+            // Linux 5.14.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                self.give_and_answer(id, file, close_on_exec)
+            }
+            given => {
+                drop(file);
+                drop(held);
+                given.or_else(|error| self.answer(id, errno(&error)))
+            }
+        }
+    }
+
+    /// The same, but that the caller goes on when the file is closed here.
+    fn give_and_answer(&self, id: u64, file: OwnedFd, close_on_exec: bool) -> io::Result<()> {
+        let given = seccomp::give_file(self.listener.as_fd(), id, file.as_fd(), close_on_exec);
+        drop(file);
+        let answer =
+            given.map_or_else(|error| errno(&error), |number| Answer::Value(number.into()));
         self.answer(id, answer)
     }
 

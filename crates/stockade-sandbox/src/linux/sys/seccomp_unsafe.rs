@@ -143,11 +143,34 @@ pub(crate) fn give_file(
     file: BorrowedFd<'_>,
     close_on_exec: bool,
 ) -> io::Result<i32> {
-    // Not `SECCOMP_ADDFD_FLAG_SEND`, which lets the caller go on while this process still holds the
-    // file. Nothing but its end comes between, thanks to `FLAG_WAIT_KILLABLE_RECV`.
+    // Nothing but the caller's end comes between this and the answer, thanks to `FLAG_WAIT_KILLABLE_RECV`.
+    add_file(listener, id, file, (close_on_exec, 0))
+}
+
+/// The same, and its call returns that number: the caller goes on while this process still holds the
+/// file (`SECCOMP_ADDFD_FLAG_SEND`, Linux 5.14).
+///
+/// # Errors
+///
+/// The same; then the caller still waits. `EINVAL` from an older kernel.
+pub(crate) fn answer_with_file(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    file: BorrowedFd<'_>,
+    close_on_exec: bool,
+) -> io::Result<()> {
+    add_file(listener, id, file, (close_on_exec, libc::SECCOMP_ADDFD_FLAG_SEND)).map(drop)
+}
+
+fn add_file(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    file: BorrowedFd<'_>,
+    (close_on_exec, flags): (bool, libc::c_ulong),
+) -> io::Result<i32> {
     let request = libc::seccomp_notif_addfd {
         id,
-        flags: 0,
+        flags: u32::try_from(flags).expect("invariant: flags are few"),
         srcfd: file.as_raw_fd().cast_unsigned(),
         newfd: 0,
         newfd_flags: if close_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 },

@@ -51,7 +51,7 @@ use staged::Staging;
 pub(crate) use terminals::Terminals;
 use tracked::{Installed, Versions};
 use wish::Wish;
-pub(super) use wish::needs_umask;
+pub(super) use wish::{may_make_executable, needs_umask};
 
 /// The judge of a run and what it remembers.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use rustix::fs::OFlags;
 use stockade_policy::Operation;
 
 use super::metadata::Wanted;
-use crate::linux::seccomp::FCHMODAT2;
+use crate::linux::seccomp::{EXECUTE, FCHMODAT2};
 use crate::linux::supervisor::caller::Caller;
 
 /// A path as the caller gave it: where a relative one starts, and its bytes.
@@ -30,6 +30,19 @@ pub(super) enum Wish {
     ModeOf { descriptor: i32, mode: u32 },
     Bind { socket: i32, address: Vec<u8> },
     Metadata(Wanted),
+}
+
+/// Whether the call may let somebody execute a file: by its mode, or by an access control list.
+pub(in crate::linux::supervisor) fn may_make_executable(caller: &Caller<'_>, call: i64) -> bool {
+    let sets = |index: usize| caller.integer(index).cast_unsigned() & EXECUTE != 0;
+    match call {
+        libc::SYS_fchmod => sets(1),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_chmod => sets(1),
+        libc::SYS_fchmodat | FCHMODAT2 => sets(2),
+        libc::SYS_setxattr | libc::SYS_lsetxattr | libc::SYS_fsetxattr => true,
+        _ => false,
+    }
 }
 
 /// Whether the call may make something whose mode the umask cuts. Those that are known not to:
