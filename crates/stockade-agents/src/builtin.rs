@@ -11,7 +11,7 @@ use crate::driver::{AgentError, Finished, Stop, Task};
 use crate::event::AgentEvent;
 use crate::hands::{Hands, HandsError};
 use crate::model::{
-    Answer, Call, CallResult, Client, Model, Patience, Question, Tool, Turn, Usage,
+    Answer, Call, CallResult, Client, Model, ModelError, Patience, Question, Tool, Turn, Usage,
 };
 use crate::tools::{Bench, tools};
 
@@ -30,6 +30,12 @@ changed, what you ran, what is left.";
 
 /// Said when an answer ended at the limit of its length.
 const GO_ON: &str = "Your answer reached the limit of its length. Go on where it ended.";
+
+/// Said when an answer was empty, more than once.
+const SAY_SOMETHING: &str = "Your answer was empty. Go on with the task, or say what you did.";
+
+/// Answers one after the other that end before anything is said.
+const SPENT_MAX: u32 = 3;
 
 /// What the tools take in a request, in bytes, about.
 const TOOLS_BYTES: usize = 4_800;
@@ -95,10 +101,22 @@ impl Builtin {
         let system = format!("{SYSTEM}\n\n{}", task.system);
         let tools = tools();
         conversation.push(Turn::User(task.prompt.clone()));
+        let mut said_nothing = 0;
         for turn in 1..=task.max_turns {
             events(AgentEvent::Asking { turn, max_turns: task.max_turns });
             let around = (system.as_str(), tools.as_slice());
-            let answer = self.ask(conversation, task.context_tokens, around, (events, stop))?;
+            let answer = match self.ask(conversation, task.context_tokens, around, (events, stop)) {
+                Err(AgentError::Model(ModelError::Empty)) if said_nothing == 0 => {
+                    said_nothing += 1;
+                    conversation.push(Turn::User(SAY_SOMETHING.to_owned()));
+                    continue;
+                }
+                answer => answer?,
+            };
+            said_nothing = if answer.is_empty() { said_nothing + 1 } else { 0 };
+            if said_nothing >= SPENT_MAX {
+                return Err(ModelError::Spent.into());
+            }
             tell(&answer, events);
             let usage = answer.usage;
             let (calls, is_cut, text) = (answer.calls.clone(), answer.is_cut, answer.text.clone());
@@ -116,7 +134,8 @@ impl Builtin {
             {
                 (Vec::new(), Some(AgentError::Tokens { limit, used }))
             } else {
-                let mut bench = Bench { hands, events, command_timeout: task.command_timeout };
+                let command_timeout = task.command_timeout;
+                let mut bench = Bench { hands, events, command_timeout, is_cut };
                 carry_out(&calls, &mut bench, stop)
             };
             conversation.push(if calls.is_empty() {
@@ -144,7 +163,7 @@ impl Builtin {
             if left_out > 0 {
                 events(AgentEvent::Shortened { bytes: left_out });
             }
-            let question = Question { system, turns: conversation.turns(), tools };
+            let question = Question { system, turns: conversation.turns(), tools, window };
             match self.client.ask(question, events, stop) {
                 Err(AgentError::Model(error)) if error.is_overflow() => {
                     left_out = conversation.halve();

@@ -29,6 +29,8 @@ pub(super) fn request(model: &str, question: Question<'_>) -> Value {
 fn messages(turn: &Turn) -> Vec<Value> {
     match turn {
         Turn::User(text) => vec![json!({"role": "user", "content": text})],
+        // Several servers refuse a message of the model's with neither text nor a call.
+        Turn::Model(answer) if answer.is_empty() => Vec::new(),
         Turn::Model(answer) => answer.replay.clone(),
         Turn::Results(results) => results
             .iter()
@@ -63,7 +65,7 @@ struct Slot {
 impl Decode for Decoder {
     fn event(
         &mut self,
-        _name: &str,
+        name: &str,
         data: &[u8],
         text: &mut dyn FnMut(&str),
     ) -> Result<(), ModelError> {
@@ -75,6 +77,10 @@ impl Decode for Decoder {
         if !event["error"].is_null() {
             return Err(failure(&event["error"]));
         }
+        // Its fields stand in the event itself.
+        if name == "error" || event["object"] == "error" {
+            return Err(failure(&event));
+        }
         let usage = &event["usage"];
         if usage.is_object() {
             self.usage = Usage {
@@ -85,8 +91,7 @@ impl Decode for Decoder {
         let choice = &event["choices"][0];
         let delta = &choice["delta"];
         for key in ["content", "refusal"] {
-            let piece = delta[key].as_str().unwrap_or_default();
-            if !piece.is_empty() {
+            for piece in pieces(&delta[key]) {
                 self.text.push_str(piece);
                 text(piece);
             }
@@ -141,6 +146,14 @@ impl Decode for Decoder {
             is_cut: self.is_cut,
         })
     }
+}
+
+/// What is said in a piece of content: a text, or a list of parts (Mistral), of which thoughts are
+/// not said.
+fn pieces(content: &Value) -> impl Iterator<Item = &str> {
+    let parts = content.as_array().into_iter().flatten().filter(|part| part["type"] == "text");
+    let parts = parts.filter_map(|part| part["text"].as_str());
+    content.as_str().into_iter().chain(parts).filter(|piece| !piece.is_empty())
 }
 
 impl Decoder {

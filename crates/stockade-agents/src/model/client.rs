@@ -28,6 +28,8 @@ const EVENT_BYTES: usize = 8 << 20;
 const ANSWER_BYTES: usize = 64 << 20;
 /// The longest explanation of an error.
 const ERROR_BYTES: usize = 64 << 10;
+/// How often the same is asked when the answer is empty.
+const EMPTY_TRIES: u32 = 2;
 const CONNECT: Duration = Duration::from_secs(20);
 /// What the server has to end its stream properly, so that the connection can be used again.
 const LEFTOVER: Duration = Duration::from_millis(50);
@@ -75,12 +77,14 @@ impl From<ModelError> for Trouble {
             ModelError::Silent(_)
             | ModelError::Failed { .. }
             | ModelError::Cut
+            | ModelError::Empty
             | ModelError::Nonsense(_) => Self::Passing(error, None),
             ModelError::Endpoint { .. }
             | ModelError::Key
             | ModelError::Client(_)
             | ModelError::Unreachable { .. }
             | ModelError::Slow(_)
+            | ModelError::Spent
             | ModelError::Status { .. }
             | ModelError::TwoVersions { .. }
             | ModelError::TooLong { .. } => Self::Lasting(error),
@@ -154,7 +158,10 @@ impl Client {
                 Trouble::Lasting(error) => return Err(error),
                 Trouble::Passing(error, asked) => (error, asked.unwrap_or_else(|| jitter(delay))),
             };
-            if tries >= self.patience.tries || after > self.patience.longest_delay {
+            // It was there; more of the same is seldom another one.
+            let is_asked_enough = tries >= self.patience.tries
+                || (tries >= EMPTY_TRIES && matches!(error, ModelError::Empty));
+            if is_asked_enough || after > self.patience.longest_delay {
                 return Err(error);
             }
             events(AgentEvent::Retrying { why: with_causes(&error), after });
@@ -244,11 +251,21 @@ impl Client {
                 return Err(ModelError::TooLong { limit_bytes: ANSWER_BYTES }.into());
             }
         }
+        // A stream that ends in the middle of an event was cut.
+        if let Some(event) = stream.finish().filter(|_| !decoder.is_over())
+            && (event.data == b"[DONE]" || serde_json::from_slice::<Value>(&event.data).is_ok())
+        {
+            let last = decoder.event(&event.name, &event.data, &mut |text| {
+                has_spoken = true;
+                events(AgentEvent::TextDelta(text.to_owned()));
+            });
+            last.map_err(|error| self.redacted(error))?;
+        }
         let rest = async { while let Ok(Some(_)) = response.chunk().await {} };
         timeout(LEFTOVER, rest).await.ok();
         let answer = decoder.answer()?;
-        if answer.text.is_empty() && answer.calls.is_empty() && !answer.is_cut {
-            return Err(ModelError::Nonsense("it holds neither text nor a call".to_owned()).into());
+        if answer.is_empty() && !answer.is_cut {
+            return Err(ModelError::Empty.into());
         }
         if !has_spoken && !answer.text.is_empty() {
             events(AgentEvent::TextDelta(answer.text.clone()));

@@ -8,7 +8,9 @@ use super::ModelError;
 use super::turn::{Answer, Decode, Draft, Question, Turn, Usage, calls, failure, json as parse};
 
 /// What the API wants to be told: the longest answer. Every current model can do this much.
-const ANSWER_TOKENS: u32 = 32_000;
+const ANSWER_TOKENS: u64 = 32_000;
+/// And what part of the model's window it may be: servers refuse what has no room beside the question.
+const ANSWER_SHARE: u64 = 5;
 
 /// The body of a request.
 pub(super) fn request(model: &str, question: Question<'_>) -> Value {
@@ -19,7 +21,7 @@ pub(super) fn request(model: &str, question: Question<'_>) -> Value {
             json!({"name": tool.name, "description": tool.description, "input_schema": tool.schema})
         })
         .collect();
-    let mut messages: Vec<Value> = question.turns.iter().map(message).collect();
+    let mut messages: Vec<Value> = question.turns.iter().filter_map(message).collect();
     // What stands before a mark is read from the cache the next time: with one at the end of
     // each question, all of the conversation is.
     let mark = json!({"type": "ephemeral"});
@@ -29,7 +31,7 @@ pub(super) fn request(model: &str, question: Question<'_>) -> Value {
     }
     json!({
         "model": model,
-        "max_tokens": ANSWER_TOKENS,
+        "max_tokens": ANSWER_TOKENS.min(question.window / ANSWER_SHARE).max(1),
         "system": [{"type": "text", "text": question.system, "cache_control": mark}],
         "messages": messages,
         "tools": tools,
@@ -37,8 +39,10 @@ pub(super) fn request(model: &str, question: Question<'_>) -> Value {
     })
 }
 
-fn message(turn: &Turn) -> Value {
-    match turn {
+/// `None` for an answer of which nothing can be sent again: a message without content is refused.
+fn message(turn: &Turn) -> Option<Value> {
+    Some(match turn {
+        Turn::Model(answer) if answer.replay.is_empty() => return None,
         Turn::User(text) => json!({"role": "user", "content": [{"type": "text", "text": text}]}),
         Turn::Model(answer) => json!({"role": "assistant", "content": answer.replay}),
         Turn::Results(results) => {
@@ -48,7 +52,7 @@ fn message(turn: &Turn) -> Value {
             };
             json!({"role": "user", "content": results.iter().map(block).collect::<Vec<Value>>()})
         }
-    }
+    })
 }
 
 /// An answer while it comes.
@@ -97,7 +101,9 @@ impl Decode for Decoder {
             }
             "message_delta" => {
                 self.usage(&event["usage"]);
-                self.is_cut |= event["delta"]["stop_reason"] == "max_tokens";
+                let reason = event["delta"]["stop_reason"].as_str();
+                self.is_cut |=
+                    matches!(reason, Some("max_tokens" | "model_context_window_exceeded"));
             }
             "message_stop" => self.is_over = true,
             "error" => return Err(failure(&event["error"])),

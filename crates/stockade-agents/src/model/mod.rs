@@ -152,6 +152,12 @@ pub enum ModelError {
     /// The stream ended before the answer did.
     #[error("the answer was cut off")]
     Cut,
+    /// It is whole, and there is nothing in it.
+    #[error("the model's answer is empty: it holds neither text nor a call")]
+    Empty,
+    /// Each ends at the server's limit of its length before anything is said.
+    #[error("the model's answers end at the limit of their length before they say anything")]
+    Spent,
     /// It does not follow the API.
     #[error("the answer makes no sense: {0}")]
     Nonsense(String),
@@ -175,10 +181,13 @@ impl ModelError {
     /// Whether the conversation was more than the model can read.
     pub(crate) fn is_overflow(&self) -> bool {
         /// How servers say it; what they say is no part of any API.
-        const WORDS: [&str; 8] = [
+        const WORDS: [&str; 11] = [
             "context length",
             "context window",
             "context size",
+            "context limit",
+            "maximum number of tokens",
+            "prompt too long",
             "maximum context",
             "prompt is too long",
             "input is too long",
@@ -218,6 +227,12 @@ impl ModelError {
                 "a redirect is not followed; put its target into `[model] base_url`"
             }
             Self::Unreachable { .. } => "look at `[model] base_url`, and whether the server runs",
+            Self::Empty => {
+                "the model may be too small for this, or its server not know its format of calls"
+            }
+            Self::Spent => {
+                "let the server write longer answers, or set `[model] context_tokens` to what it reads at once"
+            }
             Self::Nonsense(_) => "look at `[model] api` and `base_url`",
             Self::Client(_) => "`https` needs the system's certificates (`ca-certificates`)",
             Self::Silent(_)

@@ -13,9 +13,13 @@ pub(super) struct Event {
     pub(super) data: Vec<u8>,
 }
 
+/// In front of a text that says so that it is UTF-8; no part of it.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// What of a stream has come so far.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
+    has_begun: bool,
     line: Vec<u8>,
     /// The last byte was a CR, so a LF that follows belongs to it.
     is_after_cr: bool,
@@ -50,13 +54,23 @@ impl Stream {
         Ok(())
     }
 
+    /// The event whose blank line never came, as the stream has ended: some servers leave it out
+    /// after the last. Whether the event is whole is for its reader to say.
+    pub(super) fn finish(&mut self) -> Option<Event> {
+        let event = self.end_of_line();
+        event.or_else(|| self.end_of_line())
+    }
+
     /// What is kept of an event that is not whole yet.
     pub(super) fn pending_bytes(&self) -> usize {
         self.line.len() + self.event.data.len()
     }
 
     fn end_of_line(&mut self) -> Option<Event> {
-        let line = std::mem::take(&mut self.line);
+        let mut line = std::mem::take(&mut self.line);
+        if !std::mem::replace(&mut self.has_begun, true) && line.starts_with(MARK) {
+            line.drain(..MARK.len());
+        }
         if line.is_empty() {
             let event = std::mem::take(&mut self.event);
             return std::mem::take(&mut self.has_data).then_some(event);
@@ -108,6 +122,17 @@ mod tests {
         let expected = [("a", "one\ntwo"), ("", "")];
         let found: Vec<_> = events.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_mark_in_front_is_no_part_of_it_and_the_last_event_needs_no_blank_line() {
+        assert_eq!(read(&[b"\xef\xbb", b"\xbfdata: a\n\n"]), [(String::new(), "a".to_owned())]);
+        for end in ["data: b", "data: b\n"] {
+            let mut stream = Stream::default();
+            stream.feed(end.as_bytes(), |_| Err(())).unwrap();
+            assert_eq!(stream.finish().unwrap().data, b"b");
+            assert_eq!(stream.finish(), None);
+        }
     }
 
     proptest! {

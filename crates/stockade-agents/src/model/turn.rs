@@ -32,6 +32,11 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// Whether nothing was said and nothing asked for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.calls.is_empty()
+    }
+
     /// What it takes when it is sent again, in bytes, about.
     pub(crate) fn size(&self) -> usize {
         let calls = self.calls.iter().map(|call| call.arguments.len() + call.name.len());
@@ -79,6 +84,8 @@ pub(crate) struct Question<'a> {
     pub(crate) system: &'a str,
     pub(crate) turns: &'a [Turn],
     pub(crate) tools: &'a [Tool],
+    /// What the model can read at once, its answer included.
+    pub(crate) window: u64,
 }
 
 /// Reads the events of one answer.

@@ -26,6 +26,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) hands: &'a dyn Hands,
     pub(crate) events: &'a mut dyn FnMut(AgentEvent),
     pub(crate) command_timeout: Duration,
+    /// Whether the answer that holds the calls ended at the limit of its length.
+    pub(crate) is_cut: bool,
 }
 
 /// Why a call showed no result.
@@ -126,6 +128,11 @@ impl Bench<'_> {
     /// model, which goes on with it.
     pub(crate) fn carry_out(&mut self, call: &Call) -> Result<CallResult, HandsError> {
         let result = match call.name.as_str() {
+            _ if self.is_cut && is_unfinished(&call.arguments) => Err(ToolError::Slip(format!(
+                "the answer reached the limit of its length within this call of `{}`: nothing of \
+                 it was done. Make it shorter, a long file in several steps",
+                call.name
+            ))),
             "shell" => arguments(call).and_then(|arguments| self.shell(arguments)),
             "read" => arguments(call).and_then(|arguments| self.read(&arguments)),
             "list" => arguments(call).and_then(|arguments| self.list(&arguments)),
@@ -168,6 +175,11 @@ impl Bench<'_> {
         let text = harmless(text.lines().next().unwrap_or_default());
         (self.events)(AgentEvent::Step { text });
     }
+}
+
+/// Whether `arguments` end before they are JSON.
+fn is_unfinished(arguments: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(arguments).is_err_and(|error| error.is_eof())
 }
 
 fn arguments<T: DeserializeOwned>(call: &Call) -> Result<T, ToolError> {

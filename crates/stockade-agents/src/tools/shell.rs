@@ -19,6 +19,12 @@ task ends.";
 pub(super) struct Arguments {
     command: String,
     timeout_s: Option<u64>,
+    /// What many models say beside a command, because other agents' tools have it.
+    #[expect(
+        dead_code,
+        reason = "taken, so that the call is no slip; what is done is the command"
+    )]
+    description: Option<serde::de::IgnoredAny>,
     cwd: Option<PathBuf>,
 }
 

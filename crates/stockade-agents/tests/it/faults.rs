@@ -258,7 +258,110 @@ fn an_answer_with_neither_text_nor_call_is_no_end() {
     for api in APIS {
         let run = Run::new(api, &[Step::Tools(Vec::new())], &[], &Memory::default());
         assert!(run.failed().contains("it holds neither text nor a call"), "{}", run.failed());
-        assert_eq!(run.requests.len(), 3);
+        // The same twice, then in words, twice.
+        assert_eq!(run.requests.len(), 4);
+        let told = |at: usize| run.requests[at].to_string().contains("Your answer was empty");
+        assert_eq!([0, 1, 2, 3].map(told), [false, false, true, true]);
+    }
+}
+
+#[test]
+fn after_an_empty_answer_or_two_the_task_goes_on() {
+    let empty = [
+        r#"data: {"choices":[{"delta":{"content":""},"finish_reason":"stop"}]}"#,
+        r#"data: {"choices":[{"delta":{"role":"assistant","content":null},"finish_reason":"stop"}]}"#,
+    ];
+    let faults = empty.map(|event| stream(&format!("{event}\n\ndata: [DONE]\n\n")));
+    let place = Memory::default();
+    let run = Run::new(Api::Chat, &script(), &faults, &place);
+    assert_eq!(run.finished(), "Done.");
+    assert_eq!(place.lines_run(), ["one", "two"]);
+    // An empty message of the model's would be refused by some servers.
+    for request in &run.requests {
+        for message in request["messages"].as_array().unwrap() {
+            let is_empty = message["content"] == "" && message["tool_calls"].is_null();
+            assert!(!is_empty, "{request}");
+        }
+    }
+}
+
+/// An answer that ends at the limit of its length before anything is said, over each API.
+fn spent() -> [(Api, Fault); 3] {
+    let start =
+        r#"{"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":0}}}"#;
+    let thought = r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"hm"}}"#;
+    let end = r#"{"type":"message_delta","delta":{"stop_reason":"max_tokens"},"usage":{"output_tokens":9}}"#;
+    let messages = [start, thought, end, r#"{"type":"message_stop"}"#]
+        .map(|event| format!("data: {event}\n\n"))
+        .concat();
+    let incomplete = r#"data: {"type":"response.incomplete","response":{"output":[]}}"#;
+    let length = r#"data: {"choices":[{"delta":{},"finish_reason":"length"}]}"#;
+    [
+        (Api::Messages, stream(&messages)),
+        (Api::Responses, stream(&format!("{incomplete}\n\n"))),
+        (Api::Chat, stream(&format!("{length}\n\ndata: [DONE]\n\n"))),
+    ]
+}
+
+#[test]
+fn an_answer_that_is_all_thoughts_is_gone_on_with_and_not_sent_back_empty() {
+    for (api, fault) in spent() {
+        let run = Run::new(api, &script(), &[fault.clone()], &Memory::default());
+        assert_eq!(run.finished(), "Done.", "{api:?}");
+        let second = run.requests[1].to_string();
+        assert!(second.contains("reached the limit of its length"), "{api:?}: {second}");
+        assert!(!second.contains(r#""content":[],"role":"assistant""#), "{api:?}: {second}");
+        assert!(!second.contains(r#""content":"","role":"assistant""#), "{api:?}: {second}");
+        let run = Run::new(api, &script(), &vec![fault; 9], &Memory::default());
+        assert!(run.failed().contains("before they say anything"), "{}", run.failed());
+        assert_eq!(run.requests.len(), 3, "{api:?}: not until the limit of turns");
+    }
+}
+
+#[test]
+fn a_call_that_the_limit_of_length_has_cut_is_not_done_and_told_as_that() {
+    let call = |end: &str| {
+        let arguments = r#"{\"path\":\"a.txt\",\"content\":\"half"#;
+        let call = format!(
+            r#"{{"index":0,"id":"c1","function":{{"name":"write","arguments":"{arguments}"}}}}"#
+        );
+        stream(&format!(
+            "data: {{\"choices\":[{{\"delta\":{{\"tool_calls\":[{call}]}},\"finish_reason\":\"{end}\"}}]}}\n\ndata: [DONE]\n\n"
+        ))
+    };
+    for (end, words) in [("length", "reached the limit of its length"), ("stop", "do not fit")] {
+        let place = Memory::default();
+        let run = Run::new(Api::Chat, &[Step::say("Done.")], &[call(end)], &place);
+        let told = &run.requests[1].to_string();
+        assert!(told.contains(words), "{end}: {told}");
+        assert!(place.text("a.txt").is_none());
+    }
+}
+
+#[test]
+fn odd_ends_and_errors_of_streams_are_understood() {
+    let piece = r#"data: {"choices":[{"delta":{"content":[{"type":"thinking","thinking":[]},{"type":"text","text":"Do"}]}}]}"#;
+    let rest = r#"data: {"choices":[{"delta":{"content":"ne."},"finish_reason":"stop"}]}"#;
+    for (end, tries) in [("", 1), ("\n", 1), ("\n\n", 1), ("\n\ndata: [DONE]", 1)] {
+        let whole = stream(&format!("\u{feff}: hello\n\n{piece}\n\n: keep-alive\n\n{rest}{end}"));
+        let run = Run::new(Api::Chat, &[Step::say("Other.")], &[whole], &Memory::default());
+        assert_eq!((run.finished(), run.requests.len()), ("Done.", tries), "{end:?}");
+    }
+    // One that was cut within its last event is asked for again.
+    let cut = stream(&format!("{piece}\n\n{}", rest.strip_suffix("}]}").unwrap()));
+    let completed = r#"data: {"type":"response.completed","response":{"output":[{"type":"message","content":[{"type":"output_text","text":"Done."}]}]}}"#;
+    for (api, fault, tries) in [(Api::Chat, cut, 2), (Api::Responses, stream(completed), 1)] {
+        let run = Run::new(api, &[Step::say("Done.")], &[fault], &Memory::default());
+        assert_eq!((run.finished(), run.requests.len()), ("Done.", tries), "{api:?}");
+    }
+    let errors = [
+        "event: error\ndata: {\"message\":\"out of memory\",\"code\":\"server_error\"}\n\n",
+        "data: {\"object\":\"error\",\"message\":\"out of memory\"}\n\n",
+    ];
+    for error in errors {
+        let fault = stream(&format!("{piece}\n\n{error}"));
+        let run = Run::new(Api::Chat, &script(), &vec![fault; 9], &Memory::default());
+        assert!(run.failed().contains("out of memory"), "{}", run.failed());
     }
 }
 

@@ -58,6 +58,23 @@ fn a_call_that_is_not_the_schemas_is_answered_as_an_error() {
 }
 
 #[test]
+fn what_models_are_used_to_put_around_a_call_is_borne_with() {
+    let patch = "```diff\n*** Begin Patch\n*** Add File: a.txt\n+one\n*** End Patch\n```\n";
+    let script = [
+        Step::tool("shell", json!({"command": "ls", "description": "Looks around"})),
+        Step::tool("edit", json!({"patch": patch})),
+        Step::say("Done."),
+    ];
+    let place = Memory::default();
+    let run = Run::new(APIS[0], &script, &[], &place);
+    assert_eq!(run.finished(), "Done.");
+    assert_eq!(
+        (place.lines_run(), place.text("a.txt").as_deref()),
+        (vec!["ls".to_owned()], Some("one\n"))
+    );
+}
+
+#[test]
 fn a_refusal_is_told_in_its_own_words_and_nothing_is_changed() {
     let words = "refused: write to .env is outside the writable roots (writable here: src, tests); \
                  do not work around it";

@@ -127,3 +127,14 @@ fn a_server_that_would_not_have_it_gets_less() {
         assert!(run.requests.len() < 4);
     }
 }
+
+/// What an answer may take is asked for beside the question, and both have to have room.
+#[test]
+fn a_small_window_leaves_room_for_the_answer() {
+    for (context_tokens, most) in [(1_000_000, 32_000), (20_000, 4_000)] {
+        let task = Task { context_tokens, ..task() };
+        let (hands, script) = (Memory::default(), [Step::say("Done.")]);
+        let run = Run::of_task(Api::Messages, &script, &[], (&task, &hands));
+        assert_eq!(run.requests[0]["max_tokens"], json!(most));
+    }
+}

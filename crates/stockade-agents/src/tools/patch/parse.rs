@@ -12,7 +12,10 @@ const END_OF_FILE: &str = "*** End of File";
 
 /// Reads a patch.
 pub(crate) fn parse(text: &str) -> Result<Vec<Operation>, PatchError> {
-    let mut lines = (1..).zip(text.lines()).skip_while(|(_, line)| line.trim().is_empty());
+    // Models put a fence of Markdown around it, as they do where a person reads it.
+    let is_fence = |line: &str| line.trim_start().starts_with("```");
+    let is_around = |line: &str| line.trim().is_empty() || is_fence(line);
+    let mut lines = (1..).zip(text.lines()).skip_while(|(_, line)| is_around(line));
     if lines.next().is_none_or(|(_, line)| line.trim_end() != BEGIN) {
         return Err(PatchError::new(format!("a patch starts with the line `{BEGIN}`")));
     }
@@ -20,7 +23,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Operation>, PatchError> {
     let mut is_ended = false;
     for (number, line) in lines {
         if is_ended {
-            if line.trim().is_empty() {
+            if is_around(line) {
                 continue;
             }
             return Err(wrong(number, line, &format!("nothing comes after `{END}`")));
