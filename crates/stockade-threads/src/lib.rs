@@ -32,6 +32,7 @@ pub mod held;
 pub mod hits;
 mod id;
 mod in_place;
+mod instructions;
 mod journal;
 mod judge;
 mod line;

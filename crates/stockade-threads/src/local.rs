@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use stockade_agents::{AgentError, Builtin, Conversation, Model, Stop, Task};
-use stockade_policy::Policy;
+use stockade_policy::{Mode, Policy};
 use stockade_sandbox::Execs;
 
 use crate::ThreadId;
@@ -22,6 +22,7 @@ use crate::git::{LocalChanges, SnapshotError};
 use crate::held::{Settled, Watched};
 use crate::hits::Hits;
 use crate::in_place::{Counter, InPlace, InPlaceOf, counter};
+use crate::instructions::{self, Instructions};
 use crate::journal::{Journal, Watch};
 use crate::judge::Judge;
 use crate::place::{Kept, Local, PlaceError, walls};
@@ -236,7 +237,12 @@ impl Turns<'_> {
 
 /// The agent's task.
 fn work(task: LocalTask, session: &Session<'_>) -> Task {
-    let instructions = surroundings::instructions(session);
+    let policy = task.bounds.policy();
+    let folders = instructions::folders(policy.workspace.as_path());
+    let instructions = Instructions::new(session, task.budget.context_tokens);
+    let is_held = policy.mode != Mode::DangerFullAccess;
+    let instructions = if is_held { instructions } else { instructions.unheld() };
+    let instructions = instructions.read(&folders);
     Task {
         system: surroundings::describe(&task.judge, &task.bounds, &instructions),
         prompt: task.prompt,

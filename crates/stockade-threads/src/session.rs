@@ -27,7 +27,7 @@ use stockade_guest::CallError;
 use stockade_policy::{Approved, Grant, Review};
 
 use crate::approvals::{Approvals, Judged, Put};
-use crate::bounds::{Bounds, Refusal};
+use crate::bounds::{Bounds, Refusal, shown};
 use crate::hits::Hits;
 use crate::in_place::InPlace;
 use crate::journal::{Journal, Live};
@@ -42,6 +42,8 @@ const READ_MAX: u64 = 8 * 1024 * 1024;
 
 /// `ENOENT`, errno(3).
 const NO_ENTRY: i32 = 2;
+/// `ENOTDIR`.
+const NO_FOLDER: i32 = 20;
 
 /// What a session is put together from.
 #[derive(Clone)]
@@ -311,6 +313,26 @@ impl Hands for Session<'_> {
 
 impl Session<'_> {
     /// Whether `path` may be read, in words if not.
+    /// A file of the project's that is looked for unasked; `None` where there is none. No denial of
+    /// the agent's comes of it.
+    pub(crate) fn instructions(&self, path: &Path) -> Result<Option<Vec<u8>>, String> {
+        if self.parts.bounds.as_ref().is_some_and(|bounds| bounds.read(path).is_err()) {
+            return Err("it leads to what is hidden".to_owned());
+        }
+        match self.parts.place.client().read_file(path, READ_MAX) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(CallError::Refused { errno: NO_ENTRY | NO_FOLDER, .. }) => Ok(None),
+            Err(CallError::Refused { text, .. }) => Err(text),
+            // Whoever calls next finds out.
+            Err(_lost) => Ok(None),
+        }
+    }
+
+    /// `path` as a person reads it.
+    pub(crate) fn named(&self, path: &Path) -> String {
+        self.parts.bounds.as_ref().map_or_else(|| shown(path), |bounds| bounds.shown(path))
+    }
+
     fn within_reach(&self, path: &Path) -> Result<(), HandsError> {
         self.not_stopped()?;
         let judged = self.parts.bounds.as_ref().map_or(Ok(()), |bounds| bounds.read(path));

@@ -10,6 +10,7 @@ mod debugging;
 mod disk;
 mod ends;
 mod hostile;
+mod instructions;
 mod machine;
 mod machine_terminal;
 mod own_files;

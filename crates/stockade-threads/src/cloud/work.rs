@@ -7,6 +7,7 @@ use stockade_agents::{AgentError, HandsError, Task};
 
 use super::{Files, Running, Work};
 use crate::ended::Ended;
+use crate::instructions::Instructions;
 use crate::place::Vm;
 use crate::record::{Check, Event, Message, Role, State};
 use crate::session::{Session, Typed};
@@ -29,7 +30,9 @@ impl Running<'_> {
     pub(super) fn work(&self, session: &Session<'_>, vm: &Vm) -> Result<Ended, WorkEnd> {
         match (&self.task.work, &self.agent) {
             (Work::Agent { prompt, budget, .. }, Some(agent)) => {
-                let instructions = surroundings::instructions(session);
+                let folders: Vec<_> =
+                    self.inner.ancestors().map(|inner| self.place().join(inner)).collect();
+                let instructions = Instructions::new(session, budget.context_tokens).read(&folders);
                 let place = (self.place(), self.inner.as_path());
                 let before = self.before.as_ref();
                 let work = Task {
