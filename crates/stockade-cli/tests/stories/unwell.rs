@@ -141,3 +141,20 @@ fn a_budget_of_turns_or_tokens_ends_the_thread_and_says_which_key_it_is() {
         assert_eq!(shown["state"], "failed");
     }
 }
+
+/// A file that its owner has made read-only, or another user's, is no matter of the boundary.
+#[test]
+fn a_file_that_the_user_may_not_write_is_told_as_that() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = place();
+    let path = place.work().join("src/tokens.py");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+    let write = |path: &str| Step::tool("write", json!({"path": path, "content": "x\n"}));
+    let script = vec![write("src/tokens.py"), write(".env"), Step::say("Done.")];
+    let model = FakeModel::start(script).unwrap();
+    let output = place.stockade(&model, &["local", "go"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let told = told(&model);
+    assert!(told[0].contains("cannot write `src/tokens.py`: its mode is 0444"), "{}", told[0]);
+    assert!(told[1].starts_with("refused: write to .env is outside"), "{}", told[1]);
+}

@@ -1,5 +1,6 @@
 //! Edits by the agent's own tool.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -40,9 +41,10 @@ impl Session<'_> {
         match client.write_file(path, content) {
             Ok(()) => {}
             Err(CallError::Refused { errno: NOT_PERMITTED | NO_ACCESS | READ_ONLY, text }) => {
-                return Err(match &self.parts.bounds {
-                    Some(bounds) => self.refuse(&bounds.unforeseen(path)),
-                    None => HandsError::Failed(text),
+                return Err(match (&self.parts.bounds, self.is_of_another(path)) {
+                    (Some(_), Some(why)) => HandsError::Failed(why),
+                    (Some(bounds), None) => self.refuse(&bounds.unforeseen(path)),
+                    (None, _) => HandsError::Failed(text),
                 });
             }
             Err(error) => return Err(failed(error)),
@@ -109,5 +111,18 @@ impl Session<'_> {
                 Err(self.refuse(&Refusal { words, ..refusal }))
             }
         }
+    }
+
+    /// That the user themselves may not write `path`, which is there: no boundary has refused it.
+    fn is_of_another(&self, path: &Path) -> Option<String> {
+        let workspace = self.parts.bounds.as_ref()?.policy().workspace.as_path();
+        let found = workspace.join(path);
+        let error = rustix::fs::access(&found, rustix::fs::Access::WRITE_OK).err()?;
+        let data = std::fs::metadata(&found).ok()?;
+        let (mode, owner) = (data.mode() & 0o7777, data.uid());
+        (error == rustix::io::Errno::ACCESS).then(|| {
+            let path = self.named(path);
+            format!("cannot write `{path}`: its mode is {mode:04o} and its owner the user {owner}")
+        })
     }
 }
