@@ -8,6 +8,7 @@ mod commands;
 mod failure;
 mod ui;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use cli::Verb;
@@ -27,11 +28,22 @@ fn main() -> ExitCode {
     let (front, words) = commands::attached::enter(std::env::args_os().collect());
     match cli::parse(words.into_iter()) {
         Ok(verb) => match run(&verb, front) {
-            Ok(status) => ExitCode::from(status),
+            Ok(status) => {
+                if leaves_records(&verb) {
+                    commands::clean::automatic();
+                }
+                ExitCode::from(status)
+            }
             Err(failure) => failure.report(),
         },
         Err(shown) => shown.show(),
     }
+}
+
+/// Whether old records are looked for after it. A script's many runs do not wait for that.
+fn leaves_records(verb: &Verb) -> bool {
+    let is_run = matches!(verb, Verb::Run(_));
+    matches!(verb, Verb::Local(_) | Verb::Cloud(_)) || (is_run && std::io::stderr().is_terminal())
 }
 
 /// Does what was asked for; the value is the exit status.

@@ -131,6 +131,11 @@ pub(crate) const KEYS: &[Known] = &[
     key("cloud.setup_network", Kind::Texts, "hosts for that script"),
     key("cloud.checks", Kind::Texts, "command lines after the agent"),
     key("log.required", Kind::Flag, "nothing runs that cannot be recorded"),
+    key("retention.automatic", Kind::Flag, "old records go once a day, and it is said"),
+    key("retention.runs", Kind::Time, "records of runs"),
+    key("retention.threads", Kind::Time, "threads that hold no changes"),
+    key("retention.undo", Kind::Time, "what undo needs"),
+    key("retention.undo_size", Kind::Size, "and how much of it"),
 ];
 
 /// The names that may stand in `table` (empty: at the top), in order.

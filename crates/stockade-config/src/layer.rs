@@ -257,6 +257,7 @@ impl Settings {
         self.open_files = above.open_files.or(self.open_files);
         self.wall_time = above.wall_time.or(self.wall_time);
         self.log_required = above.log_required.or(self.log_required);
+        self.retention = self.retention.overlay(above.retention);
         self.reads_workspace = above.reads_workspace.or(self.reads_workspace);
         self.network_open = above.network_open.or(self.network_open);
         self.network_upstream = above.network_upstream.or(self.network_upstream);

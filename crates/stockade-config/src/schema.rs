@@ -16,6 +16,7 @@ use crate::logins::LoginText;
 use crate::machine::CloudSettings;
 use crate::model::{AgentSettings, ModelSettings};
 use crate::network::Opened;
+use crate::retention::RetentionText;
 use crate::rule_text::RuleText;
 
 /// A value and where it stands.
@@ -63,6 +64,7 @@ pub(crate) struct Settings {
     pub(crate) wall_time: Option<Placed<Duration>>,
     /// Whether nothing may run that cannot be recorded.
     pub(crate) log_required: Option<Placed<bool>>,
+    pub(crate) retention: RetentionText,
     /// Whether what is readable is an allow-list.
     pub(crate) reads_workspace: Option<Placed<bool>>,
     /// What the machine's requirements hide; nothing re-opens it.
@@ -196,6 +198,7 @@ impl Reader<'_> {
             "agent" => self.each("agent", value, Self::agent)?,
             "cloud" => self.each("cloud", value, Self::cloud)?,
             "log" => self.each("log", value, Self::log)?,
+            "retention" => self.each("retention", value, Self::retention)?,
             _ => return Err(self.unknown(key, "")),
         }
         Ok(())

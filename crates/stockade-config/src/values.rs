@@ -307,6 +307,12 @@ impl Loaded {
         list.one("agent.max_tokens", agent.max_tokens.as_ref(), u64::to_string);
         list.one("agent.question_timeout", agent.question_timeout.as_ref(), time);
         list.one("agent.notify", agent.notify.as_ref(), |notify| quoted(notify.as_str()));
+        let kept = &self.settings.retention;
+        list.one("retention.automatic", kept.automatic.as_ref(), bool::to_string);
+        list.one("retention.runs", kept.runs.as_ref(), time);
+        list.one("retention.threads", kept.threads.as_ref(), time);
+        list.one("retention.undo", kept.undo.as_ref(), time);
+        list.one("retention.undo_size", kept.undo_size.as_ref(), |bytes| quoted(&size(*bytes)));
         list.one("cloud.memory", cloud.memory.as_ref(), |bytes| quoted(&size(*bytes)));
         list.one("cloud.cpus", cloud.cpus.as_ref(), u32::to_string);
         list.one("cloud.disk", cloud.disk.as_ref(), |bytes| quoted(&size(*bytes)));

@@ -24,22 +24,65 @@ const MIB: u64 = 1 << 20;
 struct Bounds {
     age: Duration,
     bytes: u64,
+    /// What is younger stays, however much there is.
+    least: Duration,
 }
 
-/// Runs leave a few KiB each.
-const RUNS: Bounds = Bounds { age: DAY.saturating_mul(30), bytes: 64 * MIB };
-/// Threads that changed nothing, or whose changes were discarded.
-const THREADS: Bounds = Bounds { age: DAY.saturating_mul(90), bytes: 1024 * MIB };
+impl Bounds {
+    const fn new(age: Duration, bytes: u64) -> Self {
+        Self { age, bytes, least: Duration::ZERO }
+    }
+}
+
+/// What the user wants to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Records of runs.
+    pub runs: Duration,
+    /// Threads that hold no changes.
+    pub threads: Duration,
+    /// What undo has.
+    pub undo: Duration,
+    /// And how much of it.
+    pub undo_bytes: u64,
+}
+
+impl Kept {
+    /// Runs leave a few KiB each.
+    fn runs(&self) -> Bounds {
+        Bounds::new(self.runs, 64 * MIB)
+    }
+
+    /// Threads that changed nothing, or whose changes were discarded.
+    fn threads(&self) -> Bounds {
+        Bounds::new(self.threads, 1024 * MIB)
+    }
+
+    /// What threads replaced: a file that was removed takes its room until then.
+    fn undo(&self) -> Bounds {
+        Bounds::new(self.undo, self.undo_bytes)
+    }
+}
+
+/// What is younger does not go unasked for its size: somebody may still want yesterday's undone.
+const LEAST: Duration = DAY.saturating_mul(7);
+
+/// How often is looked for what is old, unasked.
+const TURN: Duration = DAY;
+
+/// Says when that was.
+const MARK: &str = "cleaned";
+
+/// Machines that were lost.
+const MACHINES: Bounds = Bounds::new(DAY.saturating_mul(90), 1024 * MIB);
 /// What runs left behind that may not stay, until somebody wants it.
-const HELD: Bounds = Bounds { age: DAY.saturating_mul(90), bytes: 256 * MIB };
+const HELD: Bounds = Bounds::new(DAY.saturating_mul(90), 256 * MIB);
 /// The files that machines boot from can be made again.
-const IMAGES: Bounds = Bounds { age: DAY.saturating_mul(30), bytes: 20 * 1024 * MIB };
+const IMAGES: Bounds = Bounds::new(DAY.saturating_mul(30), 20 * 1024 * MIB);
 /// What set-ups of machines have left: made again by the script.
-const SETUPS: Bounds = Bounds { age: DAY.saturating_mul(30), bytes: 10 * 1024 * MIB };
-/// What threads replaced: a file that was removed takes its room until then.
-const UNDO: Bounds = Bounds { age: DAY.saturating_mul(30), bytes: 4096 * MIB };
+const SETUPS: Bounds = Bounds::new(DAY.saturating_mul(30), 10 * 1024 * MIB);
 /// What runs have written to caches, for each workspace.
-const LAYERS: Bounds = Bounds { age: DAY.saturating_mul(30), bytes: 20 * 1024 * MIB };
+const LAYERS: Bounds = Bounds::new(DAY.saturating_mul(30), 20 * 1024 * MIB);
 
 /// Something that may go.
 #[derive(Debug)]
@@ -110,16 +153,20 @@ struct Seen {
 /// # Errors
 ///
 /// When the store cannot be read.
-pub fn find(state: &Path, cache: Option<&Path>, now: SystemTime) -> Result<Vec<Item>, StoreError> {
+pub fn find(
+    state: &Path,
+    cache: Option<&Path>,
+    (kept, now): (&Kept, SystemTime),
+) -> Result<Vec<Item>, StoreError> {
     let mut items = Vec::new();
     if state.is_dir() {
         let store = Store::open(state)?;
         let (runs, threads) = threads(&store)?;
-        items.extend(bounded("records of runs", runs, RUNS, now));
-        items.extend(bounded("threads without changes", threads, THREADS, now));
+        items.extend(bounded("records of runs", runs, kept.runs(), now));
+        items.extend(bounded("threads without changes", threads, kept.threads(), now));
         items.extend(bounded("quarantine", quarantine(state), HELD, now));
-        items.extend(bounded("what undo has", undos(&store)?, UNDO, now));
-        items.extend(bounded("disks of lost machines", machines(&store)?, THREADS, now));
+        items.extend(bounded("what undo has", undos(&store)?, kept.undo(), now));
+        items.extend(bounded("disks of lost machines", machines(&store)?, MACHINES, now));
     }
     if let Some(cache) = cache {
         let (setups, images) = images(cache);
@@ -130,6 +177,35 @@ pub fn find(state: &Path, cache: Option<&Path>, now: SystemTime) -> Result<Vec<I
     Ok(items)
 }
 
+/// What may go unasked: records of what is over and holds nobody's work, and what undo has of it
+/// when that is old. Quarantines, machines and caches stay until somebody cleans.
+///
+/// # Errors
+///
+/// When the store cannot be read.
+pub fn find_old(state: &Path, (kept, now): (&Kept, SystemTime)) -> Result<Vec<Item>, StoreError> {
+    if !state.is_dir() {
+        return Ok(Vec::new());
+    }
+    let store = Store::open(state)?;
+    let (runs, threads) = threads(&store)?;
+    let old = |bounds: Bounds| Bounds { least: LEAST.min(bounds.age), ..bounds };
+    let mut items = bounded("records of runs", runs, old(kept.runs()), now);
+    items.extend(bounded("threads without changes", threads, old(kept.threads()), now));
+    items.extend(bounded("what undo has", undos(&store)?, old(kept.undo()), now));
+    Ok(items)
+}
+
+/// Whether it is time to look for that again; if so, the next time is a day later.
+pub fn is_due(state: &Path, now: SystemTime) -> bool {
+    let mark = state.join(MARK);
+    let last = fs::symlink_metadata(&mark).and_then(|data| data.modified());
+    // One from the future is a clock that was wrong.
+    let is_due = last.is_ok_and(|last| now.duration_since(last).is_ok_and(|age| age < TURN));
+    // Where nothing can be written, nothing can be removed either.
+    !is_due && state.is_dir() && fs::write(&mark, "").is_ok()
+}
+
 /// Those that are too old, have a reason of their own, or are the oldest of too many.
 fn bounded(sort: &'static str, mut seen: Vec<Seen>, bounds: Bounds, now: SystemTime) -> Vec<Item> {
     seen.sort_by_key(|seen| std::cmp::Reverse(seen.used));
@@ -138,7 +214,8 @@ fn bounded(sort: &'static str, mut seen: Vec<Seen>, bounds: Bounds, now: SystemT
     for Seen { path, bytes, used, why, way } in seen {
         let age = now.duration_since(used).unwrap_or_default();
         let too_old = (age > bounds.age).then_some("not used for long");
-        let too_many = (kept + bytes > bounds.bytes).then_some("more than is kept");
+        let is_more = kept + bytes > bounds.bytes && age >= bounds.least;
+        let too_many = is_more.then_some("more than is kept");
         match why.or(too_old).or(too_many) {
             Some(why) => items.push(Item { sort, why, path, bytes, way }),
             None => kept += bytes,
@@ -272,14 +349,16 @@ mod tests {
             let (path, used) = (PathBuf::from(name), now - DAY * days);
             Seen { path, bytes, used, why, way: Way::File }
         };
-        let all = vec![
-            seen("large", 70, 2, None),
-            seen("old", 1, 31, None),
-            seen("new", 40, 0, None),
-            seen("small", 50, 3, None),
-            seen("lost", 1, 1, Some("its workspace is gone")),
-        ];
-        let items = bounded("files", all, Bounds { age: DAY * 30, bytes: 100 }, now);
+        let all = || {
+            vec![
+                seen("large", 70, 2, None),
+                seen("old", 1, 31, None),
+                seen("new", 40, 0, None),
+                seen("small", 50, 3, None),
+                seen("lost", 1, 1, Some("its workspace is gone")),
+            ]
+        };
+        let items = bounded("files", all(), Bounds::new(DAY * 30, 100), now);
         let told: Vec<_> = items.iter().map(|it| (it.path.to_str().unwrap(), it.why)).collect();
         let expected = [
             ("lost", "its workspace is gone"),
@@ -287,6 +366,23 @@ mod tests {
             ("old", "not used for long"),
         ];
         assert_eq!(told, expected);
+        // Unasked nothing that is young goes for its size.
+        let bounds = Bounds { least: DAY * 3, ..Bounds::new(DAY * 30, 60) };
+        let items = bounded("files", all(), bounds, now);
+        let told: Vec<_> = items.iter().map(|it| it.path.to_str().unwrap()).collect();
+        assert_eq!(told, ["lost", "small", "old"]);
+    }
+
+    #[test]
+    fn it_is_looked_once_a_day_whatever_the_clock_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = SystemTime::now();
+        let due = |at: SystemTime| is_due(folder.path(), at);
+        assert!(due(now) && !due(now) && !due(now + DAY / 2) && due(now + DAY * 2));
+        let mark = fs::File::options().write(true).open(folder.path().join(MARK)).unwrap();
+        mark.set_modified(now + DAY * 400).unwrap();
+        assert!(due(now), "the clock was wrong");
+        assert!(!is_due(&folder.path().join("missing"), now));
     }
 
     #[test]
@@ -307,7 +403,8 @@ mod tests {
         let disk = thread.folder().join("machine/repository.ext4");
         fs::create_dir(disk.parent().unwrap()).unwrap();
         fs::write(&disk, "disk").unwrap();
-        let found = || find(folder.path(), None, SystemTime::now()).unwrap();
+        let kept = Kept { runs: DAY, threads: DAY, undo: DAY, undo_bytes: MIB };
+        let found = || find(folder.path(), None, (&kept, SystemTime::now())).unwrap();
         assert!(found().is_empty(), "it is at work");
         drop(thread);
         let items = found();

@@ -17,6 +17,7 @@ mod own_files;
 mod place;
 mod questions;
 mod refactoring;
+mod retention;
 mod rules;
 mod setup;
 mod talking;

@@ -203,14 +203,23 @@ fn old_runs_go_and_what_is_at_work_or_holds_changes_stays() {
     fs::write(cache.join("system-x.erofs"), "image").unwrap();
     fs::write(cache.join(".building-y"), "").unwrap();
     let now = std::time::SystemTime::now();
+    let month = std::time::Duration::from_hours(24 * 30);
+    let kept = stockade_threads::clean::Kept {
+        runs: month,
+        threads: month * 3,
+        undo: month,
+        undo_bytes: 4 << 30,
+    };
     let day = std::time::Duration::from_hours(24);
     let find = |later| {
-        let found = stockade_threads::clean::find(&root, Some(&cache), now + later).unwrap();
+        let found =
+            stockade_threads::clean::find(&root, Some(&cache), (&kept, now + later)).unwrap();
         found.iter().map(|item| item.path.clone()).collect::<Vec<_>>()
     };
     assert!(find(day).is_empty());
     assert_eq!(find(day * 31), [file(&root, &id), cache.join("system-x.erofs")]);
-    for item in stockade_threads::clean::find(&root, Some(&cache), now + day * 31).unwrap() {
+    for item in stockade_threads::clean::find(&root, Some(&cache), (&kept, now + day * 31)).unwrap()
+    {
         assert!(item.remove().unwrap(), "{item:?}");
     }
     assert!(!file(&root, &id).exists() && file(&root, alive.id()).exists());
