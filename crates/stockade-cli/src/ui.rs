@@ -30,6 +30,13 @@ pub(crate) fn columns() -> Option<usize> {
     (size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
+/// The same of standard error.
+pub(crate) fn talk_columns() -> Option<usize> {
+    let output = io::stderr();
+    let size = rustix::termios::tcgetwinsize(&output).ok().filter(|_| output.is_terminal())?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
 /// Begins a new line of talk, below what a terminal has drawn of a key.
 pub(crate) fn apart() {
     writeln!(io::stderr().lock()).ok();

@@ -220,10 +220,18 @@ pub(super) fn of_terminal(env: &Env) -> (bool, bool) {
     (is_plain, is_dumb)
 }
 
+/// Whether their terminal, made narrower, cuts lines instead of breaking them anew.
+fn cuts_lines(env: &Env) -> bool {
+    let has = |name: &str| env.vars.contains_key(OsStr::new(name));
+    let is_console = env.vars.get(OsStr::new("TERM")).is_some_and(|term| term == "linux");
+    // Inside tmux the outer terminal's own variables say nothing.
+    !has("TMUX") && (is_console || has("XTERM_VERSION") || has("STY"))
+}
+
 /// For a person, with what their terminal can.
 pub(super) fn text(is_quiet: bool, env: &Env) -> Text {
     let (is_plain, is_dumb) = of_terminal(env);
-    Text::new(is_quiet, is_plain, is_dumb)
+    Text::new(is_quiet, is_plain, is_dumb).cut(cuts_lines(env))
 }
 
 /// How it ended; `rest` is said after that.

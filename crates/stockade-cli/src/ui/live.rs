@@ -18,7 +18,7 @@ use super::patch::{BOLD, DIM, PLAIN, Part, RED};
 use super::printed::Printed;
 use super::status::Status;
 use super::wrap::Wrap;
-use super::{columns, printable};
+use super::{columns, printable, talk_columns};
 use crate::ui;
 
 /// Lines of a change that are shown; the rest is counted.
@@ -111,6 +111,14 @@ impl Text {
         self
     }
 
+    /// The terminal cuts lines when it becomes narrower, and breaks none.
+    pub(crate) fn cut(self, cuts: bool) -> Self {
+        if cuts {
+            self.status.cuts();
+        }
+        self
+    }
+
     /// What is waited for, for who asks the user in between.
     pub(crate) fn status(&self) -> Arc<Status> {
         Arc::clone(&self.status)
@@ -157,6 +165,14 @@ impl Text {
         }
     }
 
+    /// The same of a sentence, which is broken between its words.
+    fn remark(&mut self, text: &str, colour: &str) {
+        let width = talk_columns();
+        let mut wrap = Wrap::default();
+        let text = wrap.add(&printable(text), width) + &wrap.finish(width);
+        self.tell(&text, colour);
+    }
+
     fn event(&mut self, event: &Event) {
         if let Event::Message(Message { role: Role::User, .. }) = event {
             // What was broken off belongs to the turn before, and a key has ended its line.
@@ -176,7 +192,7 @@ impl Text {
         }
         if let Event::Slip { why } = event {
             let text = format!("stockade: a call of the model's was not carried out: {why}");
-            self.tell(&printable(&text), DIM);
+            self.remark(&text, DIM);
         }
         if let Event::CommandFinished(finished) = event {
             if let Some(modes) = self.lent.take() {
@@ -299,19 +315,19 @@ impl Text {
             // Of a command that is the whole task: data, as it came.
             Live::Answer(bytes) => drop(ui::bytes(bytes)),
             Live::Screen(bytes) => self.draw(bytes),
-            Live::Note(text) => self.tell(&printable(&format!("stockade: {text}")), DIM),
+            Live::Note(text) => self.remark(&format!("stockade: {text}"), DIM),
             Live::Plan(text) => {
                 for line in text.lines() {
                     self.tell(&printable(&format!("  {line}")), DIM);
                 }
             }
             Live::Change { path, before, after } => self.change(path, *before, *after),
-            Live::Refused(words) => self.tell(&printable(words), RED),
-            Live::Step(text) => self.tell(&printable(text), DIM),
+            Live::Refused(words) => self.remark(words, RED),
+            Live::Step(text) => self.remark(text, DIM),
             Live::Retrying { why, after } => {
                 self.end_speech();
                 let after = after.as_secs_f64();
-                self.tell(&printable(&format!("{why}; again in {after:.1} s")), DIM);
+                self.remark(&format!("{why}; again in {after:.1} s"), DIM);
             }
         }
     }

@@ -14,6 +14,14 @@ const TURN: Duration = Duration::from_secs(1);
 /// To the start of the line, and that line gone (ECMA-48: EL).
 const GONE: &str = "\r\u{1b}[K";
 
+/// Takes back a line of `shown` columns on a terminal that has `columns` now. One that became narrower
+/// meanwhile has broken the line, and the cursor stands in the last of its rows (CUU). Row by row: tmux keeps
+/// what is cleared down to the end of the screen (ED) in its history.
+fn gone(shown: usize, columns: usize) -> String {
+    let above = shown.saturating_sub(1) / columns.max(1);
+    GONE.to_owned() + &"\u{1b}[A\u{1b}[K".repeat(above)
+}
+
 /// The line.
 #[derive(Debug)]
 pub(crate) struct Status {
@@ -34,7 +42,12 @@ struct Line {
     may_show: bool,
     /// How many questions of another kind are open.
     held: u8,
-    is_shown: bool,
+    /// How many columns of the line are there now.
+    shown: usize,
+    /// Whether the terminal cuts what is too long when it becomes narrower, instead of breaking it.
+    cuts: bool,
+    /// Whether an answer came without a word on what it took.
+    is_uncounted: bool,
     /// Whether something stands on the last line, and has not ended it.
     is_open: bool,
     is_over: bool,
@@ -52,7 +65,9 @@ impl Status {
             written: 0,
             may_show: false,
             held: 0,
-            is_shown: false,
+            shown: 0,
+            cuts: false,
+            is_uncounted: false,
             is_open: false,
             is_over: false,
         };
@@ -75,6 +90,11 @@ impl Status {
         (line.max_tokens, line.max_time) = (tokens, time);
     }
 
+    /// The terminal cuts lines that have no room any more, as xterm, screen and the console do.
+    pub(crate) fn cuts(&self) {
+        self.line().cuts = true;
+    }
+
     /// A turn of the user's begins: time and tokens count from here.
     pub(crate) fn begin(&self) {
         let mut line = self.line();
@@ -92,6 +112,7 @@ impl Status {
         let mut line = self.line();
         line.read = line.read.saturating_add(read);
         line.written = line.written.saturating_add(written);
+        line.is_uncounted |= (read, written) == (0, 0);
     }
 
     /// Takes the line back, because something else is going to be written.
@@ -137,6 +158,9 @@ impl Status {
     pub(crate) fn sum(&self) -> String {
         let line = self.line();
         let time = words(line.since.elapsed());
+        if line.is_uncounted && line.tokens() == 0 {
+            return format!("{time}; the model server does not say how many tokens it took");
+        }
         format!("{time}, {} tokens read, {} written", grouped(line.read), grouped(line.written))
     }
 }
@@ -153,18 +177,27 @@ impl Drop for Status {
 
 impl Line {
     fn take_back(&mut self) {
-        if std::mem::take(&mut self.is_shown) {
+        let shown = std::mem::take(&mut self.shown);
+        if shown > 0 {
             let mut error = std::io::stderr().lock();
+            let columns = if self.cuts { usize::MAX } else { columns_of(&error) };
             // Who closed it does not see the line either.
-            drop((error.write_all(GONE.as_bytes()), error.flush()));
+            drop((error.write_all(gone(shown, columns).as_bytes()), error.flush()));
         }
+    }
+
+    fn tokens(&self) -> u64 {
+        self.read.saturating_add(self.written)
     }
 
     fn text(&self) -> String {
         let turn =
             self.turn.map_or_else(String::new, |(turn, max)| format!(" · turn {turn}/{max}"));
         let of = |most: Option<String>| most.map_or_else(String::new, |most| format!("/{most}"));
-        let tokens = grouped(self.read.saturating_add(self.written));
+        let tokens = match self.tokens() {
+            0 if self.is_uncounted => "?".to_owned(),
+            tokens => grouped(tokens),
+        };
         let (time, most) = (words(self.since.elapsed()), of(self.max_time.map(words)));
         format!("· {time}{most}{turn} · {tokens}{} tokens", of(self.max_tokens.map(grouped)))
     }
@@ -188,9 +221,11 @@ fn draw((line, wake): &(Mutex<Line>, Condvar)) {
             let waited = wake.wait_timeout(line, TURN).unwrap_or_else(PoisonError::into_inner);
             line = waited.0;
             if waited.1.timed_out() && line.may_show && line.held == 0 && !line.is_over {
+                line.take_back();
                 let mut error = std::io::stderr().lock();
-                drop((write!(error, "{GONE}{}", line.fitting(columns_of(&error))), error.flush()));
-                line.is_shown = true;
+                let text = line.fitting(columns_of(&error));
+                drop((write!(error, "{GONE}{text}"), error.flush()));
+                line.shown = text.chars().count();
             }
         } else {
             line = wake.wait(line).unwrap_or_else(PoisonError::into_inner);
@@ -234,6 +269,25 @@ mod tests {
         let text = status.line().text();
         assert!(text.ends_with(" s/10 min 0 s · turn 2/50 · 1,234/200,000 tokens"), "{text}");
         assert_eq!(status.line().fitting(20).chars().count(), 19);
+    }
+
+    #[test]
+    fn who_does_not_count_is_not_said_to_have_taken_nothing() {
+        let status = Status::new(false);
+        assert!(status.line().text().ends_with(" 0 tokens"), "nothing was answered yet");
+        status.used(0, 0);
+        assert!(status.line().text().ends_with(" ? tokens"));
+        assert!(status.sum().ends_with("does not say how many tokens it took"));
+        status.used(5, 2);
+        assert!(status.sum().ends_with("5 tokens read, 2 written"));
+    }
+
+    #[test]
+    fn a_line_that_the_terminal_has_broken_is_taken_back_whole() {
+        assert_eq!([gone(30, 80), gone(30, 30), gone(30, usize::MAX)], [GONE; 3]);
+        let up = "\u{1b}[A\u{1b}[K";
+        assert_eq!(gone(30, 20), format!("{GONE}{up}"));
+        assert_eq!(gone(41, 20), format!("{GONE}{up}{up}"));
     }
 
     #[test]

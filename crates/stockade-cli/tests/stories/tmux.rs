@@ -178,3 +178,33 @@ fn what_is_looked_at_is_told_words_stay_whole_and_a_flood_is_cut() {
     assert!(rest.contains("not\n  more columns\n"), "{screen}");
     assert!(rest.contains(" tokens read, "), "what it cost:\n{screen}");
 }
+
+/// The line about the wait, that the terminal has broken in two, goes whole; what is said then is
+/// broken for the new width.
+#[test]
+fn a_terminal_that_becomes_narrower_and_wider_in_the_middle_of_a_turn_stays_readable() {
+    let Some(tmux) = Tmux::new() else { return };
+    let place = Place::new(*users().last().unwrap());
+    let said = "Wörter 日本語 and others, ".repeat(6);
+    let model = FakeModel::start(vec![
+        Step::Shell("sleep 3; echo one".to_owned()),
+        Step::Shell("sleep 3; echo two".to_owned()),
+        Step::say(&said),
+    ])
+    .unwrap();
+    tmux.start_with(&place.command(&model, &["local", "wait"]), "TERM=\"$TERM\"", "sh");
+    tmux.screen(" s · turn 1/");
+    assert!(tmux.run(&["resize-window", "-x", "22", "-y", "50"]).status.success());
+    tmux.screen("one");
+    tmux.screen(" s · turn 2/");
+    tmux.run(&["resize-window", "-x", "60"]);
+    tmux.screen("two");
+    tmux.run(&["resize-window", "-x", "30"]);
+    tmux.screen("STATUS 0");
+    let whole = tmux.run(&["capture-pane", "-p", "-S", "-"]);
+    let whole = String::from_utf8(whole.stdout).unwrap();
+    assert!(!whole.contains(" turn ") && !whole.contains("· "), "left of the line:\n{whole}");
+    for words in ["$ sleep 3; echo one", "\none\n", "\ntwo\n"] {
+        assert!(whole.contains(words), "{words}: nothing else was taken back:\n{whole}");
+    }
+}
