@@ -306,7 +306,8 @@ fn spent() -> [(Api, Fault); 3] {
 #[test]
 fn an_answer_that_is_all_thoughts_is_gone_on_with_and_not_sent_back_empty() {
     for (api, fault) in spent() {
-        let run = Run::new(api, &script(), &[fault.clone()], &Memory::default());
+        let fault_once = std::slice::from_ref(&fault);
+        let run = Run::new(api, &script(), fault_once, &Memory::default());
         assert_eq!(run.finished(), "Done.", "{api:?}");
         let second = run.requests[1].to_string();
         assert!(second.contains("reached the limit of its length"), "{api:?}: {second}");
