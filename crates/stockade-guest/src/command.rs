@@ -6,14 +6,15 @@ use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{self, Child, Stdio};
+use std::process::{self, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::call::{Call, Ended, timespec};
+use crate::child::Child;
 use crate::message::{CHUNK, Finish, Screen, Stream};
 use crate::serve::Refusal;
 use crate::sys::session_unsafe;
@@ -77,6 +78,11 @@ impl Command {
             }
             Err(error) => return Err(Refusal::at("work in", &self.folder, &error)),
         }
+        if self.screen.is_none()
+            && let Some(child) = Child::spawn(&self.argv, &self.folder, self.environment.as_deref())
+        {
+            return Ok((child, None));
+        }
         let mut command = process::Command::new(program);
         command.args(arguments).current_dir(&self.folder);
         if let Some(environment) = &self.environment {
@@ -85,7 +91,7 @@ impl Command {
         }
         let screen = self.connect(&mut command)?;
         session_unsafe::in_new_session(&mut command, screen.is_some());
-        let child = command.spawn();
+        let child = command.spawn().and_then(Child::of);
         Ok((child.map_err(|error| Refusal::at("run", program.as_ref(), &error))?, screen))
     }
 
@@ -109,11 +115,8 @@ impl Command {
 /// Kills the command and what is still in its group. Only before it was waited for: afterwards
 /// its number may be somebody else's.
 fn kill_group(child: &Child) {
-    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    if let Some(group) = group {
-        // Nobody in the group any more is what was wanted.
-        kill_process_group(group, Signal::KILL).ok();
-    }
+    // Nobody in the group any more is what was wanted.
+    kill_process_group(child.pid(), Signal::KILL).ok();
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,11 +137,9 @@ struct Pipe {
 }
 
 impl Pipe {
-    fn new(stream: Stream, pipe: Option<OwnedFd>) -> io::Result<Self> {
-        if let Some(pipe) = &pipe {
-            rustix::io::ioctl_fionbio(pipe, true)?;
-        }
-        Ok(Self { stream, open: pipe, owed: 0 })
+    fn new(stream: Stream, pipe: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&pipe, true)?;
+        Ok(Self { stream, open: Some(pipe), owed: 0 })
     }
 
     /// Moves one piece on, if there is any.
@@ -190,21 +191,23 @@ impl Running {
         screen: Option<OwnedFd>,
         timeout: Option<Duration>,
     ) -> io::Result<Self> {
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or(io::ErrorKind::InvalidData)?;
-        let (stdin, pipes) = if let Some(screen) = &screen {
-            let pipe = Pipe::new(Stream::Stdout, Some(screen.try_clone()?))?;
-            (Some(screen.try_clone()?), vec![pipe])
-        } else {
-            let stdout = Pipe::new(Stream::Stdout, child.stdout.take().map(OwnedFd::from))?;
-            let stderr = Pipe::new(Stream::Stderr, child.stderr.take().map(OwnedFd::from))?;
-            (child.stdin.take().map(OwnedFd::from), vec![stdout, stderr])
+        let (stdin, pipes) = match (&screen, child.pipes()) {
+            (Some(screen), _) => {
+                let pipe = Pipe::new(Stream::Stdout, screen.try_clone()?)?;
+                (Some(screen.try_clone()?), vec![pipe])
+            }
+            (None, Some([stdin, stdout, stderr])) => {
+                let pipes =
+                    vec![Pipe::new(Stream::Stdout, stdout)?, Pipe::new(Stream::Stderr, stderr)?];
+                (Some(stdin), pipes)
+            }
+            (None, None) => (None, Vec::new()),
         };
         if let Some(stdin) = &stdin {
             rustix::io::ioctl_fionbio(stdin, true)?;
         }
         Ok(Self {
-            pidfd: pidfd_open(pid, PidfdFlags::empty())?,
+            pidfd: pidfd_open(child.pid(), PidfdFlags::empty())?,
             stdin: stdin.map(File::from),
             unwritten: Vec::new(),
             pipes,

@@ -16,6 +16,7 @@
 //! - when the channel ends, every command started through it is killed with its group.
 
 mod call;
+mod child;
 mod client;
 mod codec;
 mod command;

@@ -4,3 +4,4 @@
 pub(crate) mod counter_unsafe;
 pub(crate) mod random_unsafe;
 pub(crate) mod session_unsafe;
+pub(crate) mod spawn_unsafe;

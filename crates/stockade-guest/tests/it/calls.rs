@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use stockade_guest::{CallError, Client, End, EntryKind, Exec, Stream};
 
-use crate::{run, serve_in, served, shell};
+use crate::{Served, run, serve_in, served, shell};
 
 fn errno(error: &CallError) -> i32 {
     if let CallError::Refused { errno, .. } = error { *errno } else { 0 }
@@ -303,4 +303,49 @@ fn many_calls_at_once_each_get_their_own() {
             });
         }
     });
+}
+
+#[test]
+fn a_command_is_found_as_a_shell_finds_it_and_leads_a_session_of_its_own() {
+    let Served { folder, client, serving } = served();
+    let at = |name: &str| folder.path().join(name);
+    let script = |name: &str, text: &str, mode: u32| {
+        fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+        fs::write(at(name), text).unwrap();
+        fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    script("first/told", "#!/bin/sh\necho first\n", 0o644);
+    script("second/told", "#!/bin/sh\necho second \"$@\"\n", 0o755);
+    script("here", "#!/bin/sh\necho here\n", 0o755);
+    script("plain", "echo no first line\n", 0o755);
+    fs::create_dir(at("first/here")).unwrap();
+    let variables = |path: &str| {
+        let all = [("PATH", "/nowhere"), ("X", "1"), ("PATH", path)];
+        Some(all.map(|(name, value)| (name.into(), value.into())).into())
+    };
+    let said = |argv: &[&str], path: &str| {
+        let argv = argv.iter().map(Into::into).collect();
+        let exec = Exec { argv, environment: variables(path), ..Exec::default() };
+        String::from_utf8(run(&client, &exec).1).unwrap()
+    };
+    // What may not be executed is passed over, and so is a folder of that name.
+    assert_eq!(said(&["told", "a b"], "first:second:/usr/bin"), "second a b\n");
+    assert_eq!(said(&["here"], "first::/usr/bin"), "here\n");
+    assert_eq!(said(&["./here"], "/usr/bin"), "here\n");
+    assert_eq!(said(&["plain"], ".:/usr/bin"), "no first line\n");
+    assert_eq!(said(&["env"], "/usr/bin"), "X=1\nPATH=/usr/bin\n");
+    let missing =
+        Exec { argv: vec!["told".into()], environment: variables("first"), ..Exec::default() };
+    let refused = client.exec(&missing, &|| false, &mut |_, _| {}).unwrap_err();
+    assert_eq!(errno(&refused), libc::EACCES, "{refused}");
+
+    // Process, group and session are one, no signal is blocked, and SIGPIPE ends what nobody reads.
+    let line = "read -r _ _ _ _ group session _ < /proc/$$/stat; echo $(($$ == group)) $(($$ == session)); \
+                grep -E 'Sig(Blk|Ign)' /proc/self/status";
+    let told = said(&["sh", "-c", line], "/usr/bin:/bin");
+    let rest = told.strip_prefix("1 1\nSigBlk:\t0000000000000000\nSigIgn:\t");
+    let ignored = u64::from_str_radix(rest.unwrap_or_else(|| panic!("{told}")).trim(), 16).unwrap();
+    assert_eq!(ignored & (1 << (libc::SIGPIPE - 1)), 0, "{told}");
+    drop(client);
+    serving.join().unwrap().unwrap();
 }
