@@ -168,6 +168,8 @@ fn nothing_personal_is_inside(client: &Client) {
         assert_eq!(run(client, &format!("test -e {path}")).0, End::Exited(1), "{path}");
     }
     assert_eq!(run(client, "find / -xdev -name canary-of-the-host 2>/dev/null").1, "");
+    let id = said(client, "cat /etc/machine-id");
+    assert!(id.len() == 32 && u128::from_str_radix(&id, 16).is_ok(), "{id}");
     if let Ok(host) = fs::read_to_string("/etc/machine-id") {
         assert_ne!(
             run(client, "cat /etc/machine-id /var/lib/dbus/machine-id").1.trim(),

@@ -102,6 +102,7 @@ fn two_machines_from_a_template_have_nothing_random_in_common() {
         "head -c32 /dev/random | od -An -tx1",
         "cat /proc/sys/kernel/random/boot_id",
         "cat /proc/sys/kernel/random/uuid",
+        "cat /etc/machine-id",
         // Of getrandom(2).
         "mktemp -u XXXXXXXXXXXXXXXXXXXXXXXX",
         "bash -c 'echo $SRANDOM $SRANDOM'",

@@ -36,7 +36,21 @@ pub(super) fn put_up(folder: &Path) -> Result<(), Failure> {
     // As every service manager has it: what is mounted in a container may be seen here.
     mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)
         .map_err(|error| Failure::because("share", "the mounts", &error))?;
-    nodes().map_err(|error| Failure::because("make", "the devices of modules", &error))
+    nodes().map_err(|error| Failure::because("make", "the devices of modules", &error))?;
+    by_root().map_err(|error| Failure::because("write", "/etc/pam.d", &error))
+}
+
+/// By what root becomes somebody else, with `su` or `runuser`: PAM refuses a service that no file is about.
+/// Nobody but root comes through, and the image leaves set-id bits out.
+const PAM: &str = "auth sufficient pam_rootok.so\nauth required pam_deny.so\n\
+                   account required pam_permit.so\npassword required pam_permit.so\n\
+                   session required pam_permit.so\n";
+
+/// The image is everybody's, and leaves this out.
+fn by_root() -> io::Result<()> {
+    let folder = Path::new("/etc/pam.d");
+    fs::create_dir_all(folder)?;
+    fs::write(folder.join("other"), PAM)
 }
 
 /// Moves the repository one level down on its disk, and gives the place beside it to `/var`: containers want

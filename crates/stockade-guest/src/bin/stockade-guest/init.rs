@@ -51,6 +51,7 @@ fn live() -> Result<(), Failure> {
     let Some(Start { parameters, clock, seed }) = told else { return Ok(()) };
     seed.sow().map_err(|error| Failure::because("seed", "the random numbers", &error))?;
     machine::set_clock(clock)?;
+    machine::name_machine()?;
     mounts::disks(&parameters)?;
     if parameters.is_root {
         full::put_up(&parameters.folder)?;

@@ -1,7 +1,8 @@
 //! The kernel's side of the machine: modules, clock, name, loopback, limits.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -88,6 +89,24 @@ pub(super) fn set_up() -> Result<(), Failure> {
     let (current, maximum) = OPEN_FILES;
     setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: Some(maximum) })
         .map_err(|error| Failure::because("set", "the limit of open files", &error))
+}
+
+/// Its machine id, which systemd's programs and D-Bus do not start without: one of its own, as
+/// machine-id(5) has it. Call it after the random numbers were seeded, or all that start from one
+/// template have the same.
+pub(super) fn name_machine() -> Result<(), Failure> {
+    const PATH: &str = "/etc/machine-id";
+    let write = || -> io::Result<()> {
+        let mut bytes = [0; 16];
+        File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        let mut number = u128::from_be_bytes(bytes);
+        // A UUID of the fourth version, without its dashes.
+        number = (number & !(0xf << 76)) | (4 << 76);
+        number = (number & !(3 << 62)) | (2 << 62);
+        fs::write(PATH, format!("{number:032x}\n"))?;
+        fs::set_permissions(PATH, fs::Permissions::from_mode(0o444))
+    };
+    write().map_err(|error| Failure::because("write", PATH, &error))
 }
 
 /// Brings up `lo`, the only network device there is: `RTM_NEWLINK` by rtnetlink(7).
