@@ -48,7 +48,7 @@ use clone::{Earlier, Source};
 pub use error::CloudError;
 pub use external::{External, ModelServer, PROMPT};
 pub use files::{CopyError, Files};
-use harvest::{HarvestError, Inside};
+use harvest::{HarvestError, INDEX, Inside};
 pub use package::{Package, PackageError, package};
 use phases::Phases;
 pub use setup::SetUp;
@@ -354,7 +354,8 @@ impl Running<'_> {
         let client = vm.client();
         let stop = || self.user.wishes.abandon.is_requested();
         let thread = self.thread.folder();
-        let inside = Inside { client, folder: self.place(), thread, stop: &stop, ignored };
+        let (folder, index) = (self.place(), INDEX.as_ref());
+        let inside = Inside { client, folder, index, thread, stop: &stop, ignored };
         let harvest = phases.during("diff", || inside.harvest(&cloned));
         let settled = self.settle(ended, harvest, &vm);
         // It ends either way; in good order is only faster.
