@@ -398,6 +398,7 @@ mod tests {
             enforcement: Vec::new(),
             policy: String::new(),
             agent: None,
+            with_changes: false,
         };
         let thread = store.create(&new).unwrap();
         let disk = thread.folder().join("machine/repository.ext4");

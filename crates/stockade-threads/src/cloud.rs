@@ -188,7 +188,8 @@ pub fn resume(
             when: detail.changed,
             title: detail.summary.title,
         })),
-        // It never had a clone.
+        // It never had a clone, and what it should have had is not what lies there now.
+        None if detail.started.with_changes => return Err(CloudError::NoSnapshot(id.to_string())),
         None => Source::Head,
     };
     let journal = Journal::new(&thread, watch);
@@ -254,6 +255,7 @@ fn new_thread(task: &CloudTask) -> NewThread {
             Work::External(agent) => Some(agent.name.clone()),
             Work::Agent { .. } | Work::Command(_) => None,
         },
+        with_changes: task.with_changes.is_some(),
     }
 }
 

@@ -225,6 +225,7 @@ mod tests {
             enforcement: Vec::new(),
             policy: String::new(),
             agent: None,
+            with_changes: false,
         };
         let thread = store.create(&new).unwrap();
         let mut seen = Seen::default();

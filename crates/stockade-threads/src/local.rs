@@ -408,6 +408,7 @@ impl Begun {
                 enforcement: walls.iter().map(|&wall| wall.to_owned()).collect(),
                 policy: surroundings::pinned(&task.judge, &task.bounds),
                 agent: None,
+                with_changes: false,
             })
         };
         let thread = create(walls(policy.mode))?;

@@ -77,6 +77,7 @@ impl Programmed {
             enforcement: walls(policy.mode).iter().map(|&wall| wall.to_owned()).collect(),
             policy: surroundings::pinned(judge, bounds),
             agent: None,
+            with_changes: false,
         })?;
         let kept = if program.is_draft {
             Undo::default()

@@ -238,6 +238,9 @@ pub struct ThreadStarted {
     /// The agent, where that is another's program in a machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
+    /// Whether its clone has what is not committed too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub with_changes: bool,
 }
 
 impl ThreadStarted {

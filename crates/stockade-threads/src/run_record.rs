@@ -200,6 +200,7 @@ impl RunRecord {
             policy: new.approval.to_string(),
             enforcement: new.enforcement.iter().map(|&wall| wall.to_owned()).collect(),
             agent: None,
+            with_changes: false,
         };
         started.set_workspace(new.policy.workspace.as_path());
         self.write(&Event::ThreadStarted(started))?;

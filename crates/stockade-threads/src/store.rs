@@ -86,6 +86,8 @@ pub struct NewThread {
     pub policy: String,
     /// The agent, where that is not the built-in one.
     pub agent: Option<String>,
+    /// Whether its clone has what is not committed too.
+    pub with_changes: bool,
 }
 
 impl Store {
@@ -422,6 +424,7 @@ fn started(id: &ThreadId, new: &NewThread) -> ThreadStarted {
         policy: new.approvals.clone(),
         enforcement: new.enforcement.clone(),
         agent: new.agent.clone(),
+        with_changes: new.with_changes,
     };
     started.set_workspace(&new.workspace);
     started

@@ -55,7 +55,11 @@ impl Home {
     }
 
     fn begin(&self, kind: Kind, title: &str) -> Thread {
-        let new = NewThread {
+        self.store().create(&self.new_thread(kind, title)).unwrap()
+    }
+
+    fn new_thread(&self, kind: Kind, title: &str) -> NewThread {
+        NewThread {
             kind,
             workspace: self.work(),
             title: title.to_owned(),
@@ -64,8 +68,8 @@ impl Home {
             enforcement: vec!["mounts".to_owned(), "landlock".to_owned()],
             policy: "mode = \"workspace-write\"\n".to_owned(),
             agent: None,
-        };
-        self.store().create(&new).unwrap()
+            with_changes: false,
+        }
     }
 
     /// A cloud thread whose guest did `work` in its clone.
@@ -118,6 +122,35 @@ impl Home {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What was to be cloned beside the commit lies there no more: going on from the commit would be another task.
+#[test]
+fn a_thread_that_ended_before_uncommitted_work_was_cloned_is_not_gone_on_with() {
+    let home = Home::new(&[("a.txt", "a\n")]);
+    let begin = |with_changes| {
+        let new = NewThread { with_changes, ..home.new_thread(Kind::Cloud, "split it") };
+        let thread = home.store().create(&new).unwrap();
+        let said = Message { role: Role::User, text: "split it".to_owned() };
+        thread.record(&Event::Message(said)).unwrap();
+        thread.id().to_string()
+    };
+    let model = ["-c", "model.api=chat", "-c", "model.base_url=http://127.0.0.1:9/v1"];
+    let model = [&model[..], &["-c", "model.name=none"]].concat();
+    let resume = |id: &str| {
+        let words = [&["threads", "resume"][..], &model, &["-c", "cloud.wall_time=1s", id]];
+        let output = home.stockade(&words.concat());
+        (output.status.code(), text(&output.stderr))
+    };
+    let id = begin(true);
+    let (status, said) = resume(&id);
+    assert_eq!(status, Some(1), "{said}");
+    let why = format!("thread `{id}` ended before what was not committed was cloned");
+    assert!(said.contains(&why) && said.contains("stockade cloud --with-changes"), "{said}");
+    assert_eq!(home.json(&["threads", "show", "--json", &id])["state"], "interrupted");
+    // A control: without, the same goes as far as a clone.
+    let (_, said) = resume(&begin(false));
+    assert!(said.contains("what is not committed stays here"), "{said}");
 }
 
 /// The commits after `base` as the guest tells them.

@@ -35,6 +35,9 @@ pub enum CloudError {
     /// The commit that the thread began at is gone.
     #[error("the repository has no commit {0} any more, which the thread began at")]
     NoBase(String),
+    /// It was to begin with what was not committed, and ended before that was kept.
+    #[error("thread `{0}` ended before what was not committed was cloned")]
+    NoSnapshot(String),
     /// What is not committed cannot be looked at.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
@@ -85,6 +88,11 @@ impl CloudError {
             Self::Again(error) => error.hint().map(str::to_owned),
             Self::Ignored(_) => Some(
                 "`--hide PATH` leaves a folder out; `[cloud] disk` is how large it is".to_owned(),
+            ),
+            Self::NoSnapshot(_) => Some(
+                "nothing was done in it; `stockade cloud --with-changes \"PROMPT\"` begins another \
+                 with what is not committed now"
+                    .to_owned(),
             ),
             Self::NoBase(_)
             | Self::Snapshot(_)

@@ -19,6 +19,7 @@ pub(crate) fn new_thread(workspace: &Path) -> NewThread {
         enforcement: vec!["mounts".to_owned()],
         policy: "sandbox_mode = \"workspace-write\"\n".to_owned(),
         agent: None,
+        with_changes: false,
     }
 }
 
