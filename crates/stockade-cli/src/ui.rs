@@ -4,7 +4,7 @@ pub(crate) mod choice;
 pub(crate) mod feed;
 pub(crate) mod live;
 pub(crate) mod patch;
-mod printed;
+pub(crate) mod printed;
 pub(crate) mod prompt;
 pub(crate) mod relay;
 pub(crate) mod screen;
@@ -84,9 +84,10 @@ pub(crate) fn bytes(bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Text of our own on standard output, as it is.
+/// Text of our own on standard output, as it is, at once: its last line may have no end yet.
 pub(crate) fn whole(text: &[u8]) -> io::Result<()> {
-    enough(io::stdout().lock().write_all(text))
+    let mut output = io::stdout().lock();
+    enough(output.write_all(text).and_then(|()| output.flush()))
 }
 
 /// Whether it failed because nobody reads any more.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use stockade_agents::Stop;
 
 use crate::record::Event;
-use crate::store::{Store, StoreError, Thread};
+use crate::store::{Printing, Store, StoreError, Thread};
 
 /// Where events are kept.
 pub trait Record: Sync {
@@ -17,11 +17,20 @@ pub trait Record: Sync {
     ///
     /// When it is not kept; the thread then ends, because it does nothing unrecorded.
     fn append(&self, event: &Event) -> Result<String, StoreError>;
+
+    /// Where it goes what the command `id` prints until its end is kept.
+    fn printing(&self, _id: &str) -> Printing {
+        Printing::default()
+    }
 }
 
 impl Record for Thread {
     fn append(&self, event: &Event) -> Result<String, StoreError> {
         self.record(event)
+    }
+
+    fn printing(&self, id: &str) -> Printing {
+        self.printing(id)
     }
 }
 
@@ -143,6 +152,11 @@ impl<'a> Journal<'a> {
             recorded = self.record.append(event).map(|line| watch.see(&Live::Event(event, &line)));
         });
         recorded
+    }
+
+    /// Where those who follow from elsewhere see what the command `id` prints.
+    pub(crate) fn printing(&self, id: &str) -> Printing {
+        self.record.printing(id)
     }
 
     /// Shows what is not recorded by this journal.

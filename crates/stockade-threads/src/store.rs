@@ -9,6 +9,7 @@
 //!     lock                     held by the process that works on the thread
 //!     changes.git/             what changed: trees before and after, objects of its own
 //!     kept/                    what `apply` replaced
+//!     printing/ID              what a command has printed, while it runs
 //! ROOT/undo/ID/                what the thread replaced in the user's files
 //! ROOT/threads/ID.jsonl        the record of one `stockade run`, which is nothing else
 //!     cancel                   somebody wishes that it ends
@@ -22,6 +23,7 @@ mod chain;
 mod error;
 mod follow;
 mod index;
+mod printing;
 mod slots;
 mod summary;
 mod thread;
@@ -36,7 +38,8 @@ pub(crate) use cancel::{CANCELLED, Cancel};
 pub use chain::{Fault, Record, Records, Verified};
 pub(crate) use chain::{Lines, RUNS_END, append, hash, now};
 pub use error::StoreError;
-pub use follow::Follow;
+pub use follow::{Follow, Seen};
+pub use printing::Printing;
 pub(crate) use slots::Slot;
 pub use summary::{Detail, PhaseSeen, Summary};
 pub use thread::Thread;

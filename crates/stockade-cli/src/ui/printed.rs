@@ -13,7 +13,7 @@ const END_MAX: usize = 2 << 10;
 
 /// The output of one command.
 #[derive(Debug, Default)]
-pub(super) struct Printed {
+pub(crate) struct Printed {
     pieces: Pieces,
     lines: usize,
     bytes: usize,
@@ -26,13 +26,13 @@ pub(super) struct Printed {
 
 impl Printed {
     /// What is to be shown now.
-    pub(super) fn add(&mut self, bytes: &[u8]) -> String {
+    pub(crate) fn add(&mut self, bytes: &[u8]) -> String {
         let text = self.pieces.add(bytes);
         self.take(text)
     }
 
     /// The rest, with what was left out before it: the command has ended.
-    pub(super) fn finish(&mut self) -> String {
+    pub(crate) fn finish(&mut self) -> String {
         let rest = self.pieces.finish();
         let mut shown = self.take(rest);
         self.drop_to(END_MAX);

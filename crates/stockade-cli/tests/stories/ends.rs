@@ -139,6 +139,50 @@ fn a_thread_is_followed_and_cancelled_from_another_terminal() {
     assert!(seen.contains("thread.finished"), "{seen}");
 }
 
+/// What a program that has ended says on its standard error.
+fn left(child: &mut std::process::Child) -> String {
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    said
+}
+
+#[test]
+fn what_a_command_prints_is_followed_as_it_comes() {
+    let place = place();
+    // It waits until the follower has seen what it printed.
+    let line = "echo one; printf two; while [ ! -e src/seen ]; do sleep 0.05; done; echo; \
+                printf '\\033[2Jthree\\n'";
+    let model = FakeModel::start(vec![Step::Shell(line.to_owned()), Step::say("done")]).unwrap();
+    let mut child = place.start(&model, &["local", "--json", "x"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let started = lines.by_ref().find(|line| line.contains("thread.started")).unwrap();
+    let started: Value = serde_json::from_str(&started).unwrap();
+    let id = started["thread"].as_str().unwrap();
+    let mut follower = place.start(&model, &["threads", "log", "-f", id]);
+    let mut out = follower.stdout.take().unwrap();
+    let (mut seen, mut piece) = (String::new(), [0; 4096]);
+    while !seen.contains("          two") {
+        let count = out.read(&mut piece).unwrap();
+        assert!(count > 0, "it printed, and nobody saw it: {seen}{}", left(&mut follower));
+        seen.push_str(&String::from_utf8_lossy(&piece[..count]));
+    }
+    assert!(seen.contains("\n          one\n          two"), "{seen}");
+    assert!(!seen.contains("exit 0"), "it goes on: {seen}");
+    fs::write(place.work().join("src/seen"), "").unwrap();
+    out.read_to_string(&mut seen).unwrap();
+    assert!(follower.wait().unwrap().success());
+    let rest = seen.split_once("two\n          \\u{1b}[2Jthree\n").map(|(_, rest)| rest);
+    assert!(rest.is_some_and(|rest| rest.contains("exit 0")), "once, and before its end: {seen}");
+    assert_eq!(seen.matches("three\n").count(), 1, "{seen}");
+    assert!(lines.last().unwrap().contains("completed"));
+    child.wait().unwrap();
+    // Whoever comes late gets it from the record, and nothing is left beside that.
+    let late = text(&place.stockade(&model, &["threads", "log", "-f", id]));
+    assert!(late.contains("          one\n          two\n          \\u{1b}[2Jthree\n"), "{late}");
+    let folder = place.home().join(".local/state/stockade/threads").join(id).join("printing");
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
+}
+
 #[test]
 fn a_wall_time_limit_ends_the_command_and_the_wait_for_the_model() {
     let place = place();

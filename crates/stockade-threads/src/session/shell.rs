@@ -272,7 +272,7 @@ impl Session<'_> {
         (id, place): (String, &dyn Place),
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Ran, HandsError> {
-        let done = self.have_done(exec, place, output);
+        let done = self.have_done(exec, (&id, place), output);
         self.note_end(done, (id, place))
     }
 
@@ -280,10 +280,11 @@ impl Session<'_> {
     pub(super) fn have_done(
         &self,
         exec: Approved<Exec>,
-        place: &dyn Place,
+        (id, place): (&str, &dyn Place),
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Done {
         let mut capture = Capture::default();
+        let mut printing = self.parts.journal.printing(id);
         let mut exec = exec.into_action();
         // Where a person may be asked meanwhile, the time is kept here.
         let asks = self.parts.in_place.filter(|_| exec.timeout.is_some());
@@ -293,6 +294,7 @@ impl Session<'_> {
         let stop = || is_stopped() || is_late();
         let outcome = place.client().exec(&exec, &stop, &mut |stream, bytes| {
             capture.add(bytes);
+            printing.add(bytes);
             output(stream, bytes);
         });
         let end = outcome.map(|outcome| {

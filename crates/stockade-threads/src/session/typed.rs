@@ -167,7 +167,8 @@ impl Session<'_> {
             return self.carry_out(exec, (id, place), output);
         };
         journal.show(&Live::Screen(&[]));
-        let done = self.have_done(exec, place, &mut |_, bytes| journal.show(&Live::Screen(bytes)));
+        let show = &mut |_, bytes: &[u8]| journal.show(&Live::Screen(bytes));
+        let done = self.have_done(exec, (&id, place), show);
         // Before anything is said about its end: what is said stands on lines.
         drop(lent);
         self.note_end(done, (id, place))

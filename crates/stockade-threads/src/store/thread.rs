@@ -12,6 +12,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use super::chain::{self, End, Records};
+use super::printing::{self, Printing};
 use super::{StoreError, write_new};
 use crate::ThreadId;
 use crate::record::{Event, Recovered, State, ThreadFinished};
@@ -61,6 +62,7 @@ impl Thread {
         let lock = take_lock(folder, &id)?;
         let end = Records::open(folder)?.end()?;
         let recovered = put_aside(folder, &end)?;
+        printing::sweep(folder);
         let writer = Mutex::new(Writer::open(folder, end)?);
         let thread = Self { id, folder: folder.to_owned(), writer, recovered, _lock: lock };
         if let Some(recovered) = &thread.recovered {
@@ -99,6 +101,11 @@ impl Thread {
             return Err(StoreError::Closed(self.id.to_string()));
         }
         writer.append(event).map_err(StoreError::io("record in", &self.folder))
+    }
+
+    /// Where those who follow the thread see what its command `id` prints.
+    pub(crate) fn printing(&self, id: &str) -> Printing {
+        Printing::begin(&self.folder, id)
     }
 
     /// Ends the thread: the last record, on the disk.

@@ -1,13 +1,17 @@
 //! `stockade log`, which is also `stockade threads log`: the record of a thread.
 
+use std::collections::HashMap;
+use std::io;
+
 use clap::Args;
 use stockade_threads::files;
 use stockade_threads::record::{Answer, CommandStarted, Decision, Event, Role, Used};
-use stockade_threads::store::Record;
+use stockade_threads::store::{Record, Seen};
 
 use super::{Desk, Place, of_store, one_line, unprinted};
 use crate::failure::Failure;
 use crate::ui;
+use crate::ui::printed::Printed;
 
 /// Flags of `stockade log`.
 #[derive(Debug, Args)]
@@ -41,21 +45,75 @@ pub(crate) fn log(arguments: &LogArgs) -> Result<u8, Failure> {
         }
         return Ok(0);
     }
-    let records: Box<dyn Iterator<Item = _>> = if arguments.follow {
-        Box::new(desk.store.follow(&id).map_err(of_store)?)
-    } else {
-        Box::new(desk.store.records(&id).map_err(of_store)?)
-    };
-    for record in records {
-        let record = record.map_err(of_store)?;
-        let printed = if arguments.json {
+    let line = |record: &Record| {
+        if arguments.json {
             ui::json_line(&record.line)
         } else {
-            ui::line(&one_line(&told(&record)))
-        };
-        printed.map_err(unprinted)?;
+            ui::line(&one_line(&told(record)))
+        }
+    };
+    if !arguments.follow {
+        for record in desk.store.records(&id).map_err(of_store)? {
+            line(&record.map_err(of_store)?).map_err(unprinted)?;
+        }
+        return Ok(0);
     }
+    let mut commands = Commands::default();
+    for seen in desk.store.follow(&id).map_err(of_store)? {
+        match seen.map_err(of_store)? {
+            Seen::Record(record) => {
+                commands.rest(&record.event)?;
+                line(&record)
+            }
+            // The record has it when the command has ended.
+            Seen::Printed { .. } if arguments.json => Ok(()),
+            Seen::Printed { id, bytes } => commands.print(&id, &bytes),
+        }
+        .map_err(unprinted)?;
+    }
+    commands.end_line().map_err(unprinted)?;
     Ok(0)
+}
+
+/// What commands print while they are followed, set in under the lines of the record.
+#[derive(Debug, Default)]
+struct Commands {
+    running: HashMap<String, Printed>,
+    /// Whether the last that was written has not ended its line.
+    is_open: bool,
+}
+
+impl Commands {
+    fn print(&mut self, id: &str, bytes: &[u8]) -> io::Result<()> {
+        let text = self.running.entry(id.to_owned()).or_default().add(bytes);
+        self.write(&text)
+    }
+
+    /// Before a record: what is left of the command that it ends, and the end of the line.
+    fn rest(&mut self, event: &Event) -> Result<(), Failure> {
+        if let Event::CommandFinished(finished) = event
+            && let Some(mut printed) = self.running.remove(&finished.id)
+        {
+            self.write(&printed.finish()).map_err(unprinted)?;
+        }
+        self.end_line().map_err(unprinted)
+    }
+
+    fn end_line(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.is_open) { ui::whole(b"\n") } else { Ok(()) }
+    }
+
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        let mut lines = String::new();
+        for line in text.split_inclusive('\n') {
+            if !self.is_open {
+                lines.push_str("          ");
+            }
+            lines.push_str(line);
+            self.is_open = !line.ends_with('\n');
+        }
+        ui::whole(lines.as_bytes())
+    }
 }
 
 /// A record in one line, for a person.
