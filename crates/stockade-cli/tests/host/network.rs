@@ -154,3 +154,23 @@ fn a_name_that_is_refused_is_recorded_with_the_program_that_asked_for_it() {
         assert!(line.contains(r#""command":"/usr/"#), "{line}");
     }
 }
+
+#[test]
+fn a_datagram_to_an_allowed_host_fails_as_it_is_sent() {
+    let home = Home::new();
+    let script = r#"import errno, socket
+for address in {i[4][0] for i in socket.getaddrinfo("a.example.org", 443)} | {"203.0.113.7"}:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    s = socket.socket(family, socket.SOCK_DGRAM)
+    s.bind(("", 0))
+    for send in (lambda: s.sendto(b"quic", (address, 443)), lambda: s.sendmsg([b"quic"], [], 0, (address, 443)),
+                 lambda: s.connect((address, 443))):
+        try: send(); print("sent to", address)
+        except OSError as error: print(address, errno.errorcode[error.errno])
+"#;
+    let words = ["-q", "--allow-host", "a.example.org", "--allow-host", "203.0.113.0/24:443", "--"];
+    let output = home.command().args(words).args(["python3", "-c", script]).output().unwrap();
+    let said = text(&output);
+    let refused = said.lines().filter(|line| line.ends_with(" ENETUNREACH")).count();
+    assert!(refused >= 6 && !said.contains("sent to") && !said.contains("ECONN"), "{said}");
+}

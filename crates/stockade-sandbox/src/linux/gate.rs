@@ -61,6 +61,9 @@ pub(crate) fn set_up(way: &WayOut, channel: &OwnedFd) -> Result<Option<OwnedFd>,
         for range in &way.routes {
             make_local(&routes, *range)?;
         }
+        let ranges: Vec<_> = way.routes.iter().copied().chain([v4, v6]).collect();
+        // Without it only connected sockets hear that nobody is there.
+        routes.refuse_datagrams(&ranges, RESOLVER.into()).ok();
         let (udp, tcp) = resolver(RESOLVER).map_err(step("listen on", "198.18.0.1:53"))?;
         outside.names(udp, tcp).map_err(step("reach", "the gateway"))?;
         if fs::symlink_metadata("/etc/resolv.conf").is_err() {
