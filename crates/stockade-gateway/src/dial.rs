@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
 use rustix::net::sockopt;
 use stockade_policy::{Host, HostName, Network};
 
-use crate::race::{self, CONNECT};
+use crate::race;
 use crate::upstream::Upstream;
 
 /// Why a host cannot be reached.
@@ -73,10 +73,11 @@ fn connect(
     if let Some(upstream) = upstream.filter(|upstream| upstream.is_for(host)) {
         return Ok(upstream.connect(host, port)?);
     }
-    let stream = match host {
-        Host::Address(address) => TcpStream::connect_timeout(&(*address, port).into(), CONNECT)?,
-        Host::Name(name) => by_name(name, port, check)?,
+    let permitted = match host {
+        Host::Address(address) => vec![SocketAddr::new(*address, port)],
+        Host::Name(name) => looked_up(name, port, check)?,
     };
+    let stream = race::connect(permitted)?;
     tune(&stream);
     Ok(stream)
 }
@@ -88,11 +89,12 @@ pub(crate) fn tune(stream: &TcpStream) {
     sockopt::set_socket_keepalive(stream, true).ok();
 }
 
-fn by_name(
+/// The addresses of `name` of which `check` has nothing to say.
+fn looked_up(
     name: &HostName,
     port: u16,
     check: impl Fn(IpAddr) -> Result<(), String>,
-) -> Result<TcpStream, DialError> {
+) -> Result<Vec<SocketAddr>, DialError> {
     let mut refused = None;
     let mut permitted = Vec::new();
     for address in (name.as_str(), port).to_socket_addrs()? {
@@ -107,7 +109,7 @@ fn by_name(
     }
     match refused {
         Some(why) if permitted.is_empty() => Err(DialError::Refused(why)),
-        Some(_) | None => Ok(race::connect(permitted)?),
+        Some(_) | None => Ok(permitted),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What happened on the network, for the record and for the end of a run.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// As many refused hosts as are kept apart.
@@ -19,8 +20,23 @@ pub struct Caller {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
+    /// A host was reached: what passes between it and the program passes from now on.
+    Opened {
+        /// By which its end is told.
+        id: u64,
+        /// The host as the program asked for it.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// Who inside, when it is known.
+        caller: Option<Caller>,
+        /// What allowed it.
+        rule: String,
+    },
     /// A connection is over.
     Connection {
+        /// By which it was told that it was opened; none when it never was.
+        id: Option<u64>,
         /// The host as the program asked for it.
         host: String,
         /// Its port.
@@ -51,6 +67,8 @@ pub enum Event {
     },
     /// Something was refused.
     Refused {
+        /// The connection on which it was said, when that was open.
+        id: Option<u64>,
         /// The host as the program asked for it.
         host: String,
         /// Its port; `None` when a name was asked for.
@@ -80,6 +98,8 @@ pub struct Blocked {
 /// Where events go.
 pub(crate) struct Log {
     sink: Box<dyn Fn(&Event) + Send + Sync>,
+    /// Connections that were opened so far.
+    opened: AtomicU64,
     blocked: Mutex<BTreeMap<String, Blocked>>,
     /// Hosts that are allowed and could not be reached, with why, the last time.
     unreached: Mutex<BTreeMap<String, String>>,
@@ -93,7 +113,20 @@ impl std::fmt::Debug for Log {
 
 impl Log {
     pub(crate) fn new(sink: Box<dyn Fn(&Event) + Send + Sync>) -> Self {
-        Self { sink, blocked: Mutex::default(), unreached: Mutex::default() }
+        let (blocked, unreached) = (Mutex::default(), Mutex::default());
+        Self { sink, opened: AtomicU64::new(0), blocked, unreached }
+    }
+
+    /// Tells that a host was reached; the value is what its end is told by.
+    pub(crate) fn open(
+        &self,
+        (host, port): (String, u16),
+        caller: Option<Caller>,
+        rule: String,
+    ) -> u64 {
+        let id = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
+        self.tell(&Event::Opened { id, host, port, caller, rule });
+        id
     }
 
     pub(crate) fn tell(&self, event: &Event) {
@@ -157,7 +190,8 @@ mod tests {
             ("x.ip6.arpa", Some(443)),
         ] {
             let (host, why) = (host.to_owned(), "not allowed".to_owned());
-            log.tell(&Event::Refused { host, port, caller: None, why, remedy: None });
+            let refused = Event::Refused { id: None, host, port, caller: None, why, remedy: None };
+            log.tell(&refused);
         }
         let blocked: Vec<_> = log.blocked().into_iter().map(|one| one.host).collect();
         assert_eq!(blocked, ["example.org", "x.ip6.arpa:443"]);

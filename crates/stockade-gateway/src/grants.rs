@@ -59,8 +59,10 @@ pub enum Given {
 pub(crate) enum Standing {
     /// Somebody is asked.
     Asked,
-    /// A person has allowed it.
-    Allowed,
+    /// A person has allowed it, as long as [`AskHost::is_granted`] says so.
+    Granted,
+    /// A person has allowed it for the connections that waited.
+    Once,
     /// Nobody is asked about it; after a no with the reason.
     Refused(Option<String>),
 }
@@ -136,14 +138,14 @@ impl Grants {
         let asker = self.asker.get().filter(|_| is_open && !is_this_machine(host));
         let Some(asker) = asker else { return Standing::Refused(None) };
         if asker.is_granted(&host.to_string(), port) {
-            return Standing::Allowed;
+            return Standing::Granted;
         }
         let key = (host.clone(), port);
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         match states.get(&key) {
             Some(State::Asked) => return Standing::Asked,
-            Some(State::Once(until)) if now < *until => return Standing::Allowed,
+            Some(State::Once(until)) if now < *until => return Standing::Once,
             Some(State::Denied(until, why)) if now < *until => {
                 return Standing::Refused(Some(why.clone()));
             }
@@ -189,7 +191,9 @@ impl Grants {
         loop {
             match self.standing(decision, to, process, true) {
                 Standing::Asked => drop(poll(&mut [], Some(&TURN))),
-                standing @ (Standing::Allowed | Standing::Refused(_)) => return standing,
+                standing @ (Standing::Granted | Standing::Once | Standing::Refused(_)) => {
+                    return standing;
+                }
             }
         }
     }
@@ -264,7 +268,7 @@ mod tests {
         assert!(!grants.may_know(&network(), &name("evil.example.org")));
         assert!(!grants.may_know(&network(), &name("localhost")));
         assert_eq!(person.asked.load(Ordering::Relaxed), 0);
-        assert_eq!(settled(&grants, "other.example.org", 443), Standing::Allowed, "the control");
+        assert_eq!(settled(&grants, "other.example.org", 443), Standing::Once, "the control");
         assert!(grants.may_know(&network(), &name("other.example.org")));
     }
 
@@ -277,7 +281,7 @@ mod tests {
         assert_eq!(person.asked.load(Ordering::Relaxed), 1);
         assert_eq!(settled(&grants, "a.example.org", 22), refused, "another port");
         assert_eq!(person.asked.load(Ordering::Relaxed), 2);
-        assert_eq!(settled(&grants, "granted.example.org", 443), Standing::Allowed);
+        assert_eq!(settled(&grants, "granted.example.org", 443), Standing::Granted);
         assert_eq!(settled(&grants, "granted.example.org", 22), refused);
     }
 

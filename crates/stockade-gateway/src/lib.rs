@@ -14,6 +14,7 @@
 //! - nothing is forwarded before it is understood, where a server could read it as TLS or HTTP;
 //! - no name of a host that is not allowed leaves this process.
 
+mod allowed;
 mod askers;
 mod authority;
 pub mod base64;

@@ -202,7 +202,8 @@ impl Conversation<'_> {
         let port = host.is_some().then_some(SSH_PORT);
         let host = host.unwrap_or_else(|| AGENT.to_owned());
         let caller = self.caller.clone();
-        self.service.log.tell(&Event::Refused { host, port, caller, why, remedy: None });
+        let id = None;
+        self.service.log.tell(&Event::Refused { id, host, port, caller, why, remedy: None });
     }
 
     fn bind(&self, message: &[u8], bind: &Bind<'_>) -> Result<Bound, String> {

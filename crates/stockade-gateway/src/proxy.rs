@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use stockade_policy::{Host, HostName};
 
+use crate::allowed::By;
 use crate::dial::DialError;
 use crate::event::Caller;
 use crate::head::{Head, Read, Target};
-use crate::service::{By, Service};
+use crate::service::Service;
 use crate::watch::{Watch, forbidden};
 use crate::{pump, service};
 
@@ -60,8 +61,8 @@ fn converse(service: &Service, mut stream: &TcpStream, by: By<'_>) -> io::Result
             return Ok(());
         }
     };
-    let server = match service.reach(&host, port, by) {
-        Ok(server) => server,
+    let reached = match service.reach(&host, port, by) {
+        Ok(reached) => reached,
         Err(service::Refused::Decided(why)) => {
             pump::refuse(stream, &forbidden(&why));
             return Ok(());
@@ -75,9 +76,9 @@ fn converse(service: &Service, mut stream: &TcpStream, by: By<'_>) -> io::Result
     if let Target::Authority(..) = head.target {
         stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
         let rest = said.split_off(length);
-        service.carry(stream, &server, Watch::new(dialled), (&rest, by));
+        service.carry(stream, &reached, Watch::new(dialled), (&rest, by));
     } else {
-        service.carry(stream, &server, Watch::of_proxied_request(dialled), (&said, by));
+        service.carry(stream, &reached, Watch::of_proxied_request(dialled), (&said, by));
     }
     Ok(())
 }
@@ -114,10 +115,10 @@ fn socks(service: &Service, mut stream: &TcpStream, by: By<'_>) -> io::Result<()
         return answer(stream, COMMAND_NOT_SUPPORTED);
     }
     match service.reach(&host, port, by) {
-        Ok(server) => {
+        Ok(reached) => {
             answer(stream, SUCCEEDED)?;
             let watch = Watch::new(service.dialled(host, port));
-            service.carry(stream, &server, watch, (&[], by));
+            service.carry(stream, &reached, watch, (&[], by));
             Ok(())
         }
         Err(service::Refused::Decided(_)) => answer(stream, NOT_ALLOWED),
@@ -213,9 +214,12 @@ mod tests {
         let arrived = far.join().unwrap() as u64;
         gateway.settle(Duration::from_mins(1));
         let told = told.lock().unwrap();
-        let [Event::Connection { sent, received, .. }] = told.as_slice() else {
+        let [Event::Opened { id, .. }, Event::Connection { id: ended, sent, received, .. }] =
+            told.as_slice()
+        else {
             panic!("{told:?}")
         };
+        assert_eq!(Some(*id), *ended);
         assert_eq!((*sent, *received), (arrived, answer.len() as u64));
     }
 }

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 /// How long one address may take to answer.
-pub(crate) const CONNECT: Duration = Duration::from_secs(15);
+const CONNECT: Duration = Duration::from_secs(15);
 /// Between the beginnings of two attempts, unless one fails before (RFC 8305 section 5).
 const APART: Duration = Duration::from_millis(250);
 /// As many addresses of one name as are tried.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, poll};
 use stockade_policy::{Host, HostName, Network, SSH_PORT};
 
+use crate::allowed::{Allowed, By, Reached};
 use crate::askers::Askers;
 use crate::authority::Authority;
 use crate::credentials::Credentials;
@@ -68,34 +69,8 @@ pub(crate) struct Service {
     pub(crate) slots: Slots,
 }
 
-/// By which way a program asks for a host.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum By<'a> {
-    /// It connected to an address of the host's inside.
-    Address(&'a Caller),
-    /// It speaks to the proxy; who it is is known where it connected to that.
-    Proxy(Option<&'a Caller>),
-    /// It speaks to the endpoint, and asks for none.
-    Endpoint,
-}
-
-impl By<'_> {
-    fn caller(self) -> Option<Caller> {
-        match self {
-            Self::Address(caller) => Some(caller.clone()),
-            Self::Proxy(caller) => caller.cloned(),
-            Self::Endpoint => None,
-        }
-    }
-
-    fn process(self) -> Option<u32> {
-        match self {
-            Self::Address(caller) => Some(caller.process),
-            Self::Proxy(caller) => caller.map(|caller| caller.process),
-            Self::Endpoint => None,
-        }
-    }
-}
+/// What allowed a connection, as what it was opened, and by which way.
+type Told<'a> = (&'a Allowed, Option<u64>, By<'a>);
 
 /// Why a program does not get its connection.
 pub(crate) enum Refused {
@@ -119,7 +94,7 @@ impl Service {
         {
             return Judgement::Asked;
         }
-        if !self.is_decided_for(&host, to.port(), By::Address(caller)) {
+        if self.decide(&host, to.port(), By::Address(caller)).is_none() {
             // As if nobody listened there, or as if there were no way.
             return match host {
                 Host::Name(_) => Judgement::Refused,
@@ -137,7 +112,7 @@ impl Service {
     fn crowded_out(&self, to: SocketAddr, caller: &Caller, why: String) {
         let host = self.host(to.ip()).unwrap_or_else(|| Host::of(to.ip())).to_string();
         let (port, caller) = (Some(to.port()), Some(caller.clone()));
-        self.log.tell(&Event::Refused { host, port, caller, why, remedy: None });
+        self.log.tell(&Event::Refused { id: None, host, port, caller, why, remedy: None });
     }
 
     /// Who is meant by an address inside.
@@ -148,11 +123,11 @@ impl Service {
         Some(Host::of(address))
     }
 
-    /// Decides, and tells when it is no.
-    fn is_decided_for(&self, host: &Host, port: u16, by: By<'_>) -> bool {
+    /// What allows it; nothing when it is no, which is told.
+    fn decide(&self, host: &Host, port: u16, by: By<'_>) -> Option<Allowed> {
         let decision = self.network.decide(host, port);
         if decision.is_allowed() {
-            return true;
+            return Some(Allowed::Entry(decision.to_string()));
         }
         // Who connected by an address has been asked about; who speaks to the proxy waits here.
         let standing = match by {
@@ -162,18 +137,19 @@ impl Service {
             By::Proxy(_) => self.grants.settled(&decision, (host, port), by.process()),
         };
         let why = match standing {
-            Standing::Allowed => return true,
+            Standing::Granted => return Some(Allowed::Answer),
+            Standing::Once => return Some(Allowed::AnswerOnce),
             Standing::Refused(Some(why)) => why,
             Standing::Asked | Standing::Refused(None) => decision.to_string(),
         };
         self.refused(host, Some(port), by.caller(), why);
-        false
+        None
     }
 
     fn refused(&self, host: &Host, port: Option<u16>, caller: Option<Caller>, why: String) {
         let remedy = self.remedy(host, port);
         let host = host.to_string();
-        self.log.tell(&Event::Refused { host, port, caller, why, remedy });
+        self.log.tell(&Event::Refused { id: None, host, port, caller, why, remedy });
     }
 
     /// The entry that would allow what was refused, unless it is denied by one.
@@ -192,26 +168,31 @@ impl Service {
     }
 
     /// Decides about `host` and dials it.
-    pub(crate) fn reach(&self, host: &Host, port: u16, by: By<'_>) -> Result<TcpStream, Refused> {
+    pub(crate) fn reach(&self, host: &Host, port: u16, by: By<'_>) -> Result<Reached, Refused> {
         if matches!(by, By::Proxy(_)) && is_loopback(host) {
             // A program that asks the proxy for everything: its own servers are meant.
-            return self.connect_inside(port).map_err(|error| Refused::Failed(error.into()));
+            let inside = self.connect_inside(port).map(|server| {
+                let allowed = Allowed::Inside;
+                Reached { server, allowed }
+            });
+            return inside.map_err(|error| Refused::Failed(error.into()));
         }
-        if !self.is_decided_for(host, port, by) {
+        let Some(allowed) = self.decide(host, port, by) else {
             let why = self.network.decide(host, port).to_string();
             let remedy = self.remedy(host, Some(port));
             let remedy = remedy.map(|entry| format!(" (`--allow-host {entry}` would allow it)"));
             let remedy = remedy.unwrap_or_default();
             return Err(Refused::Decided(format!("{host}:{port} is {why}{remedy}")));
-        }
+        };
         if port == SSH_PORT {
             login::introduce(self, host);
         }
         match dial::dial(&self.network, self.upstream.as_ref(), host, port) {
-            Ok(stream) => Ok(stream),
+            Ok(server) => Ok(Reached { server, allowed }),
             Err(DialError::Refused(why)) => {
                 let rule = why.clone();
                 self.log.tell(&Event::Refused {
+                    id: None,
                     host: host.to_string(),
                     port: Some(port),
                     caller: by.caller(),
@@ -222,7 +203,7 @@ impl Service {
             }
             Err(error) => {
                 let ending = Ending::failed(error.why());
-                self.ended(&self.dialled(host.clone(), port), by, ending);
+                self.ended((host, port), (&allowed, None, by), ending);
                 Err(Refused::Failed(error))
             }
         }
@@ -232,7 +213,10 @@ impl Service {
     pub(crate) fn may_log_in(&self, host: &Host) -> bool {
         let decision = self.network.decide(host, SSH_PORT);
         decision.is_allowed()
-            || self.grants.standing(&decision, (host, SSH_PORT), None, false) == Standing::Allowed
+            || matches!(
+                self.grants.standing(&decision, (host, SSH_PORT), None, false),
+                Standing::Granted | Standing::Once
+            )
     }
 
     fn connect_inside(&self, port: u16) -> io::Result<TcpStream> {
@@ -252,8 +236,8 @@ impl Service {
     fn connection(&self, stream: &TcpStream, (to, caller): &(SocketAddr, Caller)) {
         let by = By::Address(caller);
         let Some(host) = self.host(to.ip()) else { return };
-        let server = match self.reach(&host, to.port(), by) {
-            Ok(server) => server,
+        let reached = match self.reach(&host, to.port(), by) {
+            Ok(reached) => reached,
             Err(refused) => {
                 // Where requests are expected they are answered; elsewhere it is as if nobody were there.
                 match (to.port(), refused) {
@@ -266,33 +250,39 @@ impl Service {
                 return;
             }
         };
-        self.carry(stream, &server, Watch::new(self.dialled(host, to.port())), (&[], by));
+        self.carry(stream, &reached, Watch::new(self.dialled(host, to.port())), (&[], by));
     }
 
     /// Serves one connection of a program that speaks to the endpoint.
     fn endpoint(&self, stream: &TcpStream, endpoint: &Endpoint) {
         let (host, port) = (endpoint.host(), endpoint.port());
-        let (dialled, by) = (self.dialled(host.clone(), port), By::Endpoint);
-        let ending = match dial::dial_own(self.upstream.as_ref(), host, port) {
-            Ok(server) => terminate::carry_to_endpoint((stream, &server), endpoint, &dialled),
+        let (allowed, by) = (Allowed::Endpoint, By::Endpoint);
+        let (id, ending) = match dial::dial_own(self.upstream.as_ref(), host, port) {
+            Ok(server) => {
+                let id = self.opened((host, port), &allowed, by);
+                let dialled = self.dialled(host.clone(), port);
+                (Some(id), terminate::carry_to_endpoint((stream, &server), endpoint, &dialled))
+            }
             Err(error) => {
                 pump::refuse(stream, &unreached(host, port, &error));
-                Ending::failed(error.why())
+                (None, Ending::failed(error.why()))
             }
         };
-        self.over(&dialled, by, ending);
+        self.over((host, port), (&allowed, id, by), ending);
     }
 
     /// Carries a connection to its end, `said` being what the program said already.
     pub(crate) fn carry(
         &self,
         program: &TcpStream,
-        server: &TcpStream,
+        Reached { server, allowed }: &Reached,
         watch: Watch,
         (said, by): (&[u8], By<'_>),
     ) {
         let dialled = watch.dialled().clone();
-        let ending = match self.granted((program, server), &dialled) {
+        let to = (dialled.host(), dialled.port());
+        let id = self.opened(to, allowed, by);
+        let ending = match self.granted((program, server), allowed, to) {
             Ok(granted) => {
                 let mut ending = self.carried((program, server), watch, said);
                 if granted.is_some_and(|granted| granted.is_taken_back()) {
@@ -302,21 +292,17 @@ impl Service {
             }
             Err(error) => Ending::failed(error.to_string()),
         };
-        self.over(&dialled, by, ending);
+        self.over(to, (allowed, Some(id), by), ending);
     }
 
     /// Has a connection looked after that no entry allows but an answer that can be taken back.
     fn granted(
         &self,
         ends: (&TcpStream, &TcpStream),
-        dialled: &Dialled,
+        allowed: &Allowed,
+        to: (&Host, u16),
     ) -> io::Result<Option<Arc<Granted>>> {
-        let to = (dialled.host(), dialled.port());
-        if self.network.decide(to.0, to.1).is_allowed() {
-            return Ok(None);
-        }
-        let asker = self.grants.asker();
-        let asker = asker.filter(|asker| asker.is_granted(&to.0.to_string(), to.1));
+        let asker = self.grants.asker().filter(|_| *allowed == Allowed::Answer);
         asker.map(|asker| self.granted.begin(asker, to, ends)).transpose()
     }
 
@@ -354,34 +340,31 @@ impl Service {
         Ending { carried, refusal, ..Ending::default() }
     }
 
-    /// Tells of a connection that is over.
-    fn over(&self, dialled: &Dialled, by: By<'_>, ending: Ending) {
+    /// Tells of a connection that begins; the value is what its end is told by.
+    fn opened(&self, (host, port): (&Host, u16), allowed: &Allowed, by: By<'_>) -> u64 {
+        self.log.open((host.to_string(), port), by.caller(), allowed.rule())
+    }
+
+    /// Tells of a connection that is over, which was opened as `id`.
+    fn over(&self, to: (&Host, u16), (allowed, id, by): Told<'_>, ending: Ending) {
         if let Some(why) = ending.refusal.clone() {
-            let (host, port) = (dialled.host().to_string(), Some(dialled.port()));
+            let (host, port) = (to.0.to_string(), Some(to.1));
             let caller = by.caller();
-            self.log.tell(&Event::Refused { host, port, caller, why, remedy: None });
+            self.log.tell(&Event::Refused { id, host, port, caller, why, remedy: None });
         }
         // What was refused before anything passed is told as that alone.
         if ending.refusal.is_none() || ending.carried != pump::Carried::default() {
-            self.ended(dialled, by, ending);
+            self.ended(to, (allowed, id, by), ending);
         }
     }
 
     fn ended(
         &self,
-        dialled: &Dialled,
-        by: By<'_>,
+        (host, port): (&Host, u16),
+        (allowed, id, by): Told<'_>,
         Ending { carried, refusal, failure, lent }: Ending,
     ) {
-        let (host, port) = (dialled.host(), dialled.port());
-        let decision = self.network.decide(host, port);
-        let rule = if matches!(by, By::Endpoint) {
-            "the agent's model".to_owned()
-        } else if decision.is_allowed() {
-            decision.to_string()
-        } else {
-            "allowed by an answer".to_owned()
-        };
+        let rule = allowed.rule();
         let lent: Vec<_> = lent.iter().map(|variable| format!("`{variable}`")).collect();
         let rule = match lent.as_slice() {
             [] => rule,
@@ -389,7 +372,7 @@ impl Service {
         };
         let pump::Carried { sent, received } = carried;
         let (host, failure, caller) = (host.to_string(), refusal.or(failure), by.caller());
-        self.log.tell(&Event::Connection { host, port, caller, rule, sent, received, failure });
+        self.log.tell(&Event::Connection { id, host, port, caller, rule, sent, received, failure });
     }
 
     /// What a program may know of `name` that asks from `port` inside, by datagrams or a connection.

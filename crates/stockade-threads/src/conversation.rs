@@ -49,6 +49,7 @@ impl Conversation {
             | Event::Answer(_)
             | Event::Used(_)
             | Event::Held(_)
+            | Event::ConnectionOpened(_)
             | Event::Connection(_)
             | Event::Usage(_)
             | Event::Note { .. }

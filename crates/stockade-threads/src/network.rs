@@ -1,5 +1,6 @@
 //! The gateway put together with the sandbox whose only way out it is.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -7,14 +8,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use stockade_agents::Secret;
-use stockade_gateway::{Authority, Broker, Credentials, Gateway, Means};
+use stockade_gateway::{Authority, Broker, Caller, Credentials, Gateway, Means};
 use stockade_policy::{KeySource, Network, SSH_PORT, UpstreamText};
 use stockade_sandbox::Doors;
 
 pub use stockade_gateway::{AskHost, Blocked, Event, Upstream};
 
 use crate::line::Line;
-use crate::record::{Connection, Decision};
+use crate::record::{self, Connection, ConnectionOpened, Decision};
 use crate::ssh_keys::UserKeys;
 
 /// The network cannot be served as it was asked for; nothing has run.
@@ -206,63 +207,193 @@ fn close_memory() -> io::Result<()> {
     Ok(())
 }
 
-/// Connections for a record: as many as one holds, the first ones.
+/// Connections for a record: as many as one holds, the first ones. They are written as they come where
+/// there is somebody who writes, so that a record that ends in the middle has them; else they are kept
+/// until they are taken.
+#[derive(Default)]
+pub struct Connections {
+    writes: Option<Box<dyn Fn(&record::Event) + Send + Sync>>,
+    kept: Mutex<Kept>,
+}
+
+impl std::fmt::Debug for Connections {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connections").field("kept", &self.kept).finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug, Default)]
-pub struct Connections(Mutex<Vec<Connection>>);
+struct Kept {
+    /// Where nobody writes.
+    waiting: Vec<Connection>,
+    /// Whose beginning was written.
+    open: HashSet<u64>,
+    written: usize,
+    /// What there was no room for.
+    left_out: u64,
+}
 
 impl Connections {
-    /// As many as are kept.
-    const KEPT_MAX: usize = 1000;
+    /// As many as are told of.
+    const TOLD_MAX: usize = 1000;
+
+    /// They go to `write` at once.
+    pub fn written(write: impl Fn(&record::Event) + Send + Sync + 'static) -> Self {
+        Self { writes: Some(Box::new(write)), kept: Mutex::default() }
+    }
 
     /// Takes an event down.
     pub fn note(&self, event: &Event) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < Self::KEPT_MAX {
-            kept.extend(recorded(event));
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&self.writes, recorded(event)) {
+            (Some(write), Some(recorded)) if kept.has_room(event) => {
+                // Others are not held up by the disk.
+                drop(kept);
+                write(&recorded);
+            }
+            (None, Some(record::Event::Connection(connection))) => {
+                if kept.waiting.len() < Self::TOLD_MAX {
+                    kept.waiting.push(connection);
+                } else {
+                    kept.left_out += 1;
+                }
+            }
+            (Some(_) | None, _) => {}
         }
     }
 
-    /// What was taken down since.
+    /// What was taken down since, where nobody writes.
     pub fn take(&self) -> Vec<Connection> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut kept.waiting)
+    }
+
+    /// How many connections and refusals there were besides those that were told of.
+    pub fn left_out(&self) -> u64 {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).left_out
+    }
+}
+
+impl Kept {
+    /// Whether one more is written. What was written as begun is written to its end.
+    fn has_room(&mut self, event: &Event) -> bool {
+        let is_full = self.written >= Connections::TOLD_MAX;
+        let begun = match event {
+            Event::Opened { id, .. } => {
+                if !is_full {
+                    self.open.insert(*id);
+                }
+                None
+            }
+            Event::Connection { id, .. } => id.map(|id| self.open.remove(&id)),
+            // Its end follows if anything was said on it before.
+            Event::Refused { id, .. } => id.map(|id| self.open.contains(&id)),
+            _ => None,
+        };
+        if let Some(begun) = begun {
+            return begun;
+        }
+        if is_full {
+            self.left_out += 1;
+        } else {
+            self.written += 1;
+        }
+        !is_full
     }
 }
 
 /// An event as a record has it.
-fn recorded(event: &Event) -> Option<Connection> {
-    match event {
-        Event::Connection { host, port, caller, rule, sent, received, failure } => {
-            Some(Connection {
+fn recorded(event: &Event) -> Option<record::Event> {
+    let process = |caller: &Option<Caller>| caller.as_ref().map(|caller| caller.process);
+    let command =
+        |caller: &Option<Caller>| caller.as_ref().and_then(|caller| caller.command.clone());
+    let name = |id: &Option<u64>| id.map(|id| id.to_string());
+    let connection = match event {
+        Event::Opened { id, host, port, caller, rule } => {
+            return Some(record::Event::ConnectionOpened(ConnectionOpened {
+                id: id.to_string(),
                 host: host.clone(),
-                port: Some(*port),
-                process: caller.as_ref().map(|caller| caller.process),
-                command: caller.as_ref().and_then(|caller| caller.command.clone()),
-                decision: Decision::Allow,
-                rule: Some(failure.clone().unwrap_or_else(|| rule.clone())),
-                sent: *sent,
-                received: *received,
-            })
+                port: *port,
+                process: process(caller),
+                command: command(caller),
+                rule: Some(rule.clone()),
+            }));
         }
-        Event::Login { host, user, caller, fingerprint, rule } => Some(Connection {
+        Event::Connection { id, host, port, caller, rule, sent, received, failure } => Connection {
+            id: name(id),
+            host: host.clone(),
+            port: Some(*port),
+            process: process(caller),
+            command: command(caller),
+            decision: Decision::Allow,
+            rule: Some(failure.clone().unwrap_or_else(|| rule.clone())),
+            sent: *sent,
+            received: *received,
+        },
+        Event::Login { host, user, caller, fingerprint, rule } => Connection {
+            id: None,
             host: host.clone(),
             port: Some(SSH_PORT),
-            process: caller.as_ref().map(|caller| caller.process),
-            command: caller.as_ref().and_then(|caller| caller.command.clone()),
+            process: process(caller),
+            command: command(caller),
             decision: Decision::Allow,
             rule: Some(format!("log-in as `{user}` by {fingerprint}: {rule}")),
             sent: 0,
             received: 0,
-        }),
-        Event::Refused { host, port, caller, why, .. } => Some(Connection {
+        },
+        Event::Refused { id, host, port, caller, why, .. } => Connection {
+            id: name(id),
             host: host.clone(),
             port: *port,
-            process: caller.as_ref().map(|caller| caller.process),
-            command: caller.as_ref().and_then(|caller| caller.command.clone()),
+            process: process(caller),
+            command: command(caller),
             decision: Decision::Deny,
             rule: Some(why.clone()),
             sent: 0,
             received: 0,
-        }),
-        _ => None,
+        },
+        _ => return None,
+    };
+    Some(record::Event::Connection(connection))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened(id: u64) -> Event {
+        let (host, rule) = ("example.org".to_owned(), "t".to_owned());
+        Event::Opened { id, host, port: 443, caller: None, rule }
+    }
+
+    fn ended(id: u64) -> Event {
+        let (host, rule) = ("example.org".to_owned(), "t".to_owned());
+        let (sent, received, failure) = (1, 2, None);
+        let (id, port, caller) = (Some(id), 443, None);
+        Event::Connection { id, host, port, caller, rule, sent, received, failure }
+    }
+
+    #[test]
+    fn what_was_written_as_begun_is_written_to_its_end_and_the_rest_is_counted() {
+        let written = Arc::<Mutex<Vec<record::Event>>>::default();
+        let to = Arc::clone(&written);
+        let connections = Connections::written(move |event| to.lock().unwrap().push(event.clone()));
+        let all = Connections::TOLD_MAX as u64 + 7;
+        (0..all).for_each(|id| connections.note(&opened(id)));
+        assert_eq!(written.lock().unwrap().len(), Connections::TOLD_MAX, "at once");
+        (0..all).for_each(|id| connections.note(&ended(id)));
+        assert_eq!(written.lock().unwrap().len(), 2 * Connections::TOLD_MAX);
+        assert_eq!((connections.left_out(), connections.take()), (7, Vec::new()));
+    }
+
+    #[test]
+    fn where_nobody_writes_each_is_kept_once() {
+        let connections = Connections::default();
+        connections.note(&opened(1));
+        connections.note(&ended(1));
+        assert_eq!(connections.take().len(), 1);
+        let all = Connections::TOLD_MAX as u64 + 7;
+        (0..all).for_each(|id| connections.note(&ended(id)));
+        assert_eq!((connections.take().len(), connections.left_out()), (Connections::TOLD_MAX, 7));
     }
 }

@@ -74,7 +74,10 @@ pub enum Event {
     /// Something was held back at the end.
     #[serde(rename = "held")]
     Held(Held),
-    /// A connection was made, or refused.
+    /// A connection was made; its end is a [`Event::Connection`].
+    #[serde(rename = "connection.opened")]
+    ConnectionOpened(ConnectionOpened),
+    /// A connection is over, or was refused.
     #[serde(rename = "connection")]
     Connection(Connection),
     /// Tokens used since the event of this type before.
@@ -414,9 +417,32 @@ pub enum EditKind {
     Deleted,
 }
 
+/// A connection through the gateway that begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionOpened {
+    /// By which its end is told.
+    pub id: String,
+    /// The name or address that was asked for.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The process, as it is numbered inside, when it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<u32>,
+    /// The file that it ran, when it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// What decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+}
+
 /// A connection through the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
+    /// As what it was opened, where that was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// The name or address that was asked for.
     pub host: String,
     /// The port; none for a name that was asked for and refused.

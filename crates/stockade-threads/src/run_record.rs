@@ -17,8 +17,8 @@ use crate::ThreadId;
 use crate::ended::title;
 use crate::folder::{make_private, make_top};
 use crate::record::{
-    CommandFinished, CommandStarted, Connection, Decision, Denial, Event, Held, Kind, LimitsText,
-    PathText, PolicyText, State, ThreadFinished, ThreadStarted,
+    CommandFinished, CommandStarted, Decision, Denial, Event, Held, Kind, LimitsText, PathText,
+    PolicyText, State, ThreadFinished, ThreadStarted,
 };
 use crate::store::{Lines, RUNS_END, StoreError, append};
 use crate::undo::Segment;
@@ -54,8 +54,6 @@ pub struct RunEnd {
     pub denials: Vec<Denial>,
     /// What was held back at the end.
     pub held: Vec<Held>,
-    /// What was connected, or was not.
-    pub connections: Vec<Connection>,
     /// Where each value of the policy comes from that is not built in.
     pub sources: Vec<(String, String)>,
 }
@@ -233,9 +231,6 @@ impl RunRecord {
         }
         for held in end.held {
             write(Event::Held(held));
-        }
-        for connection in end.connections {
-            write(Event::Connection(connection));
         }
         if end.has_run {
             write(Event::CommandFinished(CommandFinished {

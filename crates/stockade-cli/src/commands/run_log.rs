@@ -80,13 +80,20 @@ pub(super) fn begin(
     let made = root.filter(|_| !was_there).and_then(|root| root.canonicalize().ok());
     policy.hidden.extend(made.and_then(|root| AbsPath::new(root).ok()));
     let record = Arc::new(Mutex::new(record));
-    Ok(RunLog {
-        record,
-        root: kept,
-        is_quiet: arguments.quiet,
-        kept: None,
-        connections: Arc::default(),
-    })
+    let connections = Arc::new(Connections::written(notes_in(&record)));
+    Ok(RunLog { record, root: kept, is_quiet: arguments.quiet, kept: None, connections })
+}
+
+/// Takes down what happens, as long as the record is open.
+fn notes_in(
+    record: &Arc<Mutex<Option<RunRecord>>>,
+) -> impl Fn(&Event) + Send + Sync + use<> + 'static {
+    let record = Arc::clone(record);
+    move |event| {
+        if let Some(record) = &mut *record.lock().unwrap_or_else(PoisonError::into_inner) {
+            record.note(event);
+        }
+    }
 }
 
 impl RunLog {
@@ -104,12 +111,7 @@ impl RunLog {
 
     /// Takes down what happens while the command runs.
     pub(super) fn notes(&self) -> impl Fn(&Event) + Send + Sync + use<> {
-        let record = Arc::clone(&self.record);
-        move |event| {
-            if let Some(record) = &mut *record.lock().unwrap_or_else(PoisonError::into_inner) {
-                record.note(event);
-            }
-        }
+        notes_in(&self.record)
     }
 
     /// Takes down the policy.
@@ -160,7 +162,12 @@ impl RunLog {
             }
         }
         let record = self.record.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(record) = record else { return };
+        let Some(mut record) = record else { return };
+        let left_out = self.connections.left_out();
+        if left_out > 0 {
+            let text = format!("{left_out} further connections and refusals are not in the record");
+            record.note(&Event::Note { text });
+        }
         let (state, exit, summary) = match outcome {
             Ok(Outcome::Exited(0)) => (State::Completed, 0, "exit 0".to_owned()),
             Ok(Outcome::Exited(status)) => (State::Failed, *status, format!("exit {status}")),
@@ -184,7 +191,6 @@ impl RunLog {
                 has_run: outcome.is_ok(),
                 denials,
                 held,
-                connections: self.connections.take(),
                 sources: loaded.sources(),
             },
         );

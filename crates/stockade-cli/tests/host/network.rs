@@ -2,7 +2,11 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::Child;
 
+use super::record::{records, stockade};
 use super::{Home, text};
 
 fn options<'a>(options: &[&'a str]) -> Vec<&'a OsStr> {
@@ -153,6 +157,59 @@ fn a_name_that_is_refused_is_recorded_with_the_program_that_asked_for_it() {
         assert!(line.contains(&format!(r#""process":{number},"#)), "{number}: {line}");
         assert!(line.contains(r#""command":"/usr/"#), "{line}");
     }
+}
+
+/// A proxy that answers one `CONNECT` and the `x` that follows, and does `then` while the connection is
+/// open.
+fn connect_and(run: Child, proxy: &TcpListener, then: impl FnOnce(&mut Child)) -> Child {
+    let mut run = run;
+    let (mut stream, _) = proxy.accept().unwrap();
+    let mut said = Vec::new();
+    while !said.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        said.push(byte[0]);
+    }
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+    then(&mut run);
+    run
+}
+
+#[test]
+fn a_connection_of_a_run_that_is_killed_is_in_its_record() {
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = format!("network.upstream=http://{}", proxy.local_addr().unwrap());
+    let script = "import socket; s = socket.create_connection((\"a.example.org\", 8443)); \
+                  s.send(b\"x\"); s.recv(1)";
+    let record = |kill: bool| {
+        let home = Home::new();
+        let words = ["-q", "--allow-host", "a.example.org:8443", "-c", &upstream, "--"];
+        let run = home.command().args(words).args(["python3", "-c", script]).spawn().unwrap();
+        let mut run = connect_and(run, &proxy, |run| {
+            if kill {
+                run.kill().unwrap();
+            }
+        });
+        assert_eq!(run.wait().unwrap().success(), !kill);
+        let [record] = records(&home).try_into().unwrap();
+        let lines = fs::read_to_string(record).unwrap();
+        let of = |kind: &str| {
+            let kind = format!(r#""type":"{kind}","id":"1","host":"a.example.org","port":8443"#);
+            lines.lines().filter(|line| line.contains(&kind)).map(str::to_owned).collect()
+        };
+        let (began, ended): (Vec<String>, Vec<String>) =
+            (of("connection.opened"), of("connection"));
+        assert_eq!((began.len(), ended.len()), (1, usize::from(!kill)), "{lines}");
+        assert!(began[0].contains(r#""process":"#) && began[0].contains("/python3"), "{lines}");
+        assert!(began[0].contains(r#""rule":"allowed by"#), "{lines}");
+        let verified = stockade(&home, &["log", "--verify"]);
+        assert!(verified.status.success(), "{}", text(&verified));
+        text(&stockade(&home, &["log"]))
+    };
+    assert!(record(true).contains("connection 1 to a.example.org:8443 by /usr/"));
+    let whole = record(false);
+    assert!(whole.contains(" begins\n") && whole.contains(": allow\n"), "{whole}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{Home, text};
 
-fn stockade(home: &Home, arguments: &[&str]) -> std::process::Output {
+pub(super) fn stockade(home: &Home, arguments: &[&str]) -> std::process::Output {
     Command::new(env!("CARGO_BIN_EXE_stockade"))
         .args(arguments)
         .current_dir(home.path("work"))
@@ -19,7 +19,7 @@ fn stockade(home: &Home, arguments: &[&str]) -> std::process::Output {
         .unwrap()
 }
 
-fn records(home: &Home) -> Vec<PathBuf> {
+pub(super) fn records(home: &Home) -> Vec<PathBuf> {
     let entries = fs::read_dir(home.path(".local/state/stockade/threads"));
     entries.into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }

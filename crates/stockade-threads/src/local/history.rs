@@ -84,6 +84,7 @@ fn part(event: Event) -> Option<String> {
         | Event::Answer(_)
         | Event::Used(_)
         | Event::Held(_)
+        | Event::ConnectionOpened(_)
         | Event::Connection(_)
         | Event::Usage(_)
         | Event::Note { .. }

@@ -193,6 +193,7 @@ impl Detail {
             | Event::Used(_)
             | Event::Denial(_)
             | Event::Held(_)
+            | Event::ConnectionOpened(_)
             | Event::Connection(_)
             | Event::Applied(_)
             | Event::Proposed(_)

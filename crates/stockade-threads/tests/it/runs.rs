@@ -48,7 +48,6 @@ fn end(record: RunRecord) {
         has_run: true,
         held: Vec::new(),
         denials: vec![Denial::new("write", "/etc/x".as_ref(), "writable_roots")],
-        connections: Vec::new(),
         sources: vec![("limits.processes".to_owned(), "c.toml:1".to_owned())],
     };
     record.end(&policy(), end).unwrap();

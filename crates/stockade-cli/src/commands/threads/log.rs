@@ -5,7 +5,9 @@ use std::io;
 
 use clap::Args;
 use stockade_threads::files;
-use stockade_threads::record::{Answer, CommandStarted, Decision, Event, Role, Used};
+use stockade_threads::record::{
+    Answer, CommandStarted, ConnectionOpened, Decision, Event, Role, Used,
+};
 use stockade_threads::store::{Record, Seen};
 
 use super::{Desk, Place, of_store, one_line, unprinted};
@@ -163,10 +165,17 @@ fn event(event: &Event) -> String {
         Event::Held(held) => {
             format!("held back: {} ({})", held.path.to_path().display(), held.why)
         }
+        Event::ConnectionOpened(opened) => {
+            let by = opened.command.as_ref().map(|command| format!(" by {command}"));
+            let ConnectionOpened { id, host, port, .. } = opened;
+            format!("connection {id} to {host}:{port}{} begins", by.unwrap_or_default())
+        }
         Event::Connection(connection) => {
             let decision = word(connection.decision);
             let by = connection.command.as_ref().map(|command| format!(" by {command}"));
-            format!("connection to {}{}: {decision}", connection.place(), by.unwrap_or_default())
+            let id = connection.id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
+            let by = by.unwrap_or_default();
+            format!("connection{id} to {}{by}: {decision}", connection.place())
         }
         Event::Usage(usage) => {
             format!("tokens: {} read, {} written", usage.input_tokens, usage.output_tokens)
