@@ -36,6 +36,7 @@ const REMOVE: u8 = b'r';
 const RENAME: u8 = b'm';
 const MODE: u8 = b'o';
 const TIMES: u8 = b't';
+const OWNER: u8 = b'g';
 const SYMLINK: u8 = b's';
 const LINK: u8 = b'l';
 const TRUNCATE: u8 = b'c';
@@ -107,6 +108,15 @@ pub enum Change {
         /// or `leave it`.
         times: [i64; 4],
     },
+    /// `chown(2)`.
+    Owner {
+        /// Whose.
+        path: PathBuf,
+        /// The user; none to leave it.
+        user: Option<u32>,
+        /// The group, likewise.
+        group: Option<u32>,
+    },
     /// `symlink(2)`.
     Symlink {
         /// The link.
@@ -150,6 +160,7 @@ impl Change {
             | Self::Rename { .. }
             | Self::Mode { .. }
             | Self::Times { .. }
+            | Self::Owner { .. }
             | Self::Symlink { .. }
             | Self::Link { .. }
             | Self::Truncate { .. }
@@ -185,6 +196,8 @@ pub enum Reply {
     Yes,
     /// It gets this file.
     File(OwnedFd),
+    /// It was allowed, and fails with this error number.
+    Failed(i32),
     /// It is denied, in these words.
     No(String),
 }
@@ -240,6 +253,7 @@ impl Question {
             Reply::Unasked => (b"u".to_vec(), None),
             Reply::Yes => (b"y".to_vec(), None),
             Reply::File(file) => (b"f".to_vec(), Some(file)),
+            Reply::Failed(errno) => (format!("e{errno}").into_bytes(), None),
             Reply::No(word) => ([b"n", word.as_bytes()].concat(), None),
         };
         let packet = packet.get(..packet.len().min(QUESTION_MAX)).unwrap_or_default();
@@ -317,6 +331,10 @@ impl Pending<'_> {
             Some((b'y', _)) => Reply::Yes,
             Some((b'n', word)) => Reply::No(String::from_utf8_lossy(word).into_owned()),
             Some((b'u', _)) => Reply::Unasked,
+            Some((b'e', number)) => {
+                let number = std::str::from_utf8(number).ok().and_then(|text| text.parse().ok());
+                number.map_or(Reply::Unasked, Reply::Failed)
+            }
             Some((b'f', _)) => match descriptors.into_iter().next() {
                 Some(file) => Reply::File(file),
                 None => Reply::Unasked,
@@ -353,6 +371,11 @@ fn encode(wanted: &Wanted, program: &str) -> Vec<u8> {
         Wanted::Change(Change::Times { path, times: numbers }) => {
             times = numbers.map(|number| number.to_string()).join(" ");
             (TIMES, [0, 0], vec![path.as_os_str().as_bytes(), times.as_bytes()])
+        }
+        Wanted::Change(Change::Owner { path, user, group }) => {
+            let one = |id: &Option<u32>| id.map_or_else(|| "-".to_owned(), |id| id.to_string());
+            value = format!("{} {}", one(user), one(group));
+            (OWNER, [0, 0], vec![path.as_os_str().as_bytes(), value.as_bytes()])
         }
         Wanted::Change(Change::Truncate { path, length }) => {
             value = length.to_string();
@@ -398,6 +421,7 @@ fn encode_change(change: &Change) -> (u8, [i32; 2], Vec<&[u8]>) {
         }
         Change::Mode { path, mode } => (MODE, [0, mode.cast_signed()], one(path)),
         Change::Times { path, .. } => (TIMES, [0, 0], one(path)),
+        Change::Owner { path, .. } => (OWNER, [0, 0], one(path)),
         Change::Truncate { path, .. } => (TRUNCATE, [0, 0], one(path)),
         Change::Attribute { path, .. } => (ATTRIBUTE, [0, 0], one(path)),
         Change::Symlink { path, text } => (SYMLINK, [0, 0], two(path, text)),
@@ -432,6 +456,15 @@ fn decode(packet: &[u8]) -> Option<(Wanted, String)> {
             let mut numbers = numbers.split(' ').map_while(|number| number.parse().ok());
             let times = [numbers.next()?, numbers.next()?, numbers.next()?, numbers.next()?];
             Wanted::Change(Change::Times { path, times })
+        }
+        OWNER => {
+            let (path, ids) = (path(texts.next()?), text(texts.next()?));
+            let (user, group) = ids.split_once(' ')?;
+            let one = |id: &str| (id != "-").then(|| id.parse().ok());
+            let [user, group] = [one(user), one(group)];
+            let is_whole = user != Some(None) && group != Some(None);
+            let (user, group) = (user.flatten(), group.flatten());
+            is_whole.then_some(Wanted::Change(Change::Owner { path, user, group }))?
         }
         SYMLINK => {
             Wanted::Change(Change::Symlink { path: path(texts.next()?), text: path(texts.next()?) })
@@ -488,6 +521,7 @@ mod tests {
             Change::Rename { from: path(b"/c"), to: path(b"/d e"), is_careful: true },
             Change::Mode { path: path(b"/e"), mode: 0o755 },
             Change::Times { path: path(b"/f"), times: [-1, 1_073_741_823, i64::MAX, 0] },
+            Change::Owner { path: path(b"/f"), user: None, group: Some(u32::MAX - 1) },
             Change::Symlink { path: path(b"/g"), text: path(b"../\xff") },
             Change::Link { from: path(b"/h"), to: path(b"/i") },
             Change::Truncate { path: path(b"/j"), length: 1 << 40 },

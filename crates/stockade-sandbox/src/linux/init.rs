@@ -317,6 +317,7 @@ impl Inside<'_> {
                     ignored: self.ignored,
                     terminal: slave.map(|slave| (slave, terminals)),
                     canary_port: self.canary_port,
+                    asks: self.asks.is_some(),
                     status: File::from(status_write),
                     go: File::from(go_read),
                     handing,

@@ -204,7 +204,7 @@ fn listen() -> io::Result<()> {
     let (send, receive) = std::sync::mpsc::sync_channel(1);
     let trapped = std::thread::spawn(move || -> io::Result<()> {
         credentials_unsafe::set_no_new_privs()?;
-        let traps = seccomp::Traps { writes: true, modes: false, execs: true };
+        let traps = seccomp::Traps { writes: true, execs: true, ..seccomp::Traps::default() };
         let listener = seccomp_unsafe::install(&seccomp::filter(traps, None), true)?;
         send.send(listener).map_err(io::Error::other)?;
         Ok(rustix::fs::mkdir("/", Mode::RWXU)?)

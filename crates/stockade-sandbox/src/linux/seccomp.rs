@@ -293,6 +293,8 @@ pub(crate) struct Traps {
     pub(crate) modes: bool,
     /// Those that execute a program.
     pub(crate) execs: bool,
+    /// Every change of an owner by a path: somebody may have allowed it outside.
+    pub(crate) owners: bool,
 }
 
 /// The program, for seccomp(2); `own` where no other ids are known.
@@ -304,7 +306,7 @@ pub(crate) fn filter(traps: Traps, own: Option<seccomp_ids::Own>) -> Vec<Instruc
         |(call, _): &&(libc::c_long, Rule)| writes.iter().any(|(other, _)| other == call);
     let rules = RULES.iter().filter(|rule| !has_other(rule)).chain(execs).chain(kept).copied();
     let is_free = |(call, _): &&(libc::c_long, Rule)| !kept.iter().any(|(kept, _)| kept == call);
-    let ids = own.into_iter().flat_map(|own| seccomp_ids::rules(own, traps.writes));
+    let ids = seccomp_ids::rules(own, traps);
     assemble(rules.chain(writes.iter().filter(is_free).copied()).chain(ids).collect())
 }
 
@@ -422,7 +424,7 @@ pub(super) mod tests {
 
     /// Runs the program as the kernel would, on one call.
     fn run(arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
-        let program = filter(Traps { writes: true, modes: false, execs: false }, None);
+        let program = filter(Traps { writes: true, modes: false, ..Traps::default() }, None);
         run_in(&program, (arch, number), arguments)
     }
 
@@ -513,7 +515,7 @@ pub(super) mod tests {
         }
         let chmod = |mode: u64| native(libc::SYS_fchmod, [3, mode, 0, 0, 0, 0]);
         assert_eq!((chmod(0o644), chmod(0o744)), (RET_ALLOW, RET_USER_NOTIF));
-        let modes = filter(Traps { writes: true, modes: true, execs: false }, None);
+        let modes = filter(Traps { writes: true, modes: true, ..Traps::default() }, None);
         let of = |call| (AUDIT_ARCH, u32::try_from(call).unwrap());
         assert_eq!(run_in(&modes, of(libc::SYS_fchmod), [3, 0o644, 0, 0, 0, 0]), RET_USER_NOTIF);
         let times = |path| run_in(&modes, of(libc::SYS_utimensat), [3, path, 0, 0, 0, 0]);
@@ -526,9 +528,9 @@ pub(super) mod tests {
     #[test]
     fn what_nobody_judges_is_not_trapped() {
         let bare = filter(Traps::default(), None);
-        let writes = filter(Traps { writes: true, modes: false, execs: false }, None);
+        let writes = filter(Traps { writes: true, modes: false, ..Traps::default() }, None);
         assert!(bare.len() < writes.len());
-        let execs = Traps { writes: true, modes: false, execs: true };
+        let execs = Traps { writes: true, execs: true, ..Traps::default() };
         assert!(writes.len() < filter(execs, None).len());
     }
 

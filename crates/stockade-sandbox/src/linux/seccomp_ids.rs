@@ -3,7 +3,9 @@
 //! The kernel calls an id that it has no word for invalid (`EINVAL`); who runs without a namespace is
 //! told that it is not permitted, and programs know only that answer: `chown`, `sudo`, test suites.
 
-use super::seccomp::{JUMP_EQUAL, RET_ALLOW, RET_USER_NOTIF, Rule, fail, give, load, low, op};
+use super::seccomp::{
+    JUMP_EQUAL, RET_ALLOW, RET_USER_NOTIF, Rule, Traps, fail, give, load, low, op,
+};
 use super::sys::seccomp_unsafe::Instruction;
 
 /// The user and the group that a namespace knows.
@@ -61,10 +63,16 @@ const CALLS_BY_PATH: &[Call] = &[
     (libc::SYS_lchown, &[1], &[2]),
 ];
 
-/// `writes`: whether PID 1 carries out calls on paths.
-pub(super) fn rules(own: Own, writes: bool) -> impl Iterator<Item = (libc::c_long, Rule)> {
-    let by_path = CALLS_BY_PATH.iter().map(rule(own, writes));
-    rules_of_processes(own).chain(CALLS_BY_DESCRIPTOR.iter().map(rule(own, false))).chain(by_path)
+/// `own` where no other ids are known.
+pub(super) fn rules(own: Option<Own>, traps: Traps) -> impl Iterator<Item = (libc::c_long, Rule)> {
+    let by_path = CALLS_BY_PATH.iter().filter_map(move |call| match own {
+        _ if traps.owners => Some((call.0, Rule::Trap)),
+        own => own.map(|own| rule(own, traps.writes)(call)),
+    });
+    let others = own.into_iter().flat_map(|own| {
+        rules_of_processes(own).chain(CALLS_BY_DESCRIPTOR.iter().map(rule(own, false)))
+    });
+    others.chain(by_path)
 }
 
 /// Those that change the ids of the caller.
@@ -136,6 +144,13 @@ mod tests {
         assert_eq!(owner(true, UNCHANGED, 0), (RET_USER_NOTIF, refused));
         assert_eq!(owner(true, 0, UNCHANGED), (RET_USER_NOTIF, refused));
         assert_eq!(owner(false, 0, UNCHANGED), (refused, refused));
+        let traps = Traps { writes: true, owners: true, ..Traps::default() };
+        for own in [Some(Own { user: 1000, group: 100 }), None] {
+            let program = seccomp::filter(traps, own);
+            let call = (AUDIT_ARCH, u32::try_from(libc::SYS_fchownat).unwrap());
+            let ids = [3, 0, 1000, 100, 0, 0];
+            assert_eq!(run_in(&program, call, ids), RET_USER_NOTIF, "somebody may be asked");
+        }
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(crate) struct Target<'a> {
     pub(crate) terminal: Option<(OwnedFd, [bool; 3])>,
     /// Where the parent's canary listens.
     pub(crate) canary_port: Option<u16>,
+    /// Whether somebody may be asked about calls.
+    pub(crate) asks: bool,
     /// To PID 1: the listener's number, then nothing on success, or a failure.
     pub(crate) status: File,
     /// From PID 1: one byte when it has the listener.
@@ -106,7 +108,9 @@ impl Target<'_> {
         // PID 1 may look into this process only while it is dumpable; execve makes it so again.
         credentials_unsafe::set_dumpable().map_err(step("prepare", "the command"))?;
         let filter = if self.plan.walls.namespaces {
-            seccomp::filter(self.plan.traps(), seccomp_ids::own())
+            let traps = self.plan.traps();
+            let owners = traps.writes && self.asks;
+            seccomp::filter(seccomp::Traps { owners, ..traps }, seccomp_ids::own())
         } else {
             let traps = self.plan.traps();
             seccomp_second::filter(traps.execs, self.plan.walls.descriptors, seccomp_ids::own())

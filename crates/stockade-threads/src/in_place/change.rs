@@ -19,6 +19,7 @@ enum Act {
     Rename(Target, Target),
     Mode(Target, Mode),
     Times(Target, Timestamps),
+    Owner(Target, Option<u32>, Option<u32>),
     Symlink(Target, PathBuf),
     Link(Target, Target),
     Truncate(Target, u64),
@@ -33,6 +34,7 @@ impl Act {
             Self::Rename(from, to) => from.rename(to, kept),
             Self::Mode(target, mode) => target.change_mode(*mode, kept),
             Self::Times(target, times) => target.change_times(times, kept),
+            Self::Owner(target, user, group) => target.change_owner((*user, *group), kept),
             Self::Symlink(target, text) => target.link_to(text, kept),
             Self::Link(from, to) => from.link(to, kept),
             Self::Truncate(target, length) => target.truncate(*length, kept),
@@ -47,10 +49,14 @@ impl Act {
 /// leaves its folder, or would lead elsewhere at the next start.
 fn held(change: &Change) -> Vec<&Path> {
     match change {
+        Change::Times { path, .. } | Change::Owner { path, .. } if path.is_symlink() => {
+            path.parent().into_iter().collect()
+        }
         Change::MakeFolder { path, .. }
         | Change::Mode { path, .. }
         | Change::Truncate { path, .. }
         | Change::Attribute { path, .. }
+        | Change::Owner { path, .. }
         | Change::Times { path, .. } => vec![path],
         Change::Remove { path, .. } | Change::Symlink { path, .. } => {
             path.parent().into_iter().collect()
@@ -67,11 +73,28 @@ fn names(change: &Change) -> Vec<&Path> {
         Change::MakeFolder { path, .. }
         | Change::Mode { path, .. }
         | Change::Times { path, .. }
+        | Change::Owner { path, .. }
         | Change::Truncate { path, .. }
         | Change::Attribute { path, .. }
         | Change::Remove { path, .. }
         | Change::Symlink { path, .. } => vec![path],
         Change::Rename { from, to, .. } | Change::Link { from, to } => vec![from, to],
+    }
+}
+
+/// What is not worth a question of its own, and changes where a person has opened the rest: what `cp -a`
+/// and `tar` set of whatever they have made.
+fn is_small(change: &Change) -> bool {
+    match change {
+        Change::Times { .. } | Change::Owner { .. } => true,
+        Change::Attribute { name, .. } => !name.starts_with("user."),
+        Change::MakeFolder { .. }
+        | Change::Remove { .. }
+        | Change::Rename { .. }
+        | Change::Mode { .. }
+        | Change::Symlink { .. }
+        | Change::Link { .. }
+        | Change::Truncate { .. } => false,
     }
 }
 
@@ -88,15 +111,17 @@ impl InPlace<'_> {
              A yes does this once, and opens nothing."
         );
         let asked = Asked { action, effect, paths, ..Asked::default() };
-        // Not worth a question of its own: they change where a person has opened the rest.
-        let is_times = matches!(change, Change::Times { .. });
-        if is_times && self.approvals.grant_of(&asked, None).is_none() {
+        if is_small(change) && self.approvals.grant_of(&asked, None).is_none() {
             return Answer::Unasked;
         }
         match self.ask(&asked, None, &|| question.is_wanted()) {
             Said::Once if !question.is_wanted() => self.keep(&asked),
             Said::Once | Said::Always => match act.perform(&self.kept(&names(change))) {
                 Ok(()) => Answer::Yes,
+                // As it would have failed without a boundary.
+                Err(error) if error.raw_os_error().is_some() => {
+                    Answer::Failed(error.raw_os_error().unwrap_or_default())
+                }
                 Err(error) => {
                     Answer::No(format!("allowed, but it could not be done afterwards: {error}"))
                 }
@@ -136,6 +161,7 @@ impl InPlace<'_> {
             Change::Rename { from, to, is_careful } => self.rename(from, to, *is_careful),
             Change::Mode { .. }
             | Change::Times { .. }
+            | Change::Owner { .. }
             | Change::Truncate { .. }
             | Change::Attribute { .. }
             | Change::Symlink { .. }
@@ -161,9 +187,12 @@ impl InPlace<'_> {
         Some((Act::Rename(source, target), action, words))
     }
 
-    /// Modes, times, lengths, attributes and links.
+    /// Modes, times, owners, lengths, attributes and links.
     fn other(&self, change: &Change) -> Option<Asking> {
-        let own = |path: &Path| self.may_be_asked(path).then(|| Target::own(path).ok()).flatten();
+        let of_user =
+            |path: &Path| self.may_be_asked(path).then(|| Target::own(path).ok()).flatten();
+        let own = |path: &Path| of_user(path).filter(|it| !it.is_link());
+        let own_or_link = of_user;
         match change {
             Change::Mode { path, mode } => {
                 let act = Act::Mode(own(path)?, Mode::from_raw_mode(*mode));
@@ -175,7 +204,13 @@ impl InPlace<'_> {
                 let (last_access, last_modification) = (time(*one, *nanos), time(*other, *others));
                 let times = Timestamps { last_access, last_modification };
                 let action = format!("change the times of {}", shown(path));
-                Some((Act::Times(own(path)?, times), action, "changes when this was changed last"))
+                let act = Act::Times(own_or_link(path)?, times);
+                Some((act, action, "changes when this was changed last"))
+            }
+            Change::Owner { path, user, group } => {
+                let act = Act::Owner(own_or_link(path)?, *user, *group);
+                let action = format!("change the owner of {}", shown(path));
+                Some((act, action, "changes whose this is"))
             }
             Change::Symlink { path, text } => {
                 let target = self.name(path).filter(Target::is_new)?;

@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    Access, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timestamps,
-    XattrFlags,
+    Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timestamps,
+    Uid, XattrFlags,
 };
 
 use super::keeper::{At, Kept};
@@ -89,7 +89,7 @@ impl Target {
         Ok(target)
     }
 
-    /// What there is, if its user may change its mode or times: a file or a folder of theirs.
+    /// What there is, if its user may change its mode or times: a file, a folder or a link of theirs.
     ///
     /// # Errors
     ///
@@ -98,8 +98,8 @@ impl Target {
         let target = Self::at(path)?;
         let object = target.object()?;
         let (user, owner) = (rustix::process::geteuid(), rustix::fs::fstat(&object)?.st_uid);
-        if !(target.is_file() || target.is_folder()) || !(user.is_root() || user.as_raw() == owner)
-        {
+        let is_such = target.is_file() || target.is_folder() || target.is_link();
+        if !is_such || !(user.is_root() || user.as_raw() == owner) {
             return Err(nothing());
         }
         Ok(target)
@@ -140,6 +140,29 @@ impl Target {
         Ok(rustix::fs::utimensat(CWD, own_link(&object), times, AtFlags::empty())?)
     }
 
+    /// Gives it to the user, and to a group of theirs. To nobody else: what a boundary lets nobody do
+    /// inside, a yes to a folder does not mean either.
+    pub(super) fn change_owner(
+        &self,
+        (user, group): (Option<u32>, Option<u32>),
+        kept: &Kept,
+    ) -> io::Result<()> {
+        let is_own = user.is_none_or(|user| user == rustix::process::geteuid().as_raw());
+        let groups = rustix::process::getgroups()?;
+        let is_in = group.is_none_or(|group| {
+            let mut all = groups.iter().copied().chain([rustix::process::getegid()]);
+            all.any(|own| own.as_raw() == group)
+        });
+        if !is_own || !is_in {
+            return Err(rustix::io::Errno::PERM.into());
+        }
+        self.is_still()?;
+        let object = self.object()?;
+        kept.touches(&object, &self.path(), false);
+        let (user, group) = (user.map(Uid::from_raw), group.map(Gid::from_raw));
+        Ok(rustix::fs::chownat(CWD, own_link(&object), user, group, AtFlags::empty())?)
+    }
+
     pub(super) fn truncate(&self, length: u64, kept: &Kept) -> io::Result<()> {
         self.is_still()?;
         // To be opened is to be kept as a whole.
@@ -155,6 +178,10 @@ impl Target {
     ) -> io::Result<()> {
         self.is_still()?;
         let object = self.object()?;
+        if !name.starts_with("user.") {
+            // An access list is a part of the mode, too.
+            kept.touches(&object, &self.path(), false);
+        }
         kept.touches_attribute(&object, &self.path(), name);
         let link = own_link(&object);
         Ok(match value {

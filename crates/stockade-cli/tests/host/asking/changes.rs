@@ -39,6 +39,26 @@ do("protected", os.symlink, "x", out + ".git/hooks")
 do("etc", os.chmod, "/etc/passwd", 0o666)
 "#;
 
+/// What goes with the rest, where that is open.
+const SMALL: &str = r#"
+import errno, os, struct
+out = "../outside/"
+def do(name, call, *words):
+    try:
+        call(*words)
+        print(name, "done")
+    except OSError as error:
+        print(name, errno.errorcode[error.errno])
+unset = 0xffffffff
+entries = (1, 6, unset), (2, 4, 7), (4, 4, unset), (16, 4, unset), (32, 0, unset)
+acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+do("own", os.chown, out + "file", os.getuid(), os.getgid())
+do("link", os.lchown, out + "way", os.getuid(), -1)
+do("list", os.setxattr, out + "file", "system.posix_acl_access", acl)
+do("other", os.chown, out + "file", os.getuid() + 1, -1)
+do("full", os.rmdir, out + "moved")
+"#;
+
 #[test]
 #[ignore = "run by the other test, as each user"]
 fn as_this_user() {
@@ -81,13 +101,22 @@ fn as_this_user() {
     assert!(outside.join("moved/deep").is_dir() && !outside.join("way2").is_symlink());
     assert!(home.path(".config/gcloud").is_dir() && home.path(".ssh/id").is_file());
 
-    // Times change where the rest is open.
-    let words = "chmod 640 ../outside/file && touch -h -d @7 ../outside/second && echo yes";
-    let asked = start(&home, &[], &["sh", "-c", words]);
+    // Times, owners and access lists change where the rest is open, of links as well; what cannot be
+    // done fails as it would without a boundary.
+    let words = "chmod 640 ../outside/file && ln -s x ../outside/way && \
+                 touch -h -d @7 ../outside/second ../outside/way && python3 -c \"$0\" && echo yes";
+    let asked = start(&home, &[], &["sh", "-c", words, SMALL]);
     client.answer(&client.question(), &["thread", "--prefix", "2"]);
     let said = text(&end(asked));
     let file = fs::metadata(outside.join("file")).unwrap();
     assert_eq!((file.mode() & 0o7777, file.mtime()), (0o640, 7), "{said}");
+    assert_eq!(fs::symlink_metadata(outside.join("way")).unwrap().mtime(), 7, "{said}");
+    let wanted = ["own done", "link done", "list done", "other EPERM", "full ENOTEMPTY", "yes"];
+    assert!(wanted.iter().all(|line| said.lines().any(|it| it == *line)), "{said}");
+    let mut list = [0; 99];
+    let name = "system.posix_acl_access";
+    assert_eq!(rustix::fs::getxattr(outside.join("file"), name, &mut list), Ok(44), "{said}");
+    assert!(!said.contains("denied") && client.questions.try_recv().is_err(), "{said}");
 
     // What was asked about is what is changed, or nothing is.
     let asked = start(&home, &[], &["chmod", "777", "../outside/file"]);

@@ -107,6 +107,7 @@ impl Shared {
             (Reply::File(file), Some((flags, _))) => handed_over(file, flags),
             // It was done outside.
             (Reply::Yes, None) => Ok(Done::NOTHING),
+            (Reply::Failed(errno), _) => Err(io::Error::from_raw_os_error(errno).into()),
             (Reply::No(word), _) => {
                 outside.denial.decided_by = word;
                 outside.is_quiet = false;
@@ -149,7 +150,7 @@ impl Shared {
             Ok(Reply::Yes) if execs::is_still(&caller, wanted) => (Answer::Continue, None),
             Ok(Reply::Yes) => no(CHANGED),
             Ok(Reply::No(line)) => no(&line),
-            Ok(Reply::Nobody | Reply::Unasked | Reply::File(_)) => no(line),
+            Ok(Reply::Nobody | Reply::Unasked | Reply::File(_) | Reply::Failed(_)) => no(line),
             Err(error) => (errno(&error), None),
         }
     }

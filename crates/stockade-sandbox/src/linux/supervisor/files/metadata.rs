@@ -18,6 +18,8 @@ use crate::linux::supervisor::place;
 /// `XATTR_SIZE_MAX` and `XATTR_NAME_MAX` (linux/limits.h).
 const VALUE_MAX: u64 = 65536;
 const NAME_MAX: usize = 255;
+/// Who besides owner and group may do what (acl(5)).
+const ACCESS_LISTS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
 
 /// What is to be changed.
 #[derive(Debug)]
@@ -92,11 +94,12 @@ impl Wanted {
         }
     }
 
-    /// What somebody may be asked about, of `path`: times, and attributes that are any user's. Others
-    /// decide who may do what, as owners do.
+    /// What somebody may be asked about, of `path`: times, owners, and attributes that are any user's to
+    /// set.
     pub(super) fn asked(&self, path: PathBuf) -> Option<asks::Change> {
         let of_user = |name: &Vec<u8>| {
-            let name = name.starts_with(b"user.").then(|| String::from_utf8(name.clone()).ok());
+            let is_of_user = name.starts_with(b"user.") || ACCESS_LISTS.contains(&name.as_slice());
+            let name = is_of_user.then(|| String::from_utf8(name.clone()).ok());
             name.flatten()
         };
         match &self.change {
@@ -112,7 +115,10 @@ impl Wanted {
                 let name = of_user(name)?;
                 Some(asks::Change::Attribute { path, name, value: None, flags: 0 })
             }
-            Change::Owner(..) => None,
+            Change::Owner(user, group) => {
+                let id = |id: &u32| (*id != u32::MAX).then_some(*id);
+                Some(asks::Change::Owner { path, user: id(user), group: id(group) })
+            }
         }
     }
 }
