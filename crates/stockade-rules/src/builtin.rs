@@ -9,13 +9,13 @@
 mod programs;
 mod scripts;
 
-use crate::shell::{Command, Word, is_harmless};
+use crate::shell::{Command, Word, are_harmless};
 
 use programs::{ANY, FIND, READERS, Reader, SOME, VERSIONED};
 
 /// Whether nothing is set in front of the command that changes what it does.
 pub(crate) fn is_plain(command: &Command) -> bool {
-    command.assignments.iter().all(is_harmless)
+    are_harmless(command)
 }
 
 /// Whether the command only reads.

@@ -13,8 +13,8 @@ pub(super) const READERS: &[&str] = &[
     "unexpand", "uptime", "wc", "whereis", "which", "whoami", "yes", "zipinfo",
     // Builtins that leave files and programs alone.
     ":", "break", "cd", "chdir", "continue", "declare", "dirs", "exit", "export", "getopts",
-    "hash", "help", "jobs", "local", "popd", "pushd", "read", "readonly", "return", "set",
-    "shift", "shopt", "times", "trap", "type", "typeset", "ulimit", "umask", "unset", "wait",
+    "hash", "help", "jobs", "local", "mapfile", "popd", "pushd", "read", "readarray", "readonly",
+    "return", "set", "shift", "shopt", "times", "trap", "type", "typeset", "ulimit", "umask", "unset", "wait",
 ];
 
 /// Programs that only read when they are told no more than this.

@@ -1,10 +1,10 @@
 //! What builtins do to the shell that runs them.
 //!
 //! A builtin that is not here, or that is used in a way that is not here, is opaque: `read`,
-//! `printf -v`, `unset` and others evaluate subscripts, which may run what variables hold.
+//! `printf -v`, `unset` and others evaluate the subscript of a name, which may run what variables hold.
 
 use super::script::{Command, Word};
-use super::variables::{assigned, is_harmless, is_own};
+use super::variables::{are_harmless, assigned, is_own};
 
 /// What a builtin does beyond its output.
 pub(super) enum Effect {
@@ -29,20 +29,8 @@ const HARMLESS: &[&str] = &[
 
 /// Builtins that are known to change what is read or run later, or to run something themselves.
 const OPAQUE: &[&str] = &[
-    ".",
-    "alias",
-    "bind",
-    "compgen",
-    "complete",
-    "compopt",
-    "enable",
-    "fc",
-    "let",
-    "logout",
-    "mapfile",
-    "readarray",
-    "source",
-    "unalias",
+    ".", "alias", "bind", "compgen", "complete", "compopt", "enable", "fc", "let", "logout",
+    "source", "unalias",
 ];
 
 /// What `shopt` may be told: options that change which files a pattern finds.
@@ -77,7 +65,10 @@ pub(super) fn effect(name: &str, command: &Command) -> Option<Effect> {
         "export" | "readonly" => declares(words, &["-p"], true),
         "declare" | "typeset" | "local" => declares(words, &["-r", "-x"], false),
         "unset" => only(words, is_own),
-        "read" => only(words, |word| ["-r", "-s", "-rs"].contains(&word) || is_own(word)),
+        "read" => takes(words, "rs", "adnNpt"),
+        // Without a name it is `MAPFILE`.
+        "mapfile" | "readarray" if !words.is_empty() => takes(words, "t", "dnOs"),
+        "mapfile" | "readarray" => UNKNOWN,
         "getopts" => match (words.get(1).and_then(Word::known), words.first()) {
             (Some(name), Some(Word::Known(_))) if is_own(name) => Effect::Nothing,
             _ => UNKNOWN,
@@ -89,6 +80,7 @@ pub(super) fn effect(name: &str, command: &Command) -> Option<Effect> {
         "jobs" => only(words, |word| ["-l", "-n", "-p", "-r", "-s"].contains(&word)),
         "wait" => only(words, |word| word == "-n" || !word.starts_with('-')),
         "printf" => match words.first() {
+            Some(Word::Known(option)) if option == "-v" => prints_into(&words[1..]),
             Some(word) if word.may_be_option() && word.known() != Some("--") => UNKNOWN,
             _ => Effect::Nothing,
         },
@@ -96,7 +88,7 @@ pub(super) fn effect(name: &str, command: &Command) -> Option<Effect> {
         _ => return None,
     };
     // In a POSIX shell an assignment in front of a special builtin stays.
-    let stays = !command.assignments.iter().all(is_harmless);
+    let stays = !are_harmless(command);
     Some(if stays && !matches!(effect, Effect::Starts { is_program: true, .. }) {
         UNKNOWN
     } else {
@@ -181,6 +173,47 @@ fn sets(words: &[Word]) -> Effect {
 fn only(words: &[Word], is_plain: impl Fn(&str) -> bool) -> Effect {
     let is_plain = |word: &Word| word.known().is_some_and(&is_plain);
     if words.iter().all(is_plain) { Effect::Nothing } else { UNKNOWN }
+}
+
+/// Takes lines into variables, with options of one letter, and others with a word after them. What is
+/// no name may have a subscript.
+fn takes(words: &[Word], alone: &str, with_word: &str) -> Effect {
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let Some(text) = word.known() else { return UNKNOWN };
+        let Some(letters) = text.strip_prefix('-') else {
+            if is_own(text) {
+                continue;
+            }
+            return UNKNOWN;
+        };
+        let Some(last) = letters.chars().last() else { return UNKNOWN };
+        let others = letters.len() - last.len_utf8();
+        let all_alone =
+            letters.get(..others).is_some_and(|all| all.chars().all(|it| alone.contains(it)));
+        let is_known = all_alone
+            && (alone.contains(last)
+                || with_word.contains(last)
+                    && words.next().and_then(Word::known).is_some_and(|value| match last {
+                        'a' => is_own(value),
+                        'd' | 'p' => true,
+                        _ => value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'),
+                    }));
+        if !is_known {
+            return UNKNOWN;
+        }
+    }
+    Effect::Nothing
+}
+
+/// `printf -v NAME FORMAT …`
+fn prints_into(words: &[Word]) -> Effect {
+    match words {
+        [Word::Known(name), format, ..] if is_own(name) && !format.may_be_option() => {
+            Effect::Nothing
+        }
+        _ => UNKNOWN,
+    }
 }
 
 /// `-v NAME[SUBSCRIPT]` evaluates; whatever could be read as that is not known.

@@ -12,4 +12,4 @@ mod word;
 mod wrapper;
 
 pub use script::{Assignment, Command, Script, Standing, Step, Word};
-pub(crate) use variables::is_harmless;
+pub(crate) use variables::are_harmless;

@@ -1,7 +1,7 @@
 //! Which variables change what a command does, and which are known not to.
 
 use super::lex::is_name;
-use super::script::Assignment;
+use super::script::{Assignment, Command, Word};
 
 /// Read by programs to decide how they print or how much, and for nothing else.
 const HARMLESS: &[&str] = &[
@@ -42,6 +42,14 @@ pub(crate) fn is_harmless(assignment: &Assignment) -> bool {
     HARMLESS.contains(&name) && value.chars().all(is_safe)
 }
 
+/// Whether all that stands in front of `command` leaves what runs as it is. `read` splits by the `IFS` in
+/// front of it, which in every shell is that command's alone: it is no special builtin.
+pub(crate) fn are_harmless(command: &Command) -> bool {
+    let reads = command.words.first().and_then(Word::known) == Some("read");
+    let is_split = |it: &Assignment| reads && it.name == "IFS" && it.value.known().is_some();
+    command.assignments.iter().all(|it| is_harmless(it) || is_split(it))
+}
+
 /// Whether a script may set `name` for itself without changing what its later commands are.
 ///
 /// The variable may be exported already, so that names which programs look for count too. A
@@ -66,7 +74,6 @@ pub(super) fn assigned(text: &str) -> Option<(&str, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shell::Word;
 
     #[test]
     fn only_settings_that_change_no_program_are_harmless() {
