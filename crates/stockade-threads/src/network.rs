@@ -207,12 +207,15 @@ fn close_memory() -> io::Result<()> {
     Ok(())
 }
 
+/// Takes an event to a record.
+type Writes = Box<dyn Fn(&record::Event) + Send + Sync>;
+
 /// Connections for a record: as many as one holds, the first ones. They are written as they come where
 /// there is somebody who writes, so that a record that ends in the middle has them; else they are kept
 /// until they are taken.
 #[derive(Default)]
 pub struct Connections {
-    writes: Option<Box<dyn Fn(&record::Event) + Send + Sync>>,
+    writes: Option<Writes>,
     kept: Mutex<Kept>,
 }
 
@@ -288,7 +291,7 @@ impl Kept {
             Event::Connection { id, .. } => id.map(|id| self.open.remove(&id)),
             // Its end follows if anything was said on it before.
             Event::Refused { id, .. } => id.map(|id| self.open.contains(&id)),
-            _ => None,
+            Event::Login { .. } | _ => None,
         };
         if let Some(begun) = begun {
             return begun;

@@ -263,7 +263,7 @@ impl Plan {
     /// Which calls PID 1 carries out.
     pub(crate) fn traps(&self) -> Traps {
         let (modes, execs) = (self.keeping.is_some(), self.execs.is_some());
-        Traps { writes: self.guard.is_some(), modes, execs, owners: false }
+        Traps { writes: self.guard.is_some(), modes, execs, ..Traps::default() }
     }
 }
 

@@ -5,7 +5,7 @@
 //! A datagram that nobody takes is answered by an ICMP message, which the kernel shows to a connected
 //! socket alone: without such rules QUIC by one that is not waits for its own time to run out.
 //!
-//! Sources: rtnetlink(7), linux/rtnetlink.h, linux/fib_rules.h, ip-rule(8).
+//! Sources: rtnetlink(7), linux/rtnetlink.h, `linux/fib_rules.h`, ip-rule(8).
 
 use std::io;
 use std::net::IpAddr;

@@ -293,8 +293,18 @@ pub(crate) struct Traps {
     pub(crate) modes: bool,
     /// Those that execute a program.
     pub(crate) execs: bool,
-    /// Every change of an owner by a path: somebody may have allowed it outside.
-    pub(crate) owners: bool,
+    /// Changes of an owner by a path.
+    pub(crate) owners: Owners,
+}
+
+/// Which changes of an owner PID 1 carries out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Owners {
+    /// Those to ids that the namespace does not know.
+    #[default]
+    Unknown,
+    /// Every one: somebody may have allowed it outside.
+    All,
 }
 
 /// The program, for seccomp(2); `own` where no other ids are known.

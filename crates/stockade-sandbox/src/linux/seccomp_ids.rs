@@ -4,7 +4,7 @@
 //! told that it is not permitted, and programs know only that answer: `chown`, `sudo`, test suites.
 
 use super::seccomp::{
-    JUMP_EQUAL, RET_ALLOW, RET_USER_NOTIF, Rule, Traps, fail, give, load, low, op,
+    JUMP_EQUAL, Owners, RET_ALLOW, RET_USER_NOTIF, Rule, Traps, fail, give, load, low, op,
 };
 use super::sys::seccomp_unsafe::Instruction;
 
@@ -66,7 +66,7 @@ const CALLS_BY_PATH: &[Call] = &[
 /// `own` where no other ids are known.
 pub(super) fn rules(own: Option<Own>, traps: Traps) -> impl Iterator<Item = (libc::c_long, Rule)> {
     let by_path = CALLS_BY_PATH.iter().filter_map(move |call| match own {
-        _ if traps.owners => Some((call.0, Rule::Trap)),
+        _ if traps.owners == Owners::All => Some((call.0, Rule::Trap)),
         own => own.map(|own| rule(own, traps.writes)(call)),
     });
     let others = own.into_iter().flat_map(|own| {
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(owner(true, UNCHANGED, 0), (RET_USER_NOTIF, refused));
         assert_eq!(owner(true, 0, UNCHANGED), (RET_USER_NOTIF, refused));
         assert_eq!(owner(false, 0, UNCHANGED), (refused, refused));
-        let traps = Traps { writes: true, owners: true, ..Traps::default() };
+        let traps = Traps { writes: true, owners: Owners::All, ..Traps::default() };
         for own in [Some(Own { user: 1000, group: 100 }), None] {
             let program = seccomp::filter(traps, own);
             let call = (AUDIT_ARCH, u32::try_from(libc::SYS_fchownat).unwrap());

@@ -13,6 +13,7 @@ use super::canary;
 use super::control::Report;
 use super::failure::{Failure, step};
 use super::plan::Plan;
+use super::seccomp::Owners;
 use super::sys::exec_unsafe::{self, StringArray};
 use super::sys::process_unsafe::{self, Fork};
 use super::sys::signal_unsafe::{self, SignalSet};
@@ -109,7 +110,8 @@ impl Target<'_> {
         credentials_unsafe::set_dumpable().map_err(step("prepare", "the command"))?;
         let filter = if self.plan.walls.namespaces {
             let traps = self.plan.traps();
-            let owners = traps.writes && self.asks;
+            let is_asked = traps.writes && self.asks;
+            let owners = if is_asked { Owners::All } else { traps.owners };
             seccomp::filter(seccomp::Traps { owners, ..traps }, seccomp_ids::own())
         } else {
             let traps = self.plan.traps();

@@ -6,7 +6,7 @@ use std::io;
 use clap::Args;
 use stockade_threads::files;
 use stockade_threads::record::{
-    Answer, CommandStarted, ConnectionOpened, Decision, Event, Role, Used,
+    Answer, CommandStarted, Connection, ConnectionOpened, Decision, Event, Role, Used,
 };
 use stockade_threads::store::{Record, Seen};
 
@@ -165,18 +165,8 @@ fn event(event: &Event) -> String {
         Event::Held(held) => {
             format!("held back: {} ({})", held.path.to_path().display(), held.why)
         }
-        Event::ConnectionOpened(opened) => {
-            let by = opened.command.as_ref().map(|command| format!(" by {command}"));
-            let ConnectionOpened { id, host, port, .. } = opened;
-            format!("connection {id} to {host}:{port}{} begins", by.unwrap_or_default())
-        }
-        Event::Connection(connection) => {
-            let decision = word(connection.decision);
-            let by = connection.command.as_ref().map(|command| format!(" by {command}"));
-            let id = connection.id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
-            let by = by.unwrap_or_default();
-            format!("connection{id} to {}{by}: {decision}", connection.place())
-        }
+        Event::ConnectionOpened(opened) => began(opened),
+        Event::Connection(connection) => connected(connection),
         Event::Usage(usage) => {
             format!("tokens: {} read, {} written", usage.input_tokens, usage.output_tokens)
         }
@@ -209,6 +199,18 @@ fn answered(Answer { answer, by, prefix, word, .. }: &Answer) -> String {
     let word = word.as_ref().filter(|word| !word.is_empty());
     let word = word.map(|word| format!(": {word}")).unwrap_or_default();
     format!("answer: {answer}{}, by {by}{word}", meant.unwrap_or_default())
+}
+
+fn began(ConnectionOpened { id, host, port, command, .. }: &ConnectionOpened) -> String {
+    let by = command.as_ref().map(|command| format!(" by {command}")).unwrap_or_default();
+    format!("connection {id} to {host}:{port}{by} begins")
+}
+
+fn connected(connection: &Connection) -> String {
+    let id = connection.id.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
+    let by = connection.command.as_ref().map(|command| format!(" by {command}"));
+    let (by, decision) = (by.unwrap_or_default(), word(connection.decision));
+    format!("connection{id} to {}{by}: {decision}", connection.place())
 }
 
 fn went_on(Used { grant, action, calls }: &Used) -> String {
