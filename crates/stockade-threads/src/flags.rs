@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
-use stockade_policy::names::{PROTECTED, is_protected_in_any_case};
+use stockade_policy::names::{is_part, is_protected_in_any_case, nested};
 
 use crate::changes::{Change, ChangeSet, Side};
 use crate::git::{GitError, Objects};
@@ -150,6 +150,9 @@ pub(crate) fn found(changes: &ChangeSet) -> Result<BTreeMap<Vec<u8>, Vec<FlagKin
         if let Some(target) = links.targets.get(&file.path) {
             let stays = links.stays_inside(&file.path, target, changes.root());
             kinds.push(if stays { FlagKind::Symlink } else { FlagKind::SymlinkOut });
+            let is_new = !kinds.contains(&FlagKind::ControlFile);
+            let leads = is_new && leads_to_control(&file.path);
+            kinds.extend(leads.then_some(FlagKind::ControlFile));
         }
         kinds.extend(by_content(file, &mut objects)?);
         if !kinds.is_empty() {
@@ -174,12 +177,31 @@ fn is_control(path: &[u8]) -> bool {
     const GIT: [&[u8]; 2] = [b".gitmodules", b".gitattributes"];
     let lower = path.to_ascii_lowercase();
     let is_name = |name: &[u8]| is_protected_in_any_case(name) || GIT.contains(&name);
-    let mut nested = PROTECTED.iter().map(|entry| entry.name).filter(|name| name.contains('/'));
-    lower.split(|byte| *byte == b'/').any(is_name)
-        || nested.any(|name| {
-            let end = lower.strip_suffix(name.as_bytes());
-            end.is_some_and(|before| before.is_empty() || before.ends_with(b"/"))
+    let parts: Vec<&[u8]> = lower.split(|byte| *byte == b'/').collect();
+    parts.iter().any(|part| is_name(part))
+        || nested().any(|name| {
+            let wanted: Vec<&str> = name.split('/').collect();
+            parts.windows(wanted.len()).any(|found| are(&wanted, found))
         })
+}
+
+/// Whether a link at `path` stands where a folder with protected names would: what it leads to has them.
+fn leads_to_control(path: &[u8]) -> bool {
+    let lower = path.to_ascii_lowercase();
+    let parts: Vec<&[u8]> = lower.split(|byte| *byte == b'/').collect();
+    nested().any(|name| {
+        let wanted: Vec<&str> = name.split('/').collect();
+        let mut above = (1..wanted.len()).filter_map(|count| wanted.get(..count));
+        above.any(|above| {
+            let start = parts.len().checked_sub(above.len());
+            start.and_then(|start| parts.get(start..)).is_some_and(|end| are(above, end))
+        })
+    })
+}
+
+/// Whether as many components of a path are those of an entry.
+fn are(wanted: &[&str], found: &[&[u8]]) -> bool {
+    wanted.iter().zip(found).all(|(wanted, part)| is_part(wanted, part))
 }
 
 /// Folders that git would take for repositories although they have another name than `.git`: bare ones.
@@ -422,6 +444,11 @@ mod tests {
             ("sub/.cargo/config.toml",       &[FlagKind::ControlFile]),
             ("sub/.Rprofile",                &[FlagKind::ControlFile]),
             ("not.cargo/config.toml",        &[]),
+            (".github/hooks/evil.json",      &[FlagKind::ControlFile]),
+            ("sub/.GitHub/Extensions/x/y.mjs", &[FlagKind::ControlFile]),
+            (".config/mise/conf.d/x.toml",   &[FlagKind::ControlFile]),
+            (".direnv/flake-profile-a5.rc",  &[FlagKind::ControlFile]),
+            (".direnv/python-3/bin/pip",     &[]),
             (".gitattributes",               &[FlagKind::ControlFile]),
             ("sub/.gitmodules",              &[FlagKind::ControlFile]),
             (".github/workflows/ci.yml",     &[FlagKind::CiFile]),
@@ -431,6 +458,16 @@ mod tests {
         ];
         for (path, expected) in CASES {
             assert_eq!(by_name(path.as_bytes()), *expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_folder_with_such_names_is_one() {
+        for path in [".github", "sub/.cargo", "mise", ".jj/repo", ".Config"] {
+            assert!(leads_to_control(path.as_bytes()), "{path}");
+        }
+        for path in ["src", "github", "repo", ".github/docs", "docs/latest"] {
+            assert!(!leads_to_control(path.as_bytes()), "{path}");
         }
     }
 

@@ -194,6 +194,7 @@ fn what_runs_later_waits_to_be_accepted() {
     let taken = Taken::new(&files, |guest| {
         guest.write(".github/workflows/ci.yml", "on: push\n");
         guest.write(".vscode/tasks.json", "{}\n");
+        guest.write(".github/hooks/x.json", "{}\n");
         guest.write("package.json", "{\"scripts\":{\"test\":\"x\",\"postinstall\":\"evil\"}}\n");
         guest.write("other/package.json", "{\"scripts\":{\"test\":\"y\"}}\n");
         guest.write("run.sh", "echo\n");
@@ -221,6 +222,7 @@ fn what_runs_later_waits_to_be_accepted() {
     };
     let outcomes = taken.apply();
     let expected = [
+        (".github/hooks/x.json", FlagKind::ControlFile),
         (".github/workflows/ci.yml", FlagKind::CiFile),
         (".vscode/tasks.json", FlagKind::ControlFile),
         ("module", FlagKind::Submodule),
@@ -235,7 +237,8 @@ fn what_runs_later_waits_to_be_accepted() {
     assert_eq!(fs::read_link(taken.work().join("in")).unwrap(), Path::new("run.sh"));
     assert_eq!(taken.guest.project.read("run.sh"), "echo\n");
 
-    let outcomes = taken.accepting(&["ci-file", ".vscode", "out", "submodule", ""]);
+    let outcomes =
+        taken.accepting(&["ci-file", ".github/hooks", ".vscode", "out", "submodule", ""]);
     assert_eq!(held(&outcomes), [("package.json".to_owned(), FlagKind::PackageHook)]);
     let module = outcomes.iter().find(|(path, _)| path == "module").unwrap();
     assert!(matches!(module.1, Outcome::Refused(_)));
