@@ -1,13 +1,13 @@
 //! From names to paths that are there: the workspace, and what is protected in it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use stockade_policy::names::{GIT_PROTECTED, is_lifted, is_protected, nested};
+use stockade_policy::names::{GIT_PROTECTED, is_lifted, is_part, is_protected, nested};
 
 use crate::diagnose::ConfigError;
 use crate::env::{Env, Homes};
@@ -94,13 +94,23 @@ pub(crate) fn protected_names(folders: &[PathBuf], lifted: &[String]) -> Vec<Pat
             }
         }
         for name in nested().filter(|name| !is_lifted(lifted, name)) {
-            let path = folder.join(name);
-            if fs::symlink_metadata(&path).is_ok() {
+            for path in standing_for(&folder.join(name)) {
                 found.extend(with_target(path));
             }
         }
     }
     found
+}
+
+/// What is there under the name `path`, whose last component may begin or end with `*`.
+fn standing_for(path: &Path) -> Vec<PathBuf> {
+    let last = path.file_name().and_then(OsStr::to_str).filter(|last| last.contains('*'));
+    let (Some(last), Some(above)) = (last, path.parent()) else {
+        return fs::symlink_metadata(path).map(|_| path.to_owned()).into_iter().collect();
+    };
+    let entries = fs::read_dir(above).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name());
+    names.filter(|name| is_part(last, name.as_bytes())).map(|name| above.join(name)).collect()
 }
 
 /// What `path` leads to, if it is there, and every link on the way: whoever replaces one of them

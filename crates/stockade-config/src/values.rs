@@ -103,7 +103,7 @@ impl Origins {
         if is_git {
             return format!("{BUILT_IN}: git reads it as instructions");
         }
-        let nested = names::nested().find(|name| path.ends_with(name));
+        let nested = names::nested().find(|name| names::ends_with(path, name));
         let name = path.file_name().unwrap_or_default();
         let entry = match nested {
             Some(name) => names::PROTECTED.iter().find(|entry| entry.name == name),

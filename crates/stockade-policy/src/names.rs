@@ -4,6 +4,9 @@
 //! changes them, and they are reviewed as changes. What is here runs, or is trusted, without
 //! anybody looking at it again.
 
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
 /// What a repository's git directory holds that git reads as instructions, relative to it.
 /// `*` stands for one component.
 pub const GIT_PROTECTED: [&str; 8] = [
@@ -20,7 +23,7 @@ pub const GIT_PROTECTED: [&str; 8] = [
 /// One protected name at the top of a workspace or repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Protected {
-    /// Relative path; a trailing `*` in the last component matches any end of the name.
+    /// Relative path; a `*` that its last component begins or ends with matches any beginning or end.
     pub name: &'static str,
     /// What would run or be trusted later on the host.
     pub why: &'static str,
@@ -35,12 +38,18 @@ const EDITOR: &str = "an editor on the host runs tasks or settings from it";
 const SECRETS: &str = "the application's secrets and switches";
 const PROMPT: &str = "a prompt or debugger that the user starts in the folder runs it";
 const TOOL: &str = "a tool on the host runs what it names";
+const DIRENV: &str = "direnv runs it on entering the folder";
+const WORK_TREE: &str = "it is run where an agent gets a new work tree";
 
 /// Protected at the top of the workspace and of every repository.
 pub const PROTECTED: &[Protected] = &[
     protected(".env", SECRETS),
     protected(".env.*", SECRETS),
-    protected(".envrc", "direnv runs it on entering the folder"),
+    protected(".envrc", DIRENV),
+    protected(".envrc.*", DIRENV),
+    protected(".direnv/bin", DIRENV),
+    protected(".direnv/flake-profile*", DIRENV),
+    protected(".direnv/nix-profile*", DIRENV),
     protected(".stockade", "Stockade's own project file"),
     protected(".codex", AGENT),
     protected(".claude", AGENT),
@@ -92,21 +101,44 @@ pub const PROTECTED: &[Protected] = &[
     protected(".tabnine", AGENT),
     protected(".eca", AGENT),
     protected(".mastracode", AGENT),
-    protected("conductor.json", "it is run where an agent gets a new work tree"),
-    protected(".conductor", "it is run where an agent gets a new work tree"),
-    protected(".superset", "it is run where an agent gets a new work tree"),
-    protected(".emdash.json", "it is run where an agent gets a new work tree"),
+    protected(".aider-desk", AGENT),
+    protected(".autohand", AGENT),
+    protected(".commandcode", AGENT),
+    protected(".cortex", AGENT),
+    protected(".devin", AGENT),
+    protected(".forge", AGENT),
+    protected(".goose", AGENT),
+    protected(".hermes", AGENT),
+    protected(".kimi", AGENT),
+    protected(".kode", AGENT),
+    protected(".lingma", AGENT),
+    protected(".mux", AGENT),
+    protected(".neovate", AGENT),
+    protected(".pochi", AGENT),
+    protected(".rovodev", AGENT),
+    protected(".zencoder", AGENT),
+    protected(".crush/crush.json", AGENT),
+    protected("conductor.json", WORK_TREE),
+    protected(".conductor", WORK_TREE),
+    protected(".superset", WORK_TREE),
+    protected(".emdash.json", WORK_TREE),
+    protected(".workmux.yaml", WORK_TREE),
+    protected(".gtrconfig", WORK_TREE),
+    protected(".dmux-hooks", WORK_TREE),
     protected(".mcp.json", "agents start the servers that it names"),
     protected(".vscode", EDITOR),
     protected(".idea", EDITOR),
     protected(".zed", EDITOR),
+    protected(".run/*.run.xml", EDITOR),
     protected(".fleet", EDITOR),
+    protected(".theia", EDITOR),
     protected(".helix", EDITOR),
     protected(".vim", EDITOR),
     protected(".exrc", EDITOR),
     protected(".nvimrc", EDITOR),
     protected(".nvim.lua", EDITOR),
     protected(".project", EDITOR),
+    protected(".externalToolBuilders", EDITOR),
     protected(".devcontainer", EDITOR),
     protected(".devcontainer.json", EDITOR),
     protected("*.code-workspace", EDITOR),
@@ -116,6 +148,11 @@ pub const PROTECTED: &[Protected] = &[
     protected(".pre-commit-config.yml", TOOL),
     protected("prek.toml", TOOL),
     protected("captainhook.json", TOOL),
+    protected("grumphp.*", TOOL),
+    protected("whisky.json", TOOL),
+    protected(".huskyrc", TOOL),
+    protected(".huskyrc.*", TOOL),
+    protected(".rusty-hook.toml", TOOL),
     protected(".trunk", TOOL),
     protected("hk.pkl", TOOL),
     protected("hk.local.pkl", TOOL),
@@ -142,6 +179,8 @@ pub const PROTECTED: &[Protected] = &[
     protected(".rdbgrc", PROMPT),
     protected(".byebugrc", PROMPT),
     protected(".pdbrc", PROMPT),
+    protected(".perldb", PROMPT),
+    protected(".psysh.php", PROMPT),
     protected(".Rprofile", PROMPT),
     protected(".Renviron", PROMPT),
     protected(".octaverc", PROMPT),
@@ -173,11 +212,20 @@ pub const PROTECTED: &[Protected] = &[
     protected(".jj/repo/config.toml", "jj runs programs from it"),
     protected(".jj/workspace-config.toml", "jj runs programs from it"),
     protected(".sl/config", "sapling runs hooks from it"),
+    protected(".pijul/config", "pijul runs hooks from it"),
+    protected("_darcs/prefs/defaults", "darcs runs hooks from it"),
     protected(".sl/sharedpath", "sapling runs hooks of the repository that it names"),
 ];
 
 /// Names that look protected and are templates that people commit.
-pub const UNPROTECTED: [&str; 3] = [".env.example", ".env.sample", ".env.template"];
+pub const UNPROTECTED: [&str; 6] = [
+    ".env.example",
+    ".env.sample",
+    ".env.template",
+    ".envrc.example",
+    ".envrc.sample",
+    ".envrc.template",
+];
 
 /// The entry that protects `name`, one component at the top of a folder.
 pub fn protecting(name: &[u8]) -> Option<&'static Protected> {
@@ -271,7 +319,15 @@ pub fn is_lifted(lifted: &[String], name: &str) -> bool {
 }
 
 /// Folders that a protected name of more than one component begins with and that are not hidden.
-pub(crate) const PLAIN_FOLDERS: [&[u8]; 1] = [b"mise"];
+pub(crate) const PLAIN_FOLDERS: [&[u8]; 2] = [b"mise", b"_darcs"];
+
+/// Components of protected names of more than one that stand for any beginning or end of a name.
+const OPEN_PARTS: [&str; 3] = ["*.run.xml", "flake-profile*", "nix-profile*"];
+
+/// Whether `folded`, which is in lower case, is one of them.
+pub(crate) fn is_open_part(folded: &[u8]) -> bool {
+    OPEN_PARTS.iter().any(|part| is_part(part, folded))
+}
 
 /// By the letter that a component of a protected name can begin with those lengths that it can have, a bit each.
 const PARTS: [u64; 256] = parts();
@@ -345,6 +401,22 @@ pub fn nested_entries() -> impl Iterator<Item = &'static Protected> {
     PROTECTED.iter().filter(|entry| entry.name.contains('/'))
 }
 
+/// Whether `part`, one component of a path, is what `wanted`, one component of an entry, stands for.
+pub fn is_part(wanted: &str, part: &[u8]) -> bool {
+    matches(wanted, part)
+}
+
+/// Whether `path` ends with the entry `name` of more than one component.
+pub fn ends_with(path: &Path, name: &str) -> bool {
+    let mut parts = path.iter().rev();
+    name.rsplit('/').all(|wanted| parts.next().is_some_and(|part| is_part(wanted, part.as_bytes())))
+}
+
+/// Whether `path`, relative to a top, is what the entry `name` of more than one component stands for.
+pub fn is_at(path: &Path, name: &str) -> bool {
+    path.components().count() == name.split('/').count() && ends_with(path, name)
+}
+
 fn matches(pattern: &str, name: &[u8]) -> bool {
     match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
         (Some(end), _) => name.ends_with(end.as_bytes()),
@@ -364,10 +436,18 @@ mod tests {
 
     #[test]
     fn protected_names_match_whole_and_templates_are_free() {
-        for name in [".env", ".env.local", ".vscode", "x.code-workspace", ".mcp.json", ".iex.exs"] {
+        for name in [
+            ".env",
+            ".env.local",
+            ".envrc.private",
+            ".vscode",
+            "x.code-workspace",
+            ".mcp.json",
+            ".iex.exs",
+        ] {
             assert!(is_protected(name.as_bytes()), "{name}");
         }
-        for name in [".env.example", ".envy", ".env.", "env", ".vscode2", "package.json"] {
+        for name in [".env.example", ".envrc.example", ".envy", ".env.", "env", ".vscode2"] {
             assert!(!is_protected(name.as_bytes()), "{name}");
         }
     }
@@ -394,12 +474,28 @@ mod tests {
                 let found = spelled(part.to_ascii_lowercase().as_bytes());
                 assert!(found.is_some_and(|it| it.eq_ignore_ascii_case(part.as_bytes())), "{part}");
             }
-            let first = entry.name.split('/').next().unwrap();
+            let (first, last) =
+                (entry.name.split('/').next().unwrap(), entry.name.rsplit('/').next());
+            let is_open = entry.name.contains('/') && entry.name.contains('*');
+            assert_eq!(is_open, OPEN_PARTS.contains(&last.unwrap()), "{entry:?}");
             let is_plain = PLAIN_FOLDERS.contains(&first.as_bytes());
             assert!(!entry.name.contains('/') || first.starts_with('.') || is_plain, "{entry:?}");
         }
         assert!(is_protected_in_any_case(b".rprofile") && is_protected_in_any_case(b".ENV.x"));
         assert!(!is_protected_in_any_case(b"README.md") && spelled(b"readme").is_none());
+    }
+
+    #[test]
+    fn an_entry_of_a_folder_may_leave_its_end_open() {
+        let name = ".direnv/flake-profile*";
+        assert!(ends_with(Path::new("/w/.direnv/flake-profile-a5.rc"), name));
+        assert!(is_at(Path::new(".direnv/flake-profile-a5.rc"), name));
+        for other in
+            ["/w/.direnv/flake-profile", "/w/flake-profile-a5.rc", "/w/.direnv/python-3.13"]
+        {
+            assert!(!ends_with(Path::new(other), name), "{other}");
+        }
+        assert!(!is_at(Path::new("a/.direnv/flake-profile-a5.rc"), name));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! git needs it; `~/.config/stockade` is not, because it is read-only and no secret.
 
 mod system;
+mod tools;
 
 pub use system::{HIDDEN_HOST_KEY, HIDDEN_IN_SYSTEM};
 
@@ -252,6 +253,7 @@ pub const HIDDEN_IN_HOME: &[(Secret, &[&str])] = &[
             ".ICEauthority",
         ],
     ),
+    (Secret::Keys, tools::KEYS),
     (
         Secret::Passwords,
         &[
@@ -278,6 +280,9 @@ pub const HIDDEN_IN_HOME: &[(Secret, &[&str])] = &[
             ".config/protonmail",
             ".local/share/protonmail",
             ".config/Enpass",
+            ".config/Authy Desktop",
+            ".config/ente",
+            ".local/share/gnome-online-accounts",
             ".var/app/org.keepassxc.KeePassXC",
             ".var/app/com.bitwarden.desktop",
         ],
@@ -360,6 +365,14 @@ pub const HIDDEN_IN_HOME: &[(Secret, &[&str])] = &[
             ".local/share/TelegramDesktop",
             ".weechat",
             ".config/weechat",
+            ".purple",
+            ".config/hexchat",
+            ".local/share/gajim",
+            ".local/share/profanity",
+            ".zuliprc",
+            ".config/himalaya",
+            ".config/isyncrc",
+            ".config/vdirsyncer",
             ".irssi",
             ".cache/thunderbird",
             ".var/app/org.signal.Signal",
@@ -420,6 +433,12 @@ pub const HIDDEN_IN_HOME: &[(Secret, &[&str])] = &[
             ".config/mycli/history",
             ".cache/deno/deno_history.txt",
             ".local/state/warp-terminal",
+            ".local/share/powershell/PSReadLine",
+            ".local/share/xonsh",
+            ".local/state/elvish",
+            ".local/share/mcfly",
+            ".hishtory",
+            ".histdb",
         ],
     ),
     (
@@ -487,6 +506,13 @@ pub const HIDDEN_IN_HOME: &[(Secret, &[&str])] = &[
             ".letta",
             ".omp",
             ".rovodev",
+            ".config/devin",
+            ".devin",
+            ".hermes",
+            ".kode",
+            ".lingma",
+            ".commandcode",
+            ".autohand",
             ".config/manicode",
             ".config/Claude",
             ".config/aichat",

@@ -216,8 +216,9 @@ impl Bounds {
         if let Some(entry) = names::protecting(first.as_bytes()) {
             return (!is_lifted(first)).then_some(entry.why);
         }
-        let found = names::PROTECTED.iter().find(|entry| {
-            entry.name.contains('/') && inside.starts_with(entry.name) && !is_lifted(entry.name)
+        let found = names::nested_entries().find(|entry| {
+            let is_in = inside.ancestors().any(|path| names::is_at(path, entry.name));
+            is_in && !is_lifted(entry.name)
         });
         if let Some(entry) = found {
             return Some(entry.why);

@@ -241,17 +241,14 @@ impl Guard {
             return (!self.is_lifted(&String::from_utf8_lossy(first))).then_some(entry);
         }
         names::nested_entries().filter(|entry| !self.is_lifted(entry.name)).find(|entry| {
-            let wanted: Vec<&[u8]> = entry.name.as_bytes().split(|byte| *byte == b'/').collect();
-            if parts.starts_with(&wanted) {
-                return true;
+            let wanted: Vec<&str> = entry.name.split('/').collect();
+            if !parts.iter().zip(&wanted).all(|(part, wanted)| names::is_part(wanted, part)) {
+                return false;
             }
-            let rest = wanted.strip_prefix(parts).filter(|rest| !rest.is_empty());
-            let Some(rest) = rest else { return false };
-            let holds = |folder: &Path| {
-                let mut inner = folder.to_owned();
-                inner.extend(rest.iter().map(|part| OsStr::from_bytes(part)));
-                tree.kind(&inner).is_some()
+            let Some(rest) = wanted.get(parts.len()..).filter(|rest| !rest.is_empty()) else {
+                return true;
             };
+            let holds = |folder: &Path| holds(tree, folder, rest);
             // A folder above it is an ordinary one, until it brings it along or takes it away.
             match *act {
                 Act::MakeFolder | Act::Remove | Act::Execute | Act::Alias => false,
@@ -273,6 +270,18 @@ impl Guard {
         let entry = folder.join(".git");
         tree.kind(&entry).is_some() && !tree.is_new(&entry)
     }
+}
+
+/// Whether there is something in `folder` that `rest`, the components of an entry below it, stand for.
+fn holds(tree: &dyn Tree, folder: &Path, rest: &[&str]) -> bool {
+    let Some((last, above)) = rest.split_last() else { return false };
+    let mut folder = folder.to_owned();
+    folder.extend(above);
+    if !last.contains('*') {
+        return tree.kind(&folder.join(last)).is_some();
+    }
+    let names = tree.names(&folder).unwrap_or_default();
+    names.iter().any(|name| names::is_part(last, name))
 }
 
 /// Whether `act` at `path` gives the name `awaited` to something, itself or by a folder above it.

@@ -77,7 +77,7 @@ fn is_unseen(letter: char) -> bool {
 }
 
 /// The names of the tables that have capitals.
-const MIXED: [&[u8]; 3] = [b"HEAD", b".Rprofile", b".Renviron"];
+const MIXED: [&[u8]; 4] = [b"HEAD", b".Rprofile", b".Renviron", b".externalToolBuilders"];
 
 /// The name of the tables that `name` would be there; `None` where it is none, or is written so.
 pub(super) fn respelled(name: &[u8]) -> Option<Vec<u8>> {
@@ -87,7 +87,12 @@ pub(super) fn respelled(name: &[u8]) -> Option<Vec<u8>> {
     };
     let known = names::spelled(&folded).or_else(|| layout::spelled(&folded));
     let known = known.map_or_else(
-        || (git::is_dot_git(&folded) || names::is_protected(&folded)).then_some(folded),
+        || {
+            let is_one = git::is_dot_git(&folded)
+                || names::is_protected(&folded)
+                || names::is_open_part(&folded);
+            is_one.then_some(folded)
+        },
         |known| Some(known.to_vec()),
     );
     known.filter(|known| known != name)
