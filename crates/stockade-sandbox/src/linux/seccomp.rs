@@ -312,12 +312,8 @@ pub(crate) fn filter(traps: Traps, own: Option<seccomp_ids::Own>) -> Vec<Instruc
     let writes = if traps.writes { WRITE_RULES } else { &[] };
     let execs = if traps.execs { EXEC_RULES } else { &[] };
     let kept = if traps.modes { seccomp_kept::RULES } else { &[] };
-    let has_other =
-        |(call, _): &&(libc::c_long, Rule)| writes.iter().any(|(other, _)| other == call);
-    let rules = RULES.iter().filter(|rule| !has_other(rule)).chain(execs).chain(kept).copied();
-    let is_free = |(call, _): &&(libc::c_long, Rule)| !kept.iter().any(|(kept, _)| kept == call);
-    let ids = seccomp_ids::rules(own, traps);
-    assemble(rules.chain(writes.iter().filter(is_free).copied()).chain(ids).collect())
+    let rules = kept.iter().chain(writes).chain(execs).chain(RULES).copied();
+    assemble(rules.chain(seccomp_ids::rules(own, traps)).collect())
 }
 
 /// The program where there is no boundary and rules hold all the same. Programs of 32 bits, whose
@@ -326,7 +322,7 @@ pub(crate) fn execs_alone() -> Vec<Instruction> {
     assemble(EXEC_RULES.to_vec())
 }
 
-/// The program of these rules, one for each call.
+/// The program of these rules: the first that speaks of a call decides about it.
 pub(super) fn assemble(rules: Vec<(libc::c_long, Rule)>) -> Vec<Instruction> {
     let mut program = vec![
         load(OFFSET_ARCH),
@@ -340,6 +336,7 @@ pub(super) fn assemble(rules: Vec<(libc::c_long, Rule)>) -> Vec<Instruction> {
     let mut rules: Vec<(u32, Rule)> =
         rules.into_iter().map(|(call, rule)| (number(call), rule)).collect();
     rules.sort_by_key(|(number, _)| *number);
+    rules.dedup_by_key(|(number, _)| *number);
     program.extend(search(&rules));
     program
 }

@@ -48,13 +48,11 @@ pub(super) const ALONE: &[(libc::c_long, Rule)] = &[
 pub(crate) fn filter() -> Vec<Instruction> {
     // `sendmsg` and `sendmmsg` pass: of the sockets that can be had, none takes an address with a
     // message. (One that came in as a standard stream might: `second` looks for those.)
-    let is_kept = |&(number, rule): &(libc::c_long, Rule)| {
+    let is_kept = |(_, rule): &&(libc::c_long, Rule)| {
         !matches!(
             rule,
             Rule::Trap | Rule::TrapPeer | Rule::TrapUnlessZero(_) | Rule::TrapBits { .. }
-        ) && !ALONE.iter().any(|(other, _)| *other == number)
+        )
     };
-    let mut rules: Vec<_> = RULES.iter().copied().filter(is_kept).collect();
-    rules.extend_from_slice(ALONE);
-    assemble(rules)
+    assemble(ALONE.iter().chain(RULES.iter().filter(is_kept)).copied().collect())
 }

@@ -4,7 +4,7 @@
 //! the host's that `core_pattern` names (core(5)); 0, which many set to have no core file, is
 //! ignored there. So that call succeeds and does nothing.
 
-use super::seccomp::{JUMP_EQUAL, RET_ALLOW, RET_USER_NOTIF, fail, give, load, low, op};
+use super::seccomp::{JUMP_EQUAL, RET_ALLOW, RET_USER_NOTIF, choose, fail, give, load, low, op};
 use super::sys::seccomp_unsafe::Instruction;
 
 /// `RLIMIT_CORE` (asm-generic/resource.h).
@@ -15,7 +15,7 @@ pub(super) const CORE: u32 = 4;
 pub(super) const SETS_LEASE: &[u32] = &[libc::F_SETLEASE.cast_unsigned()];
 
 /// Locks that belong to an open file, as those of flock(2) do (linux/fcntl.h).
-const LOCKS: [libc::c_int; 2] = [libc::F_OFD_SETLK, libc::F_OFD_SETLKW];
+const LOCKS: &[u32] = &[libc::F_OFD_SETLK.cast_unsigned(), libc::F_OFD_SETLKW.cast_unsigned()];
 
 /// `PRIO_PROCESS` and `PRIO_USER` (linux/resource.h).
 const PRIORITY: (u32, u32) = (0, 2);
@@ -28,12 +28,11 @@ const TRAP: Instruction = give(RET_USER_NOTIF);
 
 /// `fcntl` where PID 1 opens files: a lease is refused, a lock of an open file waits for PID 1.
 pub(super) fn locks() -> Vec<Instruction> {
-    let [lock, lock_in_turn] = LOCKS.map(i32::cast_unsigned);
     let mut body = vec![load(low(1))];
     for &lease in SETS_LEASE {
         body.extend([op(JUMP_EQUAL, lease, 0, 1), fail(libc::EACCES)]);
     }
-    body.extend([op(JUMP_EQUAL, lock, 1, 0), op(JUMP_EQUAL, lock_in_turn, 0, 1), TRAP, ALLOW]);
+    body.extend(choose(1, LOCKS, TRAP, ALLOW));
     body
 }
 

@@ -146,15 +146,9 @@ pub(crate) fn filter(execs: bool, descriptors: bool, ids: Option<Own>) -> Vec<In
     let others = execs.iter().chain(READS).chain(WRITE_RULES).chain(RULES);
     let others = others.filter(|(number, _)| descriptors || !BY_DESCRIPTOR.contains(number));
     let own = OWN.iter().filter(|(number, _)| descriptors || !OF_SOCKETS.contains(number));
-    let mut rules: Vec<(libc::c_long, Rule)> = Vec::new();
-    for &rule in own.chain(seccomp_kept::RULES).chain(alone).chain(others) {
-        // The first that speaks of a call decides.
-        if !rules.iter().any(|(number, _)| *number == rule.0) {
-            rules.push(rule);
-        }
-    }
-    rules.extend(ids.into_iter().flat_map(seccomp_ids::rules_of_processes));
-    assemble(rules)
+    let rules = own.chain(seccomp_kept::RULES).chain(alone).chain(others).copied();
+    let ids = ids.into_iter().flat_map(seccomp_ids::rules_of_processes);
+    assemble(rules.chain(ids).collect())
 }
 
 /// Whether an open with these flags is one that writes: it is judged, and not only looked at.
