@@ -460,11 +460,8 @@ fn decode(packet: &[u8]) -> Option<(Wanted, String)> {
         OWNER => {
             let (path, ids) = (path(texts.next()?), text(texts.next()?));
             let (user, group) = ids.split_once(' ')?;
-            let one = |id: &str| (id != "-").then(|| id.parse().ok());
-            let [user, group] = [one(user), one(group)];
-            let is_whole = user != Some(None) && group != Some(None);
-            let (user, group) = (user.flatten(), group.flatten());
-            is_whole.then_some(Wanted::Change(Change::Owner { path, user, group }))?
+            let one = |id: &str| if id == "-" { Some(None) } else { id.parse().ok().map(Some) };
+            Wanted::Change(Change::Owner { path, user: one(user)?, group: one(group)? })
         }
         SYMLINK => {
             Wanted::Change(Change::Symlink { path: path(texts.next()?), text: path(texts.next()?) })

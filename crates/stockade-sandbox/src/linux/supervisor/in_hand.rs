@@ -8,7 +8,9 @@
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{FileType, Mode};
+use rustix::fs::FileType;
+
+use crate::linux::seccomp::EXECUTE;
 
 /// More than there are threads that answer.
 const MOST: usize = 4;
@@ -35,8 +37,7 @@ impl InHand {
     pub(super) fn take(&self, file: impl AsFd) -> Option<Held<'_>> {
         let stat = rustix::fs::fstat(file).ok()?;
         let is_ordinary = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        let executes = Mode::XUSR | Mode::XGRP | Mode::XOTH;
-        if !is_ordinary || Mode::from_raw_mode(stat.st_mode).intersects(executes) {
+        if !is_ordinary || stat.st_mode & EXECUTE != 0 {
             return None;
         }
         let number = self.given.fetch_add(1, Ordering::Relaxed) + 1;

@@ -309,7 +309,7 @@ impl Shared {
             // A lock is let go with the last descriptor, which is the caller's.
             libc::SYS_flock | libc::SYS_fcntl => {
                 self.in_hand.wait();
-                return self.answer(call.id, Answer::Continue).map(|()| None);
+                Ok(Prepared::Answer(Answer::Continue))
             }
             number if system_v::is_one(number) => system_v::serve(&caller).map_err(Stop::from),
             number if weights::is_one(number) => weights::set(&caller).map_err(Stop::from),
