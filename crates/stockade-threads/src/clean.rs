@@ -161,11 +161,8 @@ pub fn find(
     let mut items = Vec::new();
     if state.is_dir() {
         let store = Store::open(state)?;
-        let (runs, threads) = threads(&store)?;
-        items.extend(bounded("records of runs", runs, kept.runs(), now));
-        items.extend(bounded("threads without changes", threads, kept.threads(), now));
+        items.extend(records(&store, kept, Duration::ZERO, now)?);
         items.extend(bounded("quarantine", quarantine(state), HELD, now));
-        items.extend(bounded("what undo has", undos(&store)?, kept.undo(), now));
         items.extend(bounded("disks of lost machines", machines(&store)?, MACHINES, now));
     }
     if let Some(cache) = cache {
@@ -187,12 +184,23 @@ pub fn find_old(state: &Path, (kept, now): (&Kept, SystemTime)) -> Result<Vec<It
     if !state.is_dir() {
         return Ok(Vec::new());
     }
-    let store = Store::open(state)?;
-    let (runs, threads) = threads(&store)?;
-    let old = |bounds: Bounds| Bounds { least: LEAST.min(bounds.age), ..bounds };
-    let mut items = bounded("records of runs", runs, old(kept.runs()), now);
-    items.extend(bounded("threads without changes", threads, old(kept.threads()), now));
-    items.extend(bounded("what undo has", undos(&store)?, old(kept.undo()), now));
+    records(&Store::open(state)?, kept, LEAST, now)
+}
+
+/// Records that may go, and what undo has; nothing younger than `least` for its size.
+fn records(
+    store: &Store,
+    kept: &Kept,
+    least: Duration,
+    now: SystemTime,
+) -> Result<Vec<Item>, StoreError> {
+    let (runs, threads) = threads(store)?;
+    let of = |sort, seen, bounds: Bounds| {
+        bounded(sort, seen, Bounds { least: least.min(bounds.age), ..bounds }, now)
+    };
+    let mut items = of("records of runs", runs, kept.runs());
+    items.extend(of("threads without changes", threads, kept.threads()));
+    items.extend(of("what undo has", undos(store)?, kept.undo()));
     Ok(items)
 }
 

@@ -312,7 +312,6 @@ impl Hands for Session<'_> {
 }
 
 impl Session<'_> {
-    /// Whether `path` may be read, in words if not.
     /// A file of the project's that is looked for unasked; `None` where there is none. No denial of
     /// the agent's comes of it.
     pub(crate) fn instructions(&self, path: &Path) -> Result<Option<Vec<u8>>, String> {
@@ -333,6 +332,7 @@ impl Session<'_> {
         self.parts.bounds.as_ref().map_or_else(|| shown(path), |bounds| bounds.shown(path))
     }
 
+    /// Whether `path` may be read, in words if not.
     fn within_reach(&self, path: &Path) -> Result<(), HandsError> {
         self.not_stopped()?;
         let judged = self.parts.bounds.as_ref().map_or(Ok(()), |bounds| bounds.read(path));
