@@ -12,7 +12,8 @@ pub(crate) mod status;
 mod typed;
 mod wrap;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal, Write as _};
+use std::os::fd::AsFd;
 
 use serde::Serialize;
 
@@ -25,15 +26,12 @@ pub(crate) fn say(kind: &str, text: &str) {
 
 /// How many columns standard output has, when it is a terminal.
 pub(crate) fn columns() -> Option<usize> {
-    let output = io::stdout();
-    let size = rustix::termios::tcgetwinsize(&output).ok().filter(|_| output.is_terminal())?;
-    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+    columns_of(&io::stdout())
 }
 
-/// The same of standard error.
-pub(crate) fn talk_columns() -> Option<usize> {
-    let output = io::stderr();
-    let size = rustix::termios::tcgetwinsize(&output).ok().filter(|_| output.is_terminal())?;
+/// How many columns `output` has, when it is a terminal that says so.
+fn columns_of(output: &(impl AsFd + IsTerminal)) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(output).ok().filter(|_| output.is_terminal())?;
     (size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 

@@ -9,14 +9,9 @@
 mod programs;
 mod scripts;
 
-use crate::shell::{Command, Word, are_harmless};
+use crate::shell::{Command, Word};
 
 use programs::{ANY, FIND, READERS, Reader, SOME, VERSIONED};
-
-/// Whether nothing is set in front of the command that changes what it does.
-pub(crate) fn is_plain(command: &Command) -> bool {
-    are_harmless(command)
-}
 
 /// Whether the command only reads.
 pub(crate) fn reads_only(command: &Command) -> bool {

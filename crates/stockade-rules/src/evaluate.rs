@@ -6,7 +6,7 @@ use stockade_policy::Verdict;
 
 use crate::builtin;
 use crate::rule::{Rule, RuleError, RuleRef};
-use crate::shell::{Command, Script, Standing, Step, Word};
+use crate::shell::{Command, Script, Standing, Step, Word, are_harmless};
 
 /// Rules whose examples hold.
 #[derive(Debug, Clone, Default)]
@@ -110,8 +110,7 @@ impl RuleSet {
 
     /// `None` for a command that no rule speaks of and that need not be settled.
     fn command(&self, command: &Command, can_allow: bool) -> Option<Part> {
-        let can_allow =
-            can_allow && command.standing == Standing::Sure && builtin::is_plain(command);
+        let can_allow = can_allow && command.standing == Standing::Sure && are_harmless(command);
         let matching = self.about(command).filter(|(_, rule)| match rule.verdict() {
             Verdict::Allow => can_allow && allows(rule, command),
             Verdict::Ask | Verdict::Deny => concerns(rule, command),

@@ -232,17 +232,16 @@ impl Client {
         };
         let mut stream = sse::Stream::default();
         let mut has_spoken = false;
+        let mut tell = |text: &str| {
+            has_spoken = true;
+            events(AgentEvent::TextDelta(text.to_owned()));
+        };
         let mut bytes = 0_usize;
         while !decoder.is_over() {
             // A connection that breaks is a stream that was cut.
             let Ok(Some(piece)) = self.in_time(response.chunk()).await? else { break };
             bytes += piece.len();
-            let each = |event: sse::Event| {
-                decoder.event(&event.name, &event.data, &mut |text| {
-                    has_spoken = true;
-                    events(AgentEvent::TextDelta(text.to_owned()));
-                })
-            };
+            let each = |event: sse::Event| decoder.event(&event.name, &event.data, &mut tell);
             stream.feed(&piece, each).map_err(|error| self.redacted(error))?;
             if stream.pending_bytes() > EVENT_BYTES {
                 return Err(ModelError::TooLong { limit_bytes: EVENT_BYTES }.into());
@@ -255,10 +254,7 @@ impl Client {
         if let Some(event) = stream.finish().filter(|_| !decoder.is_over())
             && (event.data == b"[DONE]" || serde_json::from_slice::<Value>(&event.data).is_ok())
         {
-            let last = decoder.event(&event.name, &event.data, &mut |text| {
-                has_spoken = true;
-                events(AgentEvent::TextDelta(text.to_owned()));
-            });
+            let last = decoder.event(&event.name, &event.data, &mut tell);
             last.map_err(|error| self.redacted(error))?;
         }
         let rest = async { while let Ok(Some(_)) = response.chunk().await {} };

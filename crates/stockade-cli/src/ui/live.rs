@@ -18,7 +18,7 @@ use super::patch::{BOLD, DIM, PLAIN, Part, RED};
 use super::printed::Printed;
 use super::status::Status;
 use super::wrap::Wrap;
-use super::{columns, printable, talk_columns};
+use super::{columns, columns_of, printable};
 use crate::ui;
 
 /// Lines of a change that are shown; the rest is counted.
@@ -167,7 +167,7 @@ impl Text {
 
     /// The same of a sentence, which is broken between its words.
     fn remark(&mut self, text: &str, colour: &str) {
-        let width = talk_columns();
+        let width = columns_of(&std::io::stderr());
         let mut wrap = Wrap::default();
         let text = wrap.add(&printable(text), width) + &wrap.finish(width);
         self.tell(&text, colour);

@@ -3,10 +3,11 @@
 //! Only on a terminal that can take a line back. It is gone before anything else is written.
 
 use std::io::Write as _;
-use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use super::columns_of;
 
 /// How often it is drawn anew.
 const TURN: Duration = Duration::from_secs(1);
@@ -180,7 +181,7 @@ impl Line {
         let shown = std::mem::take(&mut self.shown);
         if shown > 0 {
             let mut error = std::io::stderr().lock();
-            let columns = if self.cuts { usize::MAX } else { columns_of(&error) };
+            let columns = if self.cuts { usize::MAX } else { columns() };
             // Who closed it does not see the line either.
             drop((error.write_all(gone(shown, columns).as_bytes()), error.flush()));
         }
@@ -208,10 +209,9 @@ impl Line {
     }
 }
 
-/// How many columns a terminal has; one that does not tell has enough.
-fn columns_of(terminal: &impl AsFd) -> usize {
-    let size = rustix::termios::tcgetwinsize(terminal).map_or(0, |size| size.ws_col);
-    if size == 0 { usize::MAX } else { usize::from(size) }
+/// How many columns the terminal has; one that does not tell has enough.
+fn columns() -> usize {
+    columns_of(&std::io::stderr()).unwrap_or(usize::MAX)
 }
 
 fn draw((line, wake): &(Mutex<Line>, Condvar)) {
@@ -223,7 +223,7 @@ fn draw((line, wake): &(Mutex<Line>, Condvar)) {
             if waited.1.timed_out() && line.may_show && line.held == 0 && !line.is_over {
                 line.take_back();
                 let mut error = std::io::stderr().lock();
-                let text = line.fitting(columns_of(&error));
+                let text = line.fitting(columns());
                 drop((write!(error, "{GONE}{text}"), error.flush()));
                 line.shown = text.chars().count();
             }

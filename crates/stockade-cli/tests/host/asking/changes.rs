@@ -6,9 +6,9 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use super::{Client, end, start};
 use crate::{Home, also_as_ordinary_user, text};
 
-/// What each of these comes to is printed.
-const CHANGES: &str = r#"
-import errno, os
+/// What each thing that is done comes to is printed.
+const DO: &str = r#"
+import errno, os, struct
 out = "../outside/"
 def do(name, call, *words):
     try:
@@ -16,6 +16,9 @@ def do(name, call, *words):
         print(name, "done")
     except OSError as error:
         print(name, errno.errorcode[error.errno])
+"#;
+
+const CHANGES: &str = r#"
 do("mode", os.chmod, out + "file", 0o705)
 do("times", os.utime, out + "file", (7, 7))
 do("symlink", os.symlink, "../.ssh/id", out + "way")
@@ -41,14 +44,6 @@ do("etc", os.chmod, "/etc/passwd", 0o666)
 
 /// What goes with the rest, where that is open.
 const SMALL: &str = r#"
-import errno, os, struct
-out = "../outside/"
-def do(name, call, *words):
-    try:
-        call(*words)
-        print(name, "done")
-    except OSError as error:
-        print(name, errno.errorcode[error.errno])
 unset = 0xffffffff
 entries = (1, 6, unset), (2, 4, 7), (4, 4, unset), (16, 4, unset), (32, 0, unset)
 acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
@@ -67,7 +62,7 @@ fn as_this_user() {
     for folder in ["outside/full/deep", "outside/.git", ".config/gcloud"] {
         fs::create_dir_all(home.path(folder)).unwrap();
     }
-    let run = || start(&home, &[], &["python3", "-c", CHANGES]);
+    let run = || start(&home, &[], &["python3", "-c", &[DO, CHANGES].concat()]);
     let alone = text(&end(run()));
     for name in ["mode", "times", "symlink", "link", "folder", "cut", "attribute"] {
         assert!(alone.contains(&format!("{name} EROFS\n")), "with nobody there: {alone}");
@@ -105,7 +100,7 @@ fn as_this_user() {
     // done fails as it would without a boundary.
     let words = "chmod 640 ../outside/file && ln -s x ../outside/way && \
                  touch -h -d @7 ../outside/second ../outside/way && python3 -c \"$0\" && echo yes";
-    let asked = start(&home, &[], &["sh", "-c", words, SMALL]);
+    let asked = start(&home, &[], &["sh", "-c", words, &[DO, SMALL].concat()]);
     client.answer(&client.question(), &["thread", "--prefix", "2"]);
     let said = text(&end(asked));
     let file = fs::metadata(outside.join("file")).unwrap();
