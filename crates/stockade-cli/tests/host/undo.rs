@@ -376,6 +376,43 @@ fn a_file_that_was_edited_since_is_left_and_named() {
 }
 
 #[test]
+fn what_came_back_by_a_first_undo_is_not_touched_by_a_second() {
+    let home = Home::new();
+    let work = home.path("work");
+    furnish(&work);
+    let ran = home.run(&[], "echo run >> a; rm -r b d deep; mkdir deep n; echo run > deep/run");
+    assert!(ran.status.success(), "{}", text(&ran));
+    home.wait_for_file_times();
+    fs::write(work.join("a"), "mine\n").unwrap();
+    fs::write(work.join("deep/run"), "mine\n").unwrap();
+    let first = stockade(&home, &["undo", "--json"]);
+    let list: Vec<Value> = serde_json::from_slice(&first.stdout).unwrap();
+    let reason =
+        |name| &list.iter().find(|it| it["path"].as_str().unwrap().ends_with(name)).unwrap()["why"];
+    assert_eq!(reason("/deep"), "something in it changed since", "{}", text(&first));
+    let found = outcomes(&first);
+    assert_eq!(
+        [&found["a"], &found["b"], &found["run"], &found["z"], &found["n"]],
+        ["left", "restored", "left", "restored", "removed"],
+        "{}",
+        text(&first)
+    );
+    // What the user does with it now, by a write in place too, is the user's.
+    home.wait_for_file_times();
+    let script = "echo mine >> b; rm d/x; mkdir n";
+    assert!(Command::new("sh").args(["-c", script]).current_dir(&work).status().unwrap().success());
+    let second = stockade(&home, &["undo", "--force", "--json"]);
+    assert!(second.status.success(), "{}", text(&second));
+    let names: Vec<String> = outcomes(&second).into_keys().collect();
+    // A folder that is made anew has all that it had.
+    assert_eq!(names, ["a", "deep", "er", "est", "z"]);
+    assert_eq!(fs::read_to_string(work.join("a")).unwrap(), "a\n");
+    assert_eq!(fs::read_to_string(work.join("b")).unwrap(), "b\nmine\n");
+    assert!(work.join("deep/er/est/z").exists() && !work.join("deep/run").exists());
+    assert!(work.join("n").is_dir() && !work.join("d/x").exists());
+}
+
+#[test]
 fn what_is_kept_is_out_of_reach_inside() {
     let home = Home::new();
     let first = home.run(&[], "echo x >> .env; echo x >> package.json");

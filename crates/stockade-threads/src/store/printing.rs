@@ -1,5 +1,5 @@
 //! What a command prints while it runs, for those who follow its thread from elsewhere: a file that
-//! is there until the command has ended. Then the record has it, and the file is gone.
+//! is there from its first byte until the command has ended. Then the record has it, and the file is gone.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::folder::make_private;
 
-/// In a thread's folder, a file for each command that runs.
+/// In a thread's folder, a file for each command that runs and has printed something.
 const FOLDER: &str = "printing";
 
 /// Of one command, in bytes: more is not followed, and its end is in the record.
@@ -17,43 +17,61 @@ const PRINTED_MAX: u64 = 16 << 20;
 /// What is read at once.
 const CHUNK: u64 = 64 << 10;
 
-/// Where a command's output goes as it comes. That nobody can follow is no reason to end a thread:
-/// what cannot be written is left out, and is in the record all the same.
+/// Where a command's output goes as it comes, from its first byte on. That nobody can follow is no
+/// reason to end a thread: what cannot be written is left out, and is in the record all the same.
 #[derive(Debug, Default)]
-pub struct Printing(Option<Open>);
+pub struct Printing(State);
 
+#[derive(Debug, Default)]
+enum State {
+    /// Nobody follows.
+    #[default]
+    Nowhere,
+    /// Nothing was printed yet.
+    At(PathBuf),
+    Begun(Begun),
+}
+
+/// A file of a command's output; it goes with this.
 #[derive(Debug)]
-struct Open {
+struct Begun {
     path: PathBuf,
     file: File,
     length: u64,
 }
 
 impl Printing {
-    /// Begins that of the command `id` of the thread in `folder`.
-    pub(super) fn begin(folder: &Path, id: &str) -> Self {
-        let path = place(folder, id);
-        let open = || -> io::Result<Open> {
-            make_private(&folder.join(FOLDER))?;
-            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-            Ok(Open { path, file, length: 0 })
-        };
-        Self(open().ok())
+    /// That of the command `id` of the thread in `folder`.
+    pub(super) fn of(folder: &Path, id: &str) -> Self {
+        Self(State::At(place(folder, id)))
     }
 
     /// Adds a piece.
     pub(crate) fn add(&mut self, bytes: &[u8]) {
-        let Some(Open { file, length, .. }) = &mut self.0 else { return };
+        if let State::At(path) = &self.0 {
+            self.0 = Begun::new(path).map_or(State::Nowhere, State::Begun);
+        }
+        let State::Begun(Begun { file, length, .. }) = &mut self.0 else { return };
         let room = PRINTED_MAX.saturating_sub(*length).min(bytes.len() as u64);
         let piece = usize::try_from(room).ok().and_then(|room| bytes.get(..room));
         match file.write_all(piece.unwrap_or_default()) {
             Ok(()) => *length += room,
-            Err(_) => self.0 = None,
+            Err(_) => self.0 = State::Nowhere,
         }
     }
 }
 
-impl Drop for Open {
+impl Begun {
+    fn new(path: &Path) -> io::Result<Self> {
+        if let Some(folder) = path.parent() {
+            make_private(folder)?;
+        }
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        Ok(Self { path: path.to_owned(), file, length: 0 })
+    }
+}
+
+impl Drop for Begun {
     fn drop(&mut self) {
         // What stays is swept away when the thread goes on.
         fs::remove_file(&self.path).ok();

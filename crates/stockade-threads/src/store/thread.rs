@@ -105,7 +105,7 @@ impl Thread {
 
     /// Where those who follow the thread see what its command `id` prints.
     pub(crate) fn printing(&self, id: &str) -> Printing {
-        Printing::begin(&self.folder, id)
+        Printing::of(&self.folder, id)
     }
 
     /// Ends the thread: the last record, on the disk.

@@ -3,6 +3,7 @@
 //! ```text
 //! ROOT/undo/ID/N-run/       one for each boundary: journal, objects/, alive
 //! ROOT/undo/ID/N-undo/      what an undo replaced, by the same means; N-redo likewise
+//! ROOT/undo/ID/N-undo/back  the names that it took back
 //! ROOT/undo/ID/N-*/ended    its time is when nothing wrote any more
 //! ROOT/undo/ID/lock         held by who takes back
 //! ROOT/undo/spare-N/1-run/  of a run that changed nothing, for the next
@@ -11,7 +12,8 @@
 //! The first line of a journal is its [`Shape`]; a run that changed nothing leaves nothing. Every
 //! file less is felt by each start: to make and remove one costs more than ten other calls.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -38,6 +40,8 @@ use crate::record::PathText;
 /// The folder of all of them in the store.
 pub(crate) const UNDO: &str = "undo";
 const ENDED: &str = "ended";
+/// The names that an undo has taken back, each with a zero after it.
+const BACK: &str = "back";
 /// Marks an undo that left nothing.
 const WHOLE: &str = "whole";
 const LOCK: &str = "lock";
@@ -217,6 +221,13 @@ impl Segment {
             }
         }
         Ok(found)
+    }
+
+    /// These were taken back: the next undo leaves them alone.
+    pub(crate) fn mark_back<'a>(&self, paths: impl Iterator<Item = &'a Path>) -> io::Result<()> {
+        let all: Vec<u8> =
+            paths.flat_map(|path| [path.as_os_str().as_bytes(), b"\0"].concat()).collect();
+        fs::write(self.folder.join(BACK), all)
     }
 
     /// All was taken back.
@@ -422,6 +433,18 @@ impl Journals {
             .collect();
         lines.sort_by_key(|(_, line)| line.time);
         lines.into_iter().map(|(index, line)| (index, line.op.clone())).collect()
+    }
+
+    /// What was taken back since the thread last did anything, and since the last redo.
+    pub(crate) fn back(&self) -> HashSet<PathBuf> {
+        let undos = self.all.iter().rev().take_while(|journal| journal.sort == Sort::Undo);
+        // One that was killed has not said what it had done: it is judged anew.
+        let said = undos.filter_map(|journal| fs::read(journal.folder.join(BACK)).ok());
+        let paths = |said: Vec<u8>| -> Vec<PathBuf> {
+            let names = said.split(|&byte| byte == 0).filter(|name| !name.is_empty());
+            names.map(|name| OsStr::from_bytes(name).into()).collect()
+        };
+        said.flat_map(paths).collect()
     }
 
     /// Until when what changed at each path was ours.

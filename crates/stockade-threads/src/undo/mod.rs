@@ -9,7 +9,7 @@ mod plan;
 mod restore;
 mod reverted;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -171,6 +171,7 @@ pub fn undo(store: &Store, id: &ThreadId, options: &Options) -> Result<Vec<Taken
     };
     let keep = segment.as_ref().map(Segment::keep);
     let hands = Hands::open(&roots, keep.transpose().map_err(of)?).map_err(of)?;
+    let back = if options.is_redo { HashSet::new() } else { journals.back() };
     let work = Work {
         hands,
         ends: journals.ends().beside(reverted::by_others(store.root(), id)),
@@ -178,11 +179,15 @@ pub fn undo(store: &Store, id: &ThreadId, options: &Options) -> Result<Vec<Taken
         plan: &plan,
         is_forced: options.is_forced,
         chosen: &options.paths,
+        back: &back,
         waiting: format!(".stockade-undo-{id}"),
         taken: BTreeMap::new(),
     };
     let taken = work.run(!options.is_preview);
     if let Some(segment) = segment {
+        let is_back = |it: &&Taken| !matches!(it.outcome, Outcome::Left(_));
+        let back = taken.iter().filter(is_back).map(|it| it.path.as_path());
+        segment.mark_back(back).map_err(of)?;
         // What was never kept does not stand between the user and earlier threads.
         let is_left = |taken: &Taken| match &taken.outcome {
             Outcome::Left(Why::Changed | Why::Else(_)) => true,

@@ -23,6 +23,8 @@ pub(super) struct Work<'a> {
     pub(super) is_forced: bool,
     /// Only what is at or below these; none: all.
     pub(super) chosen: &'a [PathBuf],
+    /// What earlier undos have taken back: what became of it since is not the thread's.
+    pub(super) back: &'a HashSet<PathBuf>,
     /// The folder beneath each root in which what is renamed waits.
     pub(super) waiting: String,
     pub(super) taken: BTreeMap<PathBuf, Outcome>,
@@ -41,7 +43,9 @@ impl Work<'_> {
     /// Says what would be done with what is selected, and does it if `acts`.
     pub(super) fn run(mut self, acts: bool) -> Vec<Taken> {
         let plan = self.plan;
-        let selected: Vec<&Wanted> = plan.wanted.iter().filter(|it| self.is_selected(it)).collect();
+        let at_rest = self.at_rest();
+        let is_to_do = |it: &&Wanted| !at_rest.contains(&*it.path) && self.is_selected(it);
+        let selected: Vec<&Wanted> = plan.wanted.iter().filter(is_to_do).collect();
         let entered: Vec<&Entered> = plan.entered.iter().filter(|it| self.is_old(it)).collect();
         let mut sources: HashSet<&Path> = HashSet::new();
         for it in &selected {
@@ -74,6 +78,19 @@ impl Work<'_> {
 
     fn is_chosen(&self, path: &Path) -> bool {
         self.chosen.is_empty() || self.chosen.iter().any(|chosen| path.starts_with(chosen))
+    }
+
+    /// What was taken back already, and is not in a folder that is going to be made anew.
+    fn at_rest(&self) -> HashSet<&Path> {
+        let mut found: HashSet<&Path> = HashSet::new();
+        // A folder comes before what is in it.
+        for it in &self.plan.wanted {
+            let stays = !it.is_fresh || it.path.parent().is_some_and(|it| found.contains(it));
+            if stays && self.back.contains(&it.path) {
+                found.insert(&it.path);
+            }
+        }
+        found
     }
 
     fn is_selected(&self, it: &Wanted) -> bool {
@@ -193,17 +210,19 @@ impl Work<'_> {
             let found = within.max_by_key(|(from, _)| from.as_os_str().len());
             found.and_then(|(from, to)| Some(to.join(path.strip_prefix(from).ok()?)))
         };
-        for (it, step) in steps.iter().rev().filter(|(_, step)| *step != Step::Rewrite) {
+        let mut in_the_way: HashSet<&Path> = HashSet::new();
+        for (it, _) in steps.iter().rev().filter(|(_, step)| *step != Step::Rewrite) {
             let is_source = it.is_fresh || moved.iter().any(|(from, _)| *from == it.now);
             let now = aside(&it.now).unwrap_or_else(|| it.now.clone());
             if !is_source && let Err(error) = self.remove(&now, &it.now) {
-                // What is placed there fails by itself, and says so.
-                if *step == Step::Remove {
-                    self.note(&it.path, Err(error));
-                }
+                in_the_way.insert(&it.path);
+                self.note(&it.path, Err(error));
             }
         }
-        for (it, _) in steps.iter().filter(|(_, step)| *step == Step::Place) {
+        for (it, step) in steps {
+            if *step != Step::Place || in_the_way.contains(it.path.as_path()) {
+                continue;
+            }
             let done = match &it.want {
                 Want::Moved(from) => match moved.iter().find(|(source, _)| source == from) {
                     Some((_, waiting)) => self.hands.rename(waiting, &it.path),
@@ -219,7 +238,10 @@ impl Work<'_> {
 
     fn note(&mut self, path: &Path, done: io::Result<()>) {
         if let Err(error) = done {
-            self.taken.insert(path.to_owned(), Outcome::Left(Why::Else(error.to_string())));
+            // All that was as the thread left it has gone by then.
+            let is_taken = error.kind() == io::ErrorKind::AlreadyExists;
+            let why = if is_taken { Why::Changed } else { Why::Else(error.to_string()) };
+            self.taken.insert(path.to_owned(), Outcome::Left(why));
         }
     }
 
