@@ -24,7 +24,7 @@ use super::mounts;
 use super::plan::{Plan, RUNTIME};
 use super::refusal::{as_failure, lost, read_refusal, refuse_and_exit, take_listener};
 use super::ssh::{self, Agent};
-use super::stdio::Reopened;
+use super::stdio::{Given, Reopened};
 use super::supervisor::{Around, Denials, Files, Peers, Supervisor, Terminals, system_v};
 use super::sys::exec_unsafe;
 use super::sys::process_unsafe::{self, Change, Fork};
@@ -110,7 +110,7 @@ impl Inside<'_> {
         if self.plan.walls.network {
             self.proxy = self.network()?;
         }
-        let (mut list, mut agent) = (None, None);
+        let (mut list, mut agent, mut given) = (None, None, Given::default());
         let mut around = Around { notes: self.notes.take(), ..Around::default() };
         let has_view = self.plan.walls.mounts;
         let keep = |keeping| keeping::begin(keeping, has_view).map(Arc::new);
@@ -119,6 +119,7 @@ impl Inside<'_> {
             let channel = self.channel.try_clone().map_err(step("reach", "the parent"))?;
             around.hand = Some(Hand::new(channel));
             around.beneath = mounts::beneath(self.plan)?;
+            given = Given::before_view();
             let built = mounts::build(self.plan)?;
             (list, agent) = (built.denials, built.agent);
             if let Some(note) = built.note {
@@ -135,7 +136,7 @@ impl Inside<'_> {
         let mut reopened = Reopened::default();
         if self.plan.walls.mounts {
             mounts::close_proc()?;
-            reopened = Reopened::in_view()?;
+            reopened = Reopened::in_view(given)?;
         }
         let slave = self.inner_terminal()?;
         credentials_unsafe::set_no_new_privs().map_err(step("set", "no_new_privs"))?;

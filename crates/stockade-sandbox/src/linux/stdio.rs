@@ -12,17 +12,37 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, SeekFrom};
 use super::failure::{Failure, step};
 use super::sys::exec_unsafe;
 
+/// Files that the command only reads, opened while this is still the host's tree: the view may show
+/// something else by their paths (`/tmp`, what is hidden, a cache's own layer).
+///
+/// The mounts that they are opened through are covered later, and read-only like the rest: Landlock
+/// holds what is written, and neither mode, owner, times nor attributes.
+#[derive(Debug, Default)]
+pub(crate) struct Given([Option<OwnedFd>; 3]);
+
+impl Given {
+    /// To be called in a mount namespace of its own, before anything is mounted.
+    pub(crate) fn before_view() -> Self {
+        let open = |number| {
+            let outer = exec_unsafe::duplicate_stdio(number)?;
+            let is_file = matches!(kind(&outer)?, (FileType::RegularFile, OFlags::RDONLY));
+            is_file.then(|| open_again(&outer).ok()).flatten()
+        };
+        Self([0, 1, 2].map(open))
+    }
+}
+
 /// The user's descriptors beside those of the view.
 #[derive(Debug, Default)]
 pub(crate) struct Reopened(Vec<(OwnedFd, OwnedFd)>);
 
 impl Reopened {
     /// Opens again, in the view that now stands, what must not come from outside.
-    pub(crate) fn in_view() -> Result<Self, Failure> {
+    pub(crate) fn in_view(Given(given): Given) -> Result<Self, Failure> {
         let mut reopened = Self::default();
-        for number in 0..3 {
+        for (number, given) in (0..).zip(given) {
             let Some(outer) = exec_unsafe::duplicate_stdio(number) else { continue };
-            let Some(inner) = reopen(&outer) else { continue };
+            let Some(inner) = reopen(&outer, given) else { continue };
             exec_unsafe::install_stdio(inner.as_fd(), number)
                 .map_err(step("open again", format!("descriptor {number}")))?;
             reopened.0.push((outer, inner));
@@ -42,15 +62,19 @@ impl Reopened {
     }
 }
 
-/// `outer` by its path in the view. `None` for what stays: pipes, sockets, terminals, what was
-/// given to be written, and a file that the view does not show, which Landlock keeps read-only.
-fn reopen(outer: &OwnedFd) -> Option<OwnedFd> {
+/// What `outer` is, and for what it is open.
+fn kind(outer: &OwnedFd) -> Option<(FileType, OFlags)> {
     let stat = rustix::fs::fstat(outer).ok()?;
     let flags = rustix::fs::fcntl_getfl(outer).ok()?;
-    let kind = FileType::from_raw_mode(stat.st_mode);
-    let reads_only = flags.intersection(OFlags::RWMODE) == OFlags::RDONLY;
+    Some((FileType::from_raw_mode(stat.st_mode), flags.intersection(OFlags::RWMODE)))
+}
+
+/// `outer` by its path in the view, or `given`. `None` for what stays: pipes, sockets, terminals, what
+/// was given to be written, and a file that has no path here.
+fn reopen(outer: &OwnedFd, given: Option<OwnedFd>) -> Option<OwnedFd> {
+    let (kind, access) = kind(outer)?;
     let is_ours = match kind {
-        FileType::RegularFile | FileType::Directory => reads_only,
+        FileType::RegularFile | FileType::Directory => access == OFlags::RDONLY,
         FileType::CharacterDevice => !rustix::termios::isatty(outer),
         FileType::Symlink
         | FileType::Fifo
@@ -61,29 +85,33 @@ fn reopen(outer: &OwnedFd) -> Option<OwnedFd> {
     if !is_ours {
         return None;
     }
-    let found = || -> rustix::io::Result<OwnedFd> {
-        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(outer));
-        let path = rustix::fs::readlink(link, Vec::new())?;
-        let access = flags.intersection(OFlags::RWMODE);
-        let how = access | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-        let inner = rustix::fs::openat2(CWD, path, how, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
-        let seen = rustix::fs::fstat(&inner)?;
-        if (seen.st_dev, seen.st_ino) != (stat.st_dev, stat.st_ino) {
-            return Err(rustix::io::Errno::NOENT);
-        }
-        rustix::fs::fcntl_setfl(&inner, flags)?;
-        if let Ok(at) = rustix::fs::seek(outer, SeekFrom::Current(0)) {
-            rustix::fs::seek(&inner, SeekFrom::Start(at)).ok();
-        }
-        Ok(inner)
-    };
-    match found() {
+    match open_again(outer) {
         Ok(inner) => Some(inner),
         // Whatever is below it would be the host's own.
         Err(_) if kind == FileType::Directory => {
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
             rustix::fs::open("/dev/null", flags, Mode::empty()).ok()
         }
-        Err(_) => None,
+        Err(_) => given,
     }
+}
+
+/// What `outer` leads to, by the path that it has now.
+fn open_again(outer: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let stat = rustix::fs::fstat(outer)?;
+    let flags = rustix::fs::fcntl_getfl(outer)?;
+    let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(outer));
+    let path = rustix::fs::readlink(link, Vec::new())?;
+    let access = flags.intersection(OFlags::RWMODE);
+    let how = access | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let inner = rustix::fs::openat2(CWD, path, how, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
+    let seen = rustix::fs::fstat(&inner)?;
+    if (seen.st_dev, seen.st_ino) != (stat.st_dev, stat.st_ino) {
+        return Err(rustix::io::Errno::NOENT);
+    }
+    rustix::fs::fcntl_setfl(&inner, flags)?;
+    if let Ok(at) = rustix::fs::seek(outer, SeekFrom::Current(0)) {
+        rustix::fs::seek(&inner, SeekFrom::Start(at)).ok();
+    }
+    Ok(inner)
 }
