@@ -18,6 +18,7 @@ mod endpoint;
 pub mod environment;
 mod explain;
 pub mod git_config;
+pub mod git_index;
 mod grant;
 pub mod guard;
 mod host;

@@ -25,6 +25,7 @@ const REFUSED_MOST: usize = 1 << 12;
 const ROOT: u8 = b'w';
 const REPOSITORY: u8 = b'r';
 const GIT_FILE: u8 = b'f';
+const INDEX: u8 = b'i';
 const ABSENT: u8 = b'a';
 
 /// What was noted of a run, with what it is judged by.
@@ -49,6 +50,7 @@ impl Notes {
                 ROOT => roots.extend(AbsPath::new(path)),
                 REPOSITORY => drop(noted.insert(Noted::Repository(path))),
                 GIT_FILE => drop(noted.insert(Noted::GitFile(path))),
+                INDEX => drop(noted.insert(Noted::Index(path))),
                 ABSENT => drop(noted.insert(Noted::Absent(path))),
                 _ => {}
             }
@@ -138,6 +140,7 @@ fn moved(note: &Noted, from: &Path, to: &Path) -> Option<Noted> {
     match note {
         Noted::Repository(path) => moved(path).map(Noted::Repository),
         Noted::GitFile(path) => moved(path).map(Noted::GitFile),
+        Noted::Index(path) => moved(path).map(Noted::Index),
         // A name that nothing has moves nowhere.
         Noted::Absent(_) => None,
     }
@@ -176,6 +179,7 @@ fn push_note(record: &mut Vec<u8>, note: &Noted) {
     let (kind, path) = match note {
         Noted::Repository(path) => (REPOSITORY, path),
         Noted::GitFile(path) => (GIT_FILE, path),
+        Noted::Index(path) => (INDEX, path),
         Noted::Absent(path) => (ABSENT, path),
     };
     push(record, kind, path);

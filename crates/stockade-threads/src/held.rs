@@ -187,7 +187,10 @@ fn settle(root: &Path, id: &ThreadId) -> io::Result<Settled> {
 /// none of this run's.
 fn has_no_link_above(noted: &Noted) -> bool {
     let path = match noted {
-        Noted::Repository(path) | Noted::GitFile(path) | Noted::Absent(path) => path,
+        Noted::Repository(path)
+        | Noted::GitFile(path)
+        | Noted::Index(path)
+        | Noted::Absent(path) => path,
     };
     let above = path.parent();
     above.is_some_and(|above| above.canonicalize().is_ok_and(|real| real == above))

@@ -21,7 +21,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::names::{self, is_lifted};
-use crate::{AbsPath, Mode, Policy};
+use crate::{AbsPath, Mode, Policy, git_index};
 
 pub use leads::lead;
 pub use remains::{Noted, Remains};
@@ -37,6 +37,10 @@ pub trait Tree {
     fn text(&self, path: &Path) -> Option<Vec<u8>>;
     /// The names in a folder; `None` when there is none or it cannot be listed.
     fn names(&self, folder: &Path) -> Option<Vec<Vec<u8>>>;
+    /// The content of a regular file of any length that git has for such files.
+    fn whole(&self, path: &Path) -> Option<Vec<u8>> {
+        self.text(path)
+    }
 }
 
 /// What stands at a path.
@@ -162,7 +166,10 @@ impl Guard {
     /// Whether the judgement of `path` needs more than its text. What is judged by text alone is
     /// always ordinary; the rest must not be interleaved with other calls.
     pub fn is_notable(path: &Path) -> bool {
-        path.as_os_str().as_bytes().split(|byte| *byte == b'/').any(is_notable_name)
+        let bytes = path.as_os_str().as_bytes();
+        let last = bytes.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        // A folder of that name is cargo's, and no index of git's.
+        git_index::is_one(last) || bytes.split(|byte| *byte == b'/').any(is_notable_name)
     }
 
     /// The same for this run, which may wait for more names.

@@ -5,10 +5,12 @@
 //! that came into being in spite of all. Nothing here depends on how it came about.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{COMMONDIR, Guard, Kind, Tree, git, leads};
-use crate::git_config;
+use crate::{git_config, git_index};
 
 /// What is noted of a run while it lives.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +19,8 @@ pub enum Noted {
     Repository(PathBuf),
     /// A `.git` file that the run wrote.
     GitFile(PathBuf),
+    /// An index that the run wrote.
+    Index(PathBuf),
     /// A name that was refused, and that nothing had then.
     Absent(PathBuf),
 }
@@ -33,6 +37,7 @@ pub struct Remains {
 const HOOKS: &str = "git would run what is in it";
 const CONFIG: &str = "git would obey what it says";
 const LEADS: &str = "git would take configuration and hooks from where it leads";
+const OUT: &str = "git would write to names in it that lie elsewhere";
 const MADE: &str = "a protected name that nothing had when it was refused";
 
 impl Guard {
@@ -45,6 +50,11 @@ impl Guard {
                 Noted::GitFile(path) => {
                     if tree.kind(path).is_some() && !self.may_lead(tree, path, noted) {
                         found.push(Remains { path: path.clone(), why: LEADS });
+                    }
+                }
+                Noted::Index(path) => {
+                    if path.parent().is_some_and(|folder| git::is_git_folder(tree, folder)) {
+                        index(tree, path, &mut found);
                     }
                 }
                 Noted::Absent(path) => {
@@ -116,9 +126,32 @@ fn repository(tree: &dyn Tree, folder: &Path, found: &mut Vec<Remains>) {
             hold(name, CONFIG);
         }
     }
+    for name in tree.names(folder).unwrap_or_default() {
+        if git_index::is_one(&name) {
+            index(tree, &folder.join(OsStr::from_bytes(&name)), found);
+        }
+    }
+    let mut hold = |name: &str, why| found.push(Remains { path: folder.join(name), why });
     let commondir = folder.join("commondir");
     if tree.kind(&commondir).is_some() && tree.text(&commondir).as_deref() != Some(COMMONDIR) {
         hold("commondir", LEADS);
+    }
+}
+
+/// An index that git would write by, wherever its names lead.
+fn index(tree: &dyn Tree, path: &Path, found: &mut Vec<Remains>) {
+    let folder = path.parent().unwrap_or(path);
+    // A linked worktree is configured where it belongs.
+    let is_linked = tree.kind(&folder.join("commondir")).is_some();
+    let config = folder.join(if is_linked { "../../config" } else { "config" });
+    let entries = tree.text(&config).and_then(|text| git_config::parse(&text).ok());
+    let entries = entries.unwrap_or_default();
+    let format = entries.iter().rfind(|entry| entry.name() == "extensions.objectformat");
+    let has_long_ids = format.is_some_and(|entry| entry.value.as_deref() == Some(b"sha256"));
+    let id = if has_long_ids { 32 } else { 20 };
+    let is_harmless = || tree.whole(path).is_some_and(|bytes| git_index::is_harmless(&bytes, id));
+    if tree.kind(path).is_some() && !is_harmless() {
+        found.push(Remains { path: path.to_owned(), why: OUT });
     }
 }
 
@@ -224,6 +257,21 @@ mod tests {
     type Case = (&'static [(&'static str, &'static str)], &'static [&'static str]);
 
     #[test]
+    fn an_index_is_looked_at_where_git_would_look_at_it() {
+        let noted = |path: &str| [Noted::Index(path.into())];
+        let evil = [("/w/r/index", "DIRC"), ("/w/pages/index", "x")];
+        assert_eq!(held(&with(&evil), &noted("/w/r/index")), ["/w/r/index"]);
+        assert!(held(&with(&evil), &noted("/w/pages/index")).is_empty(), "no repository");
+        assert!(held(&with(&[]), &noted("/w/r/index")).is_empty(), "it is gone");
+        let long = "DIRC\0\0\0\u{2}\0\0\0\0.id.of.thirty-two.bytes.........";
+        let config =
+            "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tobjectFormat = sha256\n";
+        assert_eq!(held(&with(&[("/w/r/index", long)]), &noted("/w/r/index")), ["/w/r/index"]);
+        let known = with(&[("/w/r/index", long), ("/w/r/config", config)]);
+        assert!(held(&known, &noted("/w/r/index")).is_empty());
+    }
+
+    #[test]
     fn of_a_repository_only_what_git_would_obey_goes() {
         #[rustfmt::skip]
         const CASES: &[Case] = &[
@@ -232,6 +280,9 @@ mod tests {
             (&[("/w/r/config", "[alias]\n\tst = !x\n")],       &["/w/r/config"]),
             (&[("/w/r/config", "[includeIf \"gitdir:/w/\"]\n\tpath = x\n")], &["/w/r/config"]),
             (&[("/w/r/hooks/post-checkout", "")],              &["/w/r/hooks"]),
+            (&[("/w/r/index", "DIRC\0\0\0\u{2}\0\0\0\0.id.of.twenty.bytes.")], &[]),
+            (&[("/w/r/index", "DIRC"), ("/w/r/sharedindex.1", "x")], &["/w/r/index", "/w/r/sharedindex.1"]),
+            (&[("/w/r/index", "LINK")],                        &["/w/r/index"]),
             (&[("/w/r/hooks", "LINK")],                        &["/w/r/hooks"]),
             (&[("/w/r/config", "LINK")],                       &["/w/r/config"]),
             (&[("/w/r/info/attributes", "* filter=x\n")],      &["/w/r/info/attributes"]),

@@ -10,6 +10,9 @@ use rustix::time::ClockId;
 use stockade_policy::git_config::TEXT_MAX;
 use stockade_policy::guard::{Kind, Tree};
 
+/// Millions of files have an index of this length.
+const INDEX_MAX: usize = 1 << 29;
+
 /// The tree, and since when something in it is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Disk {
@@ -60,6 +63,11 @@ impl Tree for Disk {
         read_small(&rustix::fs::open(path, flags, Mode::empty()).ok()?.into())
     }
 
+    fn whole(&self, path: &Path) -> Option<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        read_up_to(&rustix::fs::open(path, flags, Mode::empty()).ok()?.into(), INDEX_MAX)
+    }
+
     fn names(&self, folder: &Path) -> Option<Vec<Vec<u8>>> {
         if self.kind(folder)? != Kind::Folder {
             return None;
@@ -71,10 +79,14 @@ impl Tree for Disk {
 
 /// The text of a regular file that is no longer than any configuration.
 pub(super) fn read_small(file: &fs::File) -> Option<Vec<u8>> {
+    read_up_to(file, TEXT_MAX)
+}
+
+fn read_up_to(file: &fs::File, most: usize) -> Option<Vec<u8>> {
     if !file.metadata().ok()?.is_file() {
         return None;
     }
     let mut text = Vec::new();
-    file.take(TEXT_MAX as u64 + 1).read_to_end(&mut text).ok()?;
-    (text.len() <= TEXT_MAX).then_some(text)
+    file.take(most as u64 + 1).read_to_end(&mut text).ok()?;
+    (text.len() <= most).then_some(text)
 }

@@ -284,7 +284,10 @@ impl Files {
                 self.note_refused(path);
                 Err(refused(turn, path, &denied))
             }
-            Judgement::Ordinary => self.unless_fixed(turn, path, act),
+            Judgement::Ordinary => {
+                self.note_index(path, act)?;
+                self.unless_fixed(turn, path, act)
+            }
             judgement @ (Judgement::Control(_)
             | Judgement::Config(_)
             | Judgement::GitFile

@@ -1,9 +1,11 @@
 //! What is noted for the end of the run: cost goes by what is noted, and is nothing else.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::RenameFlags;
-use stockade_policy::guard::{Noted, Tree as _};
+use stockade_policy::git_index;
+use stockade_policy::guard::{Act, Noted, Tree as _};
 
 use super::{Done, Files, Stop, config, staged};
 
@@ -36,6 +38,15 @@ impl Files {
     /// A `.git` file that is about to be written.
     pub(super) fn note_git_file(&self, path: &Path) -> Result<(), Stop> {
         if staged::is_git_file(path) { self.note(Noted::GitFile(path.to_owned())) } else { Ok(()) }
+    }
+
+    /// An index that may be about to be written, by whatever call.
+    pub(super) fn note_index(&self, path: &Path, act: &Act<'_>) -> Result<(), Stop> {
+        let name = path.file_name().unwrap_or_default();
+        if *act == Act::Remove || !git_index::is_one(name.as_bytes()) {
+            return Ok(());
+        }
+        self.note(Noted::Index(path.to_owned()))
     }
 
     /// A name that is refused. What has it already is not of this call's making.
