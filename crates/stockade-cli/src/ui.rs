@@ -6,6 +6,7 @@ pub(crate) mod live;
 pub(crate) mod patch;
 pub(crate) mod printed;
 pub(crate) mod prompt;
+pub(crate) mod question;
 pub(crate) mod relay;
 pub(crate) mod screen;
 pub(crate) mod status;
@@ -129,7 +130,7 @@ pub(crate) fn cause(text: &str) {
 pub(crate) fn printable(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     for character in text.chars() {
-        let bidi = matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let bidi = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if (character.is_control() && character != '\n') || bidi {
             result.extend(character.escape_unicode());
         } else {

@@ -246,7 +246,7 @@ pub(crate) fn shown(path: &Path) -> String {
 
 fn escaped(character: char) -> Vec<char> {
     let draws = character.is_control()
-        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if draws { character.escape_unicode().collect() } else { vec![character] }
 }
 

@@ -322,7 +322,7 @@ impl<'a> InPlace<'a> {
         let action = format!("run: {line}");
         let why = match rule {
             Some(RuleRef { prefix, source, reason, .. }) => {
-                let reason = reason.as_ref().map(|reason| format!(": {reason}"));
+                let reason = reason.as_ref().map(|text| format!(": {}", text.replace('\n', " ")));
                 let reason = reason.unwrap_or_default();
                 format!("rule \"{prefix}\" ({source}) asks about this command{reason}")
             }

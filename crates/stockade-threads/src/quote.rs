@@ -50,7 +50,7 @@ pub fn json_for_terminals(json: String) -> String {
 /// Whether a terminal would obey `character` instead of showing it, or show others elsewhere.
 pub(crate) fn acts_on_terminals(character: char) -> bool {
     character.is_control()
-        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Reads a name that begins with a quote: the name, and how many bytes of `text` it took.

@@ -130,7 +130,8 @@ fn wait(store: &Store, json: bool) -> Result<u8, Failure> {
 }
 
 fn show(question: &OpenQuestion) -> Result<(), Failure> {
-    let effect = question.effect.replace('\n', "\n  ");
+    let width = ui::columns().map(|width| width.saturating_sub(question.id.len()));
+    let effect = ui::question::shown(&question.action, &question.effect, width);
     printed(ui::line(&format!("{}  {effect}", question.id)))?;
     let choices = question.choices.join(", ");
     for (number, prefix) in (1..).zip(&question.prefixes) {

@@ -15,8 +15,9 @@ use stockade_agents::Stop;
 use stockade_config::Notify;
 use stockade_threads::{Ask, Asked, Reply};
 
-use super::printable;
+use super::question::shown;
 use super::typed::{self, Typed};
+use super::{columns_of, printable};
 use crate::ui;
 
 /// How often the user's wish to stop is looked at.
@@ -277,7 +278,8 @@ impl Ask for Prompt {
         // Before it is shown: what is typed from then on is the answer.
         tcflush(&terminal, QueueSelector::IFlush).ok();
         let mut error = std::io::stderr().lock();
-        let effect = printable(&question.effect).replace('\n', "\n  ");
+        let width = columns_of(&terminal);
+        let effect = shown(&question.action, &question.effect, width);
         // Without a terminal to write to there is none to read from either.
         writeln!(error, "\n? {effect}").ok();
         writeln!(error, "  [y] once  [t] this exact one, for this thread  [n] no, or type why not")

@@ -13,11 +13,15 @@ use stockade_config::Notify;
 use stockade_sandbox::Pauser;
 use stockade_threads::{Ask, Asked, Reply};
 
-use super::printable;
+use super::columns_of;
 use super::prompt::{call, line, offered, reply, taken_for_a_no, turn};
+use super::question::shown;
 
 /// How long a question is shown before keys count: those of somebody who types to the command do not.
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 400_000_000 };
+
+/// Who asks, where a command has the terminal.
+const CALLED: &str = "stockade: ";
 
 /// Asks on the terminal that a run relays.
 #[derive(Debug)]
@@ -37,12 +41,13 @@ impl Relay {
         let held = self.pauser.hold()?;
         let terminal = held.terminal();
         let mut out = terminal;
-        let effect = printable(&question.effect).replace('\n', "\n  ");
+        let width = columns_of(terminal).map(|width| width.saturating_sub(CALLED.len()));
+        let effect = shown(&question.action, &question.effect, width);
         let bell = call(self.notify, &question.action);
         let choices =
             "[y] once  [t] for this run  [n] no, or type why not  [q] no, and ask no more";
         let more = offered(question, "this run");
-        write!(out, "\n{bell}? stockade: {effect}\n  {choices}\n{more}").ok()?;
+        write!(out, "\n{bell}? {CALLED}{effect}\n  {choices}\n{more}").ok()?;
         poll(&mut [], Some(&MOMENT)).ok();
         tcflush(terminal, QueueSelector::IFlush).ok();
         write!(out, "  no> ").ok()?;

@@ -112,6 +112,23 @@ fn a_question_shows_what_would_happen_and_takes_an_answer() {
     assert!(told[3].contains("the user said no;"), "{told:?}");
 }
 
+/// The lines of a command, and of a folder's name, that would pass for the question's own.
+#[test]
+fn a_command_cannot_pass_for_the_question_about_it() {
+    let place = Place::new(*users().last().unwrap());
+    let lines = "cargo fetch --evil\n? run: cargo fetch\n  [y] once\nA yes opens nothing.";
+    let model =
+        FakeModel::start(vec![Step::Shell(lines.to_owned()), Step::say("The end.")]).unwrap();
+    let mut terminal = Terminal::foreground(&place.command(&model, &["local", "-q", "x"]));
+    let shown =
+        "? run: cargo fetch --evil\r\n  | ? run: cargo fetch\r\n  |   [y] once\r\n  | A yes opens";
+    terminal.expect(Some(shown));
+    terminal.expect(Some("no> "));
+    terminal.type_in("\n");
+    terminal.expect(Some("The end."));
+    terminal.expect(None);
+}
+
 #[test]
 fn what_a_command_starts_is_asked_about_while_it_waits() {
     for uid in users() {

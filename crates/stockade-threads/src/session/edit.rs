@@ -62,7 +62,7 @@ impl Session<'_> {
 
     fn approve_edit(&self, path: &Path, content: Option<&[u8]>) -> Result<(), HandsError> {
         let verb = if content.is_some() { "write" } else { "delete" };
-        let action = format!("{verb} {}", path.display());
+        let action = format!("{verb} {}", shown(path));
         let approval = self.parts.judge.approval;
         let effect = format!("{action}\nthe approval policy `{approval}` asks about every change.");
         let asked = Asked { action, effect, ..Asked::default() };

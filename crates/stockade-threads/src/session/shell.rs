@@ -168,13 +168,14 @@ impl Session<'_> {
         let place = call
             .folder
             .as_ref()
-            .map_or_else(String::new, |folder| format!(" in {}", folder.display()));
+            .map_or_else(String::new, |folder| format!(" in {}", shown(folder)));
         let action = format!("run{place}: {}", call.line);
         let inside = match self.parts.bounds {
             Some(_) => format!("inside the boundary ({})", self.parts.judge.mode),
             None => "in the thread's machine".to_owned(),
         };
-        let reason = &ruling.reason;
+        // It has words of the command's, and a project's own.
+        let reason = ruling.reason.replace('\n', " ");
         let opens = opened(open);
         let mut effect = format!("{action}\n{reason}\nA yes runs it {inside}, and opens {opens}.");
         if !ruling.grant.hosts.is_empty() && open.hosts.is_empty() {
