@@ -22,6 +22,7 @@ mod modules;
 mod program;
 mod qemu;
 mod repository;
+mod seen;
 mod system;
 mod template;
 mod tool;

@@ -56,7 +56,7 @@ fn key(shown: &[Shown]) -> String {
     key.add(VERSION);
     for Shown { from, to } in shown {
         key.add(to.as_os_str().as_encoded_bytes());
-        add_to_key(&mut key, from, true);
+        add_to_key(&mut key, from);
     }
     key.name()
 }

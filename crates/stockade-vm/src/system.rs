@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::cache::Cache;
 use crate::erofs::{Layout, WriteError};
 use crate::kernel::Kernel;
+use crate::seen;
 use crate::view::{NoToolchain, Planted, View};
 
 /// Images that are kept: of the present system, and of what it was a moment ago or is for other
@@ -21,7 +22,7 @@ pub enum ImageError {
     #[error("`{}` is not a folder of a toolchain", .0.display())]
     NoToolchain(PathBuf),
     /// The host has no room for it.
-    #[error("`{}` has {free} bytes to spare, and the image of the system needs {bytes}", folder.display())]
+    #[error("`{}` has {} MiB to spare, and the image of the system needs {}", folder.display(), free >> 20, bytes >> 20)]
     NoSpace {
         /// Where it was to be.
         folder: PathBuf,
@@ -130,13 +131,13 @@ pub(crate) fn image(
 ) -> Result<PathBuf, ImageError> {
     let view = View::new(toolchains, Some(kernel), (owner.uid, owner.gid))?;
     for _ in 0..TRIES {
-        let key = view.key()?;
+        let key = seen::key(cache, &view)?;
         let built = cache.file_unless(NAME, (&key, KEPT), stop, |file| {
             let planted = view.tree()?;
             let layout = planned(cache, planted, say)?;
             write(&layout, file, stop, say)?;
             // A file that was replaced between the plan and its copy would be torn.
-            if view.key()? == key { Ok(()) } else { Err(ImageError::Unsteady) }
+            if view.key(&mut |_, _| ())? == key { Ok(()) } else { Err(ImageError::Unsteady) }
         });
         match built {
             Err(ImageError::Unsteady) => {}
@@ -156,7 +157,7 @@ pub(crate) fn wanted(
     owner: Owner,
 ) -> Result<Option<u64>, ImageError> {
     let view = View::new(&[], kernel, (owner.uid, owner.gid))?;
-    if cache.find(NAME, &view.key()?).is_some() {
+    if cache.find(NAME, &seen::key(cache, &view)?).is_some() {
         return Ok(None);
     }
     fits(cache, view.tree()?.tree.laid_out().bytes()).map(Some)

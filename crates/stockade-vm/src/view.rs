@@ -135,7 +135,7 @@ impl View {
     }
 
     /// Everything that is walked.
-    fn sources(&self) -> io::Result<Vec<PathBuf>> {
+    pub(crate) fn sources(&self) -> io::Result<Vec<PathBuf>> {
         let mut sources = vec![PathBuf::from("/usr")];
         sources.extend(AT_ROOT.iter().map(|name| Path::new("/").join(name)));
         sources.extend(self.toolchains.iter().cloned());
@@ -156,18 +156,29 @@ impl View {
 
     /// A name for what an image of this view would hold now. Below `/usr` folders stand for what
     /// is in them (package managers replace files, they do not write into them); elsewhere, and
-    /// below `/usr/local`, every file counts.
-    pub(crate) fn key(&self) -> io::Result<String> {
+    /// below `/usr/local`, every file counts. `saw` is told of all that is looked at.
+    pub(crate) fn key(&self, saw: &mut dyn FnMut(&Path, Option<&Metadata>)) -> io::Result<String> {
+        let mut key = self.name();
+        for source in self.sources()? {
+            let counts_files = !source.starts_with("/usr")
+                && !AT_ROOT.iter().any(|name| Path::new("/").join(name) == source);
+            walk(&source, counts_files, &mut |path, metadata| {
+                if let Some(metadata) = metadata {
+                    key.add_file(path, metadata);
+                }
+                saw(path, metadata);
+            });
+        }
+        Ok(key.name())
+    }
+
+    /// A name for the view alone, whatever it shows.
+    pub(crate) fn name(&self) -> Key {
         let mut key = Key::default();
         key.add(VERSION);
         key.add(&self.uid.to_le_bytes());
         key.add(&self.gid.to_le_bytes());
-        for source in self.sources()? {
-            let counts_files = !source.starts_with("/usr")
-                && !AT_ROOT.iter().any(|name| Path::new("/").join(name) == source);
-            add_to_key(&mut key, &source, counts_files);
-        }
-        Ok(key.name())
+        key
     }
 
     /// The tree of an image.
@@ -324,12 +335,27 @@ impl Planted {
     }
 }
 
-pub(crate) fn add_to_key(key: &mut Key, source: &Path, counts_files: bool) {
+pub(crate) fn add_to_key(key: &mut Key, source: &Path) {
+    walk(source, true, &mut |path, metadata| {
+        if let Some(metadata) = metadata {
+            key.add_file(path, metadata);
+        }
+    });
+}
+
+/// Tells `saw` of what is at `source` and below, each with what it was before it was gone through; without
+/// what is not there.
+pub(crate) fn walk(
+    source: &Path,
+    counts_files: bool,
+    saw: &mut dyn FnMut(&Path, Option<&Metadata>),
+) {
     let mut open = vec![source.to_owned()];
     while let Some(path) = open.pop() {
-        let Ok(metadata) = path.symlink_metadata() else { continue };
-        key.add_file(&path, &metadata);
-        if !metadata.is_dir() || LEFT_OUT.iter().any(|left| path == Path::new(left)) {
+        let metadata = path.symlink_metadata().ok();
+        saw(&path, metadata.as_ref());
+        let is_left_out = LEFT_OUT.iter().any(|left| path == Path::new(left));
+        if is_left_out || !metadata.is_some_and(|metadata| metadata.is_dir()) {
             continue;
         }
         let counts_files = counts_files || path.starts_with("/usr/local");
@@ -381,7 +407,7 @@ mod tests {
         let folder = tempfile::tempdir_in("/opt").or_else(|_| tempfile::tempdir()).unwrap();
         let key = || {
             let mut key = Key::default();
-            add_to_key(&mut key, folder.path(), true);
+            add_to_key(&mut key, folder.path());
             key.name()
         };
         let before = key();
