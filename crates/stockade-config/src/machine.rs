@@ -132,7 +132,8 @@ impl Reader<'_> {
             "memory" => self.settings.cloud.memory = size(self)?,
             "disk" => self.settings.cloud.disk = size(self)?,
             "cpus" => {
-                let number = self.whole_number(value, 255, "a number of processors, at least 1")?;
+                let number =
+                    self.whole_number(value, 255, "a number of processors from 1 to 255")?;
                 let number = u32::try_from(number).unwrap_or(u32::MAX);
                 self.settings.cloud.cpus = Some(self.placed(value.span(), number));
             }

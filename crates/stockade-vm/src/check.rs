@@ -58,7 +58,7 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
 /// Whether everything is there that a machine is made of.
 pub fn look(spec: &CheckSpec) -> Vec<Check> {
     let agent = if guest::PROGRAM.is_empty() { Err(BootError::NoGuest) } else { Ok(String::new()) };
-    let qemu = vm::qemu().map(|path| path.display().to_string());
+    let qemu = vm::qemu(&tool::find).map(|path| path.display().to_string());
     let kernel = Kernel::find().map(|kernel| kernel.release).map_err(BootError::from);
     let disks = tool::find(&[repository::TOOL]).map(|path| path.display().to_string());
     let disks = disks.ok_or_else(|| {
@@ -109,7 +109,7 @@ struct Ready {
 
 impl Ready {
     fn new(spec: &CheckSpec) -> Result<Self, BootError> {
-        let (cache, qemu) = (open(spec)?, vm::qemu()?);
+        let (cache, qemu) = (open(spec)?, vm::qemu(&tool::find)?);
         if guest::PROGRAM.is_empty() {
             return Err(BootError::NoGuest);
         }

@@ -17,15 +17,15 @@ use crate::tool::{self, ToolError};
 #[non_exhaustive]
 pub enum DiskError {
     /// The repository is larger than the disk may be.
-    #[error("the repository has {bytes} bytes, and the disk of the machine {disk_bytes}")]
+    #[error("the repository and its tables take {} MiB, and the disk of the machine has {}", bytes.div_ceil(1 << 20), disk_bytes >> 20)]
     TooSmall {
-        /// What it has.
+        /// What it takes.
         bytes: u64,
         /// What the disk may have.
         disk_bytes: u64,
     },
     /// The host has no room for it.
-    #[error("`{}` has {free} bytes to spare, and the repository's disk needs {bytes}", folder.display())]
+    #[error("`{}` has {} MiB to spare, and the repository's disk needs {}", folder.display(), free >> 20, bytes.div_ceil(1 << 20))]
     NoSpace {
         /// Where it was to be.
         folder: PathBuf,
@@ -91,7 +91,7 @@ pub(crate) fn make(
     // Tables of the file system come on top: less than a sixteenth, and a little at least.
     let needed = bytes + bytes / 16 + 16 * 1024 * 1024;
     if needed > disk_bytes {
-        return Err(DiskError::TooSmall { bytes, disk_bytes });
+        return Err(DiskError::TooSmall { bytes: needed, disk_bytes });
     }
     let write = |source| DiskError::Write { path: path.to_owned(), source };
     let parent = path.parent().unwrap_or(path);

@@ -29,6 +29,9 @@ pub(crate) const BOOT_MAX: Duration = Duration::from_secs(90);
 /// How long a machine may take to switch itself off.
 pub(crate) const END_MAX: Duration = Duration::from_secs(5);
 
+/// The least memory that a machine comes up and works with: kernel and initial file system take 60 MiB of it.
+const LEAST_MIB: u64 = 96;
+
 /// What QEMU uses beside the guest's memory, at most: its translations of the guest's code take
 /// up to a gibibyte, as it comes.
 pub(crate) const OWN_MEMORY: u64 = 2 << 30;
@@ -111,6 +114,12 @@ pub enum BootError {
         /// What the host can give.
         available_mib: u64,
     },
+    /// No kernel comes up with so little.
+    #[error("the machine is to have {wanted_mib} MiB of memory, and needs {} at least", LEAST_MIB)]
+    LittleMemory {
+        /// What it is to have.
+        wanted_mib: u64,
+    },
     /// No kernel.
     #[error("cannot prepare a kernel for the machine")]
     Kernel(#[from] KernelError),
@@ -164,6 +173,7 @@ impl BootError {
             Self::NoMemory { .. } => {
                 Some("end something, or give the machine less: `[cloud] memory`".to_owned())
             }
+            Self::LittleMemory { .. } => Some("more for `[cloud] memory`".to_owned()),
             Self::Kernel(error) => error.hint(),
             Self::Image(error) => error.hint(),
             Self::Disk(error) => error.hint(),
@@ -197,7 +207,7 @@ impl Vm {
         stop: &dyn Fn() -> bool,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self, BootError> {
-        let qemu = qemu()?;
+        let qemu = programs(&tool::find)?;
         let memory_mib = memory(spec.memory_bytes)?;
         let owner = Owner::of_this_process();
         let cache = Cache::open(&spec.cache).map_err(|e| BootError::Host("open the cache", e))?;
@@ -358,11 +368,20 @@ impl Prepared {
     }
 }
 
-pub(crate) fn qemu() -> Result<PathBuf, BootError> {
+/// QEMU, when everything that a machine takes later is there as well: an image takes a minute to be built.
+fn programs(find: &dyn Fn(&[&str]) -> Option<PathBuf>) -> Result<PathBuf, BootError> {
+    let qemu = qemu(find)?;
+    match find(&[repository::TOOL]) {
+        Some(_) => Ok(qemu),
+        None => Err(BootError::of_disk(ToolError::Missing(repository::TOOL).into())),
+    }
+}
+
+pub(crate) fn qemu(find: &dyn Fn(&[&str]) -> Option<PathBuf>) -> Result<PathBuf, BootError> {
     if !cfg!(target_arch = "x86_64") {
         return Err(BootError::Architecture);
     }
-    tool::find(&["qemu-system-x86_64", "qemu-kvm"]).ok_or(BootError::NoQemu)
+    find(&["qemu-system-x86_64", "qemu-kvm"]).ok_or(BootError::NoQemu)
 }
 
 fn parameters(
@@ -394,6 +413,9 @@ pub(crate) fn counter_khz(accelerator: Accelerator) -> Option<u64> {
 /// Mebibytes for QEMU, when the host has them to spare.
 pub(crate) fn memory(bytes: u64) -> Result<u64, BootError> {
     let wanted_mib = bytes >> 20;
+    if wanted_mib < LEAST_MIB {
+        return Err(BootError::LittleMemory { wanted_mib });
+    }
     let text = fs::read_to_string("/proc/meminfo")
         .map_err(|error| BootError::Host("see how much memory is free", error))?;
     // A kernel without this line is older than any that runs this.
@@ -436,5 +458,31 @@ mod tests {
         assert_eq!(available(text), Some(24_051_512));
         assert_eq!(available("MemTotal: 1 kB\n"), None);
         assert!(matches!(memory(u64::MAX), Err(BootError::NoMemory { .. })));
+    }
+    #[test]
+    fn what_no_kernel_comes_up_with_is_refused_at_once() {
+        let refused = memory((LEAST_MIB - 1) << 20).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "the machine is to have 95 MiB of memory, and needs 96 at least"
+        );
+        assert!(refused.hint().unwrap().contains("[cloud] memory"));
+        assert!(memory(LEAST_MIB << 20).is_ok());
+    }
+
+    /// Before an image is built, which takes a minute.
+    #[test]
+    fn programs_that_are_needed_late_are_missed_at_once() {
+        let without = |missing: &'static str| {
+            programs(&move |names| {
+                let name = names.iter().find(|name| **name != missing)?;
+                Some(Path::new("/usr/bin").join(name))
+            })
+        };
+        assert_eq!(without("none").unwrap(), Path::new("/usr/bin/qemu-system-x86_64"));
+        let error = without(repository::TOOL).unwrap_err();
+        assert!(matches!(&error, BootError::Disk(DiskError::Tool(ToolError::Missing("mke2fs")))));
+        assert_eq!(error.hint().as_deref(), Some("`sudo apt install e2fsprogs`"));
+        assert!(matches!(programs(&|_| None), Err(BootError::NoQemu)));
     }
 }
