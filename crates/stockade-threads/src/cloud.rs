@@ -11,6 +11,7 @@ mod error;
 mod external;
 mod files;
 mod harvest;
+mod limits;
 mod out;
 mod package;
 mod phases;
@@ -359,7 +360,10 @@ impl Running<'_> {
         let (folder, index) = (self.place(), INDEX.as_ref());
         let inside = Inside { client, folder, index, thread, stop: &stop, ignored };
         let harvest = phases.during("diff", || inside.harvest(&cloned));
-        let settled = self.settle(ended, harvest, &vm);
+        let went_wrong = ended.state != State::Completed || harvest.is_err();
+        let met = limits::met(client, folder, &self.task.machine, went_wrong);
+        let mut settled = self.settle(ended, harvest, &vm);
+        settled.0.notes.extend(met);
         // It ends either way; in good order is only faster.
         vm.stop().ok();
         Ok(settled)

@@ -414,3 +414,27 @@ fn what_the_machine_lacks_is_named_with_its_remedy() {
         assert!(said.contains(remedy), "{said}");
     }
 }
+
+/// A status of 137 and a result that is not there say nothing of why.
+#[test]
+fn limits_of_a_machine_that_were_met_are_named_with_their_keys() {
+    if !is_there() {
+        return;
+    }
+    let place = small();
+    let sizes = ["-c", "cloud.memory=\"256M\"", "-c", "cloud.disk=\"64M\"", "-c", "cloud.cpus=1"];
+    let words = ["memory was used up", "disk is full"];
+    let well = cloud(&place, &sizes, "true");
+    assert!(well.status.success(), "{}", text(&well));
+    assert!(words.iter().all(|words| !text(&well).contains(words)), "{}", text(&well));
+    let line = "head -c 99999999 /dev/zero > src/big; exec python3 -c '\nall = []\n\
+                while True: all.append(b\"x\" * (1 << 20))'";
+    let output = cloud(&place, &sizes, line);
+    assert_eq!(output.status.code(), Some(137), "{}", text(&output));
+    let said = text(&output);
+    assert!(
+        said.contains("memory was used up") && said.contains("256 MiB by `[cloud] memory`"),
+        "{said}"
+    );
+    assert!(said.contains("disk is full: 64 MiB by `[cloud] disk`"), "{said}");
+}
