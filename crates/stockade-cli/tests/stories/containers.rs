@@ -95,6 +95,7 @@ mount | grep -c ' /var .*nosuid' || true
 python3 -c 'import socket; socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132); print("sctp")'
 ls -l /var/run | sed 's/.*-> //'
 su agent -c 'id -un'; runuser -u agent -- id -un; wc -c < /etc/machine-id
+stat -c '%a %U' /etc/sudoers
 "#;
 
 #[test]
@@ -107,7 +108,7 @@ fn root_of_a_machine_has_all_that_its_kernel_can_do_and_others_load_nothing() {
     assert!(output.status.success(), "{}", text(&output));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let expected = "file\noverlay\ndummy\nwireguard\nbridge\n lo\nsch_netem\n\
-                    /sys/fs/cgroup/cgroup.controllers\n1\n0\nsctp\n/run\nagent\nagent\n33\n";
+                    /sys/fs/cgroup/cgroup.controllers\n1\n0\nsctp\n/run\nagent\nagent\n33\n440 root\n";
     assert_eq!(said, expected, "{}", text(&output));
     // SCTP is a module, and its sockets are anybody's where modules are.
     let line = "cat /proc/sys/kernel/modules_disabled; python3 -c \

@@ -37,7 +37,7 @@ pub(super) fn put_up(folder: &Path) -> Result<(), Failure> {
     mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)
         .map_err(|error| Failure::because("share", "the mounts", &error))?;
     nodes().map_err(|error| Failure::because("make", "the devices of modules", &error))?;
-    by_root().map_err(|error| Failure::because("write", "/etc/pam.d", &error))
+    by_root().map_err(|error| Failure::because("write", "how root becomes others", &error))
 }
 
 /// By what root becomes somebody else, with `su` or `runuser`: PAM refuses a service that no file is about.
@@ -46,11 +46,17 @@ const PAM: &str = "auth sufficient pam_rootok.so\nauth required pam_deny.so\n\
                    account required pam_permit.so\npassword required pam_permit.so\n\
                    session required pam_permit.so\n";
 
-/// The image is everybody's, and leaves this out.
+/// What scripts call that root runs as well: `sudo` does nothing without its file, by this mode.
+const SUDOERS: (&str, &str, u32) = ("/etc/sudoers", "root ALL=(ALL:ALL) ALL\n", 0o440);
+
+/// The image is everybody's, and leaves these out.
 fn by_root() -> io::Result<()> {
     let folder = Path::new("/etc/pam.d");
     fs::create_dir_all(folder)?;
-    fs::write(folder.join("other"), PAM)
+    fs::write(folder.join("other"), PAM)?;
+    let (path, text, mode) = SUDOERS;
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 /// Moves the repository one level down on its disk, and gives the place beside it to `/var`: containers want
