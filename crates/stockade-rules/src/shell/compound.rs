@@ -3,13 +3,26 @@
 use super::parse::{After, Doubt, Frame, ListKind, Parser, State};
 use super::word::Ended;
 
-/// `for NAME in WORDS` up to its `do`.
+/// A `for` up to its `do`.
+#[derive(Debug)]
+pub(super) struct Loop {
+    state: For,
+    /// What its body can take for numbers, if `are_numbers`.
+    names: Vec<String>,
+    are_numbers: bool,
+    /// `select`, which sets its name to nothing as well.
+    is_select: bool,
+}
+
+/// `for NAME in WORDS`, or `for ((…))`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum For {
+enum For {
     Name,
     /// `in`, `do`, `;` or a line break may follow.
     Named,
     Words,
+    /// `((…))` was read; `do`, `;` or a line break may follow.
+    Counted,
     /// `do` must follow.
     Listed,
 }
@@ -27,8 +40,26 @@ pub(super) enum Case {
     Matched,
 }
 
-/// Operators of `[[ … ]]` that evaluate what variables hold, or change how words are read.
-const EVALUATING: &[&str] = &["-eq", "-ne", "-lt", "-le", "-gt", "-ge", "-v", "-R", "=~"];
+/// What was last read of a `[[ … ]]`.
+#[derive(Debug, Default)]
+pub(super) struct Condition {
+    /// A word that is a number.
+    is_number: bool,
+    /// An operator that compares numbers.
+    compares: bool,
+}
+
+/// Operators of `[[ … ]]` that evaluate what is on both sides.
+const COMPARING: &[&str] = &["-eq", "-ne", "-lt", "-le", "-gt", "-ge"];
+
+/// Those that evaluate what variables hold, or change how words are read.
+const EVALUATING: &[&str] = &["-v", "-R", "=~"];
+
+impl Loop {
+    fn new() -> Self {
+        Self { state: For::Name, names: Vec::new(), are_numbers: false, is_select: false }
+    }
+}
 
 impl Parser<'_> {
     /// Acts on the first word of a command if it is reserved.
@@ -46,15 +77,15 @@ impl Parser<'_> {
             return Ok(true);
         }
         let frame = match word {
-            "for" => Frame::For(For::Name),
+            "for" => Frame::For(Loop::new()),
             "select" => {
                 self.only_bash()?;
-                Frame::For(For::Name)
+                Frame::For(Loop { is_select: true, ..Loop::new() })
             }
             "case" => Frame::Case(Case::Word),
             "[[" => {
                 self.only_bash()?;
-                Frame::Condition
+                Frame::Condition(Condition::default())
             }
             "!" => {
                 self.list()?.state = State::Start(After::Operator);
@@ -118,6 +149,10 @@ impl Parser<'_> {
             _ => return false,
         };
         if let Some(kind) = next {
+            if list.kind == ListKind::IfBody {
+                list.scope.numbers.clear();
+                list.scope.setting.clear();
+            }
             list.kind = kind;
             list.state = State::Start(After::Nothing);
             return true;
@@ -132,8 +167,11 @@ impl Parser<'_> {
 
     pub(super) fn for_step(&mut self) -> Result<(), Doubt> {
         self.cursor.skip_blanks();
-        let Some(Frame::For(state)) = self.stack.last_mut() else { return Err("no `for`") };
+        let Some(Frame::For(Loop { state, is_select, .. })) = self.stack.last_mut() else {
+            return Err("no `for`");
+        };
         match self.cursor.peek() {
+            Some('(') if *state == For::Name && !*is_select => self.counting(),
             Some('#') => {
                 self.cursor.skip_comment();
                 Ok(())
@@ -142,12 +180,12 @@ impl Parser<'_> {
                 match state {
                     For::Name => return Err("`for` has no name"),
                     For::Words => *state = For::Listed,
-                    For::Named | For::Listed => {}
+                    For::Named | For::Counted | For::Listed => {}
                 }
                 self.line_break()
             }
             Some(';') => {
-                if !matches!(state, For::Named | For::Words) {
+                if !matches!(state, For::Named | For::Words | For::Counted) {
                     return Err("an unexpected `;`");
                 }
                 *state = For::Listed;
@@ -161,25 +199,56 @@ impl Parser<'_> {
     }
 
     pub(super) fn word_of_for(&mut self, ended: &Ended) -> Result<(), Doubt> {
-        let Some(Frame::For(state)) = self.stack.last_mut() else { return Err("no `for`") };
+        let is_word = matches!(self.stack.last(), Some(Frame::For(it)) if it.state == For::Words);
+        let is_number = is_word && self.are_numeric(&ended.written);
+        let Some(Frame::For(it)) = self.stack.last_mut() else { return Err("no `for`") };
         let plain = ended.plain.as_deref();
-        match (*state, plain) {
+        match (it.state, plain) {
             (For::Name, Some(name)) if super::lex::is_name(name) => {
-                *state = For::Named;
+                it.state = For::Named;
+                it.names.push(name.to_owned());
                 self.assign(name);
                 Ok(())
             }
             (For::Named, Some("in")) => {
-                *state = For::Words;
+                it.state = For::Words;
+                it.are_numbers = !it.is_select;
                 Ok(())
             }
-            (For::Named | For::Listed, Some("do")) => {
+            (For::Named | For::Counted | For::Listed, Some("do")) => {
+                let (names, are_numbers) = (std::mem::take(&mut it.names), it.are_numbers);
                 self.stack.pop();
-                self.push_list(ListKind::LoopBody)
+                self.enters_body(names, are_numbers)
             }
-            (For::Words, _) => Ok(()),
-            (For::Name | For::Named | For::Listed, _) => Err("`for` is not understood"),
+            (For::Words, _) => {
+                it.are_numbers &= is_number;
+                Ok(())
+            }
+            (For::Name | For::Named | For::Counted | For::Listed, _) => {
+                Err("`for` is not understood")
+            }
         }
+    }
+
+    fn enters_body(&mut self, names: Vec<String>, are_numbers: bool) -> Result<(), Doubt> {
+        self.push_list(ListKind::LoopBody)?;
+        if are_numbers {
+            self.list()?.scope.numbers.extend(names.into_iter().map(|name| (name, true)));
+        } else {
+            for name in &names {
+                self.numbers.doubt(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// `for ((…; …; …))`
+    fn counting(&mut self) -> Result<(), Doubt> {
+        self.only_bash()?;
+        let names = self.takes_counting().ok_or("arithmetic may run what variables hold")?;
+        let Some(Frame::For(it)) = self.stack.last_mut() else { return Err("no `for`") };
+        *it = Loop { state: For::Counted, names, are_numbers: true, is_select: false };
+        Ok(())
     }
 
     pub(super) fn case_step(&mut self) -> Result<(), Doubt> {
@@ -248,6 +317,9 @@ impl Parser<'_> {
     pub(super) fn condition_step(&mut self) -> Result<(), Doubt> {
         self.cursor.skip_blanks();
         let next = self.cursor.peek();
+        if let Some('\n' | '&' | '|' | '(' | ')' | '<' | '>') = next {
+            self.ends_operand()?;
+        }
         match next {
             Some('\n') => self.line_break(),
             Some('&' | '|') => {
@@ -269,15 +341,35 @@ impl Parser<'_> {
     }
 
     pub(super) fn word_of_condition(&mut self, ended: &Ended) -> Result<(), Doubt> {
+        const DOUBT: Doubt = "a condition may run what variables hold";
+        let is_number = self.is_numeric(&ended.written);
+        let Some(Frame::Condition(condition)) = self.stack.last_mut() else {
+            return Err("no condition");
+        };
+        let before = std::mem::replace(condition, Condition { is_number, compares: false });
+        if before.compares && !is_number {
+            return Err(DOUBT);
+        }
         match ended.plain.as_deref() {
             Some("]]") => {
                 self.stack.pop();
                 Ok(())
             }
-            Some(word) if EVALUATING.contains(&word) => {
-                Err("a condition may run what variables hold")
+            Some(word) if COMPARING.contains(&word) && before.is_number && !before.compares => {
+                condition.compares = true;
+                Ok(())
             }
+            Some(word) if COMPARING.contains(&word) || EVALUATING.contains(&word) => Err(DOUBT),
             _ => Ok(()),
         }
+    }
+
+    /// A part of a condition ends.
+    fn ends_operand(&mut self) -> Result<(), Doubt> {
+        let Some(Frame::Condition(condition)) = self.stack.last_mut() else {
+            return Err("no condition");
+        };
+        let before = std::mem::take(condition);
+        if before.compares { Err("a condition is not understood") } else { Ok(()) }
     }
 }

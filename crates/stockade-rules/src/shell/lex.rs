@@ -108,29 +108,6 @@ impl<'a> Cursor<'a> {
         any
     }
 
-    /// Takes `((…))` when it is arithmetic on numbers alone. A name in it would be evaluated
-    /// again, and what it holds may run commands: `a='b[$(date)]'; echo $((a))`.
-    pub(super) fn take_arithmetic(&mut self) -> bool {
-        let mut ahead = self.clone();
-        let mut depth = 0_usize;
-        while let Some(character) = ahead.take() {
-            match character {
-                '(' => depth += 1,
-                ')' if depth == 2 => {
-                    let is_whole = ahead.takes(')');
-                    if is_whole {
-                        *self = ahead;
-                    }
-                    return is_whole;
-                }
-                ')' => depth -= 1,
-                '0'..='9' | ' ' | '\t' | '+' | '-' | '*' | '/' | '%' | '<' | '>' | '=' | '!' => {}
-                _ => return false,
-            }
-        }
-        false
-    }
-
     /// Takes the body of a here-document, up to and with the line that is `end`.
     pub(super) fn take_body(&mut self, end: &str, strips_tabs: bool) -> Option<&'a str> {
         let start = self.at;
@@ -225,20 +202,6 @@ mod tests {
             (r"\x7f", None),
         ] {
             assert_eq!(ansi_c(body).as_deref(), expected, "{body}");
-        }
-    }
-
-    #[test]
-    fn arithmetic_on_numbers_alone_is_taken_whole() {
-        for (text, expected) in [
-            ("((1+2))x", true),
-            ("(((1)*2))", true),
-            ("((x))", false),
-            ("((1)", false),
-            ("((1) )", false),
-            ("(($(a)))", false),
-        ] {
-            assert_eq!(Cursor::new(text).take_arithmetic(), expected, "{text}");
         }
     }
 

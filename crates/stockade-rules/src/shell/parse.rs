@@ -8,10 +8,12 @@
 //!
 //! Source: bash(1) and its parse.y 5.2; POSIX.1-2024, Shell Command Language.
 
-use super::compound::{Case, For};
+use super::arithmetic::{Numbers, Scope};
+use super::compound::{Case, Condition, Loop};
 use super::lex::Cursor;
 use super::redirect::{Awaited, Redirection};
 use super::script::{Assignment, Word};
+use super::simple::Draft;
 use super::variables::is_own;
 use super::word::{Ended, Reading};
 
@@ -71,12 +73,12 @@ pub(super) enum Frame {
     Parameter,
     /// A here-document.
     Body,
-    For(For),
+    For(Loop),
     Case(Case),
     /// `name=(…)`.
     Array,
     /// `[[ … ]]`.
-    Condition,
+    Condition(Condition),
 }
 
 /// Commands up to whatever ends them.
@@ -94,6 +96,7 @@ pub(super) struct List {
     pub(super) has_here_document: bool,
     /// Only because of an earlier doubt is this read as commands.
     is_guess: bool,
+    pub(super) scope: Scope,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,17 +134,15 @@ pub(super) enum After {
     Operator,
 }
 
-/// A simple command as far as it is read.
-#[derive(Debug, Default)]
-pub(super) struct Draft {
-    pub(super) words: Vec<Word>,
-    pub(super) assignments: Vec<Assignment>,
-    pub(super) has_redirection: bool,
+/// Reads `text` whole. Never fails; see [`Read::is_broken`].
+pub(super) fn read(text: &str, dialect: Dialect, kind: Kind, are_unknown: bool) -> Read {
+    let (read, is_doubtful) = parse(text, dialect, kind, Numbers::new(are_unknown));
+    if is_doubtful { parse(text, dialect, kind, Numbers::new(true)).0 } else { read }
 }
 
-/// Reads `text` whole. Never fails; see [`Read::is_broken`].
-pub(super) fn read(text: &str, dialect: Dialect, kind: Kind) -> Read {
-    let mut parser = Parser::new(text, dialect);
+/// Reads `text`, and tells whether that took for a number what may be none.
+fn parse(text: &str, dialect: Dialect, kind: Kind, numbers: Numbers) -> (Read, bool) {
+    let mut parser = Parser::new(text, dialect, numbers);
     // Marks that bash itself puts into words, and the end of a C string.
     if text.contains(['\0', '\u{1}', '\u{7f}']) {
         parser.fail("it holds control characters");
@@ -159,13 +160,15 @@ pub(super) fn read(text: &str, dialect: Dialect, kind: Kind) -> Read {
             Frame::For(_) => parser.for_step(),
             Frame::Case(_) => parser.case_step(),
             Frame::Array => parser.array_step(),
-            Frame::Condition => parser.condition_step(),
+            Frame::Condition(_) => parser.condition_step(),
         };
         if let Err(why) = step {
             parser.fail(why);
         }
     }
-    parser.read
+    let Parser { read, numbers, .. } = parser;
+    let is_doubtful = numbers.are_doubtful(&read);
+    (read, is_doubtful)
 }
 
 pub(super) struct Parser<'a> {
@@ -176,6 +179,7 @@ pub(super) struct Parser<'a> {
     pub(super) awaited: Vec<Awaited>,
     /// Substitutions on the stack.
     pub(super) level: usize,
+    pub(super) numbers: Numbers,
     /// Where the last doubt was; the next one is further on.
     failed_at: Option<usize>,
 }
@@ -190,12 +194,13 @@ impl List {
             names_function: false,
             has_here_document: false,
             is_guess,
+            scope: Scope::new(),
         }
     }
 }
 
 impl<'a> Parser<'a> {
-    fn new(text: &'a str, dialect: Dialect) -> Self {
+    fn new(text: &'a str, dialect: Dialect, numbers: Numbers) -> Self {
         Self {
             cursor: Cursor::new(text),
             dialect,
@@ -203,6 +208,7 @@ impl<'a> Parser<'a> {
             read: Read::default(),
             awaited: Vec::new(),
             level: 0,
+            numbers,
             failed_at: None,
         }
     }
@@ -291,17 +297,7 @@ impl<'a> Parser<'a> {
     /// A variable is set for the rest of the script.
     pub(super) fn assign(&mut self, name: &str) {
         self.read.is_redefined |= !is_own(name);
-    }
-
-    fn emit(&mut self, draft: Draft, is_guess: bool) {
-        let Draft { words, assignments, .. } = draft;
-        if words.is_empty() {
-            for assignment in &assignments {
-                self.assign(&assignment.name);
-            }
-        } else {
-            self.read.found.push(Found::Command { words, assignments, is_guess });
-        }
+        self.numbers.are_others |= name == "IFS";
     }
 
     fn list_step(&mut self) -> Result<(), Doubt> {
@@ -325,6 +321,7 @@ impl<'a> Parser<'a> {
                 if list.names_function {
                     return Err("a function has no name");
                 }
+                list.ends_line();
                 self.line_break()
             }
             Some('#') => {
@@ -352,8 +349,12 @@ impl<'a> Parser<'a> {
         match std::mem::replace(&mut list.state, State::Start(After::Separator)) {
             State::Simple(draft) => self.emit(draft, is_guess),
             State::Compound => {}
-            State::Start(after) => list.state = State::Start(after),
+            State::Start(after) => {
+                list.state = State::Start(after);
+                return Ok(());
+            }
         }
+        self.list()?.ends_command();
         Ok(())
     }
 
@@ -422,19 +423,26 @@ impl<'a> Parser<'a> {
             self.cursor.takes('>');
             return self.redirect(Redirection::Output);
         }
+        self.list()?.scope.is_apart = true;
         self.finish_before(After::Separator)
     }
 
     fn bar(&mut self) -> Result<(), Doubt> {
         self.cursor.take();
-        if !self.cursor.takes('|') && self.cursor.takes('&') {
-            self.only_bash()?;
+        if !self.cursor.takes('|') {
+            self.list()?.scope.is_apart = true;
+            if self.cursor.takes('&') {
+                self.only_bash()?;
+            }
         }
         self.finish_before(After::Operator)
     }
 
     fn parenthesis(&mut self) -> Result<(), Doubt> {
         let start = self.cursor.at();
+        if self.takes_command_of_numbers()? {
+            return Ok(());
+        }
         self.cursor.take();
         let list = self.list()?;
         match &list.state {
@@ -446,7 +454,7 @@ impl<'a> Parser<'a> {
                 }
                 self.push_list(ListKind::Subshell)
             }
-            State::Simple(Draft { words, assignments, has_redirection: false })
+            State::Simple(Draft { words, assignments, has_redirection: false, .. })
                 if words.len() == 1 && assignments.is_empty() =>
             {
                 list.state = State::Start(After::Operator);
@@ -493,7 +501,7 @@ impl<'a> Parser<'a> {
             Some(Frame::For(_)) => self.word_of_for(&ended),
             Some(Frame::Case(_)) => self.word_of_case(&ended),
             Some(Frame::Array) => ended.word_of_array(),
-            Some(Frame::Condition) => self.word_of_condition(&ended),
+            Some(Frame::Condition(_)) => self.word_of_condition(&ended),
             Some(Frame::Word(_) | Frame::Parameter | Frame::Body) | None => {
                 Err("a word stands where none can")
             }
@@ -520,7 +528,8 @@ impl<'a> Parser<'a> {
                 if self.reserved(&ended, after)? {
                     return Ok(());
                 }
-                self.list()?.state = State::Simple(Draft::default());
+                let is_passed = after != After::Operator;
+                self.list()?.state = State::Simple(Draft { is_passed, ..Draft::default() });
             }
             State::Compound => {
                 let is_closed = ended.plain.as_deref().is_some_and(|word| self.closes(word));
@@ -529,29 +538,5 @@ impl<'a> Parser<'a> {
             State::Simple(_) => {}
         }
         self.word_of_simple(ended)
-    }
-
-    fn word_of_simple(&mut self, ended: Ended) -> Result<(), Doubt> {
-        let is_next_open = self.cursor.peek() == Some('(');
-        let dialect = self.dialect;
-        let State::Simple(draft) = &mut self.list()?.state else {
-            return Err("a word stands where none can");
-        };
-        let Some(assignment) = ended.assignment.filter(|_| draft.words.is_empty()) else {
-            draft.words.push(ended.word);
-            return Ok(());
-        };
-        if assignment.adds && dialect == Dialect::Sh {
-            return Err("shells read it differently");
-        }
-        let (name, value) = (assignment.name, assignment.value);
-        let is_array = is_next_open && value.known() == Some("");
-        draft.assignments.push(Assignment { name, value });
-        if is_array {
-            self.only_bash()?;
-            self.cursor.take();
-            return self.push(Frame::Array);
-        }
-        Ok(())
     }
 }

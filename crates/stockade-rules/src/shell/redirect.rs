@@ -1,6 +1,7 @@
 //! Redirections, and the here-documents that some of them announce.
 
-use super::parse::{Doubt, Draft, Found, Kind, ListKind, Parser, State};
+use super::parse::{Doubt, Found, Kind, ListKind, Parser, State};
+use super::simple::Draft;
 use super::word::Ended;
 
 #[derive(Debug, Clone, Copy)]
@@ -101,6 +102,8 @@ impl Parser<'_> {
         if list.names_function {
             return Err("a function has no name");
         }
+        // What cannot be opened keeps the command from running.
+        list.scope.setting.clear();
         if let State::Start(_) = list.state {
             list.state = State::Simple(Draft::default());
         }

@@ -132,6 +132,8 @@ pub(super) struct Text {
     /// Whether it is known to run, so that its commands count.
     pub(super) is_sure: bool,
     pub(super) level: usize,
+    /// A shell of its own reads it, so that only it sets what it works with.
+    pub(super) is_apart: bool,
 }
 
 impl Script {
@@ -142,7 +144,7 @@ impl Script {
             return Self::too_much(text);
         }
         let (content, kind, dialect) = (text.to_owned(), Kind::Commands, Dialect::Bash);
-        let text = Text { content, kind, dialect, is_sure: true, level: 0 };
+        let text = Text { content, kind, dialect, is_sure: true, level: 0, is_apart: true };
         Self::default().with_texts(vec![text])
     }
 
@@ -219,7 +221,7 @@ impl Script {
 
 /// Reads one text and looks through the wrappers in it.
 fn read(text: &Text) -> Seen {
-    let read = parse::read(&text.content, text.dialect, text.kind);
+    let read = parse::read(&text.content, text.dialect, text.kind, !text.is_apart);
     let is_sure = text.is_sure && !read.is_broken;
     let mut seen = Seen { is_redefined: text.is_sure && read.is_redefined, ..Seen::default() };
     for found in read.found {
@@ -243,6 +245,7 @@ fn read(text: &Text) -> Seen {
         dialect: text.dialect,
         is_sure,
         level: text.level + 1,
+        is_apart: false,
     });
     seen.texts.extend(nested);
     seen

@@ -112,9 +112,9 @@ impl Settling<'_> {
     }
 
     /// A text is read by a shell.
-    fn text(&mut self, content: String, dialect: Dialect, is_sure: bool) {
+    fn text(&mut self, content: String, dialect: Dialect, is_sure: bool, is_apart: bool) {
         let (kind, level) = (Kind::Commands, self.text_level + 1);
-        self.seen.texts.push(Text { content, kind, dialect, is_sure, level });
+        self.seen.texts.push(Text { content, kind, dialect, is_sure, level, is_apart });
     }
 
     /// Notes that what `command` does is not known; what rules may say of it is still asked.
@@ -153,7 +153,7 @@ impl Settling<'_> {
                 } else {
                     self.opaque(&command, "the shell runs a text that is not known");
                 }
-                self.text(text, dialect, is_whole && !is_hint);
+                self.text(text, dialect, is_whole && !is_hint, false);
             }
             Effect::Starts { at, is_program } => {
                 self.outer(&command, Standing::Transparent);
@@ -171,11 +171,11 @@ impl Settling<'_> {
             (ShellText::File, _) => self.seen.steps.push(Step::Run(command)),
             (ShellText::Text(text), Some(dialect)) if is_known => {
                 self.outer(&command, Standing::Transparent);
-                self.text(text, dialect, is_sure);
+                self.text(text, dialect, is_sure, true);
             }
             (ShellText::Text(text), _) => {
                 self.opaque(&command, "a shell of another kind, or place, runs a text");
-                self.text(text, Dialect::Bash, false);
+                self.text(text, Dialect::Bash, false, true);
             }
             (ShellText::Unknown, _) => {
                 self.opaque(&command, "a shell runs a text that is not known");
@@ -246,7 +246,7 @@ impl Settling<'_> {
                 let key = setting.split('=').next().unwrap_or_default().to_ascii_lowercase();
                 is_plain &= PLAIN.contains(&key.as_str());
                 if let Some((_, text)) = setting.split_once("=!") {
-                    self.text(text.to_owned(), Dialect::Sh, false);
+                    self.text(text.to_owned(), Dialect::Sh, false, true);
                 }
             } else if VALUED.contains(&start) {
                 words.next();
@@ -276,7 +276,7 @@ fn fill(words: &mut Vec<Word>, at: usize) {
         }
     }
     if marks.is_empty() {
-        let written = "(from standard input)".to_owned();
+        let written = "(from what it reads)".to_owned();
         words.push(Word::Unknown { written, start: String::new(), is_one: false });
     }
 }

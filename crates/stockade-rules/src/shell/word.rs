@@ -34,7 +34,7 @@ pub(super) struct Ended {
     pub(super) plain: Option<String>,
     /// What it assigns, were it in front of a command.
     pub(super) assignment: Option<Assigned>,
-    written: String,
+    pub(super) written: String,
 }
 
 #[derive(Debug)]
@@ -137,6 +137,8 @@ impl Ended {
         if self.written.starts_with('[') { Err("an array is not understood") } else { Ok(()) }
     }
 }
+
+const EVALUATED: Doubt = "arithmetic may run what variables hold";
 
 fn is_number(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
@@ -329,12 +331,13 @@ impl Parser<'_> {
                 self.doubt(!is_quoted);
                 self.parameter()
             }
-            Some('[') => Err("arithmetic may run what variables hold"),
+            Some('[') => Err(EVALUATED),
             Some('"') if !is_quoted => Err("a translated text"),
             Some('\'') if !is_quoted => self.ansi_c(),
             Some(character) if character == '_' || character.is_ascii_alphabetic() => {
-                self.cursor.take_name();
-                self.doubt(!is_quoted);
+                let name = self.cursor.take_name().unwrap_or_default();
+                let splits = !is_quoted && !self.is_number(&name);
+                self.doubt(splits);
                 Ok(())
             }
             Some(character @ ('0'..='9' | '@' | '*' | '#' | '?' | '-' | '$' | '!')) => {
@@ -352,12 +355,12 @@ impl Parser<'_> {
     }
 
     fn arithmetic(&mut self, start: usize) -> Result<(), Doubt> {
-        if self.cursor.take_arithmetic() {
+        if self.takes_arithmetic().is_some() {
             self.doubt(false);
             return Ok(());
         }
         self.cursor.take();
-        self.opaque(start, "arithmetic may run what variables hold");
+        self.opaque(start, EVALUATED);
         self.doubt(true);
         self.push_guess(ListKind::Substitution)
     }
@@ -415,41 +418,52 @@ impl Parser<'_> {
         // What follows may be "$@" again.
         self.doubt(true);
         let has_colon = self.cursor.takes(':');
+        let is_name = |it: char| it == '$' || it == '_' || it.is_ascii_alphabetic();
+        if has_colon && !is_special && self.cursor.peek().is_some_and(is_name) {
+            return self.substring();
+        }
         match self.cursor.take() {
             _ if is_special => return Err(DOUBT),
             Some('-' | '+' | '?') => {}
-            Some('=') if !is_numbered => self.assign(name.as_deref().unwrap_or_default()),
+            Some('=') if !is_numbered => {
+                let name = name.as_deref().unwrap_or_default();
+                self.assign(name);
+                self.numbers.doubt(name);
+            }
             Some('#' | '%') if !has_colon => {}
             Some('/' | '^' | ',') if !has_colon => self.only_bash()?,
-            Some('0'..='9' | ' ') if has_colon => return self.substring(),
+            Some('0'..='9' | ' ' | '(') if has_colon => return self.substring(),
             _ => return Err(DOUBT),
         }
         self.push(Frame::Parameter)
     }
 
-    /// `[@]`, `[*]` or a number; anything else is arithmetic.
+    /// `[@]`, `[*]` or arithmetic.
     fn subscript(&mut self) -> Result<(), Doubt> {
         if !self.cursor.takes('[') {
             return Ok(());
         }
         self.only_bash()?;
-        let is_known =
-            self.cursor.takes('@') || self.cursor.takes('*') || self.cursor.take_digits();
         self.doubt(true);
-        let is_known = is_known && self.cursor.takes(']');
-        if is_known { Ok(()) } else { Err("arithmetic may run what variables hold") }
+        if self.cursor.takes('@') || self.cursor.takes('*') {
+            return if self.cursor.takes(']') { Ok(()) } else { Err(EVALUATED) };
+        }
+        self.evaluated(']')
     }
 
-    /// Numbers after `${name:`.
+    /// What follows `${name:`.
     fn substring(&mut self) -> Result<(), Doubt> {
         self.only_bash()?;
-        loop {
-            match self.cursor.take() {
-                Some('0'..='9' | ' ' | ':' | '-') => {}
-                Some('}') => return Ok(()),
-                _ => return Err("arithmetic may run what variables hold"),
-            }
-        }
+        self.evaluated('}')
+    }
+
+    /// Takes arithmetic up to `end`, and that; in `${name:` a colon divides it.
+    fn evaluated(&mut self, end: char) -> Result<(), Doubt> {
+        let mut ahead = self.cursor.clone();
+        let text = ahead.take_until(end).filter(|text| !text.is_empty()).ok_or(EVALUATED)?;
+        self.understands(text).ok_or(EVALUATED)?;
+        self.cursor = ahead;
+        Ok(())
     }
 
     /// A command in backquotes, which is a text of its own once its backslashes are gone. Where

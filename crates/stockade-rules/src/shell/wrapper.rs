@@ -42,8 +42,8 @@ pub(super) const WRAPPERS: &[Wrapper] = &[
     Wrapper {
         name: "xargs",
         flags: &["-0", "-r", "-t", "-x", "--exit", "--no-run-if-empty", "--null", "--verbose"],
-        values: &["-d", "-n", "-s", "-I", "-L", "-P", "--delimiter", "--max-args", "--max-chars",
-                  "--max-lines", "--max-procs"],
+        values: &["-a", "-d", "-n", "-s", "-I", "-L", "-P", "--arg-file", "--delimiter", "--max-args",
+                  "--max-chars", "--max-lines", "--max-procs"],
         ..PLAIN
     },
     Wrapper { name: "busybox", ..OTHER },
@@ -91,8 +91,10 @@ pub(super) fn inner_of(wrapper: &Wrapper, words: &[Word]) -> Inner {
             has_options = false;
         } else if has_options && text.starts_with('-') {
             match option(wrapper, text) {
-                Some(taken) => at += taken,
-                None => return Inner::Doubt,
+                Some(0) => {}
+                // Several words would shift what follows; a mark stands for what is not known.
+                Some(_) if words.get(at + 1).is_some_and(|value| is_sure(text, value)) => at += 1,
+                Some(_) | None => return Inner::Doubt,
             }
         } else if wrapper.assigns && text.contains('=') {
             has_options = false;
@@ -106,6 +108,10 @@ pub(super) fn inner_of(wrapper: &Wrapper, words: &[Word]) -> Inner {
         at += 1;
     }
     Inner::None
+}
+
+fn is_sure(option: &str, value: &Word) -> bool {
+    if option == "-I" { value.known().is_some() } else { value.is_one() }
 }
 
 fn sets_harmlessly(text: &str) -> bool {

@@ -24,8 +24,8 @@ use tempfile::TempDir;
 const RECORDERS: [&str; 10] = ["evil", "ka", "kb", "kc", "no", "rm", "ls", "cat", "time", "x"];
 
 /// Real programs that start others.
-const STARTERS: [&str; 9] =
-    ["bash", "env", "find", "nice", "nohup", "setsid", "sh", "timeout", "xargs"];
+const STARTERS: [&str; 10] =
+    ["bash", "env", "find", "nice", "nohup", "seq", "setsid", "sh", "timeout", "xargs"];
 
 const RECORDER: &str = r#"#!/bin/sh
 line=${0##*/}
@@ -87,6 +87,7 @@ impl Lab {
             .env("RECORD", &record)
             .env("FUNCNEST", "20")
             .env("x", payload)
+            .env("y", payload)
             .current_dir(&place)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -181,7 +182,7 @@ const NAMES: &[&str] = &[
     "declare -f", "declare -x", "typeset -i y=$x;", "local -n y=x;", "export -f ka", "export -n", "readonly y=$x;", "printf -v y", "printf -v 'a[$(evil)]'", "printf --", "read -p", "read 'a[$(evil)]'", "read -a y", "read -ra y", "IFS= read -r y", "IFS=: read", "IFS=$x read y", "read -d", "read -ra 'a[$(evil)]'", "mapfile -t y", "mapfile -C evil", "readarray -t y", "mapfile -t 'a[$(evil)]'", "printf -v y %s", "printf -v y %d 'a[$(evil)]'", "wait -p", "[ -v 'a[$(evil)]'",
     "test -v 'a[$(evil)]'", "[ -R", "[ a -eq", "[ $x -eq 1 ];", "[[ $x -eq 1 ]];", "[[ $x =~", "[[ -v $x ]];", "let $x;", "let y=", "(( y = x ));", "unset 'a[$(evil)]';", "exec -a evil", "exec >f;", "exec 3<&0;", "command -v", "command -V", "command -p",
     "builtin eval", "builtin printf -v", "eval ka;", "eval 'ka'", "source", ".", "ulimit -n", "jobs -x", "fc -e", "compgen -C", "complete -C evil", "bind -x", "getopts 'a' 'y[$(evil)]'", "coproc x", "time -p", "nohup env", "env -u x", "env -S", "env -C .", "nice -n 1",
-    "timeout -s KILL 3", "timeout -k 1 3", "xargs -I{} ", "xargs -n1", "xargs -a f", "setsid -w", "find . -name x -exec", "find . -execdir", "find . -ok", "find . -maxdepth 0 -exec", "select y in a; do break; done;", "until",
+    "timeout -s KILL 3", "timeout -k 1 3", "xargs -I{} ", "xargs -n1", "xargs -a f", "xargs -a f -I{} ka", "xargs -a $x", "xargs -n $x", "nice -n \"$x\"", "setsid -w", "find . -name x -exec", "find . -execdir", "find . -ok", "find . -maxdepth 0 -exec", "select y in a; do break; done;", "until",
 ];
 
 /// One program's name, in the ways in which it can be written.
@@ -255,6 +256,39 @@ fn any_script() -> impl Strategy<Value = String> {
             (inner.clone(), prop::sample::select(AROUND))
                 .prop_map(|(inner, around)| around.replace('%', &inner)),
         ]
+    })
+}
+
+/// What counts, and what makes of a number something else. `$x` and `$y` hold what runs `evil` at first.
+#[rustfmt::skip]
+const COUNTING: &[&str] = &[
+    "y=0", "y=1", "x=0", "x=0 ka", "x+=1", "((y++))", "((x++))", "((x=1))", "((x=0, y=x))", "((y = y * 2))", "let y++", "let x=0 y=x", "let x=y", "let 'y=2**-1' x=0", "((x=08))",
+    "(( x = 0 ))", "y=$((y+1))", "y=$((x))", "x=$y", "x=$#", "x=${#y}", "x=y", "read x", "read -r y", "unset x", "export x", "y=$((2**-1))", "[[ $y -lt 3 ]]", "[[ x -eq 0 ]]", "((x))",
+    "((y > 0))", "ka $((x))", "ka $((y))", "ka ${a[x]}", "ka ${z:x:1}", "ka ${z:$y:1}", "[ $x -eq 0 ]", "[ $y -lt 2 ]", "kb $((x=0,x))", "ka ${x:=5}", "x=(1)", "x=$1", "no", "ka",
+    "printf -v x %s 3", "local x", "f", "x= ", "IFS=1", "return", "x=-3", "x=1$y", "x=\"$y\"", "x='7'", "getopts a x", "mapfile x", "ka $(( y ? x : 1 ))", "ka $((${#x}+1))", "x=0 >k",
+    "x=$!", "x=$?", "command -v ka", "trap 'x=$1' DEBUG", "eval 'x=$1'", "builtin read x", "readonly x", "continue", "break", "ka $((1?x:2))", "declare x=$1", "x=5 f",
+    "ka $(ka $((2**-1)); x=0; ka $((x)))", "wait", "set -- 1", "shift", "ka `x=0; ka $((x))`", "x=0 y=$((2**-1))", "x=0 y=1",
+];
+
+/// What that can stand in; `%` is where.
+#[rustfmt::skip]
+const AROUND_COUNTING: &[&str] = &[
+    "x=0; %", "x=0\n%", "y=0; x=1; %", "(x=0); %", "if no; then x=0; fi; %", "if ((x=0)); then %; else %; fi", "if x=0; then %; fi; %", "x=0 | %", "x=0 & %", "no || x=0; %", "x=0 && %",
+    "f() { x=0; }; %", "f() { x=0; %; }; f", "x=0; f() { %; }; f", "for x in 1 2; do %; done", "for x in {1..2}; do %; done", "for x in $(seq 2); do %; done",
+    "for ((x=0; x<2; x++)); do %; done; %", "ka $((2**-1)); x=0\n%", "x=0; ka $((2**-1))\n%", "while ((x=0)); do ka; done; %", "while ((x=1)); do %; break; done", "x=0; %; x=$1",
+    "x=0; ka $(%)", "x=0; (%)", "ka $(x=0; %)", "x=0; bash -c '%'", "x=0; [[ $x -eq 0 ]] && %", "{ x=0; }; %", "x=0; y=1; ((x < y)) && %", "f() { %; }; x=$1 f", "f() { %; }; %",
+    "case a in a) %;; esac; %", "until ((x=1)); do %; done", "select x in 1 2; do %; break; done <<<1", "for x in 1; do %; done; %", "% | %", "% & %", "% && %", "% || %", "%; %", "%\n%",
+    "%; %\n%", "x=0\n\nf() { x=$1; }\n%", "x=0; for x in $1; do :; done; %", "time x=0; %", "! x=0; %", "x=0; { %; } 2>k", "x=0; if %; then %; elif %; then %; fi", "for x; do %; done",
+    "seq() { ka; ka; set -- 'a[$(evil)]'; type \"$1\"; }; for x in $(seq 2); do %; done",
+];
+
+fn any_counting() -> impl Strategy<Value = String> {
+    let simple = prop::sample::select(COUNTING).prop_map(str::to_owned);
+    simple.prop_recursive(4, 24, 3, |inner| {
+        (inner, prop::sample::select(AROUND_COUNTING), prop::sample::select(COUNTING)).prop_map(
+            // Another statement where there are several places.
+            |(inner, around, other)| around.replacen('%', &inner, 1).replace('%', other),
+        )
     })
 }
 
@@ -372,6 +406,16 @@ proptest! {
     }
 
     #[test]
+    fn what_bash_runs_while_it_counts_is_among_what_was_said(scripts in prop::collection::vec(any_counting(), 12)) {
+        let lab = Lab::new();
+        for script in scripts.iter().filter(|script| is_harmless(script)) {
+            if let Err(text) = agree(&lab, "bash", script) {
+                prop_assert!(false, "{}", text);
+            }
+        }
+    }
+
+    #[test]
     fn what_sh_runs_is_among_what_was_said(scripts in prop::collection::vec(any_mutant(), 2)) {
         let lab = Lab::new();
         for script in scripts.iter().filter(|script| is_harmless(script)) {
@@ -398,13 +442,18 @@ fn the_oracle_sees_what_runs() {
 /// Nor is it idle: of the scripts that it is given, many run something and are not opaque.
 #[test]
 fn the_oracle_has_something_to_compare() {
+    assert!(compared(any_script(), 1) >= 40, "too few of 200 scripts");
+    assert!(compared(any_counting(), 0) >= 20, "too few of 200 scripts that count");
+}
+
+/// How many of 200 scripts are not opaque and run more than `least` programs.
+fn compared(scripts: impl Strategy<Value = String>, least: usize) -> usize {
     let lab = Lab::new();
     let mut runner = TestRunner::deterministic();
     let is_compared = |script: &String| {
         let ran = || lab.run("bash", script).0.len();
-        is_harmless(script) && !Script::parse(script).is_opaque() && ran() > 1
+        is_harmless(script) && !Script::parse(script).is_opaque() && ran() > least
     };
-    let scripts = (0..200).map(|_| any_script().new_tree(&mut runner).unwrap().current());
-    let compared = scripts.filter(is_compared).count();
-    assert!(compared >= 40, "only {compared} of 200 scripts");
+    let all = (0..200).map(|_| scripts.new_tree(&mut runner).unwrap().current());
+    all.filter(is_compared).count()
 }
