@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,6 +15,10 @@ use crate::watch::{Refusal, Watch};
 
 /// Read at once; in bytes.
 const BUFFER: usize = 64 * 1024;
+/// The same where more than [`MANY`] carry: a connection whose two ends take nothing holds this
+/// three times, and all of them together stay within what the gateway may use.
+const SMALL: usize = 16 * 1024;
+const MANY: usize = 64;
 /// How long a connection may be silent of which one way is closed.
 const HALF_CLOSED: Timespec = Timespec { tv_sec: 300, tv_nsec: 0 };
 
@@ -91,6 +96,31 @@ impl Way {
     }
 }
 
+/// Those that carry.
+static CARRYING: AtomicUsize = AtomicUsize::new(0);
+
+/// One of them, as long as it lives.
+struct Carrying {
+    read_size: usize,
+}
+
+impl Carrying {
+    fn begin() -> Self {
+        Self { read_size: read_size(CARRYING.fetch_add(1, Ordering::Relaxed)) }
+    }
+}
+
+impl Drop for Carrying {
+    fn drop(&mut self) {
+        CARRYING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What one reads at once beside so many others.
+fn read_size(others: usize) -> usize {
+    if others < MANY { BUFFER } else { SMALL }
+}
+
 /// Carries until both ways are closed, one end is gone, or `watch` refuses.
 pub(crate) fn pump(
     inside: &TcpStream,
@@ -131,7 +161,8 @@ fn carry(
     inside.set_nonblocking(true)?;
     outside.set_nonblocking(true)?;
     // Not filled with zeros: a quiet connection touches none of it.
-    let mut buffer = Vec::with_capacity(BUFFER);
+    let carrying = Carrying::begin();
+    let mut buffer = Vec::with_capacity(carrying.read_size);
     while !(up.is_closed && down.is_closed) {
         let wants = |reads: &Way, waits: bool, writes: &Way| {
             let mut flags = PollFlags::empty();
@@ -258,6 +289,15 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+    use crate::slots::CONNECTIONS_MAX;
+
+    /// docs/budgets.md: 64 MiB at 512 connections, whatever their ends take. Stacks and the program
+    /// itself need a part of it.
+    #[test]
+    fn connections_that_nobody_reads_hold_half_of_what_there_is() {
+        let held: usize = (0..CONNECTIONS_MAX).map(|others| 3 * read_size(others)).sum();
+        assert!(held < 40 << 20, "{} MiB", held >> 20);
+    }
     use crate::dialled::Dialled;
 
     fn pair() -> (TcpStream, TcpStream) {

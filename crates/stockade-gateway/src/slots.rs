@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Connections at one time; more are refused, as a full server would.
-const CONNECTIONS_MAX: usize = 512;
+pub(crate) const CONNECTIONS_MAX: usize = 512;
 /// Those of one process.
 const OF_ONE_MAX: usize = 384;
 /// Places that are anybody's.
