@@ -212,7 +212,7 @@ type Writes = Box<dyn Fn(&record::Event) + Send + Sync>;
 
 /// Connections for a record: as many as one holds, the first ones. They are written as they come where
 /// there is somebody who writes, so that a record that ends in the middle has them; else they are kept
-/// until they are taken.
+/// until they are taken, as many each time.
 #[derive(Default)]
 pub struct Connections {
     writes: Option<Writes>,
@@ -228,10 +228,10 @@ impl std::fmt::Debug for Connections {
 #[derive(Debug, Default)]
 struct Kept {
     /// Where nobody writes.
-    waiting: Vec<Connection>,
-    /// Whose beginning was written.
+    waiting: Vec<record::Event>,
+    /// Whose beginning was told.
     open: HashSet<u64>,
-    written: usize,
+    told: usize,
     /// What there was no room for.
     left_out: u64,
 }
@@ -254,20 +254,17 @@ impl Connections {
                 drop(kept);
                 write(&recorded);
             }
-            (None, Some(record::Event::Connection(connection))) => {
-                if kept.waiting.len() < Self::TOLD_MAX {
-                    kept.waiting.push(connection);
-                } else {
-                    kept.left_out += 1;
-                }
-            }
+            (None, Some(recorded)) if kept.has_room(event) => kept.waiting.push(recorded),
             (Some(_) | None, _) => {}
         }
     }
 
     /// What was taken down since, where nobody writes.
-    pub fn take(&self) -> Vec<Connection> {
+    pub fn take(&self) -> Vec<record::Event> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.writes.is_none() {
+            kept.told = 0;
+        }
         std::mem::take(&mut kept.waiting)
     }
 
@@ -280,7 +277,7 @@ impl Connections {
 impl Kept {
     /// Whether one more is written. What was written as begun is written to its end.
     fn has_room(&mut self, event: &Event) -> bool {
-        let is_full = self.written >= Connections::TOLD_MAX;
+        let is_full = self.told >= Connections::TOLD_MAX;
         let begun = match event {
             Event::Opened { id, .. } => {
                 if !is_full {
@@ -299,7 +296,7 @@ impl Kept {
         if is_full {
             self.left_out += 1;
         } else {
-            self.written += 1;
+            self.told += 1;
         }
         !is_full
     }
@@ -390,13 +387,17 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_writes_each_is_kept_once() {
+    fn where_nobody_writes_they_are_kept_until_they_are_taken() {
         let connections = Connections::default();
         connections.note(&opened(1));
+        assert!(matches!(connections.take()[..], [record::Event::ConnectionOpened(_)]));
         connections.note(&ended(1));
-        assert_eq!(connections.take().len(), 1);
+        assert!(matches!(connections.take()[..], [record::Event::Connection(_)]));
         let all = Connections::TOLD_MAX as u64 + 7;
-        (0..all).for_each(|id| connections.note(&ended(id)));
+        (0..all).for_each(|id| connections.note(&opened(id)));
         assert_eq!((connections.take().len(), connections.left_out()), (Connections::TOLD_MAX, 7));
+        (0..all).for_each(|id| connections.note(&ended(id)));
+        let ends = connections.take();
+        assert_eq!(ends.len(), Connections::TOLD_MAX, "of those whose beginning was told");
     }
 }

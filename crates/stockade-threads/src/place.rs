@@ -11,7 +11,7 @@ use std::path::Path;
 
 use stockade_guest::Client;
 
-use crate::record::{Connection, Denial};
+use crate::record::{Denial, Event};
 
 pub use local::{Kept, Local, PlaceError, enter_if_hands, walls};
 pub use vm::Vm;
@@ -22,8 +22,8 @@ pub(crate) use walls::Boundary;
 pub struct Noted {
     /// Refusals, each with its words for the agent. One that was told before is not told again.
     pub denials: Vec<(Denial, String)>,
-    /// What was connected, or was not.
-    pub connections: Vec<Connection>,
+    /// Connections that began, ended or were refused, for the record.
+    pub connections: Vec<Event>,
 }
 
 /// A boundary that is up, with hands inside.
@@ -37,6 +37,11 @@ pub trait Place: Send + Sync {
     /// What was refused and connected since this was asked last, as far as somebody sees it.
     fn noted(&self) -> Noted {
         Noted::default()
+    }
+
+    /// The connections of that alone, which may be asked for while a command runs.
+    fn connections(&self) -> Vec<Event> {
+        Vec::new()
     }
 
     /// The walls that are up, for the record.

@@ -63,7 +63,7 @@ impl Running<'_> {
     pub(super) fn take_down(&self, vm: &Vm) -> Result<(), StoreError> {
         let noted = vm.noted();
         for connection in noted.connections {
-            self.journal.record(&Event::Connection(connection))?;
+            self.journal.record(&connection)?;
         }
         for (denial, _words) in noted.denials {
             self.journal.record(&Event::Denial(denial))?;

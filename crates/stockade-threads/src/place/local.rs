@@ -22,7 +22,7 @@ use stockade_sandbox::{
 use super::{Noted, Place};
 use crate::in_place::Counter;
 use crate::network::{Connections, NetworkError, NetworkService};
-use crate::record::Denial;
+use crate::record::{Denial, Event};
 use crate::undo::Segment;
 
 /// The first of the two arguments of the hands; no verb begins so. The second is the folder.
@@ -207,6 +207,10 @@ impl Place for Local {
 
     fn noted(&self) -> Noted {
         Noted { denials: self.denials(), connections: self.connections.take() }
+    }
+
+    fn connections(&self) -> Vec<Event> {
+        self.connections.take()
     }
 
     fn enforcement(&self) -> &[&'static str] {

@@ -10,7 +10,7 @@ use stockade_vm::{Accelerator, BootError, Kept, Progress, VmSpec};
 use super::{Noted, Place};
 use crate::cloud::allowing;
 use crate::network::{Connections, Event};
-use crate::record::Denial;
+use crate::record::{self, Denial};
 
 /// A machine. It is switched off, with everything inside, when this is dropped.
 #[derive(Debug)]
@@ -122,6 +122,10 @@ impl Place for Vm {
 
     fn noted(&self) -> Noted {
         self.seen.take()
+    }
+
+    fn connections(&self) -> Vec<record::Event> {
+        self.seen.connections.take()
     }
 
     fn enforcement(&self) -> &[&'static str] {

@@ -1,6 +1,6 @@
 //! Commands.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -52,11 +52,18 @@ pub(super) struct Ran {
     tells_outside: bool,
 }
 
-/// How a command ended, and what it printed.
-type Done = (Result<End, CallError>, Capture);
+/// How a command ended, what it printed, and where it was not let connect.
+pub(super) struct Done {
+    end: Result<End, CallError>,
+    capture: Capture,
+    refused: Vec<Connection>,
+}
 
 /// As many refusals as are told to the agent at once.
 const WORDS_MAX: usize = 5;
+
+/// Refused connections of one command in which those are looked for.
+const REFUSED_MAX: usize = 1000;
 
 impl Session<'_> {
     pub(super) fn next_command(&self) -> String {
@@ -292,7 +299,15 @@ impl Session<'_> {
         let clock = asks.and_then(|asks| Some(Clock::new(exec.timeout.take()?, asks)));
         let is_late = || clock.as_ref().is_some_and(Clock::is_over);
         let is_stopped = || self.parts.stop.is_requested();
-        let stop = || is_stopped() || is_late();
+        let refused = RefCell::default();
+        let look = || self.note_connections(place.connections(), &mut refused.borrow_mut());
+        let stop = || {
+            // Which is asked all the time: who follows the record sees them as they open.
+            if look().is_err() {
+                self.parts.stop.request();
+            }
+            is_stopped() || is_late()
+        };
         let outcome = place.client().exec(&exec, &stop, &mut |stream, bytes| {
             capture.add(bytes);
             printing.add(bytes);
@@ -302,13 +317,31 @@ impl Session<'_> {
             let by_clock = outcome.end == End::Stopped && is_late() && !is_stopped();
             if by_clock { End::TimedOut } else { outcome.end }
         });
-        (end, capture)
+        Done { end, capture, refused: refused.into_inner() }
+    }
+
+    /// Records what was connected, and keeps what was refused for the agent.
+    fn note_connections(
+        &self,
+        connections: Vec<Event>,
+        refused: &mut Vec<Connection>,
+    ) -> Result<(), HandsError> {
+        for event in connections {
+            self.record(&event)?;
+            if let Event::Connection(connection) = event
+                && connection.decision == Decision::Deny
+                && refused.len() < REFUSED_MAX
+            {
+                refused.push(connection);
+            }
+        }
+        Ok(())
     }
 
     /// Records the end of a command that has run.
     pub(super) fn note_end(
         &self,
-        (end, capture): Done,
+        Done { end, capture, mut refused }: Done,
         (id, place): (String, &dyn Place),
     ) -> Result<Ran, HandsError> {
         let (printed, is_truncated) = capture.finish();
@@ -324,10 +357,8 @@ impl Session<'_> {
             Ok(End::Exited(_) | End::Killed(_) | End::TimedOut) => place.noted(),
             Ok(End::Stopped) | Err(_) => Noted::default(),
         };
-        let cut_off = cut_off(&noted.connections);
-        for connection in noted.connections {
-            self.record(&Event::Connection(connection))?;
-        }
+        self.note_connections(noted.connections, &mut refused)?;
+        let cut_off = cut_off(&refused);
         if let Some(hits) = &self.parts.hits {
             let denials = noted.denials.iter().map(|(denial, _)| denial);
             hits.count_denials(&self.parts.judge.rules, denials);
@@ -383,10 +414,9 @@ impl Session<'_> {
 }
 
 /// What is said of hosts that were refused, once each.
-fn cut_off(connections: &[Connection]) -> Vec<String> {
-    let refused_ones = connections.iter().filter(|it| it.decision == Decision::Deny);
+fn cut_off(refusals: &[Connection]) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
-    for Connection { host, port, rule, .. } in refused_ones {
+    for Connection { host, port, rule, .. } in refusals {
         let port = port.map(|port| format!(":{port}")).unwrap_or_default();
         let why = rule.as_deref().unwrap_or("not allowed");
         let words = refused(&format!("connect to {host}{port}: {why}"));
