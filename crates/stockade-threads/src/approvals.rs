@@ -250,6 +250,8 @@ impl<'a> Approvals<'a> {
         let by = match (&reply, is_elsewhere.get()) {
             (Reply::Late, _) => "timeout",
             (Reply::Nobody, _) => "no-terminal",
+            // Nobody said so: who asked is gone.
+            (Reply::Stop, true) => "withdrawn",
             (_, true) => "client",
             (_, false) => "terminal",
         };

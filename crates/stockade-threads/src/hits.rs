@@ -81,6 +81,11 @@ impl Hits {
         self.count_keys(deciding.map(|rule| key(&rule)).collect());
     }
 
+    /// Counts `rule` once.
+    pub(crate) fn count_rule(&self, rule: &RuleRef) {
+        self.count_keys(vec![key(rule)]);
+    }
+
     fn count_keys(&self, mut keys: Vec<String>) {
         keys.sort();
         keys.dedup();

@@ -17,7 +17,7 @@ mod offers;
 mod target;
 mod uses;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
@@ -37,6 +37,7 @@ use stockade_sandbox::{Asks, Question, Reply as Answer, Wanted};
 
 use crate::approvals::{Approvals, Asking, Judged, Put, of_run};
 use crate::bounds::{OUTSIDE, shown};
+use crate::hits::Hits;
 use crate::question::{Asked, Reply, entries};
 use crate::record::{self, Event};
 use crate::session::answered;
@@ -80,6 +81,8 @@ pub struct InPlaceOf<'a> {
     pub note: Box<Note<'a>>,
     /// Folders over which a draft lies: what is beneath it is not written to.
     pub drafts: Vec<PathBuf>,
+    /// Where it is counted how often each rule has asked.
+    pub hits: Option<Hits>,
     /// The store and the thread for whose undo is kept what a yes changes; without, nothing is.
     pub undo: Option<(PathBuf, ThreadId)>,
 }
@@ -100,6 +103,8 @@ pub struct InPlace<'a> {
     allowed: Mutex<Vec<Vec<String>>>,
     keeper: Keeper,
     uses: Uses,
+    /// Rules that asked and were counted.
+    counted: Mutex<HashSet<String>>,
 }
 
 impl fmt::Debug for InPlaceOf<'_> {
@@ -202,6 +207,7 @@ impl<'a> InPlace<'a> {
             is_over: AtomicBool::new(false),
             allowed: Mutex::default(),
             uses: Uses::default(),
+            counted: Mutex::default(),
         }
     }
 
@@ -340,16 +346,32 @@ impl<'a> InPlace<'a> {
         let asks = rule.map(|rule| rule.prefix.as_str());
         let judged = Judged { asking: vec![Some(&words)], again: &again };
         let prefixes = if name.starts_with('/') { beginnings(&words) } else { Vec::new() };
-        let (can_be_kept, rule) = (asks.is_some(), asks.map(str::to_owned));
-        let asked = Asked { action, effect, prefixes, can_be_kept, rule, ..Asked::default() };
+        let (can_be_kept, named) = (asks.is_some(), asks.map(str::to_owned));
+        let asked =
+            Asked { action, effect, prefixes, can_be_kept, rule: named, ..Asked::default() };
         match self.ask(&asked, Some(&judged), &|| question.is_wanted()) {
             Said::Once if !question.is_wanted() => self.keep(&asked),
-            Said::Once | Said::Always => Answer::Yes,
+            Said::Once | Said::Always => {
+                if let Some(rule) = rule {
+                    self.count(rule);
+                }
+                Answer::Yes
+            }
             // Others wait for somebody who is there: lines that were allowed execute what asks.
             Said::Nobody => Answer::Unasked,
             Said::No(word) => {
                 Answer::No(format!("stockade: refused: {why}; {word}; do not work around it"))
             }
+        }
+    }
+
+    /// Counts a rule whose question was answered yes, once in a run as those that refuse are.
+    fn count(&self, rule: &RuleRef) {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = counted.insert(rule.decided());
+        drop(counted);
+        if let (Some(hits), true) = (&self.of.hits, is_new) {
+            hits.count_rule(rule);
         }
     }
 

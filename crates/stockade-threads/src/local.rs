@@ -266,6 +266,7 @@ fn in_place_of<'a>(
         approval: task.judge.approval,
         note,
         drafts,
+        hits: undo.as_ref().map(|(root, _)| Hits::of(root)),
         undo,
     }
 }

@@ -8,6 +8,7 @@ use stockade_config::{Env, Loaded, Openings};
 use stockade_policy::{Grant, Mode, Policy};
 use stockade_sandbox::Pauser;
 use stockade_threads::approvals::{Asking, Keep};
+use stockade_threads::hits::Hits;
 use stockade_threads::record::Event;
 use stockade_threads::{Ask, Bounds, InPlace, InPlaceOf, Nobody, Programmed};
 
@@ -106,6 +107,7 @@ fn of(
         approval: loaded.approval,
         note,
         drafts: Vec::new(),
+        hits: env.state_folder().map(|state| Hits::of(&state)),
         undo: None,
     }
 }

@@ -92,6 +92,9 @@ fn a_rule_that_would_stop_the_next_start_is_not_written() {
     for wrong in [&["rules", "add", "npm"][..], &["rules", "add", "--decision", "perhaps", "npm"]] {
         assert_eq!(home.told(wrong).0, 2, "{wrong:?}");
     }
+    let (status, _, err) = home.told(&["rules", "add", "npm publish", "--decision", "deny"]);
+    assert_eq!(status, 2, "{err}");
+    assert!(err.contains("options stand before the words"), "{err}");
     let (status, _, err) = home.told(&["rules", "revoke", "nothing of the kind"]);
     assert_eq!(status, 1);
     assert!(err.contains("there is no rule"), "{err}");
@@ -242,7 +245,7 @@ fn permissions_of_claude_codes_settings_are_taken_over() {
 #[test]
 fn a_file_of_rules_is_tested_before_it_is_used() {
     let home = Home::new(RULES);
-    assert_eq!(home.told(&["rules", "test"]).1, "3 rules, 1 examples: all hold\n");
+    assert_eq!(home.told(&["rules", "test"]).1, "3 rules, 1 example: all hold\n");
     let file = home.folder.path().join("work/new.toml");
     fs::write(&file, "[[rules]]\nprefix = 'a'\nallow = true\nnot_match = ['a b']\n").unwrap();
     let (status, _, err) = home.told(&["rules", "test", "new.toml"]);

@@ -386,6 +386,9 @@ fn a_question_goes_with_the_one_who_asked() {
     let late = stockade(&home, &["approvals", "answer", id, "once"]).output().unwrap();
     assert!(!late.status.success(), "{}", text(&late));
     assert_eq!(fs::read_to_string(home.path("outside/file")).unwrap(), "original\n");
+    let all = events(&home);
+    let by: Vec<_> = of_type(&all, "answer").into_iter().map(|answer| &answer["by"]).collect();
+    assert_eq!(by, ["withdrawn"], "nobody has answered");
     // A signal with a handler is handled while the call waits.
     let script = "trap 'echo handled; exit 3' TERM; (sleep 1; kill $$) & echo x > ../outside/file";
     let run = start(&home, &[], &["sh", "-c", script]);

@@ -32,6 +32,7 @@ const QUESTION_MAX: usize = 7000;
 const WRITE: u8 = b'w';
 const EXECUTE: u8 = b'x';
 const MAKE_FOLDER: u8 = b'd';
+const MAKE_PIPE: u8 = b'p';
 const REMOVE: u8 = b'r';
 const RENAME: u8 = b'm';
 const MODE: u8 = b'o';
@@ -73,6 +74,13 @@ pub enum Change {
     /// `mkdir(2)`.
     MakeFolder {
         /// The folder.
+        path: PathBuf,
+        /// Its mode, without what the caller's umask takes.
+        mode: u32,
+    },
+    /// `mkfifo(3)`.
+    MakePipe {
+        /// The pipe.
         path: PathBuf,
         /// Its mode, without what the caller's umask takes.
         mode: u32,
@@ -156,6 +164,7 @@ impl Change {
     pub(crate) fn cut(self, umask: u32) -> Self {
         match self {
             Self::MakeFolder { path, mode } => Self::MakeFolder { path, mode: mode & !umask },
+            Self::MakePipe { path, mode } => Self::MakePipe { path, mode: mode & !umask },
             other @ (Self::Remove { .. }
             | Self::Rename { .. }
             | Self::Mode { .. }
@@ -415,6 +424,7 @@ fn encode_change(change: &Change) -> (u8, [i32; 2], Vec<&[u8]>) {
     }
     match change {
         Change::MakeFolder { path, mode } => (MAKE_FOLDER, [0, mode.cast_signed()], one(path)),
+        Change::MakePipe { path, mode } => (MAKE_PIPE, [0, mode.cast_signed()], one(path)),
         Change::Remove { path, is_folder } => (REMOVE, [i32::from(*is_folder), 0], one(path)),
         Change::Rename { from, to, is_careful } => {
             (RENAME, [i32::from(*is_careful), 0], two(from, to))
@@ -441,6 +451,7 @@ fn decode(packet: &[u8]) -> Option<(Wanted, String)> {
     let wanted = match kind {
         WRITE => Wanted::Write { path: path(texts.next()?), flags, mode },
         MAKE_FOLDER => Wanted::Change(Change::MakeFolder { path: path(texts.next()?), mode }),
+        MAKE_PIPE => Wanted::Change(Change::MakePipe { path: path(texts.next()?), mode }),
         REMOVE => {
             Wanted::Change(Change::Remove { path: path(texts.next()?), is_folder: flags != 0 })
         }
@@ -514,6 +525,7 @@ mod tests {
         let path = |bytes: &[u8]| PathBuf::from(OsString::from_vec(bytes.to_vec()));
         let changes = [
             Change::MakeFolder { path: path(b"/a\xff"), mode: 0o750 },
+            Change::MakePipe { path: path(b"/p"), mode: 0o640 },
             Change::Remove { path: path(b"/b"), is_folder: true },
             Change::Rename { from: path(b"/c"), to: path(b"/d e"), is_careful: true },
             Change::Mode { path: path(b"/e"), mode: 0o755 },

@@ -15,6 +15,7 @@ use crate::question::Asked;
 /// What is done after a yes.
 enum Act {
     MakeFolder(Target, Mode),
+    MakePipe(Target, Mode),
     Remove(Target),
     Rename(Target, Target),
     Mode(Target, Mode),
@@ -30,6 +31,7 @@ impl Act {
     fn perform(&self, kept: &Kept) -> std::io::Result<()> {
         match self {
             Self::MakeFolder(target, mode) => target.make_folder(*mode, kept),
+            Self::MakePipe(target, mode) => target.make_pipe(*mode, kept),
             Self::Remove(target) => target.remove(kept),
             Self::Rename(from, to) => from.rename(to, kept),
             Self::Mode(target, mode) => target.change_mode(*mode, kept),
@@ -53,6 +55,7 @@ fn held(change: &Change) -> Vec<&Path> {
             path.parent().into_iter().collect()
         }
         Change::MakeFolder { path, .. }
+        | Change::MakePipe { path, .. }
         | Change::Mode { path, .. }
         | Change::Truncate { path, .. }
         | Change::Attribute { path, .. }
@@ -71,6 +74,7 @@ fn held(change: &Change) -> Vec<&Path> {
 fn names(change: &Change) -> Vec<&Path> {
     match change {
         Change::MakeFolder { path, .. }
+        | Change::MakePipe { path, .. }
         | Change::Mode { path, .. }
         | Change::Times { path, .. }
         | Change::Owner { path, .. }
@@ -89,6 +93,7 @@ fn is_small(change: &Change) -> bool {
         Change::Times { .. } | Change::Owner { .. } => true,
         Change::Attribute { name, .. } => !name.starts_with("user."),
         Change::MakeFolder { .. }
+        | Change::MakePipe { .. }
         | Change::Remove { .. }
         | Change::Rename { .. }
         | Change::Mode { .. }
@@ -144,17 +149,23 @@ impl InPlace<'_> {
                 let act = Act::MakeFolder(target, Mode::from_raw_mode(*mode));
                 Some((act, format!("make folder {}", shown(path)), "makes this folder"))
             }
+            Change::MakePipe { path, mode } => {
+                let target = self.name(path).filter(Target::is_new)?;
+                let act = Act::MakePipe(target, Mode::from_raw_mode(*mode));
+                Some((act, format!("make pipe {}", shown(path)), "makes this named pipe"))
+            }
             Change::Remove { path, is_folder: true } => {
                 let target = self.name(path).filter(Target::is_folder)?;
                 let action = format!("remove folder {}", shown(path));
                 Some((Act::Remove(target), action, "removes this folder, which has to be empty"))
             }
             Change::Remove { path, is_folder: false } => {
-                let target = self.name(path).filter(|it| it.is_file() || it.is_link())?;
-                let (kind, words) = if target.is_link() {
-                    ("link ", "removes this link")
-                } else {
-                    ("", "removes this file")
+                let is_such = |it: &Target| it.is_file() || it.is_link() || it.is_pipe();
+                let target = self.name(path).filter(is_such)?;
+                let (kind, words) = match (target.is_link(), target.is_pipe()) {
+                    (true, _) => ("link ", "removes this link"),
+                    (false, true) => ("pipe ", "removes this named pipe"),
+                    (false, false) => ("", "removes this file"),
                 };
                 Some((Act::Remove(target), format!("remove {kind}{}", shown(path)), words))
             }
@@ -195,9 +206,16 @@ impl InPlace<'_> {
         let own_or_link = of_user;
         match change {
             Change::Mode { path, mode } => {
-                let act = Act::Mode(own(path)?, Mode::from_raw_mode(*mode));
-                let action = format!("change the mode of {} to {mode:o}", shown(path));
-                Some((act, action, "changes who may read, write and execute this"))
+                let target = own(path)?;
+                let words = match (*mode & !0o777, target.is_folder()) {
+                    (0, _) => "changes who may read, write and execute this",
+                    // Of a file it would be run as its group.
+                    (_, false) => return None,
+                    (0o1000, true) => "lets each remove only what is theirs in this folder",
+                    (_, true) => "gives what is made in this folder the folder's group",
+                };
+                let act = Act::Mode(target, Mode::from_raw_mode(*mode));
+                Some((act, format!("change the mode of {} to {mode:o}", shown(path)), words))
             }
             Change::Times { path, times: [one, nanos, other, others] } => {
                 let time = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec };
@@ -236,7 +254,10 @@ impl InPlace<'_> {
                 let act = Act::Attribute(own(path)?, name.clone(), value.clone(), flags);
                 Some((act, action, "changes what this carries beside its content"))
             }
-            Change::MakeFolder { .. } | Change::Remove { .. } | Change::Rename { .. } => None,
+            Change::MakeFolder { .. }
+            | Change::MakePipe { .. }
+            | Change::Remove { .. }
+            | Change::Rename { .. } => None,
         }
     }
 

@@ -217,6 +217,10 @@ impl Target {
         self.was.is_some_and(|was| was.kind == FileType::RegularFile)
     }
 
+    pub(super) fn is_pipe(&self) -> bool {
+        self.was.is_some_and(|was| was.kind == FileType::Fifo)
+    }
+
     pub(super) fn is_folder(&self) -> bool {
         self.was.is_some_and(|was| was.kind == FileType::Directory)
     }
@@ -245,6 +249,19 @@ impl Target {
         // The umask of this process is not the caller's.
         let chmod = |made: OwnedFd| rustix::fs::chmod(own_link(&made), mode);
         Ok(made.map_or(Ok(()), chmod)?)
+    }
+
+    /// Makes a named pipe of a name that nothing had.
+    pub(super) fn make_pipe(&self, mode: Mode, kept: &Kept) -> io::Result<()> {
+        self.is_still()?;
+        let make = || {
+            rustix::fs::mknodat(&self.folder, &self.name, FileType::Fifo, Mode::RWXU, 0)?;
+            // A reference opens no pipe. The umask of this process is not the caller's.
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let made = rustix::fs::openat(&self.folder, &self.name, flags, Mode::empty())?;
+            Ok(rustix::fs::chmod(own_link(&made), mode).map(|()| None)?)
+        };
+        kept.bears::<OwnedFd>(self.named(&self.path()), make).map(drop)
     }
 
     /// Takes the name away from what has it.

@@ -24,7 +24,7 @@ pub(super) struct AddArgs {
     target: Target,
     /// What becomes of such commands
     #[arg(long, value_name = "DECISION", value_parser = ["allow", "ask", "deny"])]
-    decision: String,
+    decision: Option<String>,
     /// What is told when the rule decides
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -83,6 +83,11 @@ impl Changed {
 
 /// Adds one rule.
 pub(super) fn add(arguments: &AddArgs) -> Result<u8, Failure> {
+    // What follows the first word is the command's, whatever it looks like.
+    let decision = arguments.decision.as_deref().ok_or_else(|| {
+        let hint = "options stand before the words: `stockade rules add --decision deny git push`";
+        Failure::new("`--decision` is missing".to_owned(), hint).with_status(MISUSED)
+    })?;
     let env = surroundings()?;
     let file = arguments.target.file(&env)?;
     let prefix = match arguments.prefix.as_slice() {
@@ -91,7 +96,7 @@ pub(super) fn add(arguments: &AddArgs) -> Result<u8, Failure> {
     };
     let rule = NewRule {
         prefix,
-        decision: match arguments.decision.as_str() {
+        decision: match decision {
             "allow" => Verdict::Allow,
             "ask" => Verdict::Ask,
             _ => Verdict::Deny,

@@ -285,7 +285,9 @@ pub(super) fn test(arguments: &TestArgs) -> Result<u8, Failure> {
         printed(ui::json(&tested))?;
     } else {
         let Tested { rules, examples } = tested;
-        printed(ui::line(&format!("{rules} rules, {examples} examples: all hold")))?;
+        let ends = |count: usize| if count == 1 { "" } else { "s" };
+        let (rule, example) = (ends(rules), ends(examples));
+        printed(ui::line(&format!("{rules} rule{rule}, {examples} example{example}: all hold")))?;
     }
     Ok(0)
 }

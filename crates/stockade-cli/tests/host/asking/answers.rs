@@ -45,6 +45,9 @@ fn as_this_user() {
     client.answer(&question, &["project", "--prefix", &(at + 1).to_string()]);
     assert!(text(&end(first)).contains("ran fetch -q"));
     assert!(!home.path("work/.stockade").exists(), "never in the project");
+    let listed = text(&stockade(&home, &["rules", "list"]).output().unwrap());
+    let hits = |line: &str| line.starts_with("ask    cargo ") && line.contains("matched once");
+    assert!(listed.lines().any(hits), "a yes is a match as well: {listed}");
 
     let next = text(&end(run("cargo fetch --locked; cargo publish")));
     assert!(next.contains("ran fetch --locked") && !next.contains("ran publish"), "{next}");

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::Path;
 
 use super::{Client, end, start};
 use crate::{Home, also_as_ordinary_user, text};
@@ -31,7 +32,13 @@ do("attribute", os.setxattr, out + "file", "user.x", b"\0y")
 do("no attribute", os.removexattr, out + "file", "user.x")
 do("owner", os.chown, out + "file", os.getuid(), os.getgid())
 do("acl", os.setxattr, out + "file", "system.posix_acl_access", b"x")
+do("pipe", os.mkfifo, out + "pipe", 0o620)
+do("no pipe", os.unlink, out + "pipe")
+do("group", os.chmod, out + "moved", 0o2750)
+do("sticky", os.chmod, out + "moved", 0o1755)
 do("set-uid", os.chmod, out + "file", 0o4755)
+do("set-gid", os.chmod, out + "file", 0o2755)
+do("device", os.mknod, out + "device", 0o20600, os.makedev(1, 3))
 do("secret", os.chmod, "../.ssh/id", 0o777)
 do("ssh", os.rename, "../.ssh", "../ssh")
 do("project", os.rename, "../work", "../work2")
@@ -53,6 +60,25 @@ do("list", os.setxattr, out + "file", "system.posix_acl_access", acl)
 do("other", os.chown, out + "file", os.getuid() + 1, -1)
 do("full", os.rmdir, out + "moved")
 "#;
+
+/// What was asked about before `action` is done by now.
+fn has_been_done(action: &str, outside: &Path) {
+    let mode = |name: &str| fs::symlink_metadata(outside.join(name)).unwrap().mode();
+    if action.starts_with("remove pipe ") {
+        assert_eq!(mode("pipe"), 0o10_600, "by the umask");
+    } else if action.ends_with(" to 1755") {
+        assert_eq!(mode("moved") & 0o7777, 0o2750);
+    }
+}
+
+/// What came of modes and pipes.
+fn is_left(said: &str, outside: &Path) {
+    let moved = fs::metadata(outside.join("moved")).unwrap().mode();
+    assert!(moved & 0o7777 == 0o1755 && !outside.join("pipe").exists());
+    for name in ["set-uid", "set-gid", "device"] {
+        assert!(said.contains(&format!("{name} E")), "{said}");
+    }
+}
 
 #[test]
 #[ignore = "run by the other test, as each user"]
@@ -80,19 +106,25 @@ fn as_this_user() {
         format!("set the length of {} to 2 bytes", at("file")),
         format!("set the attribute user.x of {}", at("file")),
         format!("remove the attribute user.x of {}", at("file")),
+        format!("make pipe {}", at("pipe")),
+        format!("remove pipe {}", at("pipe")),
+        format!("change the mode of {} to 2750", at("moved")),
+        format!("change the mode of {} to 1755", at("moved")),
     ] {
         let question = client.question();
         assert_eq!(question["action"], action.as_str());
+        has_been_done(&action, &outside);
         client.answer(&question, &["once"]);
     }
     let said = text(&end(asked));
     let more = client.questions.try_recv();
-    assert!(more.is_err() && said.matches(" done\n").count() == 9, "{more:?}: {said}");
+    assert!(more.is_err() && said.matches(" done\n").count() == 13, "{more:?}: {said}");
     let file = fs::metadata(outside.join("file")).unwrap();
     assert_eq!((file.mode() & 0o7777, file.nlink()), (0o705, 2));
     assert_eq!((file.len(), said.contains("owner EROFS")), (2, true), "{said}");
     assert!(said.contains("times EROFS\n") && file.mtime() != 7, "not worth a question");
     assert_eq!(file.ino(), fs::metadata(outside.join("second")).unwrap().ino());
+    is_left(&said, &outside);
     assert!(outside.join("moved/deep").is_dir() && !outside.join("way2").is_symlink());
     assert!(home.path(".config/gcloud").is_dir() && home.path(".ssh/id").is_file());
 

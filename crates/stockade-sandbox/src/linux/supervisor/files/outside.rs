@@ -51,6 +51,11 @@ impl Files {
             Wish::MakeFolder { at, mode } if names(at, true) => {
                 Some(Change::MakeFolder { path: target, mode: *mode & 0o777 })
             }
+            Wish::MakeNode { at, mode, .. }
+                if names(at, false) && FileType::from_raw_mode(*mode) == FileType::Fifo =>
+            {
+                Some(Change::MakePipe { path: target, mode: *mode & 0o777 })
+            }
             Wish::Remove { at, flags } => {
                 let is_folder = *flags & libc::AT_REMOVEDIR != 0;
                 names(at, is_folder).then_some(Change::Remove { path: target, is_folder })
@@ -65,8 +70,8 @@ impl Files {
                 let is_careful = *flags != 0;
                 is_outside.then_some(Change::Rename { from, to, is_careful })
             }
-            // What runs as its owner or group would be more than a mode.
-            Wish::Mode { mode, .. } | Wish::ModeOf { mode, .. } if mode & !0o777 == 0 => {
+            // What runs as its owner would be more than a mode.
+            Wish::Mode { mode, .. } | Wish::ModeOf { mode, .. } if mode & !0o3777 == 0 => {
                 Some(Change::Mode { path: target, mode: *mode })
             }
             Wish::Metadata(wanted) => wanted.asked(target),
