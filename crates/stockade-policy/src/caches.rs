@@ -175,10 +175,13 @@ pub struct Apart {
     pub unless: Option<&'static str>,
     /// Where it is in home when neither is set.
     pub usual: &'static str,
-    /// What is set then.
-    pub instead: Instead,
+    /// What is set then; nothing where there is no such variable.
+    pub instead: Option<Instead>,
     /// The folder of it where `{}` stands in [`Instead`].
     pub folder: &'static str,
+    /// Whether paths in the usual place lead there as well. Not where programs are executed from it, or
+    /// where more lies beside the cache than its place begins with.
+    pub by_name: bool,
     /// What it begins with, by names in both.
     pub begins: &'static [Begin],
 }
@@ -193,9 +196,11 @@ const fn whole(
     instead: Instead,
     folder: &'static str,
 ) -> Apart {
-    let begins = &[Begin::Shadow("", ALL)];
-    Apart { variable: Some(variable), unless: None, usual, instead, folder, begins }
+    let (variable, instead) = (Some(variable), Some(instead));
+    Apart { variable, unless: None, usual, instead, folder, by_name: true, begins: ALL_OF_IT }
 }
+
+const ALL_OF_IT: &[Begin] = &[Begin::Shadow("", ALL)];
 
 /// These caches.
 pub const APART: &[Apart] = &[
@@ -203,8 +208,9 @@ pub const APART: &[Apart] = &[
         variable: Some("CARGO_HOME"),
         unless: None,
         usual: ".cargo",
-        instead: Instead::Set("CARGO_HOME", "{}/cargo"),
+        instead: Some(Instead::Set("CARGO_HOME", "{}/cargo")),
         folder: "cargo",
+        by_name: false,
         begins: &[
             Begin::Kept(KEPT_OF_CARGO),
             Begin::Shadow("registry/index", 4),
@@ -218,25 +224,43 @@ pub const APART: &[Apart] = &[
         variable: Some("npm_config_cache"),
         unless: None,
         usual: ".npm",
-        instead: Instead::Set("npm_config_cache", "{}/npm"),
+        instead: Some(Instead::Set("npm_config_cache", "{}/npm")),
         folder: "npm",
-        begins: &[Begin::Shadow("_cacache/content-v2", 3), Begin::Shadow("_cacache/index-v5", 2)],
+        by_name: true,
+        begins: &[
+            Begin::Shadow("_cacache/content-v2", 3),
+            Begin::Shadow("_cacache/index-v5", 2),
+            // Logs, programs of `npx`, what packages keep: new ones beside those that are there.
+            Begin::Shadow("_cacache", 1),
+            Begin::Shadow("", 1),
+        ],
     },
     Apart {
         variable: Some("GOMODCACHE"),
         unless: Some("GOPATH"),
         usual: "go/pkg/mod",
-        instead: Instead::Set("GOMODCACHE", "{}/go-modules"),
+        instead: Some(Instead::Set("GOMODCACHE", "{}/go-modules")),
         folder: "go-modules",
-        begins: &[Begin::Shadow("", ALL)],
+        by_name: false,
+        begins: ALL_OF_IT,
     },
     Apart {
         variable: None,
         unless: None,
         usual: ".m2/repository",
-        instead: Instead::Front("MAVEN_OPTS", "-Dmaven.repo.local={}/m2"),
+        instead: Some(Instead::Front("MAVEN_OPTS", "-Dmaven.repo.local={}/m2")),
         folder: "m2",
-        begins: &[Begin::Shadow("", ALL)],
+        by_name: false,
+        begins: ALL_OF_IT,
+    },
+    Apart {
+        variable: None,
+        unless: None,
+        usual: ".java",
+        instead: None,
+        folder: "java",
+        by_name: true,
+        begins: ALL_OF_IT,
     },
     // Not caches by their names: settings, and what their tools write at each start.
     whole("IPYTHONDIR", ".ipython", Instead::Set("IPYTHONDIR", "{}/ipython"), "ipython"),
@@ -252,8 +276,9 @@ pub const APART: &[Apart] = &[
         variable: Some("XDG_CACHE_HOME"),
         unless: None,
         usual: ".cache",
-        instead: Instead::Set("XDG_CACHE_HOME", "{}/caches"),
+        instead: Some(Instead::Set("XDG_CACHE_HOME", "{}/caches")),
         folder: "caches",
+        by_name: false,
         // Two that write to what they find, and fail where they cannot.
         begins: &[
             Begin::Shadow("virtualenv", ALL),

@@ -128,6 +128,9 @@ impl Lab {
         command.args(["--fork", "--kill-child", "--mount-proc"]);
         if self.is_root {
             command.env("LAB_REAL_ROOT", "1");
+            if is_second_backend() && !case.real_root {
+                command.env("LAB_WHOLE", "1");
+            }
         } else {
             command.args(["--user", "--map-current-user", "--keep-caps"]);
             let uid = fs::metadata("/proc/self").map(|own| own.uid()).unwrap_or_default();

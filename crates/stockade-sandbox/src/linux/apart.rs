@@ -26,6 +26,8 @@ use crate::Launch;
 const FOLDER: &str = "apart";
 /// Beside it: what was hidden when it was made.
 const BEGUN: &str = "apart-begun";
+/// Changes with what a folder begins with, so that one of an earlier version is made anew.
+const FORM: &[u8] = b"2\n";
 /// Its name until it is whole.
 const NEW: &str = "apart-new";
 
@@ -50,6 +52,7 @@ struct Room {
 pub(super) struct Store {
     folder: AbsPath,
     kept: Vec<AbsPath>,
+    names: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Store {
@@ -65,8 +68,10 @@ impl Store {
         let is_cached = |path: &&AbsPath| policy.caches.iter().any(|cache| path.is_within(cache));
         let hidden: Vec<&Path> =
             policy.hidden.iter().filter(is_cached).map(AbsPath::as_path).collect();
-        let note: Vec<u8> =
-            hidden.iter().flat_map(|path| [path.as_os_str().as_bytes(), b"\n"].concat()).collect();
+        let of_hidden =
+            hidden.iter().flat_map(|path| [path.as_os_str().as_bytes(), b"\n"].concat());
+        let note: Vec<u8> = FORM.iter().copied().chain(of_hidden).collect();
+        let places = places(policy, &launch.command.environment);
         if !folder.is_dir() || fs::read(&begun).ok().as_ref() != Some(&note) {
             let new = above.join(NEW);
             for old in [&folder, &new] {
@@ -74,8 +79,8 @@ impl Store {
             }
             make_folder(&new)?;
             let mut room = MOST;
-            for (cache, place) in places(policy, &launch.command.environment) {
-                begin((&place, &new.join(cache.folder)), cache.begins, &hidden, &mut room)?;
+            for (cache, place) in &places {
+                begin((place, &new.join(cache.folder)), cache.begins, &hidden, &mut room)?;
             }
             fs::write(begun, note)?;
             fs::rename(new, &folder)?;
@@ -89,7 +94,18 @@ impl Store {
         });
         let kept = kept.filter(|path| path.symlink_metadata().is_ok());
         let kept = kept.filter_map(|path| AbsPath::new(path).ok()).collect();
-        Ok(Some(Self { folder: AbsPath::new(folder).map_err(io::Error::other)?, kept }))
+        let usual = |cache: &Apart| Some(policy.home.as_ref()?.as_path().join(cache.usual));
+        let named = places
+            .into_iter()
+            .filter(|(cache, place)| cache.by_name && usual(cache).as_ref() == Some(place));
+        let named = named.map(|(cache, place)| (place, folder.join(cache.folder)));
+        let names = named.filter(|(_, ours)| ours.is_dir()).collect();
+        Ok(Some(Self { folder: AbsPath::new(folder).map_err(io::Error::other)?, kept, names }))
+    }
+
+    /// Caches whose paths lead to what is here instead.
+    pub(super) fn names(&self) -> &[(PathBuf, PathBuf)] {
+        &self.names
     }
 
     /// What of it may be written.
@@ -158,8 +174,8 @@ pub(super) fn lead(
             }
         }
     }
-    for (cache, _) in apart {
-        set_one(environment, cache.instead, (base, &before));
+    for instead in apart.iter().filter_map(|(cache, _)| cache.instead) {
+        set_one(environment, instead, (base, &before));
     }
 }
 

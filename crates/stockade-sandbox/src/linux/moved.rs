@@ -1,11 +1,14 @@
 //! Folders that are another folder by name, where no mount can make them so.
 //!
-//! The second backend has no private `/tmp`. Where a call gives a path that begins with such a
-//! folder, the supervisor takes another path in its stead, in the run's own temporary folder. That
-//! opens nothing: what both the call and the supervisor may open is what Landlock says, and a call
-//! that gets past it finds the host's folder, hidden. It is a matter of names, so it is done by
-//! letters: a link elsewhere that leads there is followed where the supervisor follows it, and not
-//! where the kernel does.
+//! The second backend has no private `/tmp`, and no view over caches. Where a call gives a path that
+//! begins with such a folder, the supervisor takes another path in its stead, in the run's own
+//! temporary folder or among the caches of its workspace. That opens nothing: what both the call and
+//! the supervisor may open is what Landlock says, and a call that gets past it finds the host's
+//! folder, hidden or read-only. It is a matter of names, so it is done by letters: a link elsewhere
+//! that leads there is followed where the supervisor follows it, and not where the kernel does.
+//!
+//! Single files are read as others the same way, whatever link leads to them (certificates, ssh's
+//! configuration): who gets past that reads the host's, which hides nothing.
 //!
 //! Pure, but for the folders themselves.
 
@@ -28,12 +31,17 @@ pub(crate) struct Moved {
     kept: Vec<PathBuf>,
     /// The run's own folder. No other has its name, of the time and a process.
     own: PathBuf,
+    /// Files that are read as others, by their real paths.
+    files: Vec<(PathBuf, PathBuf)>,
 }
 
+/// What a Java virtual machine calls its file of certificates, which is a link to the system's.
+const LINKED: &str = "cacerts";
+
 impl Moved {
-    /// For a run whose own folder is `own`. Where the policy names a folder of these, or one in it,
-    /// that one is the host's.
-    pub(crate) fn new(placements: &[Placement], own: &Path) -> Self {
+    /// For a run whose own folder is `own`, with `others` that lead elsewhere, each with its place. Where
+    /// the policy names a folder of these, or one in it, that one is the host's.
+    pub(crate) fn new(placements: &[Placement], own: &Path, others: &[(PathBuf, PathBuf)]) -> Self {
         let named = |content| {
             matches!(
                 content,
@@ -42,16 +50,44 @@ impl Moved {
         };
         let kept = placements.iter().filter(|it| named(it.content));
         let kept: Vec<PathBuf> = kept.map(|it| it.path.as_path().to_owned()).collect();
-        let is_free = |folder: &str| !kept.iter().any(|kept| kept == Path::new(folder));
-        let folders = FOLDERS.iter().filter(|(folder, _)| is_free(folder));
-        let folders = folders.map(|(folder, name)| (PathBuf::from(folder), own.join(name)));
-        let kept = kept.iter().map(PathBuf::as_path).chain([own]);
-        let is_in = |path: &&Path| FOLDERS.iter().any(|(folder, _)| path.starts_with(folder));
+        let all = FOLDERS.iter().map(|(folder, name)| (PathBuf::from(folder), own.join(name)));
+        let all: Vec<_> = all.chain(others.iter().cloned()).collect();
+        let is_free = |(folder, _): &(PathBuf, PathBuf)| !kept.contains(folder);
+        let is_in = |path: &&Path| all.iter().any(|(folder, _)| path.starts_with(folder));
+        let inner = kept.iter().map(PathBuf::as_path).chain([own]).filter(is_in);
+        let inner = inner.map(Path::to_owned).collect();
         Self {
-            folders: folders.collect(),
-            kept: kept.filter(is_in).map(Path::to_owned).collect(),
+            folders: all.into_iter().filter(is_free).collect(),
+            kept: inner,
             own: own.to_owned(),
+            files: Vec::new(),
         }
+    }
+
+    /// The same, with files that are read as others: real paths, each with what stands for it.
+    pub(crate) fn with_files(self, files: Vec<(PathBuf, PathBuf)>) -> Self {
+        Self { files, ..self }
+    }
+
+    /// What stands for files.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|(_, ours)| ours.as_path())
+    }
+
+    /// What is read where a program opens `path`; `None` for the file itself. Only a path whose last
+    /// name is that of such a file is asked where it leads.
+    pub(crate) fn file(
+        &self,
+        path: &[u8],
+        real: impl FnOnce() -> Option<PathBuf>,
+    ) -> Option<&Path> {
+        let name = Path::new(OsStr::from_bytes(path)).file_name()?;
+        let is_named = |(real, _): &(PathBuf, PathBuf)| real.file_name() == Some(name);
+        if self.files.is_empty() || !(name == LINKED || self.files.iter().any(is_named)) {
+            return None;
+        }
+        let real = real()?;
+        self.files.iter().find(|(shown, _)| *shown == real).map(|(_, ours)| ours.as_path())
     }
 
     /// Makes the folders in the run's own that stand for others, of a run whose own folder is `own`.
@@ -161,7 +197,8 @@ mod tests {
                 content: *content,
             })
             .collect();
-        Moved::new(&placements, Path::new("/tmp/own"))
+        let others = [("/home/u/.npm".into(), "/s/npm".into())];
+        Moved::new(&placements, Path::new("/tmp/own"), &others)
     }
 
     #[test]
@@ -179,6 +216,7 @@ mod tests {
             ("/dev/shm/x", "/tmp/own/shm/x"),
             ("own", "/tmp/own"),
             ("own/tmp/a/", "/tmp/own/tmp/a/"),
+            ("/home/u/.npm/a", "/s/npm/a"),
         ];
         for (path, expected) in cases {
             assert_eq!(of(path).as_deref(), Some(expected), "{path}");
@@ -194,6 +232,8 @@ mod tests {
             "/tmp/../etc/passwd",
             "/tmp/a/../../../etc",
             "/var/tmp/a/../../lib",
+            "/home/u/.npmrc",
+            "/home/u/.npm/../.npmrc",
             "/tmp/own",
             "/tmp/own/tmp/x",
             "/tmp/own/..",
@@ -222,6 +262,21 @@ mod tests {
         }
         let unasked = moved.of_beneath(b"src/tmp", || Err(io::ErrorKind::Other.into()));
         assert_eq!(unasked.unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_is_read_as_another_whatever_leads_to_it_and_others_are_not_asked() {
+        let pair = |(shown, ours): (&str, &str)| (PathBuf::from(shown), PathBuf::from(ours));
+        let files = [("/etc/ssh/ssh_config", "/o/ssh"), ("/etc/ssl/java/cacerts", "/o/java")];
+        let moved = moved(&[]).with_files(files.map(pair).to_vec());
+        let read = |path: &str, real: &str| {
+            moved.file(path.as_bytes(), || Some(real.into())).map(Path::to_owned)
+        };
+        assert_eq!(read("/etc/ssh/ssh_config", "/etc/ssh/ssh_config"), Some("/o/ssh".into()));
+        assert_eq!(read("lib/security/cacerts", "/etc/ssl/java/cacerts"), Some("/o/java".into()));
+        assert_eq!(read("/opt/own/cacerts", "/opt/own/cacerts"), None);
+        assert_eq!(moved.file(b"/etc/passwd", || panic!("asked")), None);
+        assert_eq!(moved.files().collect::<Vec<_>>(), [Path::new("/o/ssh"), Path::new("/o/java")]);
     }
 
     #[test]

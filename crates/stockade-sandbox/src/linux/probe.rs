@@ -30,6 +30,7 @@ pub struct Probe {
 }
 
 const NAMESPACES: &str = "namespaces";
+const UNTRIED: &str = "needs namespaces";
 const SECOND: &str = "drafts, a view of caches, a `/tmp` and a loopback of its own: the second backend runs, \
     weaker";
 const USER_NAMESPACES: &str = "`sysctl user.max_user_namespaces` above 0; on Ubuntu the profile of the `.deb`; \
@@ -127,7 +128,7 @@ const STEPS: [Step; 5] = [
         "the first wall around files; the second backend runs instead",
         USER_NAMESPACES,
     ),
-    ("proc", proc, "a `/proc` without the host's processes: nothing runs in a walled mode", PROC),
+    ("proc", proc, "a `/proc` without the host's processes; the second backend runs instead", PROC),
     ("overlay", overlay, "caches that can be written to, and drafts", KERNEL),
     ("network", loopback, "a network of its own; the second backend runs instead", USER_NAMESPACES),
     (
@@ -175,14 +176,20 @@ fn in_namespaces() -> io::Result<Vec<Probe>> {
         let result = match lines.next() {
             Some("") => Ok(String::new()),
             Some(error) => Err(error.to_owned()),
-            None => Err(format!("needs {NAMESPACES}")),
+            None => Err(UNTRIED.to_owned()),
         };
-        let remedy = if remedy == USER_NAMESPACES { hindrance() } else { remedy };
+        let remedy = remedy_of(&result, remedy);
         Probe { name, result, lost, remedy, is_optional: false }
     };
     let mut probes = vec![next(NAMESPACES, SECOND, USER_NAMESPACES)];
     probes.extend(STEPS.iter().map(|&(name, _, lost, remedy)| next(name, lost, remedy)));
     Ok(probes)
+}
+
+/// What helps where a step came to `result`. One that could not be tried has no fault that is known.
+fn remedy_of(result: &Result<String, String>, remedy: &'static str) -> &'static str {
+    let is_untried = result.as_ref().is_err_and(|error| error == UNTRIED);
+    if is_untried || remedy == USER_NAMESPACES { hindrance() } else { remedy }
 }
 
 /// What brings user namespaces back on this machine.
@@ -305,5 +312,18 @@ fn in_child(work: impl FnOnce() -> io::Result<()>) -> io::Result<Result<(), Stri
                 error => Err(error.to_owned()),
             })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_tried_is_helped_by_what_brings_namespaces_back() {
+        let untried = Err(UNTRIED.to_owned());
+        assert_eq!(remedy_of(&untried, KERNEL), hindrance());
+        assert_eq!(remedy_of(&Err("refused".to_owned()), KERNEL), KERNEL);
+        assert_eq!(remedy_of(&Ok(String::new()), USER_NAMESPACES), hindrance());
     }
 }

@@ -82,7 +82,7 @@ pub(super) const REFUSED_REQUESTS: &[u32] =
 const PERSONALITIES: &[u32] = &[0, 8, 0x0004_0000, 0x0004_0008, 0xffff_ffff];
 
 /// `PR_SET_KEEPCAPS` (linux/prctl.h).
-const KEEP_CAPABILITIES: u32 = 8;
+pub(super) const KEEP_CAPABILITIES: u32 = 8;
 
 const EPERM: i32 = libc::EPERM;
 const ENOSYS: i32 = libc::ENOSYS;

@@ -13,6 +13,7 @@ const NOT_OF_OTHERS: Rule = Rule::DenyUnlessZero { argument: 0, errno: EPERM };
 
 /// What stands in the place of namespaces and of the supervisor.
 pub(super) const ALONE: &[(libc::c_long, Rule)] = &[
+    (libc::SYS_fcntl, Rule::By(seccomp_limits::beside_hidden)),
     (libc::SYS_socket, Rule::UnixWithoutAddress),
     (libc::SYS_socketpair, Rule::UnixWithoutAddress),
     (libc::SYS_connect, REFUSED),

@@ -14,6 +14,12 @@ pub(super) const CORE: u32 = 4;
 /// long as 45 seconds (`/proc/sys/fs/lease-break-time`).
 pub(super) const SETS_LEASE: &[u32] = &[libc::F_SETLEASE.cast_unsigned()];
 
+/// What tells of a folder who can list it (`F_NOTIFY`, linux/fcntl.h): hidden ones can be.
+const NOTIFIES: &[u32] = &[1026];
+
+/// As from a kernel that tells nothing of folders programs hear `EINVAL`.
+const BESIDE_HIDDEN: &[(&[u32], i32)] = &[(SETS_LEASE, libc::EACCES), (NOTIFIES, libc::EINVAL)];
+
 /// Locks that belong to an open file, as those of flock(2) do (linux/fcntl.h).
 const LOCKS: &[u32] = &[libc::F_OFD_SETLK.cast_unsigned(), libc::F_OFD_SETLKW.cast_unsigned()];
 
@@ -28,11 +34,28 @@ const TRAP: Instruction = give(RET_USER_NOTIF);
 
 /// `fcntl` where PID 1 opens files: a lease is refused, a lock of an open file waits for PID 1.
 pub(super) fn locks() -> Vec<Instruction> {
+    refusing(&[(SETS_LEASE, libc::EACCES)], choose(1, LOCKS, TRAP, ALLOW))
+}
+
+/// The same where hidden folders can be opened, and listed.
+pub(super) fn locks_beside_hidden() -> Vec<Instruction> {
+    refusing(BESIDE_HIDDEN, choose(1, LOCKS, TRAP, ALLOW))
+}
+
+/// The same where nobody opens files for others.
+pub(super) fn beside_hidden() -> Vec<Instruction> {
+    refusing(BESIDE_HIDDEN, vec![ALLOW])
+}
+
+/// `fcntl` without the commands of each list, which fail in its way; of the others decides `rest`.
+fn refusing(lists: &[(&[u32], i32)], rest: Vec<Instruction>) -> Vec<Instruction> {
     let mut body = vec![load(low(1))];
-    for &lease in SETS_LEASE {
-        body.extend([op(JUMP_EQUAL, lease, 0, 1), fail(libc::EACCES)]);
+    for &(commands, errno) in lists {
+        for &command in commands {
+            body.extend([op(JUMP_EQUAL, command, 0, 1), fail(errno)]);
+        }
     }
-    body.extend(choose(1, LOCKS, TRAP, ALLOW));
+    body.extend(rest);
     body
 }
 

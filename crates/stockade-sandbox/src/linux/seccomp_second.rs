@@ -2,8 +2,8 @@
 //! is refused by number, or carried out.
 
 use super::seccomp::{
-    AND, EXEC_RULES, JUMP_ANY_BIT, JUMP_EQUAL, RET_ALLOW, RET_USER_NOTIF, RULES, Rule, WRITE_RULES,
-    WRITING, assemble, choose, fail, give, load, low, op,
+    AND, EXEC_RULES, JUMP_ANY_BIT, JUMP_EQUAL, KEEP_CAPABILITIES, RET_ALLOW, RET_USER_NOTIF, RULES,
+    Rule, WRITE_RULES, WRITING, assemble, choose, fail, give, load, low, op,
 };
 use super::seccomp_alone::ALONE;
 use super::seccomp_ids::{self, Own};
@@ -50,13 +50,16 @@ const FILE_SETATTR: libc::c_long = 469;
 /// `PR_SET_DUMPABLE` answers and does nothing: the supervisor has to look into its callers, and no
 /// core dump is written anyway.
 const DUMPABLE: u32 = 4;
+/// As in the first backend: there is none to keep.
+const ANSWERED: &[u32] = &[DUMPABLE, KEEP_CAPABILITIES];
 
 const OWN: &[(libc::c_long, Rule)] = &[
     (
         libc::SYS_ioctl,
         Rule::DenyValues { argument: 1, values: REFUSED_REQUESTS, errno: libc::EPERM },
     ),
-    (libc::SYS_prctl, Rule::DenyValues { argument: 0, values: &[DUMPABLE], errno: 0 }),
+    (libc::SYS_prctl, Rule::DenyValues { argument: 0, values: ANSWERED, errno: 0 }),
+    (libc::SYS_fcntl, Rule::By(seccomp_limits::locks_beside_hidden)),
     (libc::SYS_socket, Rule::By(socket)),
     (libc::SYS_setsockopt, Rule::By(options)),
     (libc::SYS_listen, Rule::Trap),
@@ -261,6 +264,29 @@ mod tests {
         for call in [libc::SYS_mkdirat, libc::SYS_fchmod, libc::SYS_statfs, libc::SYS_shmget] {
             assert_eq!(given(call, [0; 6]), RET_USER_NOTIF, "call {call}");
         }
+    }
+
+    #[test]
+    fn what_of_prctl_would_change_nothing_is_answered() {
+        let ask = |option: u32| given(libc::SYS_prctl, [option.into(), 1, 0, 0, 0, 0]);
+        let done = fail(0).operand;
+        assert_eq!((ask(DUMPABLE), ask(KEEP_CAPABILITIES), ask(38)), (done, done, RET_ALLOW));
+    }
+
+    #[test]
+    fn of_a_folder_that_changes_nobody_is_told() {
+        let ask = |command: u64| given(libc::SYS_fcntl, [3, command, 0, 0, 0, 0]);
+        assert_eq!(
+            (ask(1026), ask(1024)),
+            (fail(libc::EINVAL).operand, fail(libc::EACCES).operand)
+        );
+        assert_eq!((ask(4), ask(37)), (RET_ALLOW, RET_USER_NOTIF), "F_SETFL, F_OFD_SETLK");
+        let alone = super::super::seccomp_alone::filter();
+        let ask = |command: u64| {
+            let call = (AUDIT_ARCH, u32::try_from(libc::SYS_fcntl).unwrap());
+            run_in(&alone, call, [3, command, 0, 0, 0, 0])
+        };
+        assert_eq!((ask(1026), ask(37)), (fail(libc::EINVAL).operand, RET_ALLOW));
     }
 
     const HERE: u64 = libc::AT_FDCWD.cast_unsigned() as u64;

@@ -36,6 +36,7 @@ use super::mounts::DENIALS;
 use super::moved::Moved;
 use super::plan::{Content, Placement, Plan, Walls};
 use super::ssh::{self, Agent};
+use super::ssh_config::Configuration;
 use super::supervisor::{Fixed, Peers};
 use super::sys::process_unsafe::{self, Fork};
 use super::sys::{credentials_unsafe, exec_unsafe, landlock_unsafe, memory_unsafe, seccomp_unsafe};
@@ -121,12 +122,29 @@ impl Alone {
             let those = plan.placements.iter().filter(move |place| place.content == content);
             those.map(|place| place.path.as_path().to_owned()).collect()
         };
-        let mut fixed =
-            Fixed { protected: with(Content::Protected), pinned: with(Content::Pinned) };
+        let hidden = plan.placements.iter().filter_map(|place| {
+            let is_hidden = match place.content {
+                Content::Hidden => true,
+                Content::Readable | Content::Writable => false,
+                Content::Pinned
+                | Content::Protected
+                | Content::Cached
+                | Content::PrivateEmpty
+                | Content::PrivateWritable => return None,
+            };
+            Some((place.path.as_path().to_owned(), is_hidden))
+        });
+        let mut fixed = Fixed {
+            protected: with(Content::Protected),
+            pinned: with(Content::Pinned),
+            hidden: hidden.collect(),
+        };
         // What the guardian alone writes, in its own walls, which are those of the command.
         for name in [DENIALS, CERTIFICATES, ssh::AGENT, ssh::KNOWN_HOSTS] {
             fixed.protected.extend(plan.temporary.as_ref().map(|folder| folder.join(name)));
         }
+        let files = plan.moved.iter().flat_map(Moved::files);
+        fixed.protected.extend(files.map(Path::to_owned));
         fixed.protected.extend(plan.keeping.as_ref().map(|it| it.store.as_path().to_owned()));
         let peers = || Peers::new(plan.host_ports.clone());
         (!plan.walls.namespaces).then(|| Self { fixed, peers: peers() })
@@ -190,7 +208,7 @@ pub(super) fn launch(
     let temporary = Temporary::make().map_err(failed)?;
     let own = temporary.path.as_path();
     Moved::make(own).map_err(failed)?;
-    let certificates = certificates(plan, &temporary.path)?;
+    let (certificates, files) = files(plan, own)?;
     let help = match supervised() {
         Ok(true) => Help::Supervisor,
         Ok(false) => Help::OfFiles,
@@ -224,7 +242,8 @@ pub(super) fn launch(
         tell(Told::Note("what this run changes cannot be taken back by `stockade undo`"));
         tell(Told::Unkept);
     }
-    let plan = narrowed(plan, (&temporary.path, store.as_ref()), help);
+    let mut plan = narrowed(plan, (&temporary.path, store.as_ref()), help);
+    plan.moved = plan.moved.map(|moved| moved.with_files(files));
     if help != Help::Supervisor {
         ties.ask = Asked::Nobody;
     }
@@ -369,7 +388,8 @@ fn narrowed(plan: &Plan, (temporary, store): (&AbsPath, Option<&Store>), help: H
     plan.placements.extend(store.into_iter().flat_map(Store::placements));
     temporary.as_path().parent().unwrap_or(Path::new("/")).clone_into(&mut plan.canary);
     plan.temporary = Some(temporary.as_path().to_owned());
-    plan.moved = supervisor.then(|| Moved::new(&plan.placements, temporary.as_path()));
+    let names = store.map_or(&[][..], Store::names);
+    plan.moved = supervisor.then(|| Moved::new(&plan.placements, temporary.as_path(), names));
     let content = Content::Writable;
     plan.placements.push(Placement { path: temporary.clone(), content });
     // As everybody who reads a plan expects.
@@ -396,15 +416,28 @@ fn named(file: &str) -> Vec<IpAddr> {
     file.lines().filter_map(server).map(|ip| ip.to_canonical()).collect()
 }
 
-/// A file of certificates to trust for programs inside, where the gateway vouches for hosts.
-fn certificates(plan: &Plan, temporary: &AbsPath) -> Result<Option<PathBuf>, SetupError> {
+/// Files that are read as others, by their real paths.
+type Files = Vec<(PathBuf, PathBuf)>;
+
+/// Makes in `own` what programs inside read in the place of the system's files: certificates to trust,
+/// where the gateway vouches for hosts, and ssh's configuration. A file with all certificates comes
+/// first, to which variables lead.
+fn files(plan: &Plan, own: &Path) -> Result<(Option<PathBuf>, Files), SetupError> {
     let authorities = plan.way_out.as_ref().map_or("", |way| &way.authorities);
-    let path = temporary.as_path().join(CERTIFICATES);
-    let written = Trust::of(authorities).and_then(|trust| {
-        let write = |trust: Trust| trust.write(&path).map_err(step("make", &path));
-        trust.map(write).transpose()
-    });
-    Ok(written?.map(|()| path))
+    let all = own.join(CERTIFICATES);
+    let trust = Trust::of(authorities)?;
+    let mut files = match &trust {
+        Some(trust) => {
+            trust.write(&all).map_err(step("make", &all))?;
+            trust.beside(own, &all).map_err(step("make certificates in", own))?
+        }
+        None => Vec::new(),
+    };
+    if ssh::logs_in(plan) {
+        let made = Configuration::of(own).beside(own);
+        files.extend(made.map_err(step("make ssh's configuration in", own))?);
+    }
+    Ok((trust.map(|_| all), files))
 }
 
 /// The command with its temporary folder and places for caches, and led to the file of certificates.

@@ -5,7 +5,7 @@
 //! user's namespace, so these are copies of the user's.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -60,6 +60,17 @@ impl Configuration {
             main.text.splice(0..0, ours.into_bytes());
         }
         Self(parts)
+    }
+
+    /// Makes in `folder` what is read in the place of each: pairs of a real path, and what stands for it.
+    pub(crate) fn beside(&self, folder: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
+        let make = |(index, part): (usize, &Part)| {
+            let ours = folder.join(format!("stockade-ssh-configuration-{index}"));
+            let made = File::options().write(true).create_new(true).mode(0o444).open(&ours);
+            made?.write_all(&part.text)?;
+            Ok((part.path.clone(), ours))
+        };
+        self.0.iter().enumerate().map(make).collect()
     }
 
     /// Puts one file over each that programs could read; `scratch` is the private tmpfs.

@@ -20,6 +20,8 @@ const FILE_BYTES: u64 = 4 << 20;
 /// Their names in the scratch.
 const NAME: &str = "certificates";
 const JAVA_NAME: &str = "java-certificates";
+/// In a folder that the command sees.
+const JAVA_BESIDE: &str = "stockade-java-certificates";
 
 /// What is to stand over the system's files; they are read before the view is built.
 #[derive(Debug)]
@@ -59,6 +61,20 @@ impl Trust {
     pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
         let made = File::options().write(true).create_new(true).mode(0o444).open(path);
         made?.write_all(self.text.as_bytes())
+    }
+
+    /// Makes in `folder` what is read in the place of each file: pairs of a real path, and what stands
+    /// for it. `all` has been written with them all.
+    pub(crate) fn beside(&self, folder: &Path, all: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
+        let bundles = self.files.iter().map(|file| (file.clone(), all.to_owned()));
+        let mut pairs: Vec<_> = bundles.collect();
+        for (index, (path, store)) in self.stores.iter().enumerate() {
+            let ours = folder.join(format!("{JAVA_BESIDE}-{index}"));
+            let made = File::options().write(true).create_new(true).mode(0o444).open(&ours);
+            made?.write_all(store)?;
+            pairs.push((path.clone(), ours));
+        }
+        Ok(pairs)
     }
 
     /// Puts one file over each; `scratch` is the private tmpfs.

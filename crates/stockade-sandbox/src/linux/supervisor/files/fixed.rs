@@ -14,11 +14,18 @@ pub(crate) struct Fixed {
     pub(crate) protected: Vec<PathBuf>,
     /// The folders above them, which keep their names.
     pub(crate) pinned: Vec<PathBuf>,
+    /// What cannot be read, with what in it can: the longest path decides.
+    pub(crate) hidden: Vec<(PathBuf, bool)>,
 }
 
 impl Fixed {
     fn holds(&self, path: &Path) -> bool {
         self.protected.iter().any(|held| path.starts_with(held))
+    }
+
+    fn hides(&self, path: &Path) -> bool {
+        let around = self.hidden.iter().filter(|(place, _)| path.starts_with(place));
+        around.max_by_key(|(place, _)| place.as_os_str().len()).is_some_and(|(_, is)| *is)
     }
 }
 
@@ -50,6 +57,11 @@ impl Files {
     /// in the view.
     pub(super) fn is_machines(&self, inner: &Path) -> bool {
         self.fixed.is_some() && !is_of_a_process(inner)
+    }
+
+    /// Whether Landlock gives no right to read what is called `name`.
+    pub(super) fn is_hidden(&self, name: &Path) -> bool {
+        self.fixed.as_ref().is_some_and(|fixed| fixed.hides(name))
     }
 
     /// What is ordinary by its name may be fixed by its place.
@@ -100,6 +112,24 @@ impl Files {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_what_is_hidden_the_nearest_place_decides() {
+        let hidden = [("/tmp", true), ("/tmp/own", false), ("/tmp/own/.env", true), ("/w", false)];
+        let hidden = hidden.map(|(path, is)| (PathBuf::from(path), is)).to_vec();
+        let fixed = Fixed { protected: Vec::new(), pinned: Vec::new(), hidden };
+        for (path, is) in [
+            ("/tmp", true),
+            ("/tmp/x/y", true),
+            ("/tmp/own", false),
+            ("/tmp/own/a", false),
+            ("/tmp/own/.env", true),
+            ("/tmpx", false),
+            ("/w/.env", false),
+        ] {
+            assert_eq!(fixed.hides(Path::new(path)), is, "{path}");
+        }
+    }
 
     #[test]
     fn of_proc_only_what_is_about_a_process_may_be_written() {

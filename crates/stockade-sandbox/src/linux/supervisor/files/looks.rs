@@ -139,6 +139,10 @@ impl Files {
                 return Looked::Led { path: moved, index, otherwise };
             }
             self.look_at(caller, look, moved)
+        } else if let Some(other) = self.read_as(caller, look, &path) {
+            self.look_at(caller, look, other)
+        } else if look == Look::Watch {
+            self.look_at(caller, look, path)
         } else {
             return Looked::GoesOn;
         };
@@ -157,11 +161,27 @@ impl Files {
         moved.of(path)
     }
 
+    /// The path of what is read in the place of the file that `path` leads to, if another is.
+    fn read_as(&self, caller: &Caller<'_>, look: Look, path: &[u8]) -> Option<Vec<u8>> {
+        let Look::Open { .. } = look else { return None };
+        let real = || {
+            let at = Given { folder: libc::AT_FDCWD, path: path.to_vec() };
+            place::name_of(&object(caller, &at, look.follows(caller)).ok()?).ok()
+        };
+        let other = self.moved.as_ref()?.file(path, real)?;
+        Some(other.as_os_str().as_bytes().to_vec())
+    }
+
     fn look_at(&self, caller: &Caller<'_>, look: Look, path: Vec<u8>) -> Result<Done, Stop> {
         let follow = look.follows(caller);
         let object = object(caller, &Given { folder: libc::AT_FDCWD, path }, follow)?;
         if place::in_proc(&place::name_of(&object)?).is_some() {
             // This process may look into more of it than the caller.
+            return error(libc::EACCES);
+        }
+        // Landlock is not asked who watches a file: what it hides would tell when it is used, and the
+        // user's terminals when a key is pressed.
+        if look == Look::Watch && self.is_hidden(&place::name_of(&object)?) {
             return error(libc::EACCES);
         }
         let Look::Open { flags } = look else { return answer(caller, look, &object) };
