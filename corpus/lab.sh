@@ -10,6 +10,7 @@
 #   LAB_STOCKADE  the binary under test
 #   LAB_TOOLCHAIN a Rust toolchain to show at /srv/toolchain
 #   LAB_BACKEND   second: without user namespaces
+#   LAB_WHOLE     1: of these, root's laboratory is made inside one that has none
 #   LAB_CHECK     1: see to it that what cases name things by is known inside
 #   LAB_OPTIONS   further options of `stockade run`
 #
@@ -17,6 +18,23 @@
 set -u
 broken() { echo "lab: $*" >&2; exit 99; }
 umask 022
+
+# The whole laboratory is a user namespace that has no further ones: were the command alone in one of its
+# own, the kernel would keep it from what is outside for that reason, and a case that starts Stockade by
+# itself would get the first backend.
+if [ "${LAB_BACKEND:-}" = second ] && [ "$(id -u)" = 0 ] && [ -n "${LAB_WHOLE:-}" ]; then
+  unset LAB_WHOLE; export LAB_IS_ONE=1
+  unshare --user bash -c 'until grep -q . /proc/self/uid_map; do sleep 0.01; done
+    exec unshare --mount --pid --net --ipc --uts --cgroup --fork --kill-child --mount-proc bash "$0"' "$0" & ONE=$!
+  own=$(readlink /proc/self/ns/user)
+  until [ "$(readlink /proc/$ONE/ns/user)" != "$own" ]; do sleep 0.01; done
+  echo "0 0 65536" > /proc/$ONE/uid_map && echo "0 0 65536" > /proc/$ONE/gid_map || broken "no map of ids"
+  wait $ONE; exit $?
+fi
+if [ "${LAB_BACKEND:-}" = second ] && { [ -n "${LAB_IS_ONE:-}" ] || [ "$(id -u)" != 0 ]; }; then
+  LAB_IS_ONE=1
+  [ "$LAB_MODE" = control ] || echo 0 > /proc/sys/user/max_user_namespaces || broken "user namespaces cannot be had off"
+fi
 
 ip link set lo up || broken "no loopback"
 case "$LAB_STOCKADE" in
@@ -100,9 +118,9 @@ NAMES=(LAB CASE OUT LOOT WORK)
 if [ "$LAB_MODE" = control ]; then RUN=("${AS[@]}"); PREFIX=()
 else
   # shellcheck disable=SC2206 # options without spaces, of our own
-  # A machine without user namespaces, made for this one command: its own namespace has no more.
+  # Root's own laboratory cannot be one: a machine without user namespaces is made for this one command.
   WITHOUT=()
-  if [ "${LAB_BACKEND:-}" = second ]; then
+  if [ "${LAB_BACKEND:-}" = second ] && [ -z "${LAB_IS_ONE:-}" ]; then
     WITHOUT=(unshare --user --map-current-user --keep-caps sh -c
       'echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --ambient-caps=-all --inh-caps=-all "$@"' sh)
   fi
