@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use stockade_policy::caches::{Instead, MOVED, Usual};
+use stockade_policy::caches::{Instead, MOVED, NAMED, Usual};
 use stockade_policy::environment::{
     DIRECT, DIRECT_VARIABLES, FOR_ROOT, PROXY, PROXY_VARIABLES, WITHOUT_HOME, WITHOUT_NETWORK,
     WITHOUT_OWNERS, carries_login, glob, is_guarded, passes,
@@ -49,6 +49,7 @@ pub(crate) fn environment(
             result.entry(name.into()).or_insert_with(|| value.into());
         }
         move_caches(&mut result, env, policy, &pass);
+        name_caches(&mut result, env, policy);
     }
     set(&mut result, request, settings);
     if policy.mode != Mode::DangerFullAccess {
@@ -102,6 +103,17 @@ fn move_caches(
         }
         for instead in cache.instead {
             move_one(result, *instead, &base, &is_named);
+        }
+    }
+}
+
+/// Tells tools where a cache is that they would pass over.
+fn name_caches(result: &mut BTreeMap<OsString, OsString>, env: &Env, policy: &Policy) {
+    let Some(home) = &env.home else { return };
+    for (name, folder) in NAMED {
+        let place = home.join(folder);
+        if policy.caches.iter().any(|cache| cache.as_path() == place) {
+            result.entry(name.into()).or_insert_with(|| place.into());
         }
     }
 }

@@ -126,6 +126,9 @@ pub const MOVED: &[Moved] = &[
         only_missing: false,
         instead: &[Instead::Set("PIP_CACHE_DIR", "{}/pip")],
     },
+    // Programs, for which the user's own would have to be written to: run there, gone from here.
+    own("UV_TOOL_DIR", ".local/share/uv/tools", &[Instead::Set("UV_TOOL_DIR", "{}/uv-tools")]),
+    own("PIPX_HOME", ".local/share/pipx", &[Instead::Set("PIPX_HOME", "{}/pipx-home")]),
     missing("npm_config_cache", ".npm", &[Instead::Set("npm_config_cache", "{}/npm")]),
     missing("CARGO_HOME", ".cargo", &[Instead::Set("CARGO_HOME", "{}/cargo")]),
     missing("GOPATH", "go", &[Instead::Set("GOPATH", "{}/go")]),
@@ -147,6 +150,11 @@ pub const MOVED: &[Moved] = &[
     missing("XDG_CACHE_HOME", ".cache", &[Instead::Set("XDG_CACHE_HOME", "{}/caches")]),
 ];
 
+/// Of a folder in home that is never written to.
+const fn own(variable: &'static str, folder: &'static str, instead: &'static [Instead]) -> Moved {
+    Moved { only_missing: false, ..missing(variable, folder, instead) }
+}
+
 const fn missing(
     variable: &'static str,
     folder: &'static str,
@@ -154,6 +162,11 @@ const fn missing(
 ) -> Moved {
     Moved { variable: Some(variable), usual: Usual::Home(folder), only_missing: true, instead }
 }
+
+/// Caches whose tools use the usual place only where they can link from it into the project, which
+/// nothing can across the edge of a layer: the variable that names the place, and the place in home.
+/// pnpm (11 and later) would begin a store in the project, without what the user's has.
+pub const NAMED: &[(&str, &str)] = &[("pnpm_config_store_dir", ".local/share/pnpm/store")];
 
 /// What a place of a cache begins with where there is no overlay to show the user's in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

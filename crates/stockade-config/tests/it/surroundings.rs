@@ -131,6 +131,33 @@ fn a_cache_that_is_not_there_yet_is_made_in_the_layer_or_in_tmp() {
     assert_eq!(environment(&lab)["npm_config_cache"], "/srv/npm");
 }
 
+/// Programs of one's own are made elsewhere, whether the user has such or not.
+#[test]
+fn tools_that_keep_programs_in_home_keep_them_elsewhere() {
+    let mut lab = Lab::new();
+    lab.env.home = Some("/usr".into());
+    lab.env.vars.insert("PIPX_HOME".into(), "/usr/share".into());
+    let moved = environment(&lab);
+    assert_eq!(
+        (moved["UV_TOOL_DIR"].as_str(), moved["PIPX_HOME"].as_str()),
+        ("/tmp/uv-tools", "/tmp/pipx-home")
+    );
+}
+
+#[test]
+fn a_store_that_is_in_the_layer_is_named_to_its_tool() {
+    let mut lab = Lab::new();
+    let name = "pnpm_config_store_dir";
+    assert!(!environment(&lab).contains_key(name), "there is none");
+    let store = lab.folder("home/.local/share/pnpm/store");
+    assert_eq!(environment(&lab)[name], store.to_str().unwrap());
+    lab.request.env = vec![EnvFlag::Set(name.to_owned(), "/srv/store".into())];
+    assert_eq!(environment(&lab)[name], "/srv/store");
+    lab.request.env.clear();
+    lab.user("caches = 'read-only'");
+    assert!(!environment(&lab).contains_key(name), "pnpm could not write to it");
+}
+
 #[test]
 fn without_a_boundary_the_environment_is_the_users() {
     let mut lab = Lab::new();

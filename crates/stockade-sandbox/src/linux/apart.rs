@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use stockade_policy::caches::{APART, Apart, Begin, Instead, MOVED, Usual};
+use stockade_policy::caches::{APART, Apart, Begin, Instead, MOVED, NAMED, Usual};
 use stockade_policy::{AbsPath, Policy};
 
 use super::plan::{Content, Placement};
@@ -174,9 +174,18 @@ pub(super) fn lead(
             }
         }
     }
+    forget_named(environment, |place| is_read_only(policy, place));
     for instead in apart.iter().filter_map(|(cache, _)| cache.instead) {
         set_one(environment, instead, (base, &before));
     }
+}
+
+/// A cache that is named is written to where it stands: one that is read-only is not named.
+fn forget_named(environment: &mut Vec<(OsString, OsString)>, is_read_only: impl Fn(&Path) -> bool) {
+    environment.retain(|(name, value)| {
+        let is_named = NAMED.iter().any(|(known, _)| name.as_os_str() == *known);
+        !(is_named && is_read_only(Path::new(value)))
+    });
 }
 
 /// What of the value of a variable comes after what was put in front of it.
@@ -375,6 +384,16 @@ mod tests {
         fs::set_permissions(ours.join("r/mod"), Permissions::from_mode(0o500)).unwrap();
         clear(&ours).unwrap();
         assert!(!ours.exists() && small.exists());
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_written_is_not_named() {
+        let before = pairs(&[("pnpm_config_store_dir", "/h/store"), ("OTHER", "/h/store")]);
+        let mut environment = before.clone();
+        forget_named(&mut environment, |place| place.starts_with("/srv"));
+        assert_eq!(environment, before);
+        forget_named(&mut environment, |place| place.starts_with("/h"));
+        assert_eq!(environment, pairs(&[("OTHER", "/h/store")]));
     }
 
     #[test]
