@@ -110,7 +110,8 @@ impl Inside<'_> {
         if self.plan.walls.network {
             self.proxy = self.network()?;
         }
-        let (mut list, mut agent, mut given) = (None, None, Given::default());
+        let (mut list, mut agent, mut mask) = (None, None, None);
+        let mut given = Given::default();
         let mut around = Around { notes: self.notes.take(), ..Around::default() };
         let has_view = self.plan.walls.mounts;
         let keep = |keeping| keeping::begin(keeping, has_view).map(Arc::new);
@@ -121,7 +122,7 @@ impl Inside<'_> {
             around.beneath = mounts::beneath(self.plan)?;
             given = Given::before_view();
             let built = mounts::build(self.plan)?;
-            (list, agent) = (built.denials, built.agent);
+            (list, agent, mask) = (built.denials, built.agent, Some(built.mask));
             if let Some(note) = built.note {
                 let note = Report::Note(note.to_owned());
                 note.send(&self.channel, &[]).map_err(step("reach", "the parent"))?;
@@ -142,7 +143,8 @@ impl Inside<'_> {
         credentials_unsafe::set_no_new_privs().map_err(step("set", "no_new_privs"))?;
         credentials_unsafe::set_undumpable().map_err(step("guard", "PID 1"))?;
         if self.plan.walls.landlock {
-            landlock::restrict(self.plan, slave.as_ref(), around.keep.as_deref())?;
+            let ours = (slave.as_ref(), mask.as_ref());
+            landlock::restrict(self.plan, ours, around.keep.as_deref())?;
         }
         match credentials_unsafe::forsake_privileges() {
             // Without namespaces it may be that there is no right to; with `no_new_privs` nothing

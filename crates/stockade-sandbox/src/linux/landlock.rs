@@ -51,7 +51,7 @@ const LISTING: usize = 32 * 1024;
 /// A [`Failure`] that names the path; `ENOSYS`/`EOPNOTSUPP` where there is no Landlock.
 pub(crate) fn restrict(
     plan: &Plan,
-    terminal: Option<&OwnedFd>,
+    (terminal, mask): (Option<&OwnedFd>, Option<&OwnedFd>),
     keep: Option<&Keep>,
 ) -> Result<(), Failure> {
     let rules = Rules::new(WRITE_FILE | READ_FILE | CHANGE_FOLDER | REFER | TRUNCATE | IOCTL_DEV)?;
@@ -61,6 +61,11 @@ pub(crate) fn restrict(
         rules
             .allow_fd(terminal, rules.handled & OF_A_FILE)
             .map_err(step("allow in Landlock", "the inner terminal"))?;
+    }
+    if let Some(mask) = mask {
+        // By what it is, and not by where it stands: a hidden file that nothing stands over stays
+        // refused. Tools that read settings take no file or an empty one, and fail at a refusal.
+        rules.allow_fd(mask, READ_FILE).map_err(step("allow in Landlock", "the mask"))?;
     }
     if let Some(keep) = keep {
         // The same as on a root: the kernel gives no file a second name where more is allowed.

@@ -58,6 +58,8 @@ pub(crate) struct Built {
     pub(crate) denials: Option<File>,
     /// Where programs ask for their ssh agent, and where ssh reads the keys of hosts, to be added to.
     pub(crate) agent: Option<(Agent, File)>,
+    /// The empty file that stands over every hidden one.
+    pub(crate) mask: OwnedFd,
 }
 
 /// Builds the whole view. The caller is PID 1 of new mount and PID namespaces.
@@ -135,7 +137,7 @@ pub(crate) fn build(plan: &Plan) -> Result<Built, Failure> {
     // The scratch is left where it stands, below the `/proc` that comes now: to unmount it
     // would wait for a grace period of the kernel's, about a tenth of a start.
     proc_view()?;
-    Ok(Built { note, denials, agent })
+    Ok(Built { note, denials, agent, mask: scratch.empty_file })
 }
 
 /// The writable roots that hold something protected, as the host has them: a way to what a
