@@ -17,6 +17,7 @@ use std::io::{self, IsTerminal, Write as _};
 use std::os::fd::AsFd;
 
 use serde::Serialize;
+use stockade_policy::acts_on_terminals;
 
 /// One line of talk on standard error.
 pub(crate) fn say(kind: &str, text: &str) {
@@ -130,8 +131,7 @@ pub(crate) fn cause(text: &str) {
 pub(crate) fn printable(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     for character in text.chars() {
-        let bidi = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if (character.is_control() && character != '\n') || bidi {
+        if character != '\n' && acts_on_terminals(character) {
             result.extend(character.escape_unicode());
         } else {
             result.push(character);

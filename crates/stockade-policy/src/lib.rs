@@ -35,6 +35,7 @@ pub mod reading;
 mod request;
 mod review;
 pub mod secrets;
+mod terminal;
 
 pub use address::{AddressClass, AddressRange, SYNTHETIC, address_class};
 pub use credential::{Credential, KeySource, is_carrier};
@@ -55,3 +56,4 @@ pub use presets::{preset, preset_names};
 pub use quantity::{QuantityError, parse_size, parse_time};
 pub use request::{PathPattern, Request, RequestRefusal, RequestRule, RuleOwner};
 pub use review::{Approved, Pending, Reason, Review, Verdict, review};
+pub use terminal::acts_on_terminals;

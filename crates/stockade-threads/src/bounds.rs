@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use stockade_policy::{AbsPath, Mode, Policy, names};
+use stockade_policy::{AbsPath, Mode, Policy, acts_on_terminals, names};
 
 /// Folders that every place has for itself.
 const PRIVATE: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
@@ -245,9 +245,11 @@ pub(crate) fn shown(path: &Path) -> String {
 }
 
 fn escaped(character: char) -> Vec<char> {
-    let draws = character.is_control()
-        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if draws { character.escape_unicode().collect() } else { vec![character] }
+    if acts_on_terminals(character) {
+        character.escape_unicode().collect()
+    } else {
+        vec![character]
+    }
 }
 
 /// Where `path` leads: links of the part that exists are followed, the rest is added. `Err` when

@@ -7,11 +7,12 @@
 
 use std::path::{Path, PathBuf};
 
+use stockade_policy::acts_on_terminals;
+
 use crate::changes::ChangeSet;
 use crate::git::trees::{self, CHANGES, Entry, Listing};
 use crate::git::{GitError, Identity, Repository, give_commits, identity};
 use crate::patch::FileMode;
-use crate::quote::acts_on_terminals;
 use crate::record::{Branched, Changes, Cloned, Commit};
 
 /// The longest name that is made of a title, in characters.

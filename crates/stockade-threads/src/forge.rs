@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use stockade_agents::{Reply, Rest, RestError, Secret};
+use stockade_policy::acts_on_terminals;
 
 pub use address::Address;
 pub use text::{Report, body};
 
 use crate::git::{GitError, Pushed, Repository};
-use crate::quote::acts_on_terminals;
 
 /// What is repeated of a forge's refusal, in characters.
 const WORDS_MAX: usize = 300;

@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use stockade_policy::acts_on_terminals;
+
 /// `name`, in quotes if it needs them.
 pub fn quoted(name: &[u8]) -> String {
     let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
@@ -45,12 +47,6 @@ pub fn json_for_terminals(json: String) -> String {
         }
     }
     text
-}
-
-/// Whether a terminal would obey `character` instead of showing it, or show others elsewhere.
-pub(crate) fn acts_on_terminals(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Reads a name that begins with a quote: the name, and how many bytes of `text` it took.

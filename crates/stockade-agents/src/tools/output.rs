@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use stockade_policy::acts_on_terminals;
+
 /// The most that one call may show, in bytes: about ten thousand tokens.
 pub(super) const SHOWN_BYTES: usize = 40_000;
 
@@ -16,7 +18,7 @@ pub(crate) fn harmless(text: &str) -> String {
             // A progress bar.
             '\r' => result.push('\n'),
             '\n' | '\t' => result.push(character),
-            _ if character.is_control() || is_reordering(character) => {
+            _ if acts_on_terminals(character) => {
                 // Writing to a String cannot fail.
                 write!(result, "\\u{{{:x}}}", u32::from(character)).ok();
             }
@@ -24,11 +26,6 @@ pub(crate) fn harmless(text: &str) -> String {
         }
     }
     result
-}
-
-/// Unicode's bidirectional controls (UAX #9) and the marks of line and paragraph.
-fn is_reordering(character: char) -> bool {
-    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `text` with its middle left out when it is longer than `limit` bytes; where something is

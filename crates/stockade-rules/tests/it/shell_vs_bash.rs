@@ -16,7 +16,7 @@ use std::process::{Command as Process, Stdio};
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{TestCaseError, TestRunner};
 use stockade_rules::{Script, Step, Word};
 use tempfile::TempDir;
 
@@ -392,37 +392,31 @@ fn agree(lab: &Lab, shell: &str, text: &str) -> Result<(), String> {
     }
 }
 
+/// The same of those of `scripts` that may be run.
+fn all_agree(shell: &str, scripts: &[String]) -> Result<(), TestCaseError> {
+    let lab = Lab::new();
+    for script in scripts.iter().filter(|script| is_harmless(script)) {
+        agree(&lab, shell, script).map_err(TestCaseError::fail)?;
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_bash_runs_is_among_what_was_said(scripts in prop::collection::vec(any_mutant(), 4)) {
-        let lab = Lab::new();
-        for script in scripts.iter().filter(|script| is_harmless(script)) {
-            if let Err(text) = agree(&lab, "bash", script) {
-                prop_assert!(false, "{}", text);
-            }
-        }
+        all_agree("bash", &scripts)?;
     }
 
     #[test]
     fn what_bash_runs_while_it_counts_is_among_what_was_said(scripts in prop::collection::vec(any_counting(), 12)) {
-        let lab = Lab::new();
-        for script in scripts.iter().filter(|script| is_harmless(script)) {
-            if let Err(text) = agree(&lab, "bash", script) {
-                prop_assert!(false, "{}", text);
-            }
-        }
+        all_agree("bash", &scripts)?;
     }
 
     #[test]
     fn what_sh_runs_is_among_what_was_said(scripts in prop::collection::vec(any_mutant(), 2)) {
-        let lab = Lab::new();
-        for script in scripts.iter().filter(|script| is_harmless(script)) {
-            if let Err(text) = agree(&lab, "sh", script) {
-                prop_assert!(false, "{}", text);
-            }
-        }
+        all_agree("sh", &scripts)?;
     }
 }
 

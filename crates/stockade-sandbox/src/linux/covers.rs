@@ -10,6 +10,12 @@ use rustix::fs::{Mode, OFlags};
 use super::failure::{Failure, step};
 use super::mounts::{attach_on, close, subtree};
 
+/// `folder`, for [`make`] where there is no scratch.
+pub(super) fn place(folder: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(folder, flags, Mode::empty())?)
+}
+
 /// Makes `name` in `scratch`, the private tmpfs, with these bits of permission.
 pub(super) fn make(scratch: &OwnedFd, name: &str, (mode, content): (u32, &[u8])) -> io::Result<()> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;

@@ -5,7 +5,7 @@
 //! user's namespace, so these are copies of the user's.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -64,11 +64,11 @@ impl Configuration {
 
     /// Makes in `folder` what is read in the place of each: pairs of a real path, and what stands for it.
     pub(crate) fn beside(&self, folder: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
+        let place = covers::place(folder)?;
         let make = |(index, part): (usize, &Part)| {
-            let ours = folder.join(format!("stockade-ssh-configuration-{index}"));
-            let made = File::options().write(true).create_new(true).mode(0o444).open(&ours);
-            made?.write_all(&part.text)?;
-            Ok((part.path.clone(), ours))
+            let name = format!("stockade-ssh-configuration-{index}");
+            covers::make(&place, &name, (0o444, &part.text))?;
+            Ok((part.path.clone(), folder.join(name)))
         };
         self.0.iter().enumerate().map(make).collect()
     }

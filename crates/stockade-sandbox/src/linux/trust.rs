@@ -68,11 +68,11 @@ impl Trust {
     pub(crate) fn beside(&self, folder: &Path, all: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
         let bundles = self.files.iter().map(|file| (file.clone(), all.to_owned()));
         let mut pairs: Vec<_> = bundles.collect();
+        let place = covers::place(folder)?;
         for (index, (path, store)) in self.stores.iter().enumerate() {
-            let ours = folder.join(format!("{JAVA_BESIDE}-{index}"));
-            let made = File::options().write(true).create_new(true).mode(0o444).open(&ours);
-            made?.write_all(store)?;
-            pairs.push((path.clone(), ours));
+            let name = format!("{JAVA_BESIDE}-{index}");
+            covers::make(&place, &name, (0o444, store))?;
+            pairs.push((path.clone(), folder.join(name)));
         }
         Ok(pairs)
     }

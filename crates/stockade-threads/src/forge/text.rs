@@ -3,8 +3,10 @@
 
 use std::fmt::Write as _;
 
+use stockade_policy::acts_on_terminals;
+
 use crate::flags::{Flag, Weight};
-use crate::quote::{acts_on_terminals, quoted};
+use crate::quote::quoted;
 use crate::record::{Check, Decision, Event, Role};
 
 /// What is shown of the agent's last words, in characters; forges take 65,536 in all.

@@ -7,13 +7,14 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use stockade_policy::acts_on_terminals;
+
 use super::{
     Edit, FILE_MAX, FileChange, FileMode, Hunk, LineKind, Patch, PatchError, PatchFault, TOTAL_MAX,
     TreePath, binary,
 };
 use crate::git::trees::{self, CHANGES, Entry, Listing};
 use crate::git::{Cloned, Git, GitError, ObjectId, Objects, Repository, init_bare, line};
-use crate::quote::acts_on_terminals;
 use crate::record::{Changes, Commit};
 
 /// What is kept of what a guest says about a commit, in bytes.
